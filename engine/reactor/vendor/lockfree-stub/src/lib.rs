@@ -1,0 +1,1 @@
+//! Empty on purpose: glommio depends on `lockfree` by name only.
