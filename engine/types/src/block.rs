@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! block   0  u32  length        bytes after the first 12
-//!         4  u8   opcode        0x90, RECORDS
+//!         4  u8   opcode        0xc1, RECORDS
 //!         5  u8   flags         0
 //!         6  u16  zero          0
 //!         8  u32  correlation   0
@@ -27,7 +27,7 @@ use crate::limits::{
 use crate::{Offset, WallMs};
 
 /// Opcode of a block among the frames of a delivery stream.
-pub const RECORDS_OPCODE: u8 = 0x90;
+pub const RECORDS_OPCODE: u8 = 0xc1;
 /// Bytes of a frame header, which a block's first 12 bytes are.
 pub const FRAME_HEADER_BYTES: usize = 12;
 /// Bytes before the first record.
