@@ -1,1 +1,14 @@
-//! pinion-domains
+//! What a core's partitions mean: the stream and the cache, as pure state machines.
+//!
+//! Each partition takes requests and the time, and gives back answers and
+//! effects (`poll_*`). It opens no socket or file, reads no clock, draws no
+//! randomness, starts no thread, and knows nothing of QUIC, users or other
+//! partitions. One core owns each partition; nothing here is shared.
+//!
+//! Start with [`stream::Partition`] for the log with fan-out, and
+//! [`cache::CachePartition`] for key → latest value.
+
+#![forbid(unsafe_code)]
+
+pub mod cache;
+pub mod stream;

@@ -14,6 +14,7 @@ pub mod limits;
 pub mod name;
 pub mod route;
 pub mod time;
+pub mod wheel;
 
 pub use error::{ErrorCode, Fact, FactId, Outcome, Refusal, RetryClass};
 pub use ids::{
