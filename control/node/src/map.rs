@@ -1,0 +1,385 @@
+//! Which resource there is and which core owns each of its partitions.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use pinion_types::limits::{RECORD_BYTES_MAX, SHARDS_MAX};
+use pinion_types::{
+    CoreId, Epoch, ErrorCode, FactId, PartitionId, Refusal, ResourceId, ResourceKind, ResourceName,
+};
+use pinion_wire::message::{Overflow, Spec};
+
+use crate::access::TenantId;
+
+/// A stream or cache as every core knows it; immutable once declared.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Its number.
+    pub id: ResourceId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Stream or cache.
+    pub kind: ResourceKind,
+    /// Its address.
+    pub name: ResourceName,
+    /// Its specification with every default filled in.
+    pub spec: Spec,
+    /// Owner of each partition; as many as `spec.shards`.
+    pub cores: Box<[CoreId]>,
+}
+
+impl Resource {
+    /// The core that owns `partition`, if there is such a partition.
+    #[must_use]
+    pub fn owner(&self, partition: PartitionId) -> Option<CoreId> {
+        self.cores.get(usize::from(partition.0)).copied()
+    }
+}
+
+/// The last map handed to a core. Each reply names the epoch it used.
+#[derive(Debug, Default)]
+pub struct ShardMap {
+    epoch: Epoch,
+    by_name: HashMap<(TenantId, ResourceKind, ResourceName), Arc<Resource>>,
+}
+
+impl ShardMap {
+    /// How many changes it has seen.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The resource at an address.
+    #[must_use]
+    pub fn find(
+        &self,
+        tenant: TenantId,
+        kind: ResourceKind,
+        name: &ResourceName,
+    ) -> Option<&Arc<Resource>> {
+        self.by_name.get(&(tenant, kind, name.clone()))
+    }
+
+    /// Every resource, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.by_name.values()
+    }
+
+    /// Takes one declared resource over.
+    pub fn insert(&mut self, epoch: Epoch, resource: Arc<Resource>) {
+        assert!(epoch > self.epoch, "{epoch} after {}", self.epoch);
+        self.epoch = epoch;
+        let key = (resource.tenant, resource.kind, resource.name.clone());
+        self.by_name.insert(key, resource);
+    }
+}
+
+/// What a resource gets where its specification says nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecDefaults {
+    /// Partitions of a stream.
+    pub stream_shards: u16,
+    /// Bytes of each stream partition's ring.
+    pub stream_ring_bytes: u64,
+    /// Byte budget of a whole cache, divided among its partitions.
+    pub cache_bytes: u64,
+}
+
+impl Default for SpecDefaults {
+    fn default() -> Self {
+        Self {
+            stream_shards: 4,
+            stream_ring_bytes: 16 << 20,
+            cache_bytes: 256 << 20,
+        }
+    }
+}
+
+/// Resources one node may have. Each costs every core a map entry.
+pub const RESOURCES_MAX: usize = 20_000;
+
+/// Smallest ring or cache partition: below this a single large record would
+/// push everything else out.
+const PARTITION_BYTES_MIN: u64 = 64 << 10;
+
+/// Decides what is declared and where it lives. Owned by the control thread;
+/// a pure state machine, so a replicated one can take its place.
+#[derive(Debug)]
+pub struct Directory {
+    map: ShardMap,
+    data_cores: u16,
+    memory_per_core: u64,
+    committed: Box<[u64]>,
+    defaults: SpecDefaults,
+    next_id: u64,
+}
+
+impl Directory {
+    /// An empty directory of a node with `data_cores` cores that may promise
+    /// `memory_per_core` bytes of rings and caches each.
+    ///
+    /// # Panics
+    /// With no data core.
+    #[must_use]
+    pub fn new(data_cores: u16, memory_per_core: u64, defaults: SpecDefaults) -> Self {
+        assert!(data_cores > 0, "a node has a data core");
+        Self {
+            map: ShardMap::default(),
+            data_cores,
+            memory_per_core,
+            committed: vec![0; usize::from(data_cores)].into(),
+            defaults,
+            next_id: 1,
+        }
+    }
+
+    /// The map as it stands.
+    #[must_use]
+    pub fn map(&self) -> &ShardMap {
+        &self.map
+    }
+
+    /// Finds or creates a resource. The flag says whether it is new, in which
+    /// case every core must be told.
+    ///
+    /// # Errors
+    /// `SpecConflict` when it exists otherwise; `Unsupported` for durability
+    /// this node has not; `BadArgument` out of range; `LimitReached` when the
+    /// node has no room for it. Nothing changed.
+    pub fn declare(
+        &mut self,
+        tenant: TenantId,
+        kind: ResourceKind,
+        name: &ResourceName,
+        spec: Option<Spec>,
+    ) -> Result<(Arc<Resource>, bool), Refusal> {
+        let wanted = spec.map(|spec| self.complete(kind, spec)).transpose()?;
+        if let Some(existing) = self.map.find(tenant, kind, name) {
+            return match wanted {
+                Some(wanted) if wanted != existing.spec => Err(ErrorCode::SpecConflict.into()),
+                _ => Ok((Arc::clone(existing), false)),
+            };
+        }
+        let spec = match wanted {
+            Some(spec) => spec,
+            None => self.complete(kind, EMPTY_SPEC)?,
+        };
+        if self.map.by_name.len() >= RESOURCES_MAX {
+            return Err(Refusal::new(ErrorCode::LimitReached)
+                .with(FactId::Limit, RESOURCES_MAX as u64));
+        }
+        let cores = self.place(&spec)?;
+        for core in &cores {
+            self.committed[usize::from(core.0)] += spec.ring_bytes;
+        }
+        let resource = Arc::new(Resource {
+            id: ResourceId(self.next_id),
+            tenant,
+            kind,
+            name: name.clone(),
+            spec,
+            cores,
+        });
+        self.next_id += 1;
+        let epoch = Epoch(self.map.epoch.0 + 1);
+        self.map.insert(epoch, Arc::clone(&resource));
+        Ok((resource, true))
+    }
+
+    /// Partitions go round the cores, starting one further for each resource,
+    /// so that many resources of one shard spread as well as one of many.
+    fn place(&self, spec: &Spec) -> Result<Box<[CoreId]>, Refusal> {
+        let cores: Box<[CoreId]> = (0..u64::from(spec.shards))
+            .map(|partition| {
+                let core = (self.next_id + partition) % u64::from(self.data_cores);
+                CoreId(u16::try_from(core).expect("a remainder of a u16"))
+            })
+            .collect();
+        let mut load = self.committed.clone();
+        for core in &cores {
+            let bytes = &mut load[usize::from(core.0)];
+            *bytes = bytes.saturating_add(spec.ring_bytes);
+            if *bytes > self.memory_per_core {
+                return Err(Refusal::new(ErrorCode::LimitReached)
+                    .with(FactId::Limit, self.memory_per_core)
+                    .with(FactId::Core, u64::from(core.0)));
+            }
+        }
+        Ok(cores)
+    }
+
+    fn complete(&self, kind: ResourceKind, mut spec: Spec) -> Result<Spec, Refusal> {
+        if spec.durability != 0 {
+            return Err(Refusal::new(ErrorCode::Unsupported)
+                .with(FactId::Actual, u64::from(spec.durability)));
+        }
+        if spec.shards == 0 {
+            spec.shards = match kind {
+                ResourceKind::Stream => self.defaults.stream_shards,
+                ResourceKind::Cache => self.data_cores,
+            };
+        }
+        if spec.shards > SHARDS_MAX {
+            return Err(out_of_range(
+                u64::from(spec.shards),
+                u64::from(SHARDS_MAX),
+            ));
+        }
+        if spec.ring_bytes == 0 {
+            spec.ring_bytes = match kind {
+                ResourceKind::Stream => self.defaults.stream_ring_bytes,
+                ResourceKind::Cache => self.defaults.cache_bytes / u64::from(spec.shards),
+            }
+            .max(PARTITION_BYTES_MIN);
+        }
+        if spec.ring_bytes < PARTITION_BYTES_MIN {
+            return Err(
+                Refusal::new(ErrorCode::BadArgument).with(FactId::Min, PARTITION_BYTES_MIN)
+            );
+        }
+        if spec.max_record_bytes == 0 {
+            spec.max_record_bytes = RECORD_BYTES_MAX;
+        }
+        if spec.max_record_bytes > RECORD_BYTES_MAX {
+            return Err(out_of_range(
+                u64::from(spec.max_record_bytes),
+                u64::from(RECORD_BYTES_MAX),
+            ));
+        }
+        Ok(spec)
+    }
+}
+
+/// A specification that leaves everything to the node.
+pub const EMPTY_SPEC: Spec = Spec {
+    shards: 0,
+    durability: 0,
+    overflow: Overflow::DropOldest,
+    max_record_bytes: 0,
+    ring_bytes: 0,
+    retention_ms: 0,
+};
+
+fn out_of_range(actual: u64, max: u64) -> Refusal {
+    Refusal::new(ErrorCode::BadArgument)
+        .with(FactId::Actual, actual)
+        .with(FactId::Max, max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> ResourceName {
+        ResourceName::parse(text).expect("name")
+    }
+
+    fn directory(memory_per_core: u64) -> Directory {
+        Directory::new(2, memory_per_core, SpecDefaults::default())
+    }
+
+    #[test]
+    fn the_same_address_is_the_same_resource_and_tenants_never_meet() {
+        let mut directory = directory(u64::MAX);
+        let tenant = TenantId(1);
+        let (first, new) = directory
+            .declare(tenant, ResourceKind::Stream, &name("a/b"), None)
+            .expect("room");
+        assert!(new);
+        let (again, new) = directory
+            .declare(tenant, ResourceKind::Stream, &name("a/b"), None)
+            .expect("exists");
+        assert!(!new && again.id == first.id);
+        assert_eq!(directory.map().epoch(), Epoch(1));
+        let (other, new) = directory
+            .declare(TenantId(2), ResourceKind::Stream, &name("a/b"), None)
+            .expect("room");
+        assert!(new && other.id != first.id);
+        let (cache, _) = directory
+            .declare(tenant, ResourceKind::Cache, &name("a/b"), None)
+            .expect("room");
+        assert_eq!(cache.spec.shards, 2, "a cache has a shard per core");
+    }
+
+    #[test]
+    fn partitions_spread_over_the_cores() {
+        let mut directory = directory(u64::MAX);
+        let mut per_core = [0; 2];
+        for i in 0..10 {
+            let spec = Spec {
+                shards: 1,
+                ..EMPTY_SPEC
+            };
+            let (resource, _) = directory
+                .declare(
+                    TenantId(1),
+                    ResourceKind::Stream,
+                    &name(&format!("n/s{i}")),
+                    Some(spec),
+                )
+                .expect("room");
+            per_core[usize::from(resource.owner(PartitionId(0)).expect("exists").0)] += 1;
+            assert_eq!(resource.owner(PartitionId(1)), None);
+        }
+        assert_eq!(per_core, [5, 5]);
+    }
+
+    #[test]
+    fn what_cannot_be_given_is_refused_and_changes_nothing() {
+        let mut directory = directory(32 << 20);
+        let mut refused = |spec: Spec| {
+            directory
+                .declare(
+                    TenantId(1),
+                    ResourceKind::Stream,
+                    &name("a/b"),
+                    Some(spec),
+                )
+                .expect_err("refused")
+                .code
+        };
+        let durable = Spec {
+            durability: 1,
+            ..EMPTY_SPEC
+        };
+        assert_eq!(refused(durable), ErrorCode::Unsupported);
+        let wide = Spec {
+            shards: 2000,
+            ..EMPTY_SPEC
+        };
+        assert_eq!(refused(wide), ErrorCode::BadArgument);
+        let huge = Spec {
+            ring_bytes: 1 << 30,
+            ..EMPTY_SPEC
+        };
+        assert_eq!(refused(huge), ErrorCode::LimitReached);
+        let tiny = Spec {
+            ring_bytes: 1,
+            ..EMPTY_SPEC
+        };
+        assert_eq!(refused(tiny), ErrorCode::BadArgument);
+        assert_eq!(directory.map().epoch(), Epoch(0));
+
+        let two = Spec {
+            shards: 2,
+            ring_bytes: 20 << 20,
+            ..EMPTY_SPEC
+        };
+        let stream = ResourceKind::Stream;
+        directory
+            .declare(TenantId(1), stream, &name("a/b"), Some(two))
+            .expect("20 of 32 MiB on each core");
+        let full = directory.declare(TenantId(1), stream, &name("a/c"), Some(two));
+        assert_eq!(full.expect_err("40 of 32").code, ErrorCode::LimitReached);
+        let other = Spec {
+            shards: 1,
+            ..EMPTY_SPEC
+        };
+        let conflict = directory.declare(TenantId(1), stream, &name("a/b"), Some(other));
+        assert_eq!(
+            conflict.expect_err("2 shards").code,
+            ErrorCode::SpecConflict
+        );
+    }
+}

@@ -1,0 +1,601 @@
+//! Configuration: defaults, then a TOML file, then `PINION_*` variables, then
+//! flags; each overrides what came before. A key nobody knows is an error.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use pinion_node::access::{Grant, Permissions, Principal, Scope, TenantId, TokenDigest};
+use pinion_node::map::{EMPTY_SPEC, SpecDefaults};
+use pinion_types::{ResourceKind, ResourceName};
+use pinion_wire::message::{Overflow, Spec};
+use serde::{Deserialize, Serialize};
+
+/// Everything `pinion serve` can be told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// Address and port, UDP. `--dev` takes loopback only.
+    pub(crate) listen: SocketAddr,
+    /// Where certificates and (later) data live.
+    pub(crate) data_dir: PathBuf,
+    /// `auto`, or the CPUs of the data cores.
+    pub(crate) data_cores: CoreList,
+    /// `auto`, or the CPU of the control core.
+    pub(crate) control_core: CoreChoice,
+    /// How the CPUs are shared with others; decides how long a core spins.
+    pub(crate) placement: Placement,
+    /// How datagrams find their core.
+    pub(crate) steering: SteeringMode,
+    /// Loopback only, tokens minted, resources created on first use.
+    pub(crate) dev: bool,
+    /// Longest a drain may take before connections are closed as they are, in ms.
+    pub(crate) drain_timeout_ms: u64,
+    /// Bytes all rings and caches may promise together; 0 = half of what the
+    /// cgroup or the machine has.
+    pub(crate) memory_bytes: u64,
+    pub(crate) tls: Tls,
+    pub(crate) limits: Limits,
+    pub(crate) defaults: Defaults,
+    pub(crate) token: Vec<Token>,
+    pub(crate) resource: Vec<Declared>,
+}
+
+/// CPUs of the data cores.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum CoreList {
+    List(Vec<usize>),
+    /// Only `auto`, or numbers with commas, as flags and variables give them.
+    Word(String),
+    One(usize),
+}
+
+impl CoreList {
+    /// The CPUs, or `None` for `auto`.
+    pub(crate) fn cpus(&self) -> Result<Option<Vec<usize>>, ConfigError> {
+        let word = match self {
+            Self::List(list) => return Ok(Some(list.clone())),
+            Self::One(cpu) => return Ok(Some(vec![*cpu])),
+            Self::Word(word) => word,
+        };
+        if word == "auto" {
+            return Ok(None);
+        }
+        word.split(',')
+            .map(|part| part.trim().parse())
+            .collect::<Result<Vec<usize>, _>>()
+            .map(Some)
+            .map_err(|_| ConfigError::Value {
+                key: "data_cores",
+                value: word.clone(),
+                expected: "'auto' or CPU numbers like 0,1",
+            })
+    }
+}
+
+/// CPU of the control core.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum CoreChoice {
+    Cpu(usize),
+    Word(String),
+}
+
+impl CoreChoice {
+    /// The CPU, or `None` for `auto`.
+    pub(crate) fn cpu(&self) -> Result<Option<usize>, ConfigError> {
+        match self {
+            Self::Cpu(cpu) => Ok(Some(*cpu)),
+            Self::Word(word) if word == "auto" => Ok(None),
+            Self::Word(word) => word.parse().map(Some).map_err(|_| ConfigError::Value {
+                key: "control_core",
+                value: word.clone(),
+                expected: "'auto' or a CPU number",
+            }),
+        }
+    }
+}
+
+/// How the CPUs are shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Placement {
+    Auto,
+    Dedicated,
+    Shared,
+}
+
+/// How datagrams find their core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SteeringMode {
+    /// A kernel program where it is allowed, else forwarding between cores.
+    Auto,
+    /// Forwarding between cores only.
+    Forward,
+}
+
+/// Certificate of the node.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Tls {
+    /// PEM chain, leaf first. With `key`, or neither: then the node makes its own
+    /// under `DIR/tls` and clients trust `DIR/tls/ca.pem`.
+    pub(crate) cert: Option<PathBuf>,
+    /// PEM key, ECDSA or Ed25519.
+    pub(crate) key: Option<PathBuf>,
+}
+
+/// What a core admits.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    /// Connections of one core.
+    pub(crate) connections_max: u32,
+    /// Handshakes one core runs at once.
+    pub(crate) handshakes_max: u32,
+    /// Handshakes in progress above which an unproven address must prove itself.
+    pub(crate) retry_above: u32,
+}
+
+/// What a resource gets where its specification says nothing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Defaults {
+    pub(crate) stream_shards: u16,
+    pub(crate) stream_ring_bytes: u64,
+    pub(crate) cache_bytes: u64,
+}
+
+/// One bearer token, as its SHA-256.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Token {
+    pub(crate) name: String,
+    pub(crate) sha256: String,
+    #[serde(default = "first_tenant")]
+    pub(crate) tenant: u64,
+    pub(crate) grants: Vec<GrantText>,
+}
+
+/// One grant as people write it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GrantText {
+    pub(crate) permissions: Vec<PermissionWord>,
+    pub(crate) kind: Option<KindWord>,
+    #[serde(default = "anything")]
+    pub(crate) namespace: String,
+    #[serde(default = "anything")]
+    pub(crate) name: String,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PermissionWord {
+    Read,
+    Write,
+    Admin,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum KindWord {
+    Stream,
+    Cache,
+}
+
+/// A resource that exists from the start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Declared {
+    pub(crate) kind: KindWord,
+    /// `NAMESPACE/NAME`.
+    pub(crate) name: String,
+    #[serde(default = "first_tenant")]
+    pub(crate) tenant: u64,
+    #[serde(default)]
+    pub(crate) shards: u16,
+    /// Per partition; 0 = default.
+    #[serde(default)]
+    pub(crate) bytes: u64,
+    #[serde(default)]
+    pub(crate) retention_ms: u64,
+    #[serde(default)]
+    pub(crate) max_record_bytes: u32,
+    #[serde(default = "drop_oldest")]
+    pub(crate) overflow: OverflowWord,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OverflowWord {
+    Block,
+    DropOldest,
+    DropNewest,
+    Disconnect,
+}
+
+fn first_tenant() -> u64 {
+    1
+}
+fn anything() -> String {
+    "**".to_owned()
+}
+fn drop_oldest() -> OverflowWord {
+    OverflowWord::DropOldest
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            data_dir: PathBuf::from("pinion-data"),
+            data_cores: CoreList::Word("auto".into()),
+            control_core: CoreChoice::Word("auto".into()),
+            placement: Placement::Auto,
+            steering: SteeringMode::Auto,
+            dev: false,
+            drain_timeout_ms: 10_000,
+            memory_bytes: 0,
+            tls: Tls::default(),
+            limits: Limits::default(),
+            defaults: Defaults::default(),
+            token: Vec::new(),
+            resource: Vec::new(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 20_000,
+            handshakes_max: 2_000,
+            retry_above: 200,
+        }
+    }
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        let defaults = SpecDefaults::default();
+        Self {
+            stream_shards: defaults.stream_shards,
+            stream_ring_bytes: defaults.stream_ring_bytes,
+            cache_bytes: defaults.cache_bytes,
+        }
+    }
+}
+
+/// Flags of `pinion serve`; what is absent overrides nothing.
+#[derive(Clone, Debug, Default, Serialize, clap::Args)]
+pub(crate) struct Flags {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+    /// Address and UDP port to listen on [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Directory for certificates, tokens and data [default: pinion-data]
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// CPUs of the data cores: auto, or a list like 0,1 [default: auto]
+    #[arg(long, value_name = "LIST|auto")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data_cores: Option<String>,
+    /// CPU of the control core: auto, or a number [default: auto]
+    #[arg(long, value_name = "N|auto")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) control_core: Option<String>,
+    /// How datagrams find their core: auto (kernel program, else forwarding) or forward
+    #[arg(long, value_name = "auto|forward")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) steering: Option<String>,
+    /// Are the CPUs ours alone? auto, dedicated or shared; decides how long a core spins
+    #[arg(long, value_name = "auto|dedicated|shared")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) placement: Option<String>,
+    /// Development mode: loopback only, mints tokens, creates resources on first use
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) dev: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// What is wrong with the configuration, and what to write instead.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("{0}")]
+    Read(Box<figment::Error>),
+    #[error("configuration file {0} does not exist: check --config")]
+    NoFile(PathBuf),
+    #[error("{key} = '{value}': expected {expected}")]
+    Value {
+        key: &'static str,
+        value: String,
+        expected: &'static str,
+    },
+    #[error(
+        "--dev gives its tokens to everyone who can read {data_dir}, so it listens on loopback only, not on {listen}: drop --dev, or listen on 127.0.0.1"
+    )]
+    DevNotLoopback { listen: SocketAddr, data_dir: PathBuf },
+    #[error("tls.cert and tls.key go together: give both or neither")]
+    HalfTls,
+    #[error("[[resource]] {name}: {source}")]
+    ResourceName {
+        name: String,
+        source: pinion_types::NameError,
+    },
+}
+
+/// Variables of the client commands; they share the prefix and are not ours.
+const CLIENT_VARIABLES: &[&str] = &["server", "ca", "token", "log"];
+
+impl Config {
+    /// Reads file, variables and flags.
+    pub(crate) fn load(flags: &Flags) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = &flags.config {
+            if !Path::new(file).is_file() {
+                return Err(ConfigError::NoFile(file.clone()));
+            }
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let config: Self = figment
+            .merge(
+                Env::prefixed("PINION_")
+                    .ignore(CLIENT_VARIABLES)
+                    .split("__"),
+            )
+            .merge(Serialized::defaults(flags))
+            .extract()
+            .map_err(|error| ConfigError::Read(Box::new(error)))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.dev && !self.listen.ip().is_loopback() {
+            return Err(ConfigError::DevNotLoopback {
+                listen: self.listen,
+                data_dir: self.data_dir.clone(),
+            });
+        }
+        if self.tls.cert.is_some() != self.tls.key.is_some() {
+            return Err(ConfigError::HalfTls);
+        }
+        self.data_cores.cpus()?;
+        self.control_core.cpu()?;
+        self.principals()?;
+        self.resources()?;
+        Ok(())
+    }
+
+    /// Longest a drain may take.
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        Duration::from_millis(self.drain_timeout_ms)
+    }
+
+    /// Defaults of resources.
+    pub(crate) fn spec_defaults(&self) -> SpecDefaults {
+        SpecDefaults {
+            stream_shards: self.defaults.stream_shards.max(1),
+            stream_ring_bytes: self.defaults.stream_ring_bytes,
+            cache_bytes: self.defaults.cache_bytes,
+        }
+    }
+
+    /// The `[[token]]` tables, compiled.
+    pub(crate) fn principals(&self) -> Result<Vec<(TokenDigest, Principal)>, ConfigError> {
+        self.token.iter().map(Token::compile).collect()
+    }
+
+    /// The `[[resource]]` tables, compiled.
+    pub(crate) fn resources(
+        &self,
+    ) -> Result<Vec<(TenantId, ResourceKind, ResourceName, Spec)>, ConfigError> {
+        self.resource.iter().map(Declared::compile).collect()
+    }
+}
+
+impl Token {
+    fn compile(&self) -> Result<(TokenDigest, Principal), ConfigError> {
+        let digest = parse_digest(&self.sha256).ok_or_else(|| ConfigError::Value {
+            key: "token.sha256",
+            value: self.sha256.clone(),
+            expected: "64 hexadecimal digits; `pinion token` prints a token and its digest",
+        })?;
+        let grants = self
+            .grants
+            .iter()
+            .map(GrantText::compile)
+            .collect::<Result<_, _>>()?;
+        let principal = Principal {
+            name: self.name.clone(),
+            tenant: TenantId(self.tenant),
+            grants,
+        };
+        Ok((digest, principal))
+    }
+}
+
+fn parse_digest(text: &str) -> Option<TokenDigest> {
+    let text = text.as_bytes();
+    let mut digest = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
+        let high = char::from(pair[0]).to_digit(16)?;
+        let low = char::from(pair[1]).to_digit(16)?;
+        *byte = u8::try_from(high * 16 + low).ok()?;
+    }
+    Some(TokenDigest(digest))
+}
+
+impl GrantText {
+    fn compile(&self) -> Result<Grant, ConfigError> {
+        let scope = |key, text: &String| {
+            Scope::parse(text).map_err(|_| ConfigError::Value {
+                key,
+                value: text.clone(),
+                expected: "'**', 'a/b' or 'a/b/**'",
+            })
+        };
+        let permissions = self
+            .permissions
+            .iter()
+            .fold(Permissions::NONE, |all, word| {
+                all.and(match word {
+                    PermissionWord::Read => Permissions::READ,
+                    PermissionWord::Write => Permissions::WRITE,
+                    PermissionWord::Admin => Permissions::ADMIN,
+                })
+            });
+        Ok(Grant {
+            permissions,
+            kind: self.kind.map(KindWord::kind),
+            namespace: scope("token.grants.namespace", &self.namespace)?,
+            name: scope("token.grants.name", &self.name)?,
+        })
+    }
+}
+
+impl KindWord {
+    fn kind(self) -> ResourceKind {
+        match self {
+            Self::Stream => ResourceKind::Stream,
+            Self::Cache => ResourceKind::Cache,
+        }
+    }
+}
+
+impl Declared {
+    fn compile(&self) -> Result<(TenantId, ResourceKind, ResourceName, Spec), ConfigError> {
+        let name =
+            ResourceName::parse(&self.name).map_err(|source| ConfigError::ResourceName {
+                name: self.name.clone(),
+                source,
+            })?;
+        let spec = Spec {
+            shards: self.shards,
+            ring_bytes: self.bytes,
+            retention_ms: self.retention_ms,
+            max_record_bytes: self.max_record_bytes,
+            overflow: match self.overflow {
+                OverflowWord::Block => Overflow::Block,
+                OverflowWord::DropOldest => Overflow::DropOldest,
+                OverflowWord::DropNewest => Overflow::DropNewest,
+                OverflowWord::Disconnect => Overflow::Disconnect,
+            },
+            ..EMPTY_SPEC
+        };
+        Ok((TenantId(self.tenant), self.kind.kind(), name, spec))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::result_large_err)] // figment's closure signature
+mod tests {
+    use super::*;
+    use figment::Jail;
+
+    fn flags(config: Option<&str>) -> Flags {
+        Flags {
+            config: config.map(PathBuf::from),
+            ..Flags::default()
+        }
+    }
+
+    #[test]
+    fn flags_override_variables_which_override_the_file() {
+        Jail::expect_with(|jail| {
+            jail.create_file(
+                "p.toml",
+                "drain_timeout_ms = 1\nmemory_bytes = 1\nlisten = '127.0.0.1:1'\n[limits]\nretry_above = 7\n",
+            )?;
+            jail.set_env("PINION_MEMORY_BYTES", "2");
+            jail.set_env("PINION_LISTEN", "127.0.0.1:2");
+            jail.set_env("PINION_LIMITS__HANDSHAKES_MAX", "9");
+            jail.set_env("PINION_SERVER", "ignored: a client variable");
+            let mut flags = flags(Some("p.toml"));
+            flags.listen = Some("127.0.0.1:3".parse().expect("address"));
+            let config = Config::load(&flags).expect("valid");
+            assert_eq!(config.drain_timeout_ms, 1);
+            assert_eq!(config.memory_bytes, 2);
+            assert_eq!(config.listen.port(), 3);
+            assert_eq!(config.limits.retry_above, 7);
+            assert_eq!(config.limits.handshakes_max, 9);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_wherever_they_stand() {
+        Jail::expect_with(|jail| {
+            jail.create_file("p.toml", "drain_timeout = 1\n")?;
+            let error = Config::load(&flags(Some("p.toml"))).expect_err("unknown key");
+            assert!(error.to_string().contains("drain_timeout"), "{error}");
+            jail.create_file("p.toml", "[limits]\nfoo = 1\n")?;
+            assert!(Config::load(&flags(Some("p.toml"))).is_err());
+            jail.set_env("PINION_DARIN", "1");
+            assert!(Config::load(&flags(None)).is_err());
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_token_is_compiled_from_its_digest() {
+        Jail::expect_with(|jail| {
+            let digest = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+            jail.create_file(
+                "p.toml",
+                &format!(
+                    "[[token]]\nname = 'ops'\nsha256 = '{digest}'\ngrants = [{{ permissions = ['read'], namespace = 'a' }}]\n"
+                ),
+            )?;
+            let config = Config::load(&flags(Some("p.toml"))).expect("valid");
+            let principals = config.principals().expect("valid");
+            assert_eq!(principals[0].0, TokenDigest::of(b"secret"));
+            assert_eq!(principals[0].1.tenant, TenantId(1));
+            jail.create_file(
+                "p.toml",
+                "[[token]]\nname = 'ops'\nsha256 = 'secret'\ngrants = []\n",
+            )?;
+            let error = Config::load(&flags(Some("p.toml"))).expect_err("not a digest");
+            assert!(error.to_string().contains("pinion token"), "{error}");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn dev_mode_listens_on_loopback_only() {
+        let flags = Flags {
+            dev: true,
+            listen: Some("0.0.0.0:8080".parse().expect("address")),
+            ..Flags::default()
+        };
+        let error = Config::load(&flags).expect_err("not loopback");
+        assert!(matches!(error, ConfigError::DevNotLoopback { .. }));
+    }
+
+    #[test]
+    fn core_lists_are_words_numbers_or_lists() {
+        assert_eq!(CoreList::Word("auto".into()).cpus().expect("auto"), None);
+        let list = CoreList::Word("0, 2".into()).cpus().expect("list");
+        assert_eq!(list, Some(vec![0, 2]));
+        assert!(CoreList::Word("x".into()).cpus().is_err());
+        assert_eq!(CoreChoice::Word("1".into()).cpu().expect("one"), Some(1));
+    }
+}

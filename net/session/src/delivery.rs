@@ -1,0 +1,139 @@
+//! Deliveries of one subscription that the transport has not taken yet.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// Where the subscription's unidirectional stream is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// The transport has not given a stream yet.
+    Opening,
+    /// Deliveries flow on this stream.
+    Open {
+        /// The transport's stream id.
+        stream: u64,
+    },
+}
+
+/// Chunks in order, shared with every other subscriber of the same records.
+///
+/// Bounded by the window the partition was given: the partition sends only
+/// what the window allows, and gets it back as the transport takes bytes.
+#[derive(Debug)]
+pub struct DeliveryQueue {
+    chunks: VecDeque<Bytes>,
+    pending: usize,
+    state: DeliveryState,
+    /// No more will be queued; finish the stream once it is empty.
+    ended: bool,
+}
+
+impl Default for DeliveryQueue {
+    fn default() -> Self {
+        Self {
+            chunks: VecDeque::new(),
+            pending: 0,
+            state: DeliveryState::Opening,
+            ended: false,
+        }
+    }
+}
+
+impl DeliveryQueue {
+    /// Queues a chunk behind the others; ignored after [`DeliveryQueue::end`].
+    pub fn push(&mut self, chunk: Bytes) {
+        if !self.ended && !chunk.is_empty() {
+            self.pending += chunk.len();
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    /// Nothing follows what is queued now.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// The transport gave the stream.
+    pub fn opened(&mut self, stream: u64) {
+        self.state = DeliveryState::Open { stream };
+    }
+
+    /// Where the stream is in its life.
+    #[must_use]
+    pub fn state(&self) -> DeliveryState {
+        self.state
+    }
+
+    /// What the transport may take, front first. It may split and empty the
+    /// chunks; tell [`DeliveryQueue::consume`] afterwards.
+    pub fn chunks(&mut self) -> &mut [Bytes] {
+        self.chunks.make_contiguous()
+    }
+
+    /// The transport took `count` bytes out of [`DeliveryQueue::chunks`].
+    ///
+    /// # Panics
+    /// When it claims more than was queued.
+    pub fn consume(&mut self, count: usize) {
+        assert!(count <= self.pending, "took {count} of {}", self.pending);
+        self.pending -= count;
+        while self.chunks.front().is_some_and(Bytes::is_empty) {
+            self.chunks.pop_front();
+        }
+        debug_assert_eq!(
+            self.pending,
+            self.chunks.iter().map(Bytes::len).sum::<usize>(),
+            "the transport advances the chunks it takes"
+        );
+    }
+
+    /// Drops what is queued, for a stream the peer has stopped.
+    pub fn clear(&mut self) {
+        self.chunks.clear();
+        self.pending = 0;
+    }
+
+    /// Bytes queued.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// Whether the stream has nothing left to say and can be finished.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.ended && self.pending == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_leave_in_order_and_in_parts() {
+        let mut queue = DeliveryQueue::default();
+        queue.push(Bytes::from_static(b"abc"));
+        queue.push(Bytes::from_static(b"de"));
+        // The transport takes four bytes: one chunk and half of the next.
+        let chunks = queue.chunks();
+        chunks[0] = Bytes::new();
+        let _ = chunks[1].split_to(1);
+        queue.consume(4);
+        assert_eq!(queue.pending(), 1);
+        assert_eq!(queue.chunks(), [Bytes::from_static(b"e")]);
+    }
+
+    #[test]
+    fn nothing_is_queued_after_the_end() {
+        let mut queue = DeliveryQueue::default();
+        queue.push(Bytes::from_static(b"last"));
+        queue.end();
+        queue.push(Bytes::from_static(b"late"));
+        assert_eq!(queue.pending(), 4);
+        assert!(!queue.is_finished());
+        queue.clear();
+        assert!(queue.is_finished());
+    }
+}
