@@ -1,5 +1,6 @@
 //! Holds the shape of the house: who may depend on whom, one owner per heavy
-//! dependency, licences, and what must not appear anywhere.
+//! dependency, licences, what must not appear anywhere, and that what the documents name
+//! exists.
 //!
 //! The rules are pure functions over plain facts ([`Member`], [`Link`]); the facts come
 //! from `cargo metadata` and the source tree. Each rule over those facts has a test that
@@ -35,10 +36,6 @@ fn forbidden(from: &str, to: &str) -> Option<&'static str> {
     }
     if to == "control/server" {
         return Some("nothing depends on control/server");
-    }
-    // `pinion bench` carries the load generator, which is on no data path.
-    if to == "benches/load" && from == "control/server" {
-        return None;
     }
     let top = |room: &str| room.split('/').next().unwrap_or_default().to_owned();
     match (top(from).as_str(), top(to).as_str()) {
@@ -87,7 +84,7 @@ fn a_dependency_against_the_directions_is_caught() {
         ("net/client", "benches/load"),
         ("admin-ui", "engine/types"),
         ("control/node", "control/server"),
-        ("control/node", "benches/load"),
+        ("control/server", "benches/load"),
         ("benches/load", "control/server"),
         ("tools/new", "engine/types"),
     ] {
@@ -110,7 +107,6 @@ fn a_dependency_along_the_directions_passes() {
         ("net/quic", "engine/types"),
         ("net/cli", "net/client"),
         ("control/server", "engine/reactor"),
-        ("control/server", "benches/load"),
         ("benches/load", "net/quic"),
         ("benches/micro", "engine/domains"),
     ] {
@@ -390,6 +386,85 @@ fn top_level_folders_are_the_agreed_ones() {
         .map(|name| format!("{name}/ is not a folder of the house"))
         .collect();
     assert_none(&strangers);
+}
+
+// ---------------------------------------------------------------- the documents
+
+/// Places of the form `path/to/file.rs::test_name` in backticks, and why they are wrong.
+fn missing_tests(text: &str, read: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let mut missing = Vec::new();
+    for place in text.split('`').skip(1).step_by(2) {
+        let Some((path, test)) = place.split_once(".rs::") else {
+            continue;
+        };
+        let path = format!("{path}.rs");
+        match read(&path) {
+            None => missing.push(format!("{place}: there is no {path}")),
+            Some(source) if !source.contains(&format!("fn {test}(")) => {
+                missing.push(format!("{place}: {path} has no such function"));
+            }
+            Some(_) => {}
+        }
+    }
+    missing
+}
+
+#[test]
+fn every_test_named_in_the_specification_exists() {
+    let text = fs::read_to_string(root().join("docs/SPECIFICATION.md")).unwrap();
+    assert!(text.contains(".rs::"), "the specification names no test");
+    assert_none(&missing_tests(&text, |path| {
+        fs::read_to_string(root().join(path)).ok()
+    }));
+}
+
+#[test]
+fn an_invented_test_name_is_caught() {
+    let read = |path: &str| (path == "a.rs").then(|| "fn there() {}".to_owned());
+    assert_none(&missing_tests("`a.rs::there` and `a.rs`", read));
+    assert_eq!(missing_tests("`a.rs::gone`, `b.rs::there`", read).len(), 2);
+}
+
+/// Targets of `[text](target)` that lead to a file of this tree.
+fn local_links(text: &str) -> Vec<&str> {
+    text.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(target, _)| target.split('#').next().unwrap_or_default())
+        .filter(|target| !target.is_empty() && !target.contains("://"))
+        .collect()
+}
+
+#[test]
+fn links_in_the_documents_lead_somewhere() {
+    let mut documents = vec![
+        root().join("README.md"),
+        root().join("control/server/data/README.md"),
+    ];
+    for folder in ["docs", "docs/decisions"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                documents.push(path);
+            }
+        }
+    }
+    let mut broken = Vec::new();
+    for document in &documents {
+        let text = fs::read_to_string(document).unwrap();
+        for target in local_links(&text) {
+            if !document.parent().unwrap().join(target).exists() {
+                broken.push(format!("{}: {target}", document.display()));
+            }
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn a_link_is_read_without_its_anchor() {
+    let text = "[a](x.md#part) [b](https://example.org/y.md) [c](#here) [d](../z)";
+    assert_eq!(local_links(text), ["x.md", "../z"]);
 }
 
 // ------------------------------------------------------------------- the facts
