@@ -1,7 +1,6 @@
 //! Who may do what: an immutable table, compiled outside and handed to every core.
 
-use hashbrown::HashMap;
-use pinion_types::{ResourceKind, ResourceName};
+use pinion_types::{FixedMap, ResourceKind, ResourceName};
 use pinion_wire::opcode::Permission;
 use sha2::{Digest, Sha256};
 
@@ -144,7 +143,7 @@ pub struct PrincipalId(u32);
 #[derive(Debug, Default)]
 pub struct AccessTable {
     principals: Vec<Principal>,
-    by_token: HashMap<TokenDigest, PrincipalId>,
+    by_token: FixedMap<TokenDigest, PrincipalId>,
 }
 
 /// Most principals of one table.

@@ -1,1 +1,23 @@
-//! pinion-node
+//! `Core`: what one data core decides. Session, access check, shard map and
+//! shard, joined into one state machine.
+//!
+//! It takes stream bytes, mails from other cores and the time, and gives back
+//! bytes to send, streams to open, mails to post and connections to close. It
+//! never touches a socket, a clock, a thread or a random number, so the server
+//! and a simulator can run the same code. Start reading at [`Core`].
+
+#![forbid(unsafe_code)]
+
+pub mod access;
+mod connection;
+mod core;
+mod deliveries;
+mod execute;
+pub mod mail;
+pub mod map;
+mod output;
+mod requests;
+pub mod stats;
+
+pub use crate::core::{Core, CoreConfig, Feed};
+pub use crate::output::Output;

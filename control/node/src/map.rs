@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use pinion_types::limits::{RECORD_BYTES_MAX, SHARDS_MAX};
 use pinion_types::{
-    CoreId, Epoch, ErrorCode, FactId, PartitionId, Refusal, ResourceId, ResourceKind, ResourceName,
+    FixedMap,     CoreId, Epoch, ErrorCode, FactId, PartitionId, Refusal, ResourceId, ResourceKind, ResourceName,
 };
 use pinion_wire::message::{Overflow, Spec};
 
@@ -40,7 +39,7 @@ impl Resource {
 #[derive(Debug, Default)]
 pub struct ShardMap {
     epoch: Epoch,
-    by_name: HashMap<(TenantId, ResourceKind, ResourceName), Arc<Resource>>,
+    by_name: FixedMap<(TenantId, ResourceKind, ResourceName), Arc<Resource>>,
 }
 
 impl ShardMap {

@@ -1,1 +1,21 @@
-//! pinion-shard
+//! What one data core owns: its partitions, who waits for them, and when they
+//! want to be woken.
+//!
+//! A [`Shard`] finds a partition by resource and number, remembers which
+//! connection each subscription, append session and waiting request belongs
+//! to, and collects what partitions have to say into one queue. It is a pure
+//! state machine owned by one core; it knows no bytes of the wire, no sockets
+//! and no other core.
+//!
+//! A turn: any number of calls, then [`Shard::end_turn`], then
+//! [`Shard::poll_output`] until it gives `None`.
+
+#![forbid(unsafe_code)]
+
+mod origin;
+mod output;
+mod shard;
+
+pub use origin::Origin;
+pub use output::{LateAnswer, ShardOutput};
+pub use shard::{PARTITIONS_MAX, Shard, ShardConfig, Slot};

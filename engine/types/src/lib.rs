@@ -11,6 +11,7 @@ pub mod block;
 pub mod error;
 pub mod ids;
 pub mod limits;
+pub mod map;
 pub mod name;
 pub mod route;
 pub mod time;
@@ -21,5 +22,6 @@ pub use ids::{
     CoreId, Epoch, Offset, PartitionId, ProducerId, ResourceId, Sequence, SessionId,
     SubscriptionId, Version,
 };
+pub use map::{FixedMap, FixedSet};
 pub use name::{NameError, ResourceKind, ResourceName};
 pub use time::{Monotonic, WallMs};

@@ -218,13 +218,6 @@ impl Wheel {
         Some(Monotonic(start.saturating_mul(1 << TICK_SHIFT)))
     }
 
-    /// How far the wheel stands behind `now`: more than a tick only while
-    /// budgets run out before the due timers do.
-    #[must_use]
-    pub const fn lag(&self, now: Monotonic) -> core::time::Duration {
-        now.since(Monotonic(self.elapsed << TICK_SHIFT))
-    }
-
     /// The occupied slot that starts first; on a tie the higher level, whose
     /// timers may belong to the lower one.
     fn next_slot(&self) -> Option<(usize, usize, u64)> {
@@ -403,6 +396,13 @@ impl<T> TimerTable<T> {
         }
         self.wheel.cancel(&mut self.rows, id.index);
         Some(self.release(id.index))
+    }
+
+    /// When a waiting timer is due; `None` if it fired or was cancelled. O(1).
+    #[must_use]
+    pub fn deadline(&self, id: TimerId) -> Option<Monotonic> {
+        let row = self.rows.0.get(id.index as usize)?;
+        (row.generation == id.generation && row.item.is_some()).then(|| row.link.deadline())
     }
 
     /// Fires what is due at `now`, touching at most `budget` timers. True when

@@ -1,6 +1,6 @@
 //! Requests of one connection that are owed a reply from elsewhere or later.
 
-use hashbrown::HashSet;
+use pinion_types::FixedSet;
 use pinion_types::limits::IN_FLIGHT_MAX;
 
 /// Correlation ids of the requests that were not answered at once. A request
@@ -8,7 +8,7 @@ use pinion_types::limits::IN_FLIGHT_MAX;
 /// in an empty set.
 #[derive(Debug, Default)]
 pub struct InFlight {
-    open: HashSet<u32>,
+    open: FixedSet<u32>,
 }
 
 /// Whether a request may be looked at.

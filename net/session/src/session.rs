@@ -1,9 +1,8 @@
 //! The state of one connection, kept by the core it lives on.
 
 use bytes::Bytes;
-use hashbrown::HashMap;
 use pinion_types::limits::{REQUEST_STREAMS_MAX, SUBSCRIPTIONS_MAX};
-use pinion_types::{ErrorCode, FactId, Refusal, SubscriptionId};
+use pinion_types::{FixedMap, ErrorCode, FactId, Refusal, SubscriptionId};
 
 use crate::delivery::DeliveryQueue;
 use crate::in_flight::InFlight;
@@ -81,7 +80,7 @@ pub struct Session {
     pub in_flight: InFlight,
     // At most REQUEST_STREAMS_MAX, nearly always one: a scan beats a map.
     streams: Vec<(u64, RequestStream)>,
-    deliveries: HashMap<SubscriptionId, DeliveryQueue>,
+    deliveries: FixedMap<SubscriptionId, DeliveryQueue>,
 }
 
 impl Default for Session {
@@ -90,7 +89,7 @@ impl Default for Session {
             phase: Phase::AwaitingHello,
             in_flight: InFlight::default(),
             streams: Vec::new(),
-            deliveries: HashMap::new(),
+            deliveries: FixedMap::default(),
         }
     }
 }
@@ -163,11 +162,11 @@ impl Session {
         self.deliveries.get_mut(&subscription)
     }
 
-    /// Queues one chunk. `false` when the subscription is gone.
-    pub fn deliver(&mut self, subscription: SubscriptionId, chunk: Bytes) -> bool {
+    /// Queues one chunk that took `charge` from its window. `false` when the subscription is gone.
+    pub fn deliver(&mut self, subscription: SubscriptionId, chunk: Bytes, charge: u32) -> bool {
         match self.deliveries.get_mut(&subscription) {
             Some(queue) => {
-                queue.push(chunk);
+                queue.push(chunk, charge);
                 true
             }
             None => false,
@@ -218,6 +217,6 @@ mod tests {
         assert_eq!(refusal.code, ErrorCode::BadArgument);
         session.drop_subscription(SubscriptionId(1));
         assert!(session.subscribe(SubscriptionId(1)).is_ok());
-        assert!(!session.deliver(SubscriptionId(9999), Bytes::from_static(b"x")));
+        assert!(!session.deliver(SubscriptionId(9999), Bytes::from_static(b"x"), 1));
     }
 }

@@ -1,0 +1,24 @@
+//! What a core counts. Plain integers owned by the core; copied out on request.
+
+/// Counters of one core since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CoreStats {
+    /// Connections that said HELLO with a good token.
+    pub sessions: u64,
+    /// Connections refused for their token.
+    pub unauthenticated: u64,
+    /// Requests looked at.
+    pub requests: u64,
+    /// Requests answered with an error.
+    pub refused: u64,
+    /// Requests that had to go to another core: the client aimed wrong.
+    pub wrong_shard: u64,
+    /// Records taken by streams through this core's connections.
+    pub published: u64,
+    /// Bytes handed to the transport for subscriptions.
+    pub delivered_bytes: u64,
+    /// Connections closed for breaking the protocol.
+    pub protocol_errors: u64,
+    /// Mails that had to wait because another core's box was full.
+    pub mail_waits: u64,
+}
