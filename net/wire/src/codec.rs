@@ -177,7 +177,6 @@ impl Writer<'_> {
         value.write(self.out);
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "every field writer has one shape")]
     pub(crate) fn fixed<T: Fixed>(
         &mut self,
         _field: &'static str,
@@ -187,7 +186,6 @@ impl Writer<'_> {
         Ok(())
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "every field writer has one shape")]
     pub(crate) fn array<const N: usize>(
         &mut self,
         _field: &'static str,
@@ -217,7 +215,6 @@ impl Writer<'_> {
         Ok(())
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "every field writer has one shape")]
     pub(crate) fn optional<T: Fixed>(
         &mut self,
         _field: &'static str,
@@ -280,7 +277,6 @@ impl Writer<'_> {
         Ok(())
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "every field writer has one shape")]
     pub(crate) fn rest(&mut self, _field: &'static str, bytes: &[u8]) -> Result<(), EncodeError> {
         self.out.extend_from_slice(bytes);
         Ok(())
@@ -305,7 +301,7 @@ impl Writer<'_> {
 }
 
 /// A field whose length is always the same, or told by its first byte.
-pub(crate) trait Fixed: Sized {
+pub(crate) trait Fixed: Copy {
     fn read(reader: &mut Reader<'_>, field: &'static str) -> Result<Self, DecodeError>;
     fn write(&self, out: &mut Vec<u8>);
 }

@@ -296,7 +296,7 @@ mod tests {
         assert!(
             DELIVERIES
                 .iter()
-                .all(|(code, _)| matches!(code, 0xC0..0xFF))
+                .all(|(code, _)| matches!(code, 0xC0..=0xFE))
         );
     }
 

@@ -224,7 +224,6 @@ impl<'a> Reader<'a> {
 }
 
 impl Writer<'_> {
-    #[expect(clippy::unnecessary_wraps, reason = "every field writer has one shape")]
     pub(super) fn filter(
         &mut self,
         _field: &'static str,
@@ -280,7 +279,7 @@ impl FilterBuf {
     ///
     /// # Errors
     /// As [`FilterBuf::any_of`].
-    pub fn eq(&mut self, name: &[u8], value: &[u8]) -> Result<&mut Self, EncodeError> {
+    pub fn equals(&mut self, name: &[u8], value: &[u8]) -> Result<&mut Self, EncodeError> {
         self.push(FilterOp::Eq, name, &[value])
     }
 
@@ -288,7 +287,7 @@ impl FilterBuf {
     ///
     /// # Errors
     /// As [`FilterBuf::any_of`].
-    pub fn ne(&mut self, name: &[u8], value: &[u8]) -> Result<&mut Self, EncodeError> {
+    pub fn not_equals(&mut self, name: &[u8], value: &[u8]) -> Result<&mut Self, EncodeError> {
         self.push(FilterOp::Ne, name, &[value])
     }
 
@@ -296,7 +295,7 @@ impl FilterBuf {
     ///
     /// # Errors
     /// As [`FilterBuf::any_of`].
-    pub fn prefix(&mut self, name: &[u8], value: &[u8]) -> Result<&mut Self, EncodeError> {
+    pub fn starts_with(&mut self, name: &[u8], value: &[u8]) -> Result<&mut Self, EncodeError> {
         self.push(FilterOp::Prefix, name, &[value])
     }
 
@@ -405,23 +404,31 @@ mod tests {
 
     #[test]
     fn each_comparison_holds_for_what_it_says() {
-        let eq = filter(|f| drop(f.eq(b"type", b"a")));
+        let eq = filter(|f| {
+            f.equals(b"type", b"a").unwrap();
+        });
         assert!(wants(&eq, &[("type", "a")]));
         assert!(!wants(&eq, &[("type", "ab")]));
         assert!(!wants(&eq, &[("kind", "a")]));
         assert!(!wants(&eq, &[]));
 
-        let ne = filter(|f| drop(f.ne(b"type", b"a")));
+        let ne = filter(|f| {
+            f.not_equals(b"type", b"a").unwrap();
+        });
         assert!(!wants(&ne, &[("type", "a")]));
         assert!(wants(&ne, &[("type", "b")]));
         assert!(wants(&ne, &[]), "an absent header is not equal");
 
-        let prefix = filter(|f| drop(f.prefix(b"type", b"ab")));
+        let prefix = filter(|f| {
+            f.starts_with(b"type", b"ab").unwrap();
+        });
         assert!(wants(&prefix, &[("type", "abc")]));
         assert!(wants(&prefix, &[("type", "ab")]));
         assert!(!wants(&prefix, &[("type", "a")]));
 
-        let any = filter(|f| drop(f.any_of(b"type", &[b"a", b"c"])));
+        let any = filter(|f| {
+            f.any_of(b"type", &[b"a", b"c"]).unwrap();
+        });
         assert!(wants(&any, &[("type", "a")]));
         assert!(wants(&any, &[("type", "c")]));
         assert!(!wants(&any, &[("type", "b")]));
@@ -430,31 +437,38 @@ mod tests {
     #[test]
     fn every_term_must_hold_and_any_repeat_of_a_header_counts() {
         let both = filter(|f| {
-            f.eq(b"a", b"1").unwrap().prefix(b"b", b"x").unwrap();
+            f.equals(b"a", b"1")
+                .unwrap()
+                .starts_with(b"b", b"x")
+                .unwrap();
         });
         assert!(wants(&both, &[("a", "1"), ("b", "xy")]));
         assert!(!wants(&both, &[("a", "1")]));
         assert!(!wants(&both, &[("b", "xy")]));
-        let eq = filter(|f| drop(f.eq(b"a", b"2")));
+        let eq = filter(|f| {
+            f.equals(b"a", b"2").unwrap();
+        });
         assert!(wants(&eq, &[("a", "1"), ("a", "2")]));
-        let ne = filter(|f| drop(f.ne(b"a", b"2")));
+        let ne = filter(|f| {
+            f.not_equals(b"a", b"2").unwrap();
+        });
         assert!(!wants(&ne, &[("a", "1"), ("a", "2")]));
     }
 
     #[test]
     fn a_filter_stays_within_its_limits_and_unchanged_when_refused() {
         let mut filter = FilterBuf::new();
-        assert!(filter.eq(b"", b"x").is_err());
-        assert!(filter.eq(&[b'n'; 256], b"x").is_err());
-        assert!(filter.eq(b"n", &[b'v'; 256]).is_err());
+        assert!(filter.equals(b"", b"x").is_err());
+        assert!(filter.equals(&[b'n'; 256], b"x").is_err());
+        assert!(filter.equals(b"n", &[b'v'; 256]).is_err());
         assert!(filter.any_of(b"n", &[]).is_err());
         let long = [b'v'; 255];
         assert!(filter.any_of(b"n", &[&long[..]; 16]).is_err(), "over 4096");
         assert_eq!(filter, FilterBuf::new());
         for _ in 0..FILTER_TERMS_MAX {
-            filter.eq(b"n", b"v").unwrap();
+            filter.equals(b"n", b"v").unwrap();
         }
-        assert!(filter.eq(b"n", b"v").is_err());
+        assert!(filter.equals(b"n", b"v").is_err());
         assert_eq!(filter.as_filter().terms().count(), FILTER_TERMS_MAX);
     }
 

@@ -62,7 +62,10 @@ macro_rules! list {
             ///
             /// # Errors
             /// Too many items, or one over its limit; nothing is built.
-            #[allow(unused_lifetimes, reason = "lists of numbers borrow nothing")]
+            #[allow(
+unused_lifetimes, clippy::extra_unused_lifetimes,
+reason = "lists of numbers borrow nothing"
+)]
             pub fn build<'i>(
                 scratch: &'a mut Vec<u8>,
                 items: impl IntoIterator<Item = $given>,
@@ -104,10 +107,6 @@ macro_rules! list {
                 Ok(Self { count, encoded })
             }
 
-            #[expect(
-                clippy::unnecessary_wraps,
-                reason = "every field writer has one shape"
-            )]
             pub(crate) fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
                 writer.put(self.count);
                 writer.out.extend_from_slice(self.encoded);
