@@ -1,0 +1,477 @@
+//! One partition of an ephemeral stream.
+
+use pinion_types::block::{self, BLOCK_HEADER_BYTES, FRAME_HEADER_BYTES};
+use pinion_types::limits::{
+    CREDIT_BYTES_MAX, CREDIT_RECORDS_MAX, FRAME_BYTES_MAX, RECORD_BYTES_MAX,
+};
+use pinion_types::{ErrorCode, Monotonic, Offset, ProducerId, Sequence, WallMs};
+
+use super::error::{AppendError, SessionError, SubscribeError};
+use super::producers::{Producers, Verdict};
+use super::read::{self, Fetched};
+use super::ring::{CHUNK_OVERHEAD_BYTES, Ring};
+use super::sessions::Sessions;
+use super::subscribers::{Delivery, SubKey, SubscribeOptions, Subscribed, Subscribers};
+use super::{Overflow, RecordFilter};
+
+/// Most bytes of records in one append: its block must fit a delivery frame.
+pub const BATCH_BYTES_MAX: usize =
+    FRAME_BYTES_MAX as usize - (BLOCK_HEADER_BYTES - FRAME_HEADER_BYTES);
+
+// One record of the largest size must fit a batch.
+const _: () = assert!(RECORD_BYTES_MAX as usize + 4 <= BATCH_BYTES_MAX);
+
+/// What bounds a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionConfig {
+    /// Bytes the ring may hold, bookkeeping included. A single block larger
+    /// than this is still kept, alone.
+    pub ring_bytes: u64,
+    /// Records the ring may hold; a single larger block is kept alone.
+    pub ring_records_max: u32,
+    /// Records older than this go, also before a `block` subscriber has seen
+    /// them; `None` = the ring's size alone decides.
+    pub retention_ms: Option<u64>,
+    /// Longest record taken, its length field excluded; at most
+    /// [`RECORD_BYTES_MAX`].
+    pub max_record_bytes: u32,
+    /// Idempotent producers remembered; more costs up to 2 KiB each, fewer
+    /// makes idle producers start anew.
+    pub producers_max: u32,
+    /// Append sessions at once; each may stage 10 MiB.
+    pub sessions_max: u32,
+    /// Subscribers at once.
+    pub subscribers_max: u32,
+    /// Policy of subscribers that name none.
+    pub default_overflow: Overflow,
+}
+
+impl Default for PartitionConfig {
+    fn default() -> Self {
+        Self {
+            ring_bytes: 16 << 20,
+            ring_records_max: 1 << 20,
+            retention_ms: None,
+            max_record_bytes: RECORD_BYTES_MAX,
+            producers_max: 1024,
+            sessions_max: 16,
+            subscribers_max: 16_384,
+            default_overflow: Overflow::DropOldest,
+        }
+    }
+}
+
+/// One publish.
+#[derive(Clone, Copy, Debug)]
+pub struct Append<'a> {
+    /// Of an idempotent producer: who, and the sequence of the first record.
+    pub producer: Option<(ProducerId, Sequence)>,
+    /// Append only if this is the end.
+    pub expected_offset: Option<Offset>,
+    /// Records in `records`.
+    pub record_count: u32,
+    /// Encoded as [`pinion_types::block`] lays records out. Checked here.
+    pub records: &'a [u8],
+}
+
+/// An append is in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of its first record.
+    pub first_offset: Offset,
+    /// Its records, at consecutive offsets.
+    pub record_count: u32,
+    /// It repeats an earlier append and was not stored again. The offset is
+    /// the earlier one's; the ring may have let the records go since.
+    pub duplicate: bool,
+}
+
+/// What an append session has staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StagedTotals {
+    /// Records.
+    pub records: u32,
+    /// Bytes of encoded records.
+    pub bytes: u64,
+}
+
+/// One partition: a bounded ring of blocks, its producers, its append
+/// sessions and its subscribers. Owned by one core for its whole life.
+///
+/// A turn: any number of requests, then one [`Partition::seal`], then
+/// [`Partition::poll_delivery`] until it gives `None`.
+#[derive(Debug)]
+pub struct Partition {
+    config: PartitionConfig,
+    ring: Ring,
+    producers: Producers,
+    sessions: Sessions,
+    subscribers: Subscribers,
+    /// Visible end the subscribers have been told of.
+    announced: u64,
+}
+
+impl Partition {
+    /// An empty partition. Allocates when the first record comes.
+    #[must_use]
+    pub fn new(config: PartitionConfig) -> Self {
+        Self {
+            config,
+            ring: Ring::new(config.ring_bytes, config.ring_records_max),
+            producers: Producers::new(config.producers_max),
+            sessions: Sessions::new(
+                config.sessions_max,
+                config.ring_bytes,
+                config.ring_records_max,
+            ),
+            subscribers: Subscribers::new(config.subscribers_max),
+            announced: 0,
+        }
+    }
+
+    /// Appends a batch as one block. The acknowledgement is good at once;
+    /// readers see the records after [`Partition::seal`].
+    ///
+    /// Checked in this order: the shape of the batch, the producer's sequence
+    /// (so that a repeat is recognised whatever else has changed), the
+    /// expected offset, and last whether the ring has room without overtaking
+    /// a `block` subscriber. Should one turn append more than the ring holds,
+    /// the oldest of it goes as any old record does.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing has changed.
+    pub fn append(
+        &mut self,
+        now: Monotonic,
+        wall: WallMs,
+        append: &Append<'_>,
+    ) -> Result<Appended, AppendError> {
+        let count = append.record_count;
+        self.check_batch(count, append.records)?;
+        if let Some((id, sequence)) = append.producer
+            && let Verdict::Repeat(first_offset) = self.producers.check(id, sequence, count)?
+        {
+            return Ok(Appended {
+                first_offset,
+                record_count: count,
+                duplicate: true,
+            });
+        }
+        self.check_offset(append.expected_offset)?;
+        self.make_room(BLOCK_HEADER_BYTES + append.records.len(), u64::from(count))?;
+        let first_offset = Offset(self.ring.end());
+        self.ring.push(now, wall, count, append.records);
+        if let Some((id, sequence)) = append.producer {
+            self.producers.record(id, sequence, count, first_offset);
+        }
+        Ok(Appended {
+            first_offset,
+            record_count: count,
+            duplicate: false,
+        })
+    }
+
+    /// Ends a turn's appends: what they stored becomes one chunk, visible to
+    /// readers and on its way to subscribers. Costs nothing when there was
+    /// nothing.
+    pub fn seal(&mut self) {
+        self.ring.close();
+        let end = self.ring.visible_end();
+        if end != self.announced {
+            self.announced = end;
+            self.subscribers.on_data(&self.ring);
+        }
+    }
+
+    /// Appends to `out` whole blocks with records from `from` on, at most
+    /// `max_records` and `max_bytes`, one record of any size always allowed.
+    /// Blocks are cut where a bound or the filter says so. Reading at or past
+    /// the end is an empty success; below the ring it begins with the oldest.
+    ///
+    /// Looks at no more than [`read::FETCH_SCAN_BYTES_MAX`]; a selective
+    /// filter may get nothing but a `next` further on.
+    pub fn fetch(
+        &self,
+        from: Offset,
+        max_records: u32,
+        max_bytes: u32,
+        filter: Option<&dyn RecordFilter>,
+        out: &mut Vec<u8>,
+    ) -> Fetched {
+        read::fetch(&self.ring, from, max_records, max_bytes, filter, out)
+    }
+
+    /// Oldest offset kept; the end when nothing is.
+    #[must_use]
+    pub fn first_available(&self) -> Offset {
+        Offset(self.ring.first())
+    }
+
+    /// One past the last visible record.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        Offset(self.ring.visible_end())
+    }
+
+    /// Bytes the ring holds, counted as `ring_bytes` counts them.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.ring.bytes()
+    }
+
+    /// Heap kept for blocks: whole segments, also those only a transport
+    /// still needs. Stays below about 2.5 times `ring_bytes` and a few
+    /// segments, whatever readers do: past that, deliveries are copied.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.ring.memory()
+    }
+
+    /// Subscriptions at this moment.
+    #[must_use]
+    pub fn subscriptions(&self) -> usize {
+        self.subscribers.len()
+    }
+
+    /// Append sessions at this moment.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Idempotent producers remembered at this moment.
+    #[must_use]
+    pub fn producers(&self) -> usize {
+        self.producers.len()
+    }
+
+    /// Adds a subscription. Ends the turn's appends first, so that `Latest`
+    /// means after everything acknowledged so far.
+    ///
+    /// # Errors
+    /// [`SubscribeError`]; nothing has changed.
+    pub fn subscribe(
+        &mut self,
+        key: SubKey,
+        options: SubscribeOptions,
+    ) -> Result<Subscribed, SubscribeError> {
+        self.seal();
+        let default = self.config.default_overflow;
+        self.subscribers
+            .subscribe(&self.ring, key, options, default)
+    }
+
+    /// Grants a subscription more; what would exceed [`CREDIT_RECORDS_MAX`] or
+    /// [`CREDIT_BYTES_MAX`] is cut off. False when the key is not known, as
+    /// after its end.
+    pub fn credit(&mut self, key: SubKey, records: u32, bytes: u32) -> bool {
+        self.subscribers.allow(&self.ring, key, |r, b, _| {
+            *r = (*r + u64::from(records)).min(u64::from(CREDIT_RECORDS_MAX));
+            *b = (*b + i64::from(bytes)).min(i64::from(CREDIT_BYTES_MAX));
+        })
+    }
+
+    /// The transport gives back `bytes` of what it was handed. False when the
+    /// key is not known.
+    pub fn window(&mut self, key: SubKey, bytes: u64) -> bool {
+        self.subscribers.allow(&self.ring, key, |_, _, window| {
+            *window = window.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+        })
+    }
+
+    /// Removes a subscription and gives its cursor, the place to resume at.
+    /// Nothing more is delivered for the key.
+    pub fn unsubscribe(&mut self, key: SubKey) -> Option<Offset> {
+        self.subscribers.unsubscribe(key)
+    }
+
+    /// Ends every subscription with `code`, for a partition that goes away;
+    /// the ends come out of [`Partition::poll_delivery`].
+    pub fn end_subscriptions(&mut self, code: ErrorCode) {
+        self.subscribers.end_all(code);
+    }
+
+    /// The next thing for anyone, in turns among those that are ready.
+    ///
+    /// `None` says nothing is ready, or that filters have looked at
+    /// [`super::FILTER_SCAN_BYTES_MAX`]: with [`Partition::has_work`] there is
+    /// more in the next turn. A caller may stop earlier; nothing is lost.
+    pub fn poll_delivery(&mut self) -> Option<(SubKey, Delivery)> {
+        self.subscribers.poll(&self.ring)
+    }
+
+    /// Whether [`Partition::poll_delivery`] has more to give now.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.subscribers.has_ready()
+    }
+
+    /// Opens an append session for `owner`. While an exclusive one is open no
+    /// other exclusive one is; plain appends and other sessions go on.
+    ///
+    /// # Errors
+    /// [`SessionError::Active`], [`SessionError::TooMany`].
+    pub fn begin(
+        &mut self,
+        now: Monotonic,
+        owner: u64,
+        exclusive: bool,
+    ) -> Result<u64, SessionError> {
+        self.sessions.begin(now, owner, exclusive)
+    }
+
+    /// Sets records aside in a session. A commit has to fit half the ring, so
+    /// a small ring lowers the limits of staging.
+    ///
+    /// # Errors
+    /// [`SessionError`]; the session is as before.
+    pub fn stage(
+        &mut self,
+        now: Monotonic,
+        owner: u64,
+        session: u64,
+        record_count: u32,
+        records: &[u8],
+    ) -> Result<StagedTotals, SessionError> {
+        self.sessions.check(owner, session)?;
+        self.check_batch(record_count, records)?;
+        let (records, bytes) = self
+            .sessions
+            .stage(now, owner, session, record_count, records)?;
+        Ok(StagedTotals { records, bytes })
+    }
+
+    /// Appends all a session has staged at consecutive offsets and makes it
+    /// visible at once; the session is over. Nothing staged is a success with
+    /// no records.
+    ///
+    /// # Errors
+    /// [`SessionError`]; nothing has changed and the session goes on, to be
+    /// committed again or rolled back.
+    pub fn commit(
+        &mut self,
+        now: Monotonic,
+        wall: WallMs,
+        owner: u64,
+        session: u64,
+        expected_offset: Option<Offset>,
+    ) -> Result<Appended, SessionError> {
+        let staged = self.sessions.staged(now, owner, session)?;
+        // As if every block began a chunk, so that room made once is enough.
+        let (mut len, mut records) = (0, 0);
+        for (count, bytes) in staged.blocks() {
+            len += BLOCK_HEADER_BYTES + bytes.len() + CHUNK_OVERHEAD_BYTES;
+            records += u64::from(count);
+        }
+        self.check_offset(expected_offset)?;
+        if records > 0 {
+            self.make_room(len, records)?;
+        }
+        let first_offset = Offset(self.ring.end());
+        let staged = self.sessions.staged(now, owner, session)?;
+        let record_count = staged.records;
+        for (count, bytes) in staged.blocks() {
+            self.ring.push(now, wall, count, bytes);
+        }
+        self.sessions.remove(owner, session)?;
+        // No turn's end in between: a fetch must see all of it or nothing.
+        self.seal();
+        Ok(Appended {
+            first_offset,
+            record_count,
+            duplicate: false,
+        })
+    }
+
+    /// Drops what a session has staged; it is over.
+    ///
+    /// # Errors
+    /// [`SessionError::Unknown`].
+    pub fn rollback(&mut self, owner: u64, session: u64) -> Result<(), SessionError> {
+        self.sessions.remove(owner, session)
+    }
+
+    /// Aborts every append session of an owner that has gone.
+    pub fn abort_owner(&mut self, owner: u64) {
+        self.sessions.abort_owner(owner);
+    }
+
+    /// Lets go what retention says and aborts append sessions idle for
+    /// [`super::SESSION_IDLE`].
+    pub fn handle_timeout(&mut self, now: Monotonic) {
+        self.sessions.expire(now);
+        if let Some(age_ms) = self.config.retention_ms {
+            self.seal();
+            if self.ring.expire(now, age_ms) {
+                self.subscribers.on_evict(self.ring.first());
+            }
+        }
+    }
+
+    /// When [`Partition::handle_timeout`] next has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Monotonic> {
+        let retention = self
+            .config
+            .retention_ms
+            .and_then(|age_ms| self.ring.next_expiry(age_ms));
+        [retention, self.sessions.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn check_batch(&self, count: u32, records: &[u8]) -> Result<(), AppendError> {
+        if records.len() > BATCH_BYTES_MAX {
+            return Err(AppendError::BatchTooLarge {
+                len: records.len() as u64,
+                limit: BATCH_BYTES_MAX as u64,
+            });
+        }
+        block::check_records(records, count)?;
+        let limit = self.config.max_record_bytes;
+        if records.len() > limit as usize + 4 {
+            // Only then can a single record be over the limit.
+            for record in block::records(records) {
+                let len = record?.encoded_len() - 4;
+                if len > limit as usize {
+                    return Err(AppendError::RecordTooLarge {
+                        len: len as u64,
+                        limit,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_offset(&self, expected: Option<Offset>) -> Result<(), AppendError> {
+        let actual = Offset(self.ring.end());
+        match expected {
+            Some(expected) if expected != actual => {
+                Err(AppendError::OffsetConflict { expected, actual })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Evicts what must go for one more block, unless a `block` subscriber
+    /// still needs it.
+    fn make_room(&mut self, len: usize, records: u64) -> Result<(), AppendError> {
+        let eviction = self.ring.eviction_for(len, records);
+        if eviction.is_empty() {
+            return Ok(());
+        }
+        if let Some(next) = self.subscribers.blocker(eviction.first) {
+            return Err(AppendError::Backlogged { next });
+        }
+        self.ring.evict(eviction);
+        self.subscribers.on_evict(eviction.first);
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn ring(&self) -> &Ring {
+        &self.ring
+    }
+}
