@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use pinion_session::{CloseCode, Phase, Session};
-use pinion_types::{FixedMap, CoreId, PartitionId, SessionId, SubscriptionId};
+use pinion_shard::Slot;
+use pinion_types::{CoreId, FixedMap, PartitionId, SessionId, SubscriptionId};
+use pinion_wire::message::Handle;
 
 use crate::access::{Permissions, PrincipalId, TenantId, TokenDigest};
 use crate::map::Resource;
@@ -27,12 +29,13 @@ pub(crate) struct HandleEntry {
     /// What the connection may do with it under the access table in force.
     pub(crate) permissions: Permissions,
     /// Where the partitions lie in this core's shard; found once, on first use.
-    pub(crate) slots: Box<[Option<u32>]>,
+    pub(crate) slots: Box<[Option<Slot>]>,
 }
 
 /// A subscription or watch as its connection sees it.
 #[derive(Debug)]
 pub(crate) struct Subscription {
+    pub(crate) resource: Arc<Resource>,
     /// The core that owns the partition.
     pub(crate) core: CoreId,
     /// Waits in the connection's list of streams with something to send.
@@ -44,8 +47,16 @@ pub(crate) struct Subscription {
 /// An append session as its connection sees it.
 #[derive(Debug)]
 pub(crate) struct Append {
+    pub(crate) handle: Handle,
     pub(crate) resource: Arc<Resource>,
     pub(crate) partition: PartitionId,
+}
+
+/// What was admitted here before the partition's core has agreed.
+#[derive(Debug)]
+pub(crate) enum Provisional {
+    Subscription(SubscriptionId),
+    Append(u64),
 }
 
 /// One client connection.
@@ -61,6 +72,8 @@ pub(crate) struct Connection {
     pub(crate) delivery_streams: FixedMap<u64, SubscriptionId>,
     pub(crate) appends: FixedMap<u64, Append>,
     pub(crate) next_append: u64,
+    /// By correlation id.
+    pub(crate) provisional: FixedMap<u32, Provisional>,
     /// Subscriptions with something to send, each once.
     pub(crate) ready: Vec<SubscriptionId>,
     /// Subscriptions that wait for the client to allow another stream.
@@ -85,6 +98,7 @@ impl Connection {
             delivery_streams: FixedMap::default(),
             appends: FixedMap::default(),
             next_append: 1,
+            provisional: FixedMap::default(),
             ready: Vec::new(),
             unopened: Vec::new(),
             queued: false,

@@ -16,7 +16,7 @@ use pinion_wire::opcode;
 use crate::access::{AccessTable, TokenDigest};
 use crate::connection::{Connection, Identity};
 use crate::execute::Executed;
-use crate::mail::{ControlMail, CoreMail, Origin};
+use crate::mail::{ControlMail, CoreMail, Lanes, Origin};
 use crate::map::ShardMap;
 use crate::stats::CoreStats;
 
@@ -70,8 +70,9 @@ pub struct Core {
     open: usize,
     /// Connections with something to send, each once.
     pub(crate) dirty: VecDeque<u64>,
-    pub(crate) mails: VecDeque<(CoreId, CoreMail)>,
+    pub(crate) mails: Lanes,
     pub(crate) control: VecDeque<ControlMail>,
+    pub(crate) control_full: bool,
     pub(crate) closes: VecDeque<(u64, CloseCode)>,
     partial_bytes: usize,
     draining: bool,
@@ -82,6 +83,7 @@ impl Core {
     #[must_use]
     pub fn new(config: CoreConfig, access: Arc<AccessTable>) -> Self {
         let shard = Shard::new(ShardConfig { seed: config.seed });
+        let lanes = Lanes::new(config.data_cores);
         Self {
             config,
             map: ShardMap::default(),
@@ -93,7 +95,8 @@ impl Core {
             connections: Vec::new(),
             open: 0,
             dirty: VecDeque::new(),
-            mails: VecDeque::new(),
+            mails: lanes,
+            control_full: false,
             control: VecDeque::new(),
             closes: VecDeque::new(),
             partial_bytes: 0,
@@ -101,11 +104,13 @@ impl Core {
         }
     }
 
-    /// The time of everything that follows, until the next call.
-    pub fn set_time(&mut self, now: Monotonic, wall: WallMs) {
+    /// A turn begins: the time of everything that follows until the next one.
+    pub fn start_turn(&mut self, now: Monotonic, wall: WallMs) {
         debug_assert!(now >= self.now, "the monotonic clock went back");
         self.now = now;
         self.wall = wall;
+        self.mails.start_turn();
+        self.control_full = false;
     }
 
     /// What was counted so far.
@@ -128,7 +133,7 @@ impl Core {
 
     /// Timers of the shard.
     pub fn handle_timeout(&mut self) {
-        self.shard.handle_timeout(self.now, self.wall);
+        self.shard.handle_timeout(self.now);
     }
 
     /// A connection is established; it must say HELLO first.
@@ -204,7 +209,7 @@ impl Core {
             return;
         };
         if let Some(id) = connection.delivery_streams.remove(&stream) {
-            self.end_subscription(conn, id);
+            self.drop_subscription(conn, id);
         } else if let Some(state) = connection.session.stream(stream) {
             let partial = state.reader.partial_len();
             connection.session.close_stream(stream);
@@ -366,12 +371,7 @@ impl Core {
     }
 
     /// What is checked before it matters what a request means.
-    fn admit(
-        &mut self,
-        conn: u64,
-        origin: Origin,
-        request: &Request<'_>,
-    ) -> Result<(), Refusal> {
+    fn admit(&mut self, conn: u64, origin: Origin, request: &Request<'_>) -> Result<(), Refusal> {
         if self.draining {
             return Err(ErrorCode::Draining.into());
         }
@@ -380,15 +380,16 @@ impl Core {
             Admission::Admitted => {}
             Admission::Duplicate => return Err(ErrorCode::DuplicateRequest.into()),
             Admission::Full => {
-                return Err(Refusal::new(ErrorCode::Busy)
-                    .with(FactId::Limit, u64::from(IN_FLIGHT_MAX)));
+                return Err(
+                    Refusal::new(ErrorCode::Busy).with(FactId::Limit, u64::from(IN_FLIGHT_MAX))
+                );
             }
         }
         let early = connection
             .session
             .stream(origin.stream)
             .is_some_and(|stream| stream.early);
-        if early && !opcode::is_idempotent(request) {
+        if early && !request.is_idempotent() {
             return Err(ErrorCode::TooEarly.into());
         }
         Ok(())
@@ -441,8 +442,9 @@ impl Core {
                 session,
                 subscription,
                 chunk,
+                charge,
                 end,
-            } => self.deliver(session.token, subscription, chunk, end),
+            } => self.deliver(session.token, subscription, chunk, charge, end),
             CoreMail::Credit {
                 session,
                 subscription,
@@ -454,6 +456,12 @@ impl Core {
                 subscription,
                 bytes,
             } => self.shard.window(session, subscription, bytes),
+            CoreMail::Unsubscribe {
+                session,
+                subscription,
+            } => {
+                self.shard.unsubscribe(session, subscription);
+            }
             CoreMail::SessionGone { session } => self.shard.end_session(self.now, session),
             CoreMail::Declared { epoch, resource } => self.map.insert(epoch, resource),
             CoreMail::DeclareDone { origin, result } => self.handle_declared(origin, result),
@@ -473,6 +481,11 @@ impl Core {
         }
         if let Some(state) = connection.session.stream(origin.stream) {
             state.replies.tail().extend_from_slice(frame);
+        }
+        if let Some(provisional) = connection.provisional.remove(&origin.correlation)
+            && frame.get(OPCODE_AT) == Some(&opcode::ERROR)
+        {
+            self.undo(conn, &provisional);
         }
         self.touch(conn);
     }
@@ -498,9 +511,7 @@ impl Core {
                 continue;
             };
             match self.access.authenticate(&identity.digest) {
-                Some(principal)
-                    if self.access.principal(principal).tenant == identity.tenant =>
-                {
+                Some(principal) if self.access.principal(principal).tenant == identity.tenant => {
                     identity.principal = principal;
                     for handle in &mut connection.handles {
                         let resource = &handle.resource;
@@ -621,13 +632,20 @@ impl Core {
     /// Puts a mail into the queue to another core.
     pub(crate) fn post(&mut self, to: CoreId, mail: CoreMail) {
         debug_assert_ne!(to, self.config.core, "mail to oneself");
-        self.mails.push_back((to, mail));
+        self.mails.push(to, mail);
     }
 
-    /// The box of `to` was full: keep the mail first in line.
+    /// The box of `to` was full: the mail goes first in the next turn.
     pub fn mail_refused(&mut self, to: CoreId, mail: CoreMail) {
         self.stats.mail_waits += 1;
-        self.mails.push_front((to, mail));
+        self.mails.refused(to, mail);
+    }
+
+    /// The control thread's box was full: the mail goes first in the next turn.
+    pub fn control_refused(&mut self, mail: ControlMail) {
+        self.stats.mail_waits += 1;
+        self.control.push_front(mail);
+        self.control_full = true;
     }
 
     /// Gives transport window back to the partition that feeds a subscription.
@@ -636,9 +654,11 @@ impl Core {
         session: SessionId,
         subscription: SubscriptionId,
         owner: CoreId,
-        bytes: usize,
+        bytes: u32,
     ) {
-        let bytes = u32::try_from(bytes).expect("a window fits u32");
+        if bytes == 0 {
+            return;
+        }
         if owner == self.config.core {
             self.shard.window(session, subscription, bytes);
         } else {
@@ -653,6 +673,9 @@ impl Core {
         }
     }
 }
+
+/// Where the opcode stands in a frame.
+const OPCODE_AT: usize = 4;
 
 /// The low half of a transport connection id is its slot.
 fn slot_of(conn: u64) -> usize {

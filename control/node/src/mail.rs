@@ -1,26 +1,18 @@
 //! What cores and the control thread say to each other. Every box that holds
 //! these is bounded; nothing else is shared.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use pinion_types::{CoreId, Epoch, Refusal, ResourceKind, ResourceName, SessionId, SubscriptionId};
 use pinion_wire::message::Spec;
 
+pub use pinion_shard::Origin;
+
 use crate::access::{AccessTable, TenantId};
 use crate::map::Resource;
 use crate::stats::CoreStats;
-
-/// Where a reply must go back to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Origin {
-    /// The connection.
-    pub session: SessionId,
-    /// The request stream on it.
-    pub stream: u64,
-    /// The request on that.
-    pub correlation: u32,
-}
 
 /// From a data core, or the control thread, to a data core.
 #[derive(Debug)]
@@ -54,6 +46,8 @@ pub enum CoreMail {
         subscription: SubscriptionId,
         /// Whole frames.
         chunk: Bytes,
+        /// What it took from the subscription's window.
+        charge: u32,
         /// Nothing follows.
         end: bool,
     },
@@ -76,6 +70,13 @@ pub enum CoreMail {
         subscription: SubscriptionId,
         /// Bytes taken.
         bytes: u32,
+    },
+    /// The client stopped reading the subscription's stream; no answer is due.
+    Unsubscribe {
+        /// The connection.
+        session: SessionId,
+        /// The subscription on it.
+        subscription: SubscriptionId,
     },
     /// The connection is gone: drop what it had here. Sent after every request
     /// of the connection on the same lane, so none can follow it.
@@ -126,4 +127,107 @@ pub enum ControlMail {
         /// What it counted.
         stats: Box<CoreStats>,
     },
+}
+
+/// Mails on their way to other cores, one lane each: a core that is behind
+/// holds up nobody's mail but its own.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    lanes: Box<[VecDeque<CoreMail>]>,
+    /// Lanes whose box was full in this turn.
+    full: Box<[bool]>,
+    waiting: usize,
+    next: usize,
+}
+
+impl Lanes {
+    pub(crate) fn new(data_cores: u16) -> Self {
+        Self {
+            lanes: (0..data_cores).map(|_| VecDeque::new()).collect(),
+            full: vec![false; usize::from(data_cores)].into(),
+            waiting: 0,
+            next: 0,
+        }
+    }
+
+    /// Mails not yet taken.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting
+    }
+
+    pub(crate) fn push(&mut self, to: CoreId, mail: CoreMail) {
+        self.lanes[usize::from(to.0)].push_back(mail);
+        self.waiting += 1;
+    }
+
+    /// The box of `to` was full: the mail stays first in its lane, which rests
+    /// until the next turn.
+    pub(crate) fn refused(&mut self, to: CoreId, mail: CoreMail) {
+        self.lanes[usize::from(to.0)].push_front(mail);
+        self.full[usize::from(to.0)] = true;
+        self.waiting += 1;
+    }
+
+    pub(crate) fn start_turn(&mut self) {
+        self.full.fill(false);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<(CoreId, CoreMail)> {
+        if self.waiting == 0 {
+            return None;
+        }
+        for _ in 0..self.lanes.len() {
+            let lane = self.next;
+            if !self.full[lane]
+                && let Some(mail) = self.lanes[lane].pop_front()
+            {
+                self.waiting -= 1;
+                let to = u16::try_from(lane).expect("one lane per data core");
+                return Some((CoreId(to), mail));
+            }
+            self.next = (lane + 1) % self.lanes.len();
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_box_holds_up_its_own_lane_only_and_keeps_the_order() {
+        let mut lanes = Lanes::new(3);
+        let window = |bytes| CoreMail::Window {
+            session: SessionId {
+                core: CoreId(0),
+                token: 1,
+            },
+            subscription: SubscriptionId(1),
+            bytes,
+        };
+        for bytes in 0..3 {
+            lanes.push(CoreId(1), window(bytes));
+            lanes.push(CoreId(2), window(10 + bytes));
+        }
+        let mut seen = Vec::new();
+        while let Some((to, mail)) = lanes.pop() {
+            if to == CoreId(1) && !lanes.full[1] {
+                lanes.refused(to, mail);
+            } else {
+                assert_eq!(to, CoreId(2));
+                seen.push(mail);
+            }
+        }
+        assert_eq!((seen.len(), lanes.len()), (3, 3));
+        lanes.start_turn();
+        let mut bytes = Vec::new();
+        while let Some((to, mail)) = lanes.pop() {
+            assert_eq!(to, CoreId(1));
+            if let CoreMail::Window { bytes: b, .. } = mail {
+                bytes.push(b);
+            }
+        }
+        assert_eq!(bytes, [0, 1, 2]);
+    }
 }

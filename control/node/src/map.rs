@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use pinion_types::limits::{RECORD_BYTES_MAX, SHARDS_MAX};
 use pinion_types::{
-    FixedMap,     CoreId, Epoch, ErrorCode, FactId, PartitionId, Refusal, ResourceId, ResourceKind, ResourceName,
+    CoreId, Epoch, ErrorCode, FactId, FixedMap, PartitionId, Refusal, ResourceId, ResourceKind,
+    ResourceName,
 };
 use pinion_wire::message::{Overflow, Spec};
 
@@ -165,8 +166,9 @@ impl Directory {
             None => self.complete(kind, EMPTY_SPEC)?,
         };
         if self.map.by_name.len() >= RESOURCES_MAX {
-            return Err(Refusal::new(ErrorCode::LimitReached)
-                .with(FactId::Limit, RESOURCES_MAX as u64));
+            return Err(
+                Refusal::new(ErrorCode::LimitReached).with(FactId::Limit, RESOURCES_MAX as u64)
+            );
         }
         let cores = self.place(&spec)?;
         for core in &cores {
@@ -220,10 +222,7 @@ impl Directory {
             };
         }
         if spec.shards > SHARDS_MAX {
-            return Err(out_of_range(
-                u64::from(spec.shards),
-                u64::from(SHARDS_MAX),
-            ));
+            return Err(out_of_range(u64::from(spec.shards), u64::from(SHARDS_MAX)));
         }
         if spec.ring_bytes == 0 {
             spec.ring_bytes = match kind {
@@ -233,9 +232,7 @@ impl Directory {
             .max(PARTITION_BYTES_MIN);
         }
         if spec.ring_bytes < PARTITION_BYTES_MIN {
-            return Err(
-                Refusal::new(ErrorCode::BadArgument).with(FactId::Min, PARTITION_BYTES_MIN)
-            );
+            return Err(Refusal::new(ErrorCode::BadArgument).with(FactId::Min, PARTITION_BYTES_MIN));
         }
         if spec.max_record_bytes == 0 {
             spec.max_record_bytes = RECORD_BYTES_MAX;
@@ -329,12 +326,7 @@ mod tests {
         let mut directory = directory(32 << 20);
         let mut refused = |spec: Spec| {
             directory
-                .declare(
-                    TenantId(1),
-                    ResourceKind::Stream,
-                    &name("a/b"),
-                    Some(spec),
-                )
+                .declare(TenantId(1), ResourceKind::Stream, &name("a/b"), Some(spec))
                 .expect_err("refused")
                 .code
         };

@@ -77,10 +77,12 @@ enum Pick {
 impl Core {
     /// The next thing to do, or `None` when all is done for now.
     pub fn poll_output(&mut self) -> Option<Output<'_>> {
-        if let Some((to, mail)) = self.mails.pop_front() {
+        if let Some((to, mail)) = self.mails.pop() {
             return Some(Output::Mail { to, mail });
         }
-        if let Some(mail) = self.control.pop_front() {
+        if !self.control_full
+            && let Some(mail) = self.control.pop_front()
+        {
             return Some(Output::Control(mail));
         }
         if let Some((conn, code)) = self.closes.pop_front() {
@@ -134,24 +136,22 @@ impl Core {
             return;
         };
         if let Some(&id) = connection.delivery_streams.get(&stream) {
-            let remote = {
-                let Some(queue) = connection.session.deliveries(id) else {
-                    return;
-                };
-                queue.consume(taken);
-                let subscription = connection
-                    .subscriptions
-                    .get_mut(&id)
-                    .expect("its deliveries are known");
-                subscription.blocked = blocked;
-                subscription.core
+            let Some(queue) = connection.session.deliveries(id) else {
+                return;
             };
+            let freed = queue.consume(taken);
+            let subscription = connection
+                .subscriptions
+                .get_mut(&id)
+                .expect("its deliveries are known");
+            subscription.blocked = blocked;
+            let owner = subscription.core;
             if !blocked {
                 connection.mark_ready(id);
             }
             let session = connection.id;
             self.stats.delivered_bytes += taken as u64;
-            self.give_window(session, id, remote, taken);
+            self.give_window(session, id, owner, freed);
         } else if let Some(state) = connection.session.stream(stream) {
             state.replies.consume(taken);
             state.blocked = blocked;

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use pinion_types::block::FRAME_HEADER_BYTES;
-use pinion_wire::frame::{self, FrameHeader, Split};
 use pinion_wire::DecodeError;
+use pinion_wire::frame::{self, FrameHeader, Split};
 
 /// Capacity the reassembly buffer may keep between frames.
 const KEEP_BYTES: usize = 16 * 1024;
@@ -39,7 +39,11 @@ impl FrameReader {
     /// Bytes held back until a frame is whole.
     #[must_use]
     pub fn partial_len(&self) -> usize {
-        if self.handed_out { 0 } else { self.partial.len() }
+        if self.handed_out {
+            0
+        } else {
+            self.partial.len()
+        }
     }
 
     /// The next bytes of the stream.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pinion_types::limits::{REQUEST_STREAMS_MAX, SUBSCRIPTIONS_MAX};
-use pinion_types::{FixedMap, ErrorCode, FactId, Refusal, SubscriptionId};
+use pinion_types::{ErrorCode, FactId, FixedMap, Refusal, SubscriptionId};
 
 use crate::delivery::DeliveryQueue;
 use crate::in_flight::InFlight;

@@ -1,0 +1,222 @@
+//! From what the shard has to say to bytes on subscriptions' streams.
+
+use bytes::Bytes;
+use pinion_domains::cache::WatchEvent;
+use pinion_domains::stream::Delivery;
+use pinion_shard::{LateAnswer, ShardOutput};
+use pinion_types::{ErrorCode, Offset, Refusal, SessionId, SubscriptionId};
+use pinion_wire::message::{self, CacheLeased, CacheValue, End, Lag, LagReason, Reply};
+use pinion_wire::{FrameHeader, opcode};
+
+use crate::core::Core;
+use crate::mail::CoreMail;
+
+/// Bytes of one subscription that may wait for the transport, wherever the
+/// connection lives. Larger keeps fast subscribers of a far core busier; it
+/// also is what a client that stops reading can pin of the ring's memory.
+pub const WINDOW_BYTES: u32 = 256 << 10;
+
+impl Core {
+    /// Ends the turn: what was appended becomes visible and goes out. Call
+    /// after all inputs, before [`Core::poll_output`]. True when the shard has
+    /// more to give in another turn.
+    pub fn end_turn(&mut self) -> bool {
+        self.shard.end_turn();
+        while let Some(output) = self.shard.poll_output(self.now) {
+            self.route(output);
+        }
+        self.shard.has_work()
+    }
+
+    fn route(&mut self, output: ShardOutput) {
+        match output {
+            ShardOutput::Delivery {
+                session,
+                subscription,
+                delivery,
+            } => match delivery {
+                Delivery::Records { bytes, .. } => {
+                    // Whole blocks, encoded once when they were appended and
+                    // shared by everyone who gets them.
+                    let charge = u32::try_from(bytes.len()).expect("a delivery fits u32");
+                    self.send(session, subscription, bytes, charge, false);
+                }
+                Delivery::Lag(lag) => {
+                    let notice = message::Delivery::Lag(Lag {
+                        reason: LagReason::from_u8(lag.reason as u8)
+                            .expect("the domain uses the wire's numbers"),
+                        from: lag.from,
+                        to: lag.to,
+                        count: lag.count,
+                    });
+                    self.send(session, subscription, encode(&notice), 0, false);
+                }
+                Delivery::End { code, next } => {
+                    self.send_end(session, subscription, Some(code), next);
+                }
+            },
+            ShardOutput::Watch {
+                session,
+                subscription,
+                event,
+            } => {
+                let charge = event.window_bytes();
+                match event {
+                    WatchEvent::Change { encoded, .. } => {
+                        let head = events_head(encoded.len());
+                        self.send(session, subscription, head, 0, false);
+                        self.send(session, subscription, encoded, charge, false);
+                    }
+                    WatchEvent::Lag(lag) => {
+                        let notice = message::Delivery::Lag(Lag {
+                            reason: LagReason::WatchBuffer,
+                            from: Offset(lag.from.0),
+                            to: Offset(lag.to.0),
+                            count: lag.count,
+                        });
+                        self.send(session, subscription, encode(&notice), charge, false);
+                    }
+                }
+            }
+            ShardOutput::Wakeup { origin, answer } => match answer {
+                LateAnswer::Value {
+                    version,
+                    ttl_ms,
+                    value,
+                } => {
+                    let reply = Reply::CacheValue(CacheValue {
+                        version,
+                        ttl_ms,
+                        stale: false,
+                        value: &value,
+                    });
+                    self.reply_late(origin, &reply);
+                }
+                LateAnswer::Lease { token, lease_ms } => {
+                    let reply = Reply::CacheLeased(CacheLeased {
+                        lease: token,
+                        lease_ms,
+                    });
+                    self.reply_late(origin, &reply);
+                }
+                LateAnswer::TimedOut => {
+                    let refusal = Refusal::new(ErrorCode::TimedOut);
+                    self.reply_late(origin, &Reply::Error(refusal));
+                }
+                LateAnswer::Miss => self.reply_late(origin, &Reply::CacheMiss),
+            },
+            ShardOutput::Draining { origin } => {
+                let refusal = Refusal::new(ErrorCode::Draining);
+                self.reply_late(origin, &Reply::Error(refusal));
+            }
+        }
+    }
+
+    /// The last frame of a subscription's stream.
+    pub(crate) fn send_end(
+        &mut self,
+        session: SessionId,
+        subscription: SubscriptionId,
+        code: Option<ErrorCode>,
+        next: Offset,
+    ) {
+        let end = message::Delivery::End(End {
+            code: code.map_or(0, |code| code as u16),
+            next,
+        });
+        self.send(session, subscription, encode(&end), 0, true);
+    }
+
+    /// Sends bytes to a subscription wherever its connection lives.
+    fn send(
+        &mut self,
+        session: SessionId,
+        subscription: SubscriptionId,
+        chunk: Bytes,
+        charge: u32,
+        end: bool,
+    ) {
+        if session.core == self.config.core {
+            self.deliver(session.token, subscription, chunk, charge, end);
+        } else {
+            self.post(
+                session.core,
+                CoreMail::Deliver {
+                    session,
+                    subscription,
+                    chunk,
+                    charge,
+                    end,
+                },
+            );
+        }
+    }
+
+    /// Queues bytes for a subscription of a connection that lives here.
+    pub(crate) fn deliver(
+        &mut self,
+        conn: u64,
+        subscription: SubscriptionId,
+        chunk: Bytes,
+        charge: u32,
+        end: bool,
+    ) {
+        let Some(connection) = self.connection(conn) else {
+            return;
+        };
+        if connection.session.deliver(subscription, chunk, charge) {
+            if end && let Some(queue) = connection.session.deliveries(subscription) {
+                queue.end();
+            }
+            connection.mark_ready(subscription);
+            self.touch(conn);
+        }
+    }
+
+    /// The client stopped reading a subscription's stream: the subscription ends.
+    pub(crate) fn drop_subscription(&mut self, conn: u64, id: SubscriptionId) {
+        let Some(connection) = self.connection(conn) else {
+            return;
+        };
+        connection.session.drop_subscription(id);
+        let Some(subscription) = connection.subscriptions.remove(&id) else {
+            return;
+        };
+        let session = connection.id;
+        if subscription.core == self.config.core {
+            self.shard.unsubscribe(session, id);
+        } else {
+            self.post(
+                subscription.core,
+                CoreMail::Unsubscribe {
+                    session,
+                    subscription: id,
+                },
+            );
+        }
+    }
+}
+
+/// EVENTS with one event: the frame's head, then the event as the cache
+/// encoded it once for every watch.
+fn events_head(event_len: usize) -> Bytes {
+    let header = FrameHeader {
+        length: u32::try_from(event_len + 2).expect("an event fits a frame"),
+        opcode: opcode::EVENTS,
+        flags: 0,
+        correlation: 0,
+    };
+    let mut head = Vec::with_capacity(14);
+    head.extend_from_slice(&header.encode());
+    head.extend_from_slice(&1_u16.to_le_bytes());
+    head.into()
+}
+
+/// Notices are small and rare beside records: one allocation each.
+pub(crate) fn encode(delivery: &message::Delivery<'_>) -> Bytes {
+    let mut out = Vec::with_capacity(64);
+    delivery
+        .encode(&mut out)
+        .expect("a notice of the node fits a frame");
+    out.into()
+}

@@ -1,0 +1,575 @@
+//! Running a request on the core that owns its partition.
+
+use pinion_domains::cache::{self, CacheError, LeaseOutcome, WatchOptions};
+use pinion_domains::stream::{self, PartitionConfig, RecordFilter, SubscribeOptions};
+use pinion_shard::Slot;
+use pinion_types::block::Record;
+use pinion_types::route::partition_of;
+use pinion_types::{ErrorCode, FactId, Offset, PartitionId, Refusal, ResourceKind, SubscriptionId};
+use pinion_wire::message::{
+    Ack, AppendBegun, AppendStaged, CacheCounter, CacheDeleted, CacheLeased, CacheSetMany,
+    CacheStatus, CacheStored, CacheValue, Condition, Durability, Fetch, FilterBuf, Overflow,
+    PageItem, Publish, Published, Reply, Request, Start, StreamStatus, Subscribe, Subscribed,
+};
+use pinion_wire::reply::{
+    CachePageBuilder, CacheStoredManyBuilder, CacheValuesBuilder, FetchedBuilder,
+};
+
+use crate::core::{Core, answer};
+use crate::deliveries::WINDOW_BYTES;
+use crate::mail::{CoreMail, Origin};
+use crate::map::Resource;
+
+/// Entries one scan request looks at. Bounds its work where few keys match.
+const SCAN_WORK: u32 = 8192;
+
+/// What became of a request that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Executed {
+    /// The answer is in the output.
+    Replied,
+    /// The answer follows.
+    Deferred,
+    /// This request has no answer.
+    Silent,
+}
+
+/// Partition number and shards of the resource a slot belongs to are facts of
+/// the request; the slot itself is all the shard needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    pub(crate) slot: Slot,
+    pub(crate) partition: PartitionId,
+    pub(crate) shards: u16,
+}
+
+#[derive(Debug)]
+struct WireFilter(FilterBuf);
+
+impl RecordFilter for WireFilter {
+    fn matches(&self, record: &Record<'_>) -> bool {
+        self.0.matches(record)
+    }
+}
+
+impl Core {
+    /// Where a partition lies in this core's shard, created on first use.
+    pub(crate) fn slot_of(
+        &mut self,
+        resource: &Resource,
+        partition: PartitionId,
+    ) -> Result<Slot, Refusal> {
+        let spec = &resource.spec;
+        let slot = match resource.kind {
+            ResourceKind::Stream => {
+                self.shard
+                    .open_stream(resource.id, partition, || PartitionConfig {
+                        ring_bytes: spec.ring_bytes,
+                        max_record_bytes: spec.max_record_bytes,
+                        retention_ms: (spec.retention_ms > 0).then_some(spec.retention_ms),
+                        default_overflow: overflow(spec.overflow),
+                        ..PartitionConfig::default()
+                    })
+            }
+            ResourceKind::Cache => {
+                self.shard
+                    .open_cache(resource.id, partition, spec.ring_bytes, self.wall)
+            }
+        };
+        slot.ok_or_else(|| {
+            Refusal::new(ErrorCode::LimitReached)
+                .with(FactId::Limit, pinion_shard::PARTITIONS_MAX as u64)
+        })
+    }
+
+    /// A request that another core's connection sent here. It was authorised there.
+    pub(crate) fn execute_for_other(
+        &mut self,
+        origin: Origin,
+        resource: &Resource,
+        append: u64,
+        opcode: u8,
+        body: &[u8],
+    ) {
+        let mut frame = Vec::new();
+        let request = Request::decode(opcode, body).expect("decoded where it came in");
+        let result = match &request {
+            Request::Unsubscribe(unsubscribe) => {
+                self.end_subscription(origin, unsubscribe.subscription, &mut frame)
+            }
+            Request::AppendStage(_) | Request::AppendCommit(_) | Request::AppendRollback(_) => {
+                match self.shard.append_session(origin.session, append) {
+                    Some((slot, ..)) => {
+                        let target = Target {
+                            slot,
+                            partition: PartitionId(0),
+                            shards: resource.spec.shards,
+                        };
+                        self.execute(origin, target, append, &request, &mut frame)
+                    }
+                    None => Err(ErrorCode::SessionUnknown.into()),
+                }
+            }
+            _ => {
+                let partition = partition_in(&request, resource.spec.shards);
+                self.slot_of(resource, partition).and_then(|slot| {
+                    let target = Target {
+                        slot,
+                        partition,
+                        shards: resource.spec.shards,
+                    };
+                    self.execute(origin, target, append, &request, &mut frame)
+                })
+            }
+        };
+        match result {
+            Ok(Executed::Replied) => {}
+            Ok(Executed::Deferred | Executed::Silent) => return,
+            Err(refusal) => {
+                frame.clear();
+                answer(&mut frame, origin.correlation, &Reply::Error(refusal));
+            }
+        }
+        self.post(origin.session.core, CoreMail::Reply { origin, frame });
+    }
+
+    /// Runs one request against its partition. On error `out` may hold part of
+    /// a reply; the caller takes it out.
+    pub(crate) fn execute(
+        &mut self,
+        origin: Origin,
+        target: Target,
+        append: u64,
+        request: &Request<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Executed, Refusal> {
+        let (now, wall) = (self.now, self.wall);
+        let slot = target.slot;
+        let correlation = origin.correlation;
+        let reply = match request {
+            // The hot path first: a read copies the value straight into the
+            // connection's output.
+            Request::CacheGet(get) => match self.shard.cache(slot).get(now, get.key) {
+                Some(entry) => Reply::CacheValue(value(&entry, false)),
+                None => Reply::CacheMiss,
+            },
+            Request::CacheSet(set) => {
+                let version = self.shard.cache(slot).set(
+                    now,
+                    set.key,
+                    set.value,
+                    set.ttl_ms,
+                    condition(set.condition),
+                )?;
+                Reply::CacheStored(CacheStored { version })
+            }
+            Request::Publish(publish) => {
+                return self.publish(origin, target, publish, out);
+            }
+            Request::CacheDelete(delete) => {
+                let deleted =
+                    self.shard
+                        .cache(slot)
+                        .delete(now, delete.key, condition(delete.condition))?;
+                Reply::CacheDeleted(CacheDeleted {
+                    existed: deleted.existed,
+                    version: deleted.version,
+                })
+            }
+            Request::CacheTouch(touch) => {
+                let version = self.shard.cache(slot).touch(now, touch.key, touch.ttl_ms)?;
+                Reply::CacheStored(CacheStored { version })
+            }
+            Request::CacheIncr(incr) => {
+                let (value, version) = self.shard.cache(slot).incr(
+                    now,
+                    incr.key,
+                    incr.delta,
+                    incr.initial,
+                    incr.ttl_ms,
+                )?;
+                Reply::CacheCounter(CacheCounter { value, version })
+            }
+            Request::CacheGetMany(many) => {
+                let cache = self.shard.cache(slot);
+                let mut values = CacheValuesBuilder::new(out, correlation);
+                for key in many.keys.iter() {
+                    check_partition(key, target)?;
+                    let fits = match cache.get(now, key) {
+                        Some(entry) => values.hit(entry.version, entry.ttl_ms, entry.value),
+                        None => values.miss(),
+                    };
+                    if !fits {
+                        break;
+                    }
+                }
+                values.finish();
+                return Ok(Executed::Replied);
+            }
+            Request::CacheSetMany(many) => {
+                self.set_many(correlation, target, many, out)?;
+                return Ok(Executed::Replied);
+            }
+            Request::CacheScan(scan) => {
+                let cache = self.shard.cache(slot);
+                let mut page = CachePageBuilder::new(out, correlation);
+                let mut bytes = 0_u64;
+                let cursor = cache.scan(
+                    now,
+                    scan.prefix,
+                    scan.cursor,
+                    scan.max_items,
+                    SCAN_WORK,
+                    |key, entry| {
+                        let value = if scan.keys_only { &[][..] } else { entry.value };
+                        let size = (key.len() + value.len()) as u64;
+                        if bytes > 0 && bytes + size > u64::from(scan.max_bytes) {
+                            return false;
+                        }
+                        bytes += size.max(1);
+                        page.push(PageItem {
+                            version: entry.version,
+                            ttl_ms: entry.ttl_ms,
+                            key,
+                            value,
+                        })
+                    },
+                );
+                page.finish(cursor);
+                return Ok(Executed::Replied);
+            }
+            Request::CacheLease(lease) => {
+                let waits = self.shard.get_or_lease(
+                    now,
+                    slot,
+                    origin,
+                    lease.key,
+                    lease.wait_ms,
+                    lease.lease_ms,
+                    lease.stale_ok,
+                    |outcome| {
+                        let reply = match outcome {
+                            LeaseOutcome::Value(entry) => Reply::CacheValue(value(&entry, false)),
+                            LeaseOutcome::Stale(entry) => Reply::CacheValue(value(&entry, true)),
+                            LeaseOutcome::Lease { token, lease_ms } => {
+                                Reply::CacheLeased(CacheLeased {
+                                    lease: token,
+                                    lease_ms,
+                                })
+                            }
+                            LeaseOutcome::Waiting => unreachable!("answered by a wakeup"),
+                        };
+                        answer(out, correlation, &reply);
+                    },
+                )?;
+                return Ok(if waits {
+                    Executed::Deferred
+                } else {
+                    Executed::Replied
+                });
+            }
+            Request::CacheWatch(watch) => {
+                if !watch.prefix {
+                    check_partition(watch.key, target)?;
+                }
+                let version = self.shard.watch(
+                    slot,
+                    origin.session,
+                    watch.subscription,
+                    &WatchOptions {
+                        key: watch.key,
+                        prefix: watch.prefix,
+                        with_values: watch.with_values,
+                        credit_records: watch.credit_records,
+                        credit_bytes: watch.credit_bytes,
+                        window_bytes: WINDOW_BYTES,
+                    },
+                )?;
+                let at = Offset(version.0);
+                self.subscribed(watch.subscription, at, at)
+            }
+            Request::CacheInfo(_) => {
+                let stats = self.shard.cache(slot).stats();
+                Reply::CacheStatus(CacheStatus {
+                    entries: stats.entries,
+                    bytes: stats.bytes,
+                    budget: stats.budget,
+                    hits: stats.hits,
+                    misses: stats.misses,
+                    evictions: stats.evictions,
+                    expirations: stats.expirations,
+                })
+            }
+            Request::Subscribe(subscribe) => self.subscribe(origin, slot, subscribe)?,
+            Request::Fetch(fetch) => {
+                self.fetch(correlation, slot, fetch, out);
+                return Ok(Executed::Replied);
+            }
+            Request::StreamInfo(_) => {
+                let epoch = self.map.epoch();
+                let stream = self.shard.stream(slot);
+                Reply::StreamStatus(StreamStatus {
+                    first_available: stream.first_available(),
+                    end: stream.end(),
+                    bytes: stream.bytes(),
+                    subscriptions: u32::try_from(stream.subscriptions())
+                        .expect("bounded by subscribers_max"),
+                    epoch,
+                })
+            }
+            Request::AppendBegin(begin) => {
+                self.shard
+                    .append_begin(now, slot, origin.session, append, begin.exclusive)?;
+                Reply::AppendBegun(AppendBegun { session: append })
+            }
+            Request::AppendStage(stage) => {
+                let (slot, owner, id) = self.append_of(origin, append)?;
+                let totals = self.shard.stream(slot).stage(
+                    now,
+                    owner,
+                    id,
+                    stage.record_count,
+                    stage.records,
+                )?;
+                Reply::AppendStaged(AppendStaged {
+                    records: totals.records,
+                    bytes: totals.bytes,
+                })
+            }
+            Request::AppendCommit(commit) => {
+                let (slot, owner, id) = self.append_of(origin, append)?;
+                let appended =
+                    self.shard
+                        .stream(slot)
+                        .commit(now, wall, owner, id, commit.expected_offset);
+                self.shard.append_end(origin.session, append);
+                self.published(target.partition, &appended?)
+            }
+            Request::AppendRollback(_) => {
+                let (slot, owner, id) = self.append_of(origin, append)?;
+                self.shard.append_end(origin.session, append);
+                self.shard.stream(slot).rollback(owner, id)?;
+                Reply::Done
+            }
+            Request::Hello(_)
+            | Request::Ping(_)
+            | Request::Open(_)
+            | Request::Credit(_)
+            | Request::Unsubscribe(_) => unreachable!("handled by the connection's core"),
+        };
+        answer(out, correlation, &reply);
+        Ok(Executed::Replied)
+    }
+
+    fn append_of(&self, origin: Origin, append: u64) -> Result<(Slot, u64, u64), Refusal> {
+        self.shard
+            .append_session(origin.session, append)
+            .ok_or_else(|| ErrorCode::SessionUnknown.into())
+    }
+
+    fn publish(
+        &mut self,
+        origin: Origin,
+        target: Target,
+        publish: &Publish<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Executed, Refusal> {
+        if publish.ack == Ack::Quorum {
+            // One replica is no quorum; a weaker ack must not pass for it.
+            return Err(ErrorCode::AckUnavailable.into());
+        }
+        let appended = self.shard.stream(target.slot).append(
+            self.now,
+            self.wall,
+            &stream::Append {
+                producer: publish.producer,
+                expected_offset: publish.expected_offset,
+                record_count: publish.record_count,
+                records: publish.records,
+            },
+        )?;
+        self.stats.published += u64::from(appended.record_count);
+        if publish.ack == Ack::None {
+            return Ok(Executed::Silent);
+        }
+        let reply = self.published(target.partition, &appended);
+        answer(out, origin.correlation, &reply);
+        Ok(Executed::Replied)
+    }
+
+    fn published(&self, partition: PartitionId, appended: &stream::Appended) -> Reply<'static> {
+        Reply::Published(Published {
+            partition,
+            durability: Durability::Memory,
+            duplicate: appended.duplicate,
+            first_offset: appended.first_offset,
+            record_count: appended.record_count,
+            epoch: self.map.epoch(),
+        })
+    }
+
+    fn subscribe(
+        &mut self,
+        origin: Origin,
+        slot: Slot,
+        subscribe: &Subscribe<'_>,
+    ) -> Result<Reply<'static>, Refusal> {
+        let filter: Option<Box<dyn RecordFilter>> = if subscribe.filter.is_empty() {
+            None
+        } else {
+            Some(Box::new(WireFilter(subscribe.filter.into())))
+        };
+        let standing = self.shard.subscribe(
+            slot,
+            origin.session,
+            subscribe.subscription,
+            SubscribeOptions {
+                start: match subscribe.start {
+                    Start::Earliest => stream::Start::Earliest,
+                    Start::Latest => stream::Start::Latest,
+                    Start::Offset(offset) => stream::Start::Offset(offset),
+                    Start::Time(time) => stream::Start::Time(time),
+                },
+                overflow: subscribe.overflow.map(overflow),
+                backlog_max: subscribe.backlog_max,
+                credit_records: subscribe.credit_records,
+                credit_bytes: subscribe.credit_bytes,
+                window_bytes: WINDOW_BYTES,
+                filter,
+            },
+        )?;
+        Ok(self.subscribed(subscribe.subscription, standing.next, standing.end))
+    }
+
+    fn subscribed(
+        &self,
+        subscription: SubscriptionId,
+        next: Offset,
+        end: Offset,
+    ) -> Reply<'static> {
+        Reply::Subscribed(Subscribed {
+            subscription,
+            next,
+            end,
+            epoch: self.map.epoch(),
+        })
+    }
+
+    /// Ends a subscription on the core that owns its partition: the END frame
+    /// goes on its stream, DONE answers the request.
+    pub(crate) fn end_subscription(
+        &mut self,
+        origin: Origin,
+        id: SubscriptionId,
+        out: &mut Vec<u8>,
+    ) -> Result<Executed, Refusal> {
+        let next = self
+            .shard
+            .unsubscribe(origin.session, id)
+            .ok_or(ErrorCode::UnknownSubscription)?;
+        self.send_end(origin.session, id, None, next);
+        answer(out, origin.correlation, &Reply::Done);
+        Ok(Executed::Replied)
+    }
+
+    fn fetch(&mut self, correlation: u32, slot: Slot, fetch: &Fetch<'_>, out: &mut Vec<u8>) {
+        let stream = self.shard.stream(slot);
+        let filter = WireFilter(fetch.filter.into());
+        let filter: Option<&dyn RecordFilter> = if fetch.filter.is_empty() {
+            None
+        } else {
+            Some(&filter)
+        };
+        let mut reply = FetchedBuilder::new(out, correlation);
+        let room = u32::try_from(reply.room()).expect("a frame fits u32");
+        let fetched = stream.fetch(
+            fetch.from,
+            fetch.max_records,
+            fetch.max_bytes.min(room),
+            filter,
+            reply.blocks(),
+        );
+        reply
+            .finish(fetched.next, fetched.end, fetched.first_available)
+            .expect("the fetch was bounded by the room");
+    }
+
+    fn set_many(
+        &mut self,
+        correlation: u32,
+        target: Target,
+        many: &CacheSetMany<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        // All keys first: a key of another partition refuses the whole request
+        // before anything is written.
+        for item in many.items.iter() {
+            check_partition(item.key, target)?;
+        }
+        let now = self.now;
+        let cache = self.shard.cache(target.slot);
+        let mut stored = CacheStoredManyBuilder::new(out, correlation);
+        for item in many.items.iter() {
+            let result = cache
+                .set(
+                    now,
+                    item.key,
+                    item.value,
+                    item.ttl_ms,
+                    cache::Condition::Always,
+                )
+                .map_err(|error: CacheError| Refusal::from(error).code);
+            let fits = stored.push(result);
+            assert!(fits, "an answer is shorter than its item");
+        }
+        stored.finish();
+        Ok(())
+    }
+}
+
+fn check_partition(key: &[u8], target: Target) -> Result<(), Refusal> {
+    let actual = partition_of(key, target.shards);
+    if actual == target.partition {
+        Ok(())
+    } else {
+        Err(Refusal::new(ErrorCode::WrongPartition)
+            .with(FactId::Limit, u64::from(target.shards))
+            .with(FactId::Expected, u64::from(actual.0)))
+    }
+}
+
+/// The partition a request is about; its key's, where it names none.
+fn partition_in(request: &Request<'_>, shards: u16) -> PartitionId {
+    match crate::requests::place(request) {
+        Some(crate::requests::Place::Partition(partition)) => partition,
+        Some(crate::requests::Place::Key(key)) => partition_of(key, shards),
+        None => unreachable!("only requests about a partition are sent to its core"),
+    }
+}
+
+fn value<'a>(entry: &cache::Entry<'a>, stale: bool) -> CacheValue<'a> {
+    CacheValue {
+        version: entry.version,
+        ttl_ms: entry.ttl_ms,
+        stale,
+        value: entry.value,
+    }
+}
+
+fn condition(condition: Condition) -> cache::Condition {
+    match condition {
+        Condition::Always => cache::Condition::Always,
+        Condition::Absent => cache::Condition::Absent,
+        Condition::Version(version) => cache::Condition::Version(version),
+        Condition::Lease(token) => cache::Condition::Lease(token),
+    }
+}
+
+fn overflow(overflow: Overflow) -> stream::Overflow {
+    match overflow {
+        Overflow::Block => stream::Overflow::Block,
+        Overflow::DropOldest => stream::Overflow::DropOldest,
+        Overflow::DropNewest => stream::Overflow::DropNewest,
+        Overflow::Disconnect => stream::Overflow::Disconnect,
+    }
+}
