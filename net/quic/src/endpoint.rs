@@ -1,5 +1,6 @@
 //! The endpoint: datagrams, deadlines and application calls in; events and
-//! datagrams out. [`streams`](crate::streams) holds the stream operations.
+//! datagrams out. `arrival.rs` takes datagrams in,
+//! `pump.rs` turns quinn-proto's events into ours, `streams.rs` has the stream operations.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -7,14 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use quinn_proto::crypto::rustls::HandshakeData;
 use quinn_proto::{
-    ConnectionEvent, ConnectionHandle, DatagramEvent, Dir, EcnCodepoint, EndpointConfig, Incoming,
-    StreamEvent, Transmit, VarInt,
+    ConnectionHandle, DatagramEvent, EcnCodepoint, EndpointConfig, Transmit, VarInt,
 };
 use rand::{SeedableRng, rngs::StdRng};
 
-use crate::admission::{Admission, Attempt, Refusal, Verdict};
+use crate::admission::Admission;
 use crate::cid::{CID_LEN, CoreCids, Steering};
 use crate::config::{ClientConfig, CorePlace, EndpointError, ServerConfig};
 use crate::connection::{Amplification, Conn};
@@ -94,9 +93,9 @@ pub enum ConnectError {
 }
 
 #[derive(Default)]
-struct Slot {
-    generation: u32,
-    conn: Option<Box<Conn>>,
+pub(crate) struct Slot {
+    pub(crate) generation: u32,
+    pub(crate) conn: Option<Box<Conn>>,
 }
 
 /// A QUIC endpoint without socket, clock or randomness of its own.
@@ -106,25 +105,25 @@ struct Slot {
 /// [`next_deadline`](Self::next_deadline) is due, `poll_event` until `None` and the
 /// application's calls, then `poll_transmit` until `None`. `now` never goes back.
 pub struct Endpoint {
-    inner: quinn_proto::Endpoint,
-    slots: Vec<Slot>,
+    pub(crate) inner: quinn_proto::Endpoint,
+    pub(crate) slots: Vec<Slot>,
     /// Connections that may have something to send, each at most once, in turn.
-    transmit_queue: VecDeque<u32>,
+    pub(crate) transmit_queue: VecDeque<u32>,
     /// Connections that may have something to tell, each at most once.
-    event_queue: VecDeque<u32>,
-    events: VecDeque<Event>,
-    timers: Timers,
+    pub(crate) event_queue: VecDeque<u32>,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) timers: Timers,
     /// Reused by `handle_timeout`.
-    due: Vec<u32>,
-    responses: VecDeque<(TransmitMeta, Vec<u8>)>,
+    pub(crate) due: Vec<u32>,
+    pub(crate) responses: VecDeque<(TransmitMeta, Vec<u8>)>,
     /// Buffers of responses already sent, for the next ones.
-    spare: Vec<Vec<u8>>,
-    scratch: Vec<u8>,
-    admission: Admission,
-    place: CorePlace,
-    clock: Option<Arc<TokenClock>>,
-    dcid_rng: StdRng,
-    mtu_max: u16,
+    pub(crate) spare: Vec<Vec<u8>>,
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) admission: Admission,
+    pub(crate) place: CorePlace,
+    pub(crate) clock: Option<Arc<TokenClock>>,
+    pub(crate) dcid_rng: StdRng,
+    pub(crate) mtu_max: u16,
     pub(crate) stats: Stats,
 }
 
@@ -309,10 +308,10 @@ impl Endpoint {
         {
             None => self.stats.datagrams_dropped += 1,
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                self.deliver(handle, event, len, handshake_packet)
+                self.deliver(handle, event, len, handshake_packet);
             }
             Some(DatagramEvent::NewConnection(incoming)) => {
-                self.admit(now, incoming, len, &mut scratch)
+                self.admit(now, incoming, len, &mut scratch);
             }
             Some(DatagramEvent::Response(transmit)) => {
                 self.stats.stateless_responses += 1;
@@ -369,6 +368,9 @@ impl Endpoint {
                 return Some(event);
             }
             let slot = self.event_queue.pop_front()?;
+            if let Some(conn) = self.slots[slot as usize].conn.as_deref_mut() {
+                conn.events_queued = false;
+            }
             self.pump(slot);
         }
     }
@@ -504,108 +506,7 @@ impl Endpoint {
         self.stats
     }
 
-    /// Hands a datagram to its connection.
-    fn deliver(
-        &mut self,
-        handle: ConnectionHandle,
-        event: ConnectionEvent,
-        len: usize,
-        handshake_packet: bool,
-    ) {
-        let slot = slot_of(handle);
-        let Some(conn) = self.slots[handle.0].conn.as_deref_mut() else {
-            return;
-        };
-        if let Some(amplification) = &mut conn.amplification {
-            amplification.received(len);
-            // Only someone who received our Initial can send Handshake packets
-            // (RFC 9000 §8.1). Forging one merely hands over to quinn-proto's own
-            // limit, which checks it cryptographically.
-            if handshake_packet {
-                conn.amplification = None;
-            }
-        }
-        let handshaking = conn.inner.is_handshaking();
-        conn.inner.handle_event(event);
-        self.touch(slot);
-        if handshaking {
-            // At once, not lazily: whether a stream is early depends on the state of
-            // the handshake when it opened.
-            self.pump(slot);
-        }
-    }
-
-    fn admit(&mut self, now: Instant, incoming: Incoming, len: usize, scratch: &mut Vec<u8>) {
-        let proven = incoming.remote_address_validated();
-        let verdict = self.admission.judge(
-            now,
-            Attempt {
-                ip: incoming.remote_address().ip(),
-                proven,
-                connections: self.stats.connections,
-                handshakes: self.stats.handshakes,
-            },
-        );
-        scratch.clear();
-        match verdict {
-            Verdict::Accept => match self.inner.accept(incoming, now, scratch, None) {
-                Ok((handle, connection)) => {
-                    self.stats.accepted += 1;
-                    let mut amplification = (!proven).then(Amplification::default);
-                    if let Some(amplification) = &mut amplification {
-                        amplification.received(len);
-                    }
-                    let slot = self.insert(handle, connection, amplification, None);
-                    let deadline = now + self.admission.limits().handshake_timeout;
-                    if let Some(conn) = self.slots[slot as usize].conn.as_deref_mut() {
-                        conn.handshake_deadline = Some(deadline);
-                    }
-                    self.pump(slot);
-                    self.update_timer(slot);
-                }
-                Err(error) => {
-                    self.stats.handshakes_failed += 1;
-                    if let Some(transmit) = error.response {
-                        self.respond(&transmit, scratch);
-                    }
-                }
-            },
-            Verdict::Retry => match self.inner.retry(incoming, scratch) {
-                Ok(transmit) => {
-                    self.stats.retries_sent += 1;
-                    self.respond(&transmit, scratch);
-                }
-                // Only a proven address cannot be sent a Retry, and such never is.
-                Err(error) => self.inner.ignore(error.into_incoming()),
-            },
-            Verdict::Refuse(refusal) => {
-                match refusal {
-                    Refusal::Draining => self.stats.refused_draining += 1,
-                    Refusal::Full => self.stats.refused_full += 1,
-                    Refusal::Prefix => self.stats.refused_prefix += 1,
-                }
-                let transmit = self.inner.refuse(incoming, scratch);
-                self.respond(&transmit, scratch);
-            }
-            Verdict::Ignore => {
-                self.stats.ignored_handshakes += 1;
-                self.inner.ignore(incoming);
-            }
-        }
-    }
-
-    fn respond(&mut self, transmit: &Transmit, bytes: &[u8]) {
-        if self.responses.len() >= RESPONSES_MAX {
-            self.stats.responses_dropped += 1;
-            return;
-        }
-        let mut copy = self.spare.pop().unwrap_or_default();
-        copy.clear();
-        copy.extend_from_slice(&bytes[..transmit.size]);
-        self.responses.push_back((meta_of(transmit), copy));
-    }
-
-    fn insert(
+    pub(crate) fn insert(
         &mut self,
         handle: ConnectionHandle,
         connection: quinn_proto::Connection,
@@ -635,225 +536,35 @@ impl Endpoint {
         slot
     }
 
-    /// Takes everything a connection has to tell.
-    fn pump(&mut self, slot: u32) {
-        let Some(conn) = self.slots[slot as usize].conn.as_deref_mut() else {
-            return;
-        };
-        conn.events_queued = false;
-        while let Some(event) = self.slots[slot as usize]
-            .conn
-            .as_deref_mut()
-            .and_then(|conn| conn.inner.poll())
-        {
-            self.translate(slot, event);
-        }
-        let mut answered = false;
-        while let Some(conn) = self.slots[slot as usize].conn.as_deref_mut() {
-            let Some(event) = conn.inner.poll_endpoint_events() else {
-                break;
-            };
-            let drained = event.is_drained();
-            if let Some(answer) = self
-                .inner
-                .handle_event(ConnectionHandle(slot as usize), event)
-            {
-                conn.inner.handle_event(answer);
-                answered = true;
-            }
-            if drained {
-                self.remove(slot);
-                return;
-            }
-        }
-        if answered {
-            self.queue_transmit(slot);
-        }
-    }
-
-    fn translate(&mut self, slot: u32, event: quinn_proto::Event) {
-        let id = self.id_of(slot);
-        let Some(conn) = self.slots[slot as usize].conn.as_deref_mut() else {
-            return;
-        };
-        match event {
-            quinn_proto::Event::Connected => {
-                conn.handshake_deadline = None;
-                conn.amplification = None;
-                if conn.handshaking {
-                    conn.handshaking = false;
-                    self.stats.handshakes -= 1;
-                }
-                if conn.announced && conn.is_server() {
-                    self.events.push_back(Event::Confirmed { conn: id });
-                } else {
-                    self.announce(slot, false);
-                }
-                self.update_timer(slot);
-            }
-            quinn_proto::Event::ConnectionLost { reason } => {
-                if conn.handshaking && conn.is_server() {
-                    self.stats.handshakes_failed += 1;
-                }
-                self.end(slot, reason.into());
-            }
-            quinn_proto::Event::Stream(event) if !conn.ended => {
-                self.translate_stream(slot, id, event)
-            }
-            // Datagrams are off, and the handshake's data is read when it is complete.
-            _ => {}
-        }
-    }
-
-    fn translate_stream(&mut self, slot: u32, id: ConnId, event: StreamEvent) {
-        match event {
-            StreamEvent::Opened { dir } => {
-                while let Some(conn) = self.slots[slot as usize].conn.as_deref_mut() {
-                    let early = conn.is_server() && conn.inner.is_handshaking();
-                    let Some(stream) = conn.inner.streams().accept(dir) else {
-                        break;
-                    };
-                    if !conn.announced {
-                        self.announce(slot, early);
-                    }
-                    self.stats.streams_early += u64::from(early);
-                    let stream = stream.into();
-                    self.events.push_back(Event::StreamOpened {
-                        conn: id,
-                        stream,
-                        bidi: dir == Dir::Bi,
-                        early,
-                    });
-                }
-            }
-            StreamEvent::Readable { id: stream } => {
-                let Some(conn) = self.slots[slot as usize].conn.as_deref_mut() else {
-                    return;
-                };
-                let reset = conn.inner.recv_stream(stream).received_reset();
-                let stream = stream.into();
-                self.events.push_back(match reset {
-                    Ok(Some(code)) => Event::StreamReset {
-                        conn: id,
-                        stream,
-                        code: code.into_inner(),
-                    },
-                    _ => Event::Readable { conn: id, stream },
-                });
-                if matches!(reset, Ok(Some(_))) {
-                    // The freed stream may have earned the peer another.
-                    self.queue_transmit(slot);
-                }
-            }
-            StreamEvent::Writable { id: stream } => {
-                self.events.push_back(Event::Writable {
-                    conn: id,
-                    stream: stream.into(),
-                });
-            }
-            StreamEvent::Finished { id: stream } => {
-                self.events.push_back(Event::StreamFinished {
-                    conn: id,
-                    stream: stream.into(),
-                });
-            }
-            StreamEvent::Stopped {
-                id: stream,
-                error_code,
-            } => {
-                let code = error_code.into_inner();
-                self.events.push_back(Event::StreamStopped {
-                    conn: id,
-                    stream: stream.into(),
-                    code,
-                });
-            }
-            StreamEvent::Available { dir } => {
-                self.events.push_back(Event::StreamsAvailable {
-                    conn: id,
-                    bidi: dir == Dir::Bi,
-                });
-            }
-        }
-    }
-
-    fn announce(&mut self, slot: u32, early: bool) {
-        let id = self.id_of(slot);
-        let Some(conn) = self.slots[slot as usize].conn.as_deref_mut() else {
-            return;
-        };
-        conn.announced = true;
-        let alpn = conn
-            .inner
-            .crypto_session()
-            .handshake_data()
-            .and_then(|data| data.downcast::<HandshakeData>().ok())
-            .and_then(|data| data.protocol)
-            .unwrap_or_default();
-        let remote = conn.inner.remote_address();
-        self.events.push_back(Event::Connected {
-            conn: id,
-            remote,
-            alpn: alpn.into(),
-            early,
-        });
-    }
-
-    /// Marks the end of a connection's usable life and tells it once.
-    fn end(&mut self, slot: u32, reason: CloseReason) {
-        let id = self.id_of(slot);
-        let Some(conn) = self.slots[slot as usize].conn.as_deref_mut() else {
-            return;
-        };
-        if std::mem::take(&mut conn.handshaking) {
-            conn.handshake_deadline = None;
-            self.stats.handshakes -= 1;
-        }
-        if !std::mem::replace(&mut conn.ended, true) && conn.announced {
-            self.events.push_back(Event::Closed { conn: id, reason });
-        }
-    }
-
-    /// Forgets a drained connection; its slot may be used again.
-    fn remove(&mut self, slot: u32) {
-        // Whatever closed it has told so already; this keeps the promise even if not.
-        self.end(slot, CloseReason::Local);
-        let place = &mut self.slots[slot as usize];
-        place.conn = None;
-        place.generation = place.generation.wrapping_add(1);
-        self.timers.set(slot, None);
-        self.stats.connections -= 1;
-    }
-
-    fn touch(&mut self, slot: u32) {
+    pub(crate) fn touch(&mut self, slot: u32) {
         self.queue_transmit(slot);
         self.queue_events(slot);
     }
 
     pub(crate) fn queue_transmit(&mut self, slot: u32) {
-        if let Some(conn) = self.slots[slot as usize].conn.as_deref_mut() {
-            if !std::mem::replace(&mut conn.transmit_queued, true) {
-                self.transmit_queue.push_back(slot);
-            }
+        if let Some(conn) = self.slots[slot as usize].conn.as_deref_mut()
+            && !std::mem::replace(&mut conn.transmit_queued, true)
+        {
+            self.transmit_queue.push_back(slot);
         }
     }
 
-    fn queue_events(&mut self, slot: u32) {
-        if let Some(conn) = self.slots[slot as usize].conn.as_deref_mut() {
-            if !std::mem::replace(&mut conn.events_queued, true) {
-                self.event_queue.push_back(slot);
-            }
+    pub(crate) fn queue_events(&mut self, slot: u32) {
+        if let Some(conn) = self.slots[slot as usize].conn.as_deref_mut()
+            && !std::mem::replace(&mut conn.events_queued, true)
+        {
+            self.event_queue.push_back(slot);
         }
     }
 
-    fn update_timer(&mut self, slot: u32) {
+    pub(crate) fn update_timer(&mut self, slot: u32) {
         if let Some(conn) = self.slots[slot as usize].conn.as_deref_mut() {
             let deadline = conn.deadline();
             self.timers.set(slot, deadline);
         }
     }
 
-    fn id_of(&self, slot: u32) -> ConnId {
+    pub(crate) fn id_of(&self, slot: u32) -> ConnId {
         ConnId {
             slot,
             generation: self.slots[slot as usize].generation,
@@ -877,7 +588,7 @@ impl Endpoint {
     }
 }
 
-fn slot_of(handle: ConnectionHandle) -> u32 {
+pub(crate) fn slot_of(handle: ConnectionHandle) -> u32 {
     u32::try_from(handle.0).expect("connections are bounded far below 2^32")
 }
 
@@ -887,7 +598,7 @@ fn is_handshake_packet(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|first| first & 0xb0 == 0xa0)
 }
 
-fn meta_of(transmit: &Transmit) -> TransmitMeta {
+pub(crate) fn meta_of(transmit: &Transmit) -> TransmitMeta {
     TransmitMeta {
         destination: transmit.destination,
         source_ip: transmit.src_ip,

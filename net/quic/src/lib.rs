@@ -34,12 +34,14 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod arrival;
 pub mod cid;
 mod config;
 mod connection;
 mod endpoint;
 mod event;
 mod keys;
+mod pump;
 mod stats;
 mod streams;
 mod timers;

@@ -31,9 +31,10 @@ pub const MTU_ETHERNET: u16 = 1452;
 /// over 1452 is about 1.5x in bulk; above it GSO already wins nothing more.
 pub const MTU_JUMBO: u16 = 8952;
 
-/// Most server-opened unidirectional streams a client takes: one per
-/// subscription, and as many again for streams that are ending.
-pub const DELIVERY_STREAMS_MAX: u32 = 2 * SUBSCRIPTIONS_MAX;
+/// Most server-opened unidirectional streams a client takes: one per subscription,
+/// and some that are ending. quinn-proto keeps about 30 bytes for each that *may* be
+/// opened, so much more would show in a process with thousands of client connections.
+pub const DELIVERY_STREAMS_MAX: u32 = SUBSCRIPTIONS_MAX + 64;
 
 /// A connection that says nothing for this long is gone. RFC 9308 §3.2 recommends
 /// 30 s; shorter loses clients behind radio links, longer keeps the dead in memory.

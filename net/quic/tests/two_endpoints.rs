@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::*;
 use pinion_quic::{
-    CloseReason, ConnectError, CorePlace, Endpoint, Event, ReadOutcome, Steering, WriteOutcome,
+    CloseReason, ConnId, ConnectError, CorePlace, Endpoint, Event, ReadOutcome, Steering, StreamId,
+    WriteOutcome,
 };
 
 const SOON: Duration = Duration::from_secs(5);
@@ -130,60 +131,103 @@ fn limits_on_streams_are_those_of_the_protocol() {
     );
 }
 
-#[test]
-fn reset_and_stop_reach_the_other_side_with_their_codes() {
-    let (mut sim, config) = pair();
-    let (client, server) = sim.connected(1, &config);
+/// A stream the client opened and the server has begun to read.
+fn begun(sim: &mut Sim, client: ConnId) -> StreamId {
     let stream = sim.nodes[1].endpoint.open_bi(client).unwrap();
     sim.nodes[1].endpoint.write(client, stream, b"begun");
-    sim.run_until(SOON, &mut |_, node, event| {
-        node == SERVER && matches!(event, Event::StreamOpened { .. })
+    sim.run_until(SOON, &mut |sim, node, event| match event {
+        Event::StreamOpened { conn, stream, .. } if node == SERVER => {
+            let begun = ReadOutcome::Chunk(Bytes::from_static(b"begun"));
+            assert_eq!(sim.server().read(*conn, *stream), begun);
+            true
+        }
+        _ => false,
     });
-    assert!(matches!(
-        sim.server().read(server, stream),
-        ReadOutcome::Chunk(_)
-    ));
+    stream
+}
+
+#[test]
+fn reset_reaches_the_reader_with_its_code() {
+    let (mut sim, config) = pair();
+    let (client, server) = sim.connected(1, &config);
+    let stream = begun(&mut sim, client);
     sim.nodes[1].endpoint.reset(client, stream, 7).unwrap();
-    sim.server().stop(server, stream, 9).unwrap_or(());
-    let mut seen = (false, false);
-    let (mut sim2, config2) = pair();
-    // The two halves are shown apart, since a stopped stream no longer tells of resets.
-    let (client2, server2) = sim2.connected(1, &config2);
-    let stream2 = sim2.nodes[1].endpoint.open_bi(client2).unwrap();
-    sim2.nodes[1].endpoint.write(client2, stream2, b"begun");
-    sim2.run_until(SOON, &mut |_, node, event| {
-        node == SERVER && matches!(event, Event::StreamOpened { .. })
-    });
-    assert!(matches!(
-        sim2.server().read(server2, stream2),
-        ReadOutcome::Chunk(_)
-    ));
-    sim2.nodes[1].endpoint.reset(client2, stream2, 7).unwrap();
-    sim2.run_until(SOON, &mut |_, node, event| match event {
-        Event::StreamReset { code, .. } if node == SERVER => {
-            seen.0 = *code == 7;
-            true
-        }
-        _ => false,
-    });
-    let other = sim2.nodes[1].endpoint.open_bi(client2).unwrap();
-    sim2.nodes[1].endpoint.write(client2, other, b"again");
-    sim2.run_until(SOON, &mut |_, node, event| {
-        node == SERVER && matches!(event, Event::StreamOpened { .. })
-    });
-    sim2.server().stop(server2, other, 9).unwrap();
-    sim2.run_until(SOON, &mut |_, node, event| match event {
-        Event::StreamStopped { code, .. } if node == 1 => {
-            seen.1 = *code == 9;
-            true
-        }
-        _ => false,
-    });
+    let told = Event::StreamReset {
+        conn: server,
+        stream,
+        code: 7,
+    };
+    sim.run_until(SOON, &mut |_, node, event| node == SERVER && *event == told);
+    assert_eq!(sim.server().read(server, stream), ReadOutcome::Gone);
     assert_eq!(
-        sim2.nodes[1].endpoint.write(client2, other, b"x"),
+        sim.server().write(server, stream, b"x"),
+        WriteOutcome::Written(1),
+        "its half lives on"
+    );
+}
+
+#[test]
+fn stop_reaches_the_writer_with_its_code() {
+    let (mut sim, config) = pair();
+    let (client, server) = sim.connected(1, &config);
+    let stream = begun(&mut sim, client);
+    sim.server().stop(server, stream, 9).unwrap();
+    let told = Event::StreamStopped {
+        conn: client,
+        stream,
+        code: 9,
+    };
+    sim.run_until(SOON, &mut |_, node, event| node == 1 && *event == told);
+    assert_eq!(
+        sim.nodes[1].endpoint.write(client, stream, b"x"),
         WriteOutcome::Stopped(9)
     );
-    assert_eq!(seen, (true, true));
+    assert_eq!(sim.server().read(server, stream), ReadOutcome::Gone);
+}
+
+#[test]
+fn nothing_panics_on_ids_that_were_never_given_out() {
+    let (mut sim, config) = pair();
+    let (client, server) = sim.connected(1, &config);
+    let strangers = [
+        ConnId {
+            slot: 99,
+            generation: 0,
+        },
+        ConnId {
+            slot: 0,
+            generation: 99,
+        },
+    ];
+    for (node, conn) in [
+        (1, client),
+        (SERVER, server),
+        (1, strangers[0]),
+        (1, strangers[1]),
+    ] {
+        let endpoint = &mut sim.nodes[node].endpoint;
+        // Streams within the limits a peer was given are known, if empty; these
+        // are beyond them, or can never exist.
+        let never = [
+            64,
+            68,
+            1,
+            2,
+            20_003,
+            1 << 61,
+            (1 << 62) - 1,
+            1 << 62,
+            u64::MAX,
+        ];
+        for stream in never.map(StreamId) {
+            assert_eq!(endpoint.read(conn, stream), ReadOutcome::Gone);
+            assert_eq!(endpoint.write(conn, stream, b"x"), WriteOutcome::Gone);
+            assert!(endpoint.finish(conn, stream).is_err());
+            assert!(endpoint.reset(conn, stream, 1).is_err());
+            assert!(endpoint.stop(conn, stream, 1).is_err());
+            assert!(endpoint.set_priority(conn, stream, 1).is_err());
+        }
+    }
 }
 
 #[test]
@@ -223,14 +267,8 @@ fn close_is_told_once_on_each_side_and_the_slot_is_reused_under_another_id() {
     assert_eq!(client_again.slot, client.slot);
     assert_ne!(client_again.generation, client.generation);
     assert_ne!(server_again, server);
-    assert_eq!(
-        sim.server().read(server, pinion_quic::StreamId(0)),
-        ReadOutcome::Gone
-    );
-    assert_eq!(
-        pinion_quic::ConnId::from_u64(server_again.to_u64()),
-        server_again
-    );
+    assert_eq!(sim.server().read(server, StreamId(0)), ReadOutcome::Gone);
+    assert_eq!(ConnId::from_u64(server_again.to_u64()), server_again);
 }
 
 #[test]
@@ -247,7 +285,7 @@ fn silent_client_is_kept_alive_and_a_dead_one_is_let_go() {
     sim.run_for(Duration::from_secs(60));
     assert_eq!(sim.server().stats().connections, 0);
     let closed = Event::Closed {
-        conn: pinion_quic::ConnId {
+        conn: ConnId {
             slot: 0,
             generation: 0,
         },
