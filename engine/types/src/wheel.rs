@@ -24,15 +24,17 @@ const TICK_SHIFT: u32 = 20;
 /// Bits of a tick one level looks at.
 const LEVEL_BITS: u32 = 6;
 const SLOTS: usize = 1 << LEVEL_BITS;
+const SLOTS_U32: u32 = 1 << LEVEL_BITS;
 const LEVELS: usize = 8;
+const LEVELS_U32: u32 = 8;
 /// The list of timers whose tick has come.
-const DUE: u32 = (LEVELS * SLOTS) as u32;
+const DUE: u32 = LEVELS_U32 * SLOTS_U32;
 const NIL: u32 = u32::MAX;
 /// `prev` of a list's first timer names its list instead of a timer.
 const HEAD: u32 = 1 << 31;
 
 // Every Monotonic must fall into some level.
-const _: () = assert!(u64::BITS - TICK_SHIFT <= LEVEL_BITS * LEVELS as u32);
+const _: () = assert!(u64::BITS - TICK_SHIFT <= LEVEL_BITS * LEVELS_U32);
 
 /// Largest index a timer may have in the caller's table.
 pub const TIMER_INDEX_MAX: u32 = HEAD - 1;
@@ -222,11 +224,12 @@ impl Wheel {
     /// timers may belong to the lower one.
     fn next_slot(&self) -> Option<(usize, usize, u64)> {
         let mut best: Option<(usize, usize, u64)> = None;
+        let mut shift = LEVEL_BITS * LEVELS_U32;
         for level in (0..LEVELS).rev() {
+            shift -= LEVEL_BITS;
             if self.occupied[level] == 0 {
                 continue;
             }
-            let shift = LEVEL_BITS * level as u32;
             let digit = (self.elapsed >> shift) & (SLOTS as u64 - 1);
             let ahead = self.occupied[level] >> digit;
             assert!(
@@ -256,10 +259,7 @@ impl Wheel {
             #[allow(clippy::cast_possible_truncation)] // slot < 64
             let (at, slot) = (level as usize, slot as u32);
             self.occupied[at] |= 1 << slot;
-            (
-                level * SLOTS as u32 + slot,
-                &mut self.heads[at][slot as usize],
-            )
+            (level * SLOTS_U32 + slot, &mut self.heads[at][slot as usize])
         };
         let next = *head;
         *head = index;

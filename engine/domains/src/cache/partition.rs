@@ -8,7 +8,7 @@ use pinion_types::{Monotonic, SessionId, Version};
 use siphasher::sip::SipHasher13;
 
 use super::config::{BUDGET_BYTES_MAX, BUDGET_BYTES_MIN, CacheConfig, CacheError, LEASE_MS_MAX};
-use super::eviction::{S3Fifo, Victim};
+use super::eviction::{EVICTION_STEPS_MAX, S3Fifo, Victim};
 use super::index::Index;
 use super::lease::{Flights, WaiterId, Wake};
 use super::slots::{CHUNK_BYTES, Life, NIL, Place, Slots, allocation_bytes};
@@ -200,7 +200,7 @@ impl CachePartition {
     ///
     /// Two allocations at most beside rare growth: none if the length stays.
     /// Evicts at most as many entries as the new one is larger than the smallest,
-    /// 1 MiB / 80 bytes; each with [`super::EVICTION_STEPS_MAX`] moves.
+    /// 1 MiB / 80 bytes, with [`EVICTION_STEPS_MAX`] moves among all of them.
     ///
     /// # Errors
     /// The key keeps its entry; others may have been evicted. Checked in this
@@ -639,8 +639,9 @@ impl CachePartition {
         let entry = self.slots.get(slot);
         let (weight, old) = (entry.weight(), allocation_bytes(entry.blob.len()));
         let new = allocation_bytes(key.len() + value.len());
+        let mut steps = EVICTION_STEPS_MAX;
         while self.bytes() - old + new > self.budget {
-            self.evict(now, slot, value.len())?;
+            self.evict(now, slot, value.len(), &mut steps)?;
         }
         self.slots.replace(slot, key, value);
         self.fifo.reweigh(&self.slots, slot, weight);
@@ -660,10 +661,11 @@ impl CachePartition {
             self.retire(slot);
         }
         let blob = allocation_bytes(key.len() + value.len());
+        let mut steps = EVICTION_STEPS_MAX;
         while self.bytes() + blob + self.slots.growth_bytes() + self.index.growth_bytes(hash)
             > self.budget
         {
-            self.evict(now, NIL, value.len())?;
+            self.evict(now, NIL, value.len(), &mut steps)?;
         }
         let slot = self.slots.insert(hash, 0, key, value);
         self.index.insert(hash, slot, &self.slots);
@@ -673,8 +675,14 @@ impl CachePartition {
     }
 
     /// Makes room by one entry other than `pinned`.
-    fn evict(&mut self, now: Monotonic, pinned: u32, len: usize) -> Result<(), CacheError> {
-        let Some(Victim(slot)) = self.fifo.choose(&mut self.slots, pinned) else {
+    fn evict(
+        &mut self,
+        now: Monotonic,
+        pinned: u32,
+        len: usize,
+        steps: &mut u32,
+    ) -> Result<(), CacheError> {
+        let Some(Victim(slot)) = self.fifo.choose(&mut self.slots, pinned, steps) else {
             return Err(CacheError::ValueTooLarge {
                 len: len as u64,
                 limit: self.budget - self.bytes().min(self.budget),

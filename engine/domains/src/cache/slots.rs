@@ -7,6 +7,7 @@ use pinion_types::wheel::{TimerLink, TimerRows};
 /// few and are pinned longer by a single survivor; smaller ones need more of them.
 const CHUNK_BITS: u32 = 8;
 pub(super) const CHUNK_SLOTS: usize = 1 << CHUNK_BITS;
+const SLOT_IN_CHUNK: u32 = (1 << CHUNK_BITS) - 1;
 /// Heap bytes of a chunk.
 pub(super) const CHUNK_BYTES: u64 = (CHUNK_SLOTS * size_of::<Entry>()) as u64;
 /// Heap bytes of a chunk's place in the lists about chunks, their doubling included.
@@ -267,7 +268,7 @@ impl Slots {
         self.blob_bytes -= freed;
         self.len -= 1;
         let meta = &mut self.meta[number as usize];
-        meta.free = slot & (CHUNK_SLOTS as u32 - 1);
+        meta.free = slot & SLOT_IN_CHUNK;
         meta.used -= 1;
         if !meta.listed {
             meta.listed = true;

@@ -1,6 +1,8 @@
 //! Stories, limits and a model of the cache partition.
 
 #![allow(clippy::unwrap_used)]
+// Numbers here are small by construction.
+#![allow(clippy::cast_possible_truncation)]
 
 mod limits;
 mod model;

@@ -97,6 +97,7 @@ fn history(seed: u64) -> u64 {
     cache.watch(WatchId(1), &open_watch(prefix, true)).unwrap();
     let mut now = 0;
     let mut waiters = 0;
+    let mut asked: HashMap<WaiterId, Vec<u8>> = HashMap::new();
     for step in 0..STEPS {
         now += rng.below(4) * rng.below(20);
         let at = ms(now);
@@ -169,6 +170,7 @@ fn history(seed: u64) -> u64 {
             }
             6 | 7 => {
                 waiters += 1;
+                asked.insert(WaiterId(waiters), key.to_vec());
                 let stale_ok = rng.below(2) == 0;
                 let owner = session(rng.below(3));
                 let out = cache
@@ -226,19 +228,23 @@ fn history(seed: u64) -> u64 {
                 }
             }
         }
-        while let Some((_, wakeup)) = cache.poll_wakeup(at) {
-            if let Wakeup::Value(entry) = wakeup {
-                assert!(entry.version.0 <= model.last_version);
-            }
-            if let Wakeup::Lease { token, lease_ms } = wakeup {
-                // Whoever had the lease on that key lost it; which key is not said, so
-                // the model learns it from the one lease whose time or turn is over.
-                let until = now + u64::from(lease_ms);
-                model.leases.retain(|_, lease| lease.1 > now);
-                assert!(model.leases.values().all(|lease| lease.0 != token));
-                model
-                    .leases
-                    .insert(token.to_le_bytes().to_vec(), (token, until));
+        while let Some((waiter, wakeup)) = cache.poll_wakeup(at) {
+            let key = &asked[&waiter];
+            match wakeup {
+                Wakeup::Value(entry) => {
+                    let kept = model.current(now, key).expect("a set woke the waiter");
+                    assert_eq!(
+                        (entry.version.0, entry.value),
+                        (kept.version, &kept.value[..])
+                    );
+                }
+                Wakeup::Lease { token, lease_ms } => {
+                    let until = now + u64::from(lease_ms);
+                    let former = model.leases.insert(key.clone(), (token, until));
+                    assert!(former.is_none_or(|l| l.1 <= now), "two fill: {}", context());
+                }
+                Wakeup::TimedOut => {}
+                Wakeup::Miss => panic!("answers are collected at once: {}", context()),
             }
         }
         if rng.below(3) == 0 {
