@@ -253,20 +253,24 @@ mod tests {
         }
     }
 
+    // Golden values for whoever computes the function elsewhere (BPF, another client):
+    // 0x01020304 ^ 0x11111111 = 0x10131215; * 0x9e3779b1 = 0x..f93e6d85;
+    // >> 16 = 0xf93e = 63806; 63806 * 6 = 382836; >> 16 = 5.
     #[test]
     fn arithmetic_is_the_published_one() {
-        // Worked by hand: (0x01020304 ^ 0x11111111) = 0x10131215;
-        // * 0x9e3779b1 mod 2^32 = 0xae4b1d85; >> 16 = 0xae4b = 44619; * 6 >> 16 = 4.
         let steering = Steering::new(0x1111_1111, 0x9e37_79b1, 6).unwrap();
-        let product = 0x1013_1215_u64 * 0x9e37_79b1 % (1 << 32);
-        assert_eq!(
-            u64::from(steering.core_of_word(0x0102_0304)),
-            ((product >> 16) * 6) >> 16
-        );
-        assert_eq!(
-            steering.owner(&[0x40, 1, 2, 3, 4]),
-            Some(steering.core_of_word(0x0102_0304))
-        );
+        let golden = [
+            (0x0102_0304, 5),
+            (0x0000_0000, 0),
+            (0xffff_ffff, 2),
+            (0x8000_0000, 3),
+            (0xdead_beef, 2),
+        ];
+        for (word, core) in golden {
+            assert_eq!(steering.core_of_word(word), core, "{word:#x}");
+        }
+        assert_eq!(steering.owner(&[0x40, 1, 2, 3, 4]), Some(5));
+        assert_eq!(steering.owner(&[0xc0, 0, 0, 0, 1, 8, 1, 2, 3, 4]), Some(5));
     }
 
     #[test]

@@ -31,6 +31,14 @@ fn random_scripts_break_no_promise() {
         let outcome = std::panic::catch_unwind(|| harness::run(&script));
         assert!(outcome.is_ok(), "seed {seed}");
     }
+    for seed in std::fs::read_dir(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/fuzz/corpus/datagrams"
+    ))
+    .unwrap()
+    {
+        harness::run(&std::fs::read(seed.unwrap().path()).unwrap());
+    }
     println!("fuzz executions (quic datagrams): {runs}");
 }
 

@@ -431,3 +431,31 @@ fn wrong_certificate_ends_the_handshake_on_both_sides() {
         (0, 0, 1)
     );
 }
+
+#[test]
+fn idle_connections_ask_for_no_attention() {
+    let identity = identity();
+    let config = client_config(&identity);
+    let mut sim = Sim::with_server(lan(), |config| config, &identity, 1);
+    for _ in 0..300 {
+        sim.connected(1, &config);
+    }
+    sim.run_for(Duration::from_secs(5));
+    sim.advances.clear();
+    sim.run_for(Duration::from_secs(4));
+    assert_eq!(
+        sim.advances.len(),
+        0,
+        "neither timers nor packets before the next keep-alive"
+    );
+    sim.run_for(Duration::from_secs(60));
+    assert_eq!(sim.server().stats().connections, 300);
+}
+
+#[test]
+fn endpoint_can_be_moved_to_the_thread_that_drives_it() {
+    fn is_send<T: Send>() {}
+    is_send::<Endpoint>();
+    is_send::<pinion_quic::ServerConfig>();
+    is_send::<pinion_quic::ClientConfig>();
+}
