@@ -46,9 +46,7 @@ use core::fmt;
 use pinion_types::block::Record;
 
 pub use error::{AppendError, SessionError, SubscribeError};
-pub use partition::{
-    Append, Appended, BATCH_BYTES_MAX, Partition, PartitionConfig, StagedTotals,
-};
+pub use partition::{Append, Appended, BATCH_BYTES_MAX, Partition, PartitionConfig, StagedTotals};
 pub use producers::BATCHES_REMEMBERED;
 pub use read::{FETCH_SCAN_BYTES_MAX, Fetched};
 pub use sessions::SESSION_IDLE;

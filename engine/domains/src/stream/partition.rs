@@ -188,7 +188,7 @@ impl Partition {
     /// Blocks are cut where a bound or the filter says so. Reading at or past
     /// the end is an empty success; below the ring it begins with the oldest.
     ///
-    /// Looks at no more than [`read::FETCH_SCAN_BYTES_MAX`]; a selective
+    /// Looks at no more than [`super::FETCH_SCAN_BYTES_MAX`]; a selective
     /// filter may get nothing but a `next` further on.
     pub fn fetch(
         &self,

@@ -17,8 +17,10 @@ pub(crate) struct Bounds {
     /// Copy nothing at or after this offset.
     pub(crate) stop: u64,
     pub(crate) records: u64,
-    /// Bytes of output, the first record always excepted.
+    /// Bytes of output.
     pub(crate) bytes: usize,
+    /// The first record may exceed `bytes`.
+    pub(crate) first_exempt: bool,
     /// Bytes to look at; at least one record is.
     pub(crate) scan: usize,
 }
@@ -76,7 +78,8 @@ pub(crate) fn copy_matching(
                 } else {
                     0
                 };
-                if out.len() > base && out.len() - base + head + len > bounds.bytes {
+                let exempt = bounds.first_exempt && copied.records == 0;
+                if !exempt && out.len() - base + head + len > bounds.bytes {
                     copied.bounded = true;
                     break;
                 }
@@ -172,6 +175,7 @@ pub(crate) fn fetch(
         stop: end,
         records: u64::from(max_records),
         bytes: max_bytes as usize,
+        first_exempt: true,
         scan: FETCH_SCAN_BYTES_MAX,
     };
     let mut records = 0;
@@ -186,18 +190,9 @@ pub(crate) fn fetch(
             bounds.bytes -= bytes;
             bounds.scan = bounds.scan.saturating_sub(bytes);
         }
-        // A later chunk has no right to exceed the bounds by a first record.
-        if records > 0 && (bounds.records == 0 || bounds.bytes <= BLOCK_HEADER_BYTES) {
-            break;
-        }
         let base = out.len();
-        let mark = next;
+        bounds.first_exempt = records == 0;
         let copied = copy_matching(&chunk.bytes, &mut place, &mut next, filter, &bounds, out);
-        if records > 0 && out.len() - base > bounds.bytes {
-            out.truncate(base);
-            next = mark;
-            break;
-        }
         records += copied.records;
         bounds.records -= copied.records;
         bounds.bytes = bounds.bytes.saturating_sub(out.len() - base);

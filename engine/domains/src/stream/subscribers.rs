@@ -566,6 +566,7 @@ impl Subscribers {
                 stop,
                 records: sub.credit_records,
                 bytes: allowed.min(DELIVERY_BYTES_MAX),
+                first_exempt: true,
                 scan: self.scan_left,
             };
             self.scratch.clear();
