@@ -87,6 +87,10 @@ pub enum CacheError {
         /// The most that fits beside this key.
         limit: u64,
     },
+    /// The value needs more room than one request may make. The room made so far
+    /// stays; the same request again goes on from there.
+    #[error("room is being made")]
+    MakingRoom,
     /// The condition was `Absent` and the key is there.
     #[error("the key exists with version {version}")]
     KeyExists {
@@ -152,6 +156,7 @@ impl From<CacheError> for Refusal {
             CacheError::ValueTooLarge { len, limit } => Self::new(ErrorCode::ValueTooLarge)
                 .with(FactId::Actual, len)
                 .with(FactId::Limit, limit),
+            CacheError::MakingRoom => Self::new(ErrorCode::Busy),
             CacheError::KeyExists { version } => {
                 Self::new(ErrorCode::KeyExists).with(FactId::Actual, version.0)
             }

@@ -39,8 +39,8 @@ pub use config::{BUDGET_BYTES_MIN, CacheConfig, CacheError, LEASE_MS_MAX};
 pub use eviction::EVICTION_STEPS_MAX;
 pub use lease::WaiterId;
 pub use partition::{
-    CachePartition, CacheStats, Condition, Deleted, EXPIRY_BUDGET_MAX, EXPIRY_BUDGET_MIN, Entry,
-    LeaseOutcome, SCAN_WORK_MAX, Wakeup,
+    CachePartition, CacheStats, Condition, Deleted, EVICTIONS_MAX, EXPIRY_BUDGET_MAX,
+    EXPIRY_BUDGET_MIN, Entry, LeaseOutcome, SCAN_WORK_MAX, Wakeup,
 };
 pub use watch::{
     EVENT_HEADER_BYTES, EventKind, LAG_WINDOW_BYTES, NO_VALUE, WatchEvent, WatchId, WatchLag,

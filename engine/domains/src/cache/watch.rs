@@ -303,7 +303,8 @@ impl Watches {
     }
 
     /// Queues a change for every watch it matches. O(distinct prefixes watched +
-    /// watches matched); allocates once or twice when somebody matches.
+    /// watches matched); when somebody matches, two allocations
+    /// (the bytes, and their count of owners) for each of the two forms in use.
     pub(super) fn publish(&mut self, change: Change<'_>) {
         if self.watches.is_empty() {
             return;
@@ -365,7 +366,7 @@ impl Watches {
             let watch = &mut self.watches[at];
             let value = change.value.filter(|_| watch.with_values);
             let form = &mut forms[usize::from(value.is_some())];
-            // One allocation per event and form, shared by every watch after.
+            // Encoded once per form, shared by every watch after.
             let encoded = form.get_or_insert_with(|| encode(change, value)).clone();
             let bytes = encoded.len() as u64;
             while !watch.queue.is_empty()

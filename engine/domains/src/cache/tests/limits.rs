@@ -75,6 +75,30 @@ fn the_largest_value_fits_however_the_cache_was_used_before() {
 }
 
 #[test]
+fn a_large_value_among_tiny_ones_is_let_in_by_bounded_requests() {
+    let mut cache = CachePartition::new(&CacheConfig::new(16 << 20, [3, 4]));
+    let mut i = 0_u32;
+    while cache.stats().evictions == 0 {
+        set(&mut cache, ms(0), &i.to_string(), "", 0);
+        i += 1;
+    }
+    let value = vec![7; 1 << 20];
+    let mut requests = 0;
+    loop {
+        let before = cache.stats().evictions;
+        let out = cache.set(ms(0), b"big", &value, 0, Condition::Always);
+        requests += 1;
+        assert!(cache.stats().evictions - before <= u64::from(EVICTIONS_MAX));
+        match out {
+            Ok(_) => break,
+            Err(error) => assert_eq!(error, CacheError::MakingRoom),
+        }
+    }
+    assert!((2..=8).contains(&requests), "{requests}");
+    assert_eq!(cache.get(ms(0), b"big").unwrap().value, value);
+}
+
+#[test]
 fn what_is_in_demand_survives_a_flood_of_keys_seen_once() {
     let mut cache = CachePartition::new(&CacheConfig::new(1 << 20, [5, 6]));
     for i in 0..200_u32 {
