@@ -12,8 +12,9 @@ use crate::keys::{self, ClockAnchor, TokenClock};
 use crate::transport;
 
 /// Memory of the log that makes a NEW_TOKEN token count once (two bloom filters).
-/// At 100,000 returning clients in a token's life about one in a thousand honest
-/// tokens is mistaken for a replay, and only loses its shortcut.
+/// With 100,000 returning clients in a token's life each filter has 20 bits a client:
+/// fewer than one honest token in ten thousand is mistaken for a replay, and then only
+/// loses its shortcut.
 pub const TOKEN_LOG_BYTES: usize = 512 * 1024;
 
 const TOKEN_LOG_HITS: u64 = 100_000;

@@ -17,8 +17,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 /// The one application protocol of a data-plane connection (RFC 7301).
 pub const ALPN: &[u8] = b"pinion/1";
 
-/// Sessions a server remembers for resumption. Each is about 300 bytes and is
-/// forgotten when used; a client whose session was pushed out does a full handshake.
+/// Sessions a server remembers for resumption. Each is a few hundred bytes and
+/// is forgotten when used; a client whose session was pushed out does a full handshake.
 pub const SESSIONS_MAX: usize = 16 * 1024;
 
 /// Session tickets sent after each full handshake. One would leave a client that
