@@ -300,6 +300,17 @@ impl<'o> CacheEventsBuilder<'o> {
         self.0.push(|writer| CacheEvent::write(writer, event))
     }
 
+    /// One change that is encoded already, because many watches share it.
+    /// As [`CacheEventsBuilder::push`]; the bytes are taken as they are.
+    #[must_use]
+    pub fn push_encoded(&mut self, event: &[u8]) -> bool {
+        debug_assert!(CacheEvent::is_one(event), "not one event: {event:02x?}");
+        self.0.push(|writer| {
+            writer.out.extend_from_slice(event);
+            Ok(())
+        })
+    }
+
     /// Events so far.
     #[must_use]
     pub fn len(&self) -> u16 {

@@ -388,6 +388,12 @@ impl<'a> CacheEvent<'a> {
         })
     }
 
+    /// Whether the bytes are exactly one event.
+    pub(crate) fn is_one(encoded: &[u8]) -> bool {
+        let mut reader = Reader::new(encoded);
+        CacheEvent::read(&mut reader).is_ok() && reader.end().is_ok()
+    }
+
     pub(crate) fn write(writer: &mut Writer<'_>, event: Self) -> Result<(), EncodeError> {
         writer.put(event.kind);
         writer.put(event.version);

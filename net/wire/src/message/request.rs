@@ -376,7 +376,7 @@ message! {
         pub from: Offset => fixed,
         /// Most records.
         pub max_records: u32 => fixed,
-        /// Most bytes; at least one record is answered however small it is, when there is one.
+        /// Most bytes of blocks; the first record is answered even when it is larger.
         pub max_bytes: u32 => fixed,
         /// What is answered at all.
         pub filter: Filter<'a> => filter,
