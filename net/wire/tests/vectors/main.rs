@@ -85,7 +85,7 @@ fn refused() -> Vec<Vector> {
 }
 
 fn unhex(hex: &str) -> Vec<u8> {
-    assert!(hex.is_ascii() && hex.len() % 2 == 0, "{hex}");
+    assert!(hex.is_ascii() && hex.len().is_multiple_of(2), "{hex}");
     (0..hex.len())
         .step_by(2)
         .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
@@ -299,5 +299,59 @@ fn frames_of_one_stream_are_told_apart() {
         let vectors: Vec<_> = good().into_iter().filter(|v| v.kind == kind).collect();
         let stream: Vec<u8> = vectors.iter().flat_map(Vector::bytes).collect();
         assert_eq!(survive(kind, &stream), vectors.len());
+    }
+}
+
+/// Seeds of the fuzz targets: file name below `fuzz/corpus` and content. One
+/// frame for each opcode, and a stream of all frames for each conversation.
+fn seeds() -> Vec<(String, Vec<u8>)> {
+    let mut seeds: Vec<(String, Vec<u8>)> = Vec::new();
+    for (kind, target) in [
+        (Kind::Request, "request"),
+        (Kind::Reply, "reply"),
+        (Kind::Delivery, "delivery"),
+    ] {
+        let mut stream = Vec::new();
+        let mut richest = std::collections::BTreeMap::new();
+        for vector in good().into_iter().filter(|vector| vector.kind == kind) {
+            let bytes = vector.bytes();
+            let longest: &mut Vec<u8> = richest.entry(bytes[4]).or_default();
+            if bytes.len() > longest.len() {
+                longest.clone_from(&bytes);
+            }
+        }
+        for (opcode, bytes) in richest {
+            let seed = [&[opcode], &bytes[12..]].concat();
+            seeds.push((format!("{target}/{opcode:02x}"), seed));
+            stream.extend_from_slice(&bytes);
+        }
+        seeds.push((format!("frame_stream/{target}"), stream));
+    }
+    seeds
+}
+
+fn corpus() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
+}
+
+#[test]
+fn the_fuzz_targets_start_from_the_vectors() {
+    for (name, seed) in seeds() {
+        let found = fs::read(corpus().join(&name)).unwrap_or_default();
+        assert!(
+            found == seed,
+            "fuzz/corpus/{name} is not its vector: run `cargo test -p pinion-wire \
+             --test vectors -- --ignored write_fuzz_seeds`"
+        );
+    }
+}
+
+#[test]
+#[ignore = "writes fuzz/corpus; run it after changing a vector"]
+fn write_fuzz_seeds() {
+    for (name, seed) in seeds() {
+        let path = corpus().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, seed).unwrap();
     }
 }

@@ -1,0 +1,10 @@
+//! The bytes of a stream, read as every kind of frame.
+
+#![no_main]
+
+#[path = "../harness.rs"]
+mod harness;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| harness::stream(data));
