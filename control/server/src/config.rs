@@ -139,6 +139,10 @@ pub(crate) struct Limits {
     pub(crate) handshakes_max: u32,
     /// Handshakes in progress above which an unproven address must prove itself.
     pub(crate) retry_above: u32,
+    /// Handshakes an address prefix (/24, /56) may begin at once.
+    pub(crate) prefix_burst: u32,
+    /// Handshakes a second it may begin after that.
+    pub(crate) prefix_rate: u32,
 }
 
 /// What a resource gets where its specification says nothing.
@@ -256,6 +260,8 @@ impl Default for Limits {
             connections_max: 20_000,
             handshakes_max: 2_000,
             retry_above: 200,
+            prefix_burst: 4_096,
+            prefix_rate: 2_048,
         }
     }
 }
@@ -329,7 +335,10 @@ pub(crate) enum ConfigError {
     #[error(
         "--dev gives its tokens to everyone who can read {data_dir}, so it listens on loopback only, not on {listen}: drop --dev, or listen on 127.0.0.1"
     )]
-    DevNotLoopback { listen: SocketAddr, data_dir: PathBuf },
+    DevNotLoopback {
+        listen: SocketAddr,
+        data_dir: PathBuf,
+    },
     #[error("tls.cert and tls.key go together: give both or neither")]
     HalfTls,
     #[error("[[resource]] {name}: {source}")]
@@ -483,11 +492,10 @@ impl KindWord {
 
 impl Declared {
     fn compile(&self) -> Result<(TenantId, ResourceKind, ResourceName, Spec), ConfigError> {
-        let name =
-            ResourceName::parse(&self.name).map_err(|source| ConfigError::ResourceName {
-                name: self.name.clone(),
-                source,
-            })?;
+        let name = ResourceName::parse(&self.name).map_err(|source| ConfigError::ResourceName {
+            name: self.name.clone(),
+            source,
+        })?;
         let spec = Spec {
             shards: self.shards,
             ring_bytes: self.bytes,

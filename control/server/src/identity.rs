@@ -65,9 +65,7 @@ pub(crate) fn load(config: &Config) -> Result<Identity, IdentityError> {
 
 /// Where this mode keeps its files.
 pub(crate) fn directory(config: &Config) -> PathBuf {
-    config
-        .data_dir
-        .join(if config.dev { "dev" } else { "tls" })
+    config.data_dir.join(if config.dev { "dev" } else { "tls" })
 }
 
 fn make(config: &Config, dir: &Path) -> Result<(), IdentityError> {

@@ -1,0 +1,265 @@
+//! Boot order of a node, and its end.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Instant, SystemTime};
+
+use pinion_node::access::AccessTable;
+use pinion_node::map::Directory;
+use pinion_node::{Core, CoreConfig};
+use pinion_quic::{
+    ClockAnchor, CorePlace, Endpoint, EndpointError, ServerConfig, Steering, tls, transport,
+};
+use pinion_reactor::{
+    BindError, CoreConfig as ReactorConfig, GroupOptions, MAILBOX_CAPACITY_DEFAULT, Placement,
+    PlacementError, PlacementMode, bind_group, cpu, mesh, run_core,
+};
+use pinion_types::CoreId;
+use rand::RngExt;
+
+use crate::config::{self, Config, ConfigError, SteeringMode};
+use crate::control::{Control, Ending};
+use crate::identity::{self, IdentityError};
+use crate::pump::NodePump;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    #[error("{0}; choose another with --listen, or stop what has it (ss -ulpn)")]
+    Bind(#[from] BindError),
+    #[error("certificate: {0}; see tls.cert and tls.key")]
+    Tls(#[from] tls::TlsError),
+    #[error("{0}")]
+    Quic(#[from] pinion_quic::EndpointError),
+    #[error("resource in the configuration: {0}")]
+    Resource(pinion_types::Refusal),
+    #[error("{what}: {source}")]
+    System {
+        what: &'static str,
+        source: std::io::Error,
+    },
+}
+
+/// A node at work.
+pub(crate) struct Node {
+    pub(crate) address: SocketAddr,
+    pub(crate) steered: bool,
+    pub(crate) placement: Placement,
+    /// What clients trust; `None` with the operator's own certificate.
+    pub(crate) ca_path: Option<PathBuf>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) socket_buffers: pinion_reactor::BufferReport,
+    stop: Arc<AtomicBool>,
+    control: JoinHandle<Ending>,
+}
+
+impl Node {
+    /// Starts a node and returns once its cores take datagrams.
+    pub(crate) fn start(config: &Config) -> Result<Self, StartError> {
+        let usable = cpu::usable().map_err(|source| StartError::System {
+            what: "reading which CPUs this process may use",
+            source,
+        })?;
+        let placement = Placement::plan(
+            &usable,
+            config.data_cores.cpus()?.as_deref(),
+            config.control_core.cpu()?,
+        )?;
+        let cores = u16::try_from(placement.data.len()).expect("the plan is bounded");
+
+        let identity = identity::load(config)?;
+        let mut principals = config.principals()?;
+        if config.dev {
+            principals.extend(identity::dev_principals(config)?);
+        }
+        let access = Arc::new(AccessTable::new(principals));
+
+        let mut directory = Directory::new(
+            cores,
+            memory_per_core(config, cores),
+            config.spec_defaults(),
+        );
+        for (tenant, kind, name, spec) in config.resources()? {
+            directory
+                .declare(tenant, kind, &name, Some(spec))
+                .map_err(StartError::Resource)?;
+        }
+
+        let mut random = rand::rng();
+        let steering = Steering::from_seed(random.random(), cores).map_err(EndpointError::from)?;
+        let node_id = random.random();
+        let node_secret = random.random();
+        let started = Instant::now();
+        let tls =
+            tls::server_config_pem(identity.chain_pem.as_bytes(), identity.key_pem.as_bytes())?;
+        let clock = ClockAnchor {
+            monotonic: started,
+            wall: SystemTime::now(),
+        };
+        let mut quic =
+            ServerConfig::new(tls, node_secret, clock).with_mtu_max(mtu_for(config.listen));
+        quic.limits.connections_max = config.limits.connections_max as usize;
+        quic.limits.handshakes_max = config.limits.handshakes_max as usize;
+        quic.limits.retry_above = config.limits.retry_above as usize;
+        quic.limits.prefix_burst = config.limits.prefix_burst;
+        quic.limits.prefix_rate = config.limits.prefix_rate;
+
+        let keys = pinion_reactor::Steering {
+            k0: steering.k0(),
+            k1: steering.k1(),
+        };
+        let options = GroupOptions {
+            attach_steering: config.steering == SteeringMode::Auto,
+            ..GroupOptions::default()
+        };
+        let group = bind_group(config.listen, usize::from(cores), Some(&keys), options)?;
+        let (ends, control_end) =
+            mesh(usize::from(cores), MAILBOX_CAPACITY_DEFAULT).map_err(|source| {
+                StartError::System {
+                    what: "making the mailboxes between cores",
+                    source,
+                }
+            })?;
+        let mode = match config.placement {
+            config::Placement::Auto => PlacementMode::Auto,
+            config::Placement::Dedicated => PlacementMode::Dedicated,
+            config::Placement::Shared => PlacementMode::Shared,
+        };
+        let spin = placement.spin(mode, &usable);
+        let control_port = control_end.port();
+        let mut handles = Vec::new();
+        for (index, end) in ends.into_iter().enumerate() {
+            let me = u16::try_from(index).expect("the plan is bounded");
+            let place = CorePlace { steering, core: me };
+            let endpoint = Endpoint::server(&quic, place, random.random())?;
+            let core = CoreConfig {
+                core: CoreId(me),
+                data_cores: cores,
+                node_id,
+                steering: (keys.k0, keys.k1),
+                create_on_first_use: config.dev,
+                seed: random.random(),
+            };
+            let access = Arc::clone(&access);
+            let drain_timeout = config.drain_timeout();
+            let reactor = ReactorConfig {
+                cpu: Some(placement.data[index]),
+                spin,
+                ..ReactorConfig::new(index)
+            };
+            let socket = group.socket(index).map_err(|source| StartError::System {
+                what: "opening the core's socket",
+                source,
+            })?;
+            let handle = run_core(reactor, socket, end, move || {
+                let core = Core::new(core, access);
+                NodePump::new(core, endpoint, me, control_port, started, drain_timeout)
+            })
+            .map_err(|source| StartError::System {
+                what: "starting a data core (try `pinion doctor`)",
+                source,
+            })?;
+            handles.push(handle);
+        }
+
+        let stop = Arc::new(AtomicBool::new(false));
+        let control = {
+            let stop = Arc::clone(&stop);
+            let drain_timeout = config.drain_timeout();
+            let cpu = placement.control;
+            let (address, steered, buffers) = (group.local_addr, group.steered, group.buffers);
+            let thread = thread::Builder::new()
+                .name("pinion-control".to_owned())
+                .spawn(move || {
+                    if let Err(error) = cpu::pin_current_thread(cpu) {
+                        tracing::warn!(cpu, %error, "the control thread is not pinned");
+                    }
+                    // The group's sockets stay open, in their order, as long as
+                    // any core runs: the kernel steers by position.
+                    let _group = group;
+                    Control::new(control_end, directory, handles).run(&stop, drain_timeout)
+                })
+                .map_err(|source| StartError::System {
+                    what: "starting the control thread",
+                    source,
+                })?;
+            (thread, address, steered, buffers)
+        };
+        let (control, address, steered, socket_buffers) = control;
+        Ok(Self {
+            address,
+            steered,
+            placement,
+            ca_path: identity.ca_path,
+            warnings: usable.warnings(),
+            socket_buffers,
+            stop,
+            control,
+        })
+    }
+
+    /// What a signal handler sets to end the node.
+    pub(crate) fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
+    /// Drains and ends the node.
+    pub(crate) fn stop(self) -> Ending {
+        self.stop.store(true, Ordering::Relaxed);
+        self.wait()
+    }
+
+    /// Waits until the node has ended.
+    pub(crate) fn wait(self) -> Ending {
+        self.control.join().unwrap_or_else(|_| Ending {
+            stats: pinion_node::stats::CoreStats::default(),
+            failures: vec!["the control thread panicked".to_owned()],
+        })
+    }
+}
+
+/// Loopback takes large packets, so that fewer carry the same bytes.
+fn mtu_for(listen: SocketAddr) -> u16 {
+    if listen.ip().is_loopback() {
+        transport::MTU_JUMBO
+    } else {
+        transport::MTU_ETHERNET
+    }
+}
+
+/// Bytes of rings and caches one core may promise.
+fn memory_per_core(config: &Config, cores: u16) -> u64 {
+    let total = if config.memory_bytes > 0 {
+        config.memory_bytes
+    } else {
+        // The other half is for connections, the transport and the system.
+        usable_memory() / 2
+    };
+    total / u64::from(cores)
+}
+
+/// The smaller of the cgroup's limit and the machine's memory; 1 GiB when
+/// neither can be read.
+fn usable_memory() -> u64 {
+    let machine = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+            let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+            Some(kib * 1024)
+        })
+        .unwrap_or(1 << 30);
+    match cpu::memory_limit() {
+        Some(limit) => machine.min(limit),
+        None => machine,
+    }
+}

@@ -1,0 +1,425 @@
+//! One data core's pump: datagrams to the QUIC endpoint, stream bytes to the
+//! node's `Core`, and what both want done to the socket and the mailboxes. It
+//! decides nothing; it carries.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use pinion_node::mail::{ControlMail, CoreMail};
+use pinion_node::{Core, Feed, Output};
+use pinion_quic::{
+    ConnId, Endpoint, Event, PathMeta, ReadOutcome, StreamId, TransmitMeta, WriteOutcome,
+};
+use pinion_reactor::{
+    BytesMut, DatagramMeta, Full, Io, PortId, Pump, SendOutcome, Stall, Transmit,
+};
+use pinion_types::{CoreId, Monotonic, WallMs};
+
+/// Sends of one turn. More favours bulk, fewer lets arrivals be looked at sooner.
+const TRANSMITS_PER_TURN: usize = 128;
+
+/// Datagrams of one segmented send. Measured: 10 already gives all of the gain
+/// over single sends, and longer trains only make others wait.
+const SEGMENTS_MAX: usize = 16;
+
+/// Strays that may wait for other cores' boxes; more are dropped, as a network
+/// may drop any datagram.
+const STRAYS_WAITING_MAX: usize = 4096;
+
+/// How long a drained core keeps sending closes before it leaves its loop.
+const CLOSE_LINGER: Duration = Duration::from_millis(100);
+
+/// What travels between the ports of a node.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// For a core's state machine.
+    Core(CoreMail),
+    /// For the control thread.
+    Control(ControlMail),
+    /// A datagram that arrived at the wrong core (R17).
+    Stray(Box<Stray>),
+}
+
+/// A datagram on its way to the core that owns its connection.
+#[derive(Debug)]
+pub(crate) struct Stray {
+    remote: SocketAddr,
+    local_ip: Option<IpAddr>,
+    ecn: Option<u8>,
+    data: BytesMut,
+}
+
+/// The pump of one data core.
+pub(crate) struct NodePump {
+    core: Core,
+    quic: Endpoint,
+    me: u16,
+    control: PortId,
+    started: Instant,
+    /// Streams with bytes to be read, each at most once.
+    readable: VecDeque<(ConnId, StreamId)>,
+    strays: VecDeque<(u16, Box<Stray>)>,
+    strays_dropped: u64,
+    buffer: Vec<u8>,
+    /// A send the socket had no room for; its bytes are in `buffer`.
+    unsent: Option<TransmitMeta>,
+    drain_timeout: Duration,
+    drain_deadline: Option<Instant>,
+    /// When the drained core may leave.
+    leave_at: Option<Instant>,
+    finished: bool,
+    stalls: u64,
+}
+
+impl NodePump {
+    pub(crate) fn new(
+        core: Core,
+        quic: Endpoint,
+        me: u16,
+        control: PortId,
+        started: Instant,
+        drain_timeout: Duration,
+    ) -> Self {
+        Self {
+            core,
+            quic,
+            me,
+            control,
+            started,
+            readable: VecDeque::new(),
+            strays: VecDeque::new(),
+            strays_dropped: 0,
+            buffer: Vec::new(),
+            unsent: None,
+            drain_timeout,
+            drain_deadline: None,
+            leave_at: None,
+            finished: false,
+            stalls: 0,
+        }
+    }
+
+    fn monotonic(&self, now: Instant) -> Monotonic {
+        let elapsed = now.saturating_duration_since(self.started).as_nanos();
+        Monotonic(u64::try_from(elapsed).unwrap_or(u64::MAX))
+    }
+
+    fn instant(&self, at: Monotonic) -> Instant {
+        self.started + Duration::from_nanos(at.0)
+    }
+
+    fn start_turn(&mut self, now: Instant) {
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
+        self.core.start_turn(self.monotonic(now), WallMs(wall));
+    }
+
+    /// Everything the endpoint has to tell. True when there was anything.
+    fn take_events(&mut self) -> bool {
+        let mut worked = false;
+        while let Some(event) = self.quic.poll_event() {
+            worked = true;
+            match event {
+                Event::Connected { conn, .. } => self.core.handle_connected(conn.to_u64()),
+                Event::Confirmed { .. } => {}
+                Event::StreamOpened {
+                    conn,
+                    stream,
+                    bidi,
+                    early,
+                } => {
+                    self.core
+                        .handle_stream_opened(conn.to_u64(), stream.0, bidi, early);
+                    self.read(conn, stream);
+                }
+                Event::Readable { conn, stream } => self.read(conn, stream),
+                Event::Writable { conn, stream } => {
+                    self.core.handle_writable(conn.to_u64(), stream.0);
+                }
+                Event::StreamStopped { conn, stream, .. }
+                | Event::StreamReset { conn, stream, .. } => {
+                    self.core.handle_stream_lost(conn.to_u64(), stream.0);
+                }
+                Event::StreamFinished { conn, .. } => {
+                    self.core.handle_stream_acknowledged(conn.to_u64());
+                }
+                Event::StreamsAvailable { conn, bidi: false } => {
+                    self.core.handle_streams_available(conn.to_u64());
+                }
+                Event::StreamsAvailable { .. } => {}
+                Event::Closed { conn, reason } => {
+                    tracing::debug!(core = self.me, conn = conn.to_u64(), %reason, "closed");
+                    self.core.handle_closed(conn.to_u64());
+                }
+            }
+        }
+        worked
+    }
+
+    /// Feeds the core from a stream until either has enough.
+    fn read(&mut self, conn: ConnId, stream: StreamId) {
+        let key = conn.to_u64();
+        loop {
+            match self.quic.read(conn, stream) {
+                ReadOutcome::Chunk(chunk) => {
+                    if self.core.handle_stream_data(key, stream.0, chunk) == Feed::Paused {
+                        return;
+                    }
+                }
+                ReadOutcome::Finished => {
+                    self.core.handle_stream_finished(key, stream.0);
+                    return;
+                }
+                ReadOutcome::Reset(_) => {
+                    self.core.handle_stream_lost(key, stream.0);
+                    return;
+                }
+                ReadOutcome::Blocked | ReadOutcome::Gone => return,
+            }
+        }
+    }
+
+    /// Does what the core wants done.
+    fn flush(&mut self, now: Instant, io: &mut Io<'_, Mail>) {
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Write {
+                    conn,
+                    stream,
+                    bytes,
+                } => {
+                    let offered = bytes.len();
+                    let id = ConnId::from_u64(conn);
+                    let outcome = self.quic.write(id, StreamId(stream), bytes);
+                    self.written(conn, stream, offered, outcome);
+                }
+                Output::WriteChunks {
+                    conn,
+                    stream,
+                    chunks,
+                } => {
+                    let offered = chunks.iter().map(bytes::Bytes::len).sum();
+                    let id = ConnId::from_u64(conn);
+                    let outcome = self.quic.write_chunks(id, StreamId(stream), chunks);
+                    self.written(conn, stream, offered, outcome);
+                }
+                Output::OpenUni { conn, subscription } => {
+                    let stream = self.quic.open_uni(ConnId::from_u64(conn));
+                    self.core
+                        .handle_opened(conn, subscription, stream.map(|stream| stream.0));
+                }
+                Output::Finish { conn, stream } => {
+                    // Gone already is as good as finished.
+                    let _ = self.quic.finish(ConnId::from_u64(conn), StreamId(stream));
+                }
+                Output::Resume { conn, stream } => {
+                    if self.core.handle_resumed(conn, stream) == Feed::More {
+                        self.readable
+                            .push_back((ConnId::from_u64(conn), StreamId(stream)));
+                    }
+                }
+                Output::Close { conn, code } => {
+                    self.quic.close(
+                        now,
+                        ConnId::from_u64(conn),
+                        code as u32,
+                        code.reason().as_bytes(),
+                    );
+                }
+                Output::Mail { to, mail } => {
+                    if let Err(Full(Mail::Core(mail))) = io.try_mail(PortId(to.0), Mail::Core(mail))
+                    {
+                        self.core.mail_refused(to, mail);
+                    }
+                }
+                Output::Control(mail) => {
+                    if let Err(Full(Mail::Control(mail))) =
+                        io.try_mail(self.control, Mail::Control(mail))
+                    {
+                        self.core.control_refused(mail);
+                    }
+                }
+            }
+        }
+    }
+
+    fn written(&mut self, conn: u64, stream: u64, offered: usize, outcome: WriteOutcome) {
+        match outcome {
+            WriteOutcome::Written(taken) => {
+                // A short write does not say that the next one blocks; offering
+                // the rest again does, once.
+                self.core.handle_written(conn, stream, taken, false);
+                debug_assert!(taken <= offered);
+            }
+            WriteOutcome::Blocked => self.core.handle_written(conn, stream, 0, true),
+            WriteOutcome::Stopped(_) | WriteOutcome::Gone => {
+                self.core.handle_stream_lost(conn, stream);
+            }
+        }
+    }
+
+    /// Sends until there is nothing to send, the socket is full, or the turn
+    /// has sent its share. True when anything was sent.
+    fn transmit(&mut self, now: Instant, io: &mut Io<'_, Mail>) -> bool {
+        let segments = io.gso_segments_max().min(SEGMENTS_MAX);
+        for sent in 0..TRANSMITS_PER_TURN {
+            let meta = match self.unsent.take() {
+                Some(meta) => meta,
+                None => match self.quic.poll_transmit(now, segments, &mut self.buffer) {
+                    Some(meta) => meta,
+                    None => return sent > 0,
+                },
+            };
+            let outcome = io.send(&Transmit {
+                destination: meta.destination,
+                source_ip: meta.source_ip,
+                ecn: meta.ecn,
+                contents: &self.buffer[..meta.len],
+                segment_size: meta.segment_size,
+            });
+            match outcome {
+                // What the kernel refused counts as lost on the way.
+                SendOutcome::Sent | SendOutcome::Failed(_) => {}
+                SendOutcome::WouldBlock => {
+                    self.unsent = Some(meta);
+                    return sent > 0;
+                }
+            }
+        }
+        true
+    }
+
+    fn forward_strays(&mut self, io: &mut Io<'_, Mail>) {
+        for _ in 0..self.strays.len() {
+            let Some((core, stray)) = self.strays.pop_front() else {
+                return;
+            };
+            if let Err(Full(Mail::Stray(stray))) = io.try_mail(PortId(core), Mail::Stray(stray)) {
+                self.strays.push_back((core, stray));
+            }
+        }
+    }
+
+    fn advance_drain(&mut self, now: Instant, io: &mut Io<'_, Mail>) {
+        let Some(deadline) = self.drain_deadline else {
+            return;
+        };
+        if !self.core.is_drained() {
+            if now >= deadline {
+                self.core.drain_overdue();
+                self.flush(now, io);
+            }
+            return;
+        }
+        let leave_at = *self.leave_at.get_or_insert(now + CLOSE_LINGER);
+        if self.quic.is_idle() || now >= leave_at {
+            let report = ControlMail::Drained {
+                core: CoreId(self.me),
+                stats: Box::new(self.core.stats()),
+            };
+            // The box has room once the control thread has looked; until then
+            // the core turns on.
+            self.finished = io.try_mail(self.control, Mail::Control(report)).is_ok();
+        }
+    }
+}
+
+impl Pump for NodePump {
+    type Mail = Mail;
+
+    fn handle_datagram(&mut self, now: Instant, meta: DatagramMeta, data: BytesMut) {
+        match self.quic.owner(&data) {
+            Some(owner) if owner != self.me => {
+                if self.strays.len() >= STRAYS_WAITING_MAX {
+                    self.strays_dropped += 1;
+                    return;
+                }
+                let stray = Stray {
+                    remote: meta.remote,
+                    local_ip: meta.local_ip,
+                    ecn: meta.ecn,
+                    data,
+                };
+                self.strays.push_back((owner, Box::new(stray)));
+            }
+            _ => {
+                let path = PathMeta {
+                    remote: meta.remote,
+                    local_ip: meta.local_ip,
+                    ecn: meta.ecn,
+                };
+                self.quic.handle_datagram(now, path, data);
+            }
+        }
+    }
+
+    fn handle_mail(&mut self, now: Instant, _from: PortId, mail: Mail) {
+        match mail {
+            Mail::Stray(stray) => {
+                let path = PathMeta {
+                    remote: stray.remote,
+                    local_ip: stray.local_ip,
+                    ecn: stray.ecn,
+                };
+                self.quic.handle_datagram(now, path, stray.data);
+            }
+            Mail::Core(mail) => {
+                self.start_turn(now);
+                if matches!(mail, CoreMail::Drain) {
+                    self.quic.refuse_new(true);
+                    self.drain_deadline.get_or_insert(now + self.drain_timeout);
+                }
+                self.core.handle_mail(mail);
+            }
+            Mail::Control(mail) => unreachable!("{mail:?} is for the control thread"),
+        }
+    }
+
+    fn drive(&mut self, now: Instant, io: &mut Io<'_, Mail>) -> bool {
+        self.start_turn(now);
+        if self.quic.next_deadline().is_some_and(|at| at <= now) {
+            self.quic.handle_timeout(now);
+        }
+        let monotonic = self.monotonic(now);
+        if self.core.next_deadline().is_some_and(|at| at <= monotonic) {
+            self.core.handle_timeout();
+        }
+        // The application is fed before anything is sent, so that what it has
+        // to say shares packets with acknowledgements and with itself.
+        let mut worked = self.take_events();
+        while let Some((conn, stream)) = self.readable.pop_front() {
+            worked = true;
+            self.read(conn, stream);
+        }
+        self.core.end_turn();
+        self.flush(now, io);
+        self.advance_drain(now, io);
+        worked |= self.transmit(now, io);
+        self.forward_strays(io);
+        worked || self.core.has_work() || !self.readable.is_empty()
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let core = self.core.next_deadline().map(|at| self.instant(at));
+        [
+            self.quic.next_deadline(),
+            core,
+            self.drain_deadline,
+            self.leave_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn finished(&self) -> bool {
+        self.finished
+    }
+
+    fn handle_stall(&mut self, stall: Stall) {
+        self.stalls += 1;
+        tracing::debug!(core = self.me, ?stall, "stall");
+    }
+}
