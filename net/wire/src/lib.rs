@@ -11,6 +11,22 @@
 //!
 //! Start with [`frame::split`], then [`Request::decode`], [`Reply`] and
 //! [`Delivery`]; a server on its hot path answers with [`reply`].
+//!
+//! ```
+//! use pinion_wire::message::{CacheGet, Handle, Request};
+//! use pinion_wire::frame::{self, Split};
+//!
+//! let get = Request::CacheGet(CacheGet { handle: Handle(8), key: b"user:1" });
+//! let mut out = Vec::new();
+//! get.encode(24, &mut out)?;
+//!
+//! let Split::Frame { header, body, consumed } = frame::split(&out)? else {
+//!     panic!("the frame is whole");
+//! };
+//! assert_eq!((header.correlation, consumed), (24, out.len()));
+//! assert_eq!(Request::decode(header.opcode, body)?, get);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -15,6 +15,10 @@ use std::path::Path;
 use pinion_types::ErrorCode;
 use pinion_types::limits::FRAME_BYTES_MAX;
 use pinion_wire::frame::{self, Split};
+use pinion_wire::message::{
+    CacheEvents, CacheStoredMany, CacheValues, CoreList, Fetch, Filter, FilterBuf, FilterOp,
+    ItemList, KeyList, PageItems, Subscribe,
+};
 use pinion_wire::opcode;
 use pinion_wire::{DecodeError, Delivery, FrameHeader, Reply, Request};
 use serde_json::Value;
@@ -221,6 +225,55 @@ fn every_opcode_and_every_error_has_a_vector() {
             "{code:?} has no vector"
         );
     }
+}
+
+/// A decoded list is encoded by copying it, so its items are encoded here.
+#[test]
+fn lists_built_item_by_item_have_the_bytes_of_the_vectors() {
+    let mut built = BTreeSet::new();
+    for vector in good() {
+        let bytes = vector.bytes();
+        let (opcode, body) = (bytes[4], &bytes[12..]);
+        let out = &mut Vec::new();
+        let same = match vector.kind {
+            Kind::Request => match Request::decode(opcode, body).unwrap() {
+                Request::CacheGetMany(m) => KeyList::build(out, m.keys).unwrap() == m.keys,
+                Request::CacheSetMany(m) => ItemList::build(out, m.items).unwrap() == m.items,
+                Request::Subscribe(Subscribe { filter, .. })
+                | Request::Fetch(Fetch { filter, .. }) => rebuilt(filter).as_filter() == filter,
+                _ => continue,
+            },
+            Kind::Reply => match Reply::decode(opcode, body).unwrap() {
+                Reply::Opened(m) => CoreList::build(out, m.cores).unwrap() == m.cores,
+                Reply::CacheValues(m) => CacheValues::build(out, m).unwrap() == m,
+                Reply::CacheStoredMany(m) => CacheStoredMany::build(out, m).unwrap() == m,
+                Reply::CachePage(m) => PageItems::build(out, m.items).unwrap() == m.items,
+                _ => continue,
+            },
+            Kind::Delivery => match Delivery::decode(opcode, body).unwrap() {
+                Delivery::Events(m) => CacheEvents::build(out, m).unwrap() == m,
+                _ => continue,
+            },
+        };
+        assert!(same, "{}", vector.name);
+        built.insert(opcode);
+    }
+    assert_eq!(built.len(), 9, "every kind of list: {built:02x?}");
+}
+
+fn rebuilt(filter: Filter<'_>) -> FilterBuf {
+    let mut again = FilterBuf::new();
+    for term in filter.terms() {
+        let values: Vec<_> = term.values.collect();
+        match term.op {
+            FilterOp::Eq => again.equals(term.name, values[0]),
+            FilterOp::Ne => again.not_equals(term.name, values[0]),
+            FilterOp::Prefix => again.starts_with(term.name, values[0]),
+            FilterOp::AnyOf => again.any_of(term.name, &values),
+        }
+        .unwrap();
+    }
+    again
 }
 
 #[test]
