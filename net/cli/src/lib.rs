@@ -1,1 +1,3 @@
 //! pinion-cli
+
+pub mod bench;

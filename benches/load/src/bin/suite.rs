@@ -1,0 +1,82 @@
+//! `suite`: a node beside its controls. With hidden subcommands it is also the
+//! echo servers and the guard that ends servers whose suite has died.
+
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pinion_load::echo::{self, Waiting};
+use pinion_load::quinn_echo;
+use pinion_load::server::{self, Certificate, LIFE_MAX};
+use pinion_load::suite::{self, SuiteArgs};
+
+#[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    role: Option<Role>,
+    #[command(flatten)]
+    suite: SuiteArgs,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// An echo server on a loopback port
+    #[command(hide = true)]
+    Echo(EchoArgs),
+    /// Ends a process when standard input ends
+    #[command(hide = true)]
+    Guard {
+        /// The process
+        pid: u32,
+    },
+}
+
+#[derive(Args)]
+struct EchoArgs {
+    mode: Mode,
+    port: u16,
+    /// Directory of cert.pem and key.pem, for quinn
+    dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mode {
+    UdpBlock,
+    UdpSpin,
+    Quinn,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let served = match &cli.role {
+        None => return suite::run(&cli.suite),
+        Some(Role::Echo(args)) => serve(args),
+        Some(Role::Guard { pid }) => server::guard(*pid),
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: &EchoArgs) -> io::Result<()> {
+    match args.mode {
+        Mode::UdpBlock => echo::serve(args.port, Waiting::Block, LIFE_MAX),
+        Mode::UdpSpin => echo::serve(args.port, Waiting::Spin, LIFE_MAX),
+        Mode::Quinn => {
+            let dir = args
+                .dir
+                .as_deref()
+                .ok_or_else(|| io::Error::other("quinn needs the directory of its certificate"))?;
+            let (chain, key) = Certificate::read(dir)?;
+            quinn_echo::serve(args.port, chain, key, LIFE_MAX)
+        }
+    }
+}

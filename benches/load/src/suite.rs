@@ -1,0 +1,725 @@
+//! Every line of the promise "speed and size" beside its controls.
+//!
+//! For each line the subjects take turns, round after round, each with a fresh
+//! server process on one processor and the same generating thread on another,
+//! so that two figures of a round are seconds apart. What is published is the
+//! median and the range over the rounds, and ratios formed within a round.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use pinion_cli::bench::machine::{
+    Disturbance, MachineFacts, OTHERS_SHARE_MAX, Watch, affinity, disturbance_now, pin_thread,
+};
+use pinion_cli::bench::measure::{BenchError, Driver, Run, Span, closed_loop, flood, open_loop};
+use pinion_cli::bench::pubsub::{Layout, PubSub};
+use pinion_cli::bench::rpc::{Ask, CacheLoad, Rpc};
+use pinion_client::native::NativeConfig;
+use serde::Serialize;
+
+use crate::echo::{Echo, Waiting};
+use crate::idle::{self, Idle};
+use crate::nats::Nats;
+use crate::quinn_echo;
+use crate::redis::Redis;
+use crate::server::{self, Certificate, Node, Server};
+use crate::table::{Bound, Column, Figure, Line, Promise, Sample};
+
+/// The processor every server is bound to.
+pub const SERVER_CPU: usize = 0;
+/// The processor the generator is bound to.
+pub const GENERATOR_CPU: usize = 1;
+
+/// Records in flight to the slowest subscriber of a fan-out: enough to keep the
+/// server busy, below every server's own bound for a slow subscriber.
+const FANOUT_WINDOW: u64 = 4096;
+
+/// Share of disturbed runs above which nothing is published.
+const DISTURBED_RUNS_MAX: f64 = 0.25;
+
+const BEGIN: &str = "<!-- suite:begin -->";
+const END: &str = "<!-- suite:end -->";
+
+/// Compare a node with its controls
+#[derive(Clone, Debug, Parser)]
+pub struct SuiteArgs {
+    /// The node's binary
+    #[arg(long, default_value = "target/release/pinion")]
+    pinion: PathBuf,
+    /// Further argument of `pinion serve`; may be repeated
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    serve_arg: Vec<String>,
+    /// Runs of every subject
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds measured in each run
+    #[arg(long, default_value_t = 2.5)]
+    seconds: f64,
+    /// Seconds before measuring starts
+    #[arg(long, default_value_t = 0.5)]
+    warmup: f64,
+    /// Three rounds of half a second: to see that everything works
+    #[arg(long)]
+    quick: bool,
+    /// Only lines whose title contains this
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Idle connections of the last line; 0 leaves it out
+    #[arg(long, default_value_t = 10_000)]
+    connections: usize,
+    /// Begin no run after so many minutes
+    #[arg(long, default_value_t = 15.0)]
+    minutes_max: f64,
+    /// Put the tables between the suite marks of this Markdown file
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Write everything as JSON here
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Measure and publish although the machine is busy
+    #[arg(long)]
+    force: bool,
+}
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subject {
+    Pinion,
+    UdpSpin,
+    UdpBlock,
+    Quinn,
+    RedisPlain,
+    RedisTls,
+    Nats,
+}
+
+impl Subject {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Pinion => "Pinion",
+            Self::UdpSpin => "UDP echo, both spin",
+            Self::UdpBlock => "UDP echo, both block",
+            Self::Quinn => "quinn on tokio echo",
+            Self::RedisPlain => "Redis plaintext",
+            Self::RedisTls => "Redis TLS",
+            Self::Nats => "NATS plaintext",
+        }
+    }
+}
+
+/// What is asked of them.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Cache {
+        connections: usize,
+        depth: u32,
+        get_share: f64,
+    },
+    Paced {
+        rate: f64,
+    },
+    Fanout {
+        subscribers: usize,
+        shared: bool,
+    },
+}
+
+struct Plan {
+    title: &'static str,
+    work: Work,
+    subjects: &'static [Subject],
+    promises: &'static [(Subject, Figure, Bound)],
+}
+
+const VALUE_BYTES: usize = 100;
+const KEYS: usize = 10_000;
+
+const CACHE_SUBJECTS: &[Subject] = &[Subject::Pinion, Subject::RedisPlain, Subject::RedisTls];
+const CACHE_PROMISES: &[(Subject, Figure, Bound)] = &[
+    (Subject::RedisPlain, Figure::Rate, Bound::AtLeast(1.0)),
+    (Subject::RedisPlain, Figure::RatePerCore, Bound::None),
+    (Subject::RedisTls, Figure::Rate, Bound::AtLeast(1.0)),
+];
+const PUBSUB_SUBJECTS: &[Subject] = &[Subject::Pinion, Subject::Nats];
+
+const fn cache(connections: usize, depth: u32, get_share: f64) -> Work {
+    Work::Cache {
+        connections,
+        depth,
+        get_share,
+    }
+}
+
+/// The lines of the promise, in its order.
+const PLANS: &[Plan] = &[
+    Plan {
+        title: "Cache GET 100 B, one in flight",
+        work: cache(1, 1, 1.0),
+        subjects: &[
+            Subject::Pinion,
+            Subject::UdpSpin,
+            Subject::UdpBlock,
+            Subject::Quinn,
+            Subject::RedisPlain,
+        ],
+        promises: &[
+            (Subject::UdpSpin, Figure::P50, Bound::AtMost(2.5)),
+            (Subject::RedisPlain, Figure::P50, Bound::AtMost(1.0)),
+            (Subject::Quinn, Figure::P50, Bound::None),
+        ],
+    },
+    Plan {
+        title: "Cache GET 100 B, 64 in flight on one connection",
+        work: cache(1, 64, 1.0),
+        subjects: CACHE_SUBJECTS,
+        promises: CACHE_PROMISES,
+    },
+    Plan {
+        title: "Cache SET 100 B, 64 in flight on one connection",
+        work: cache(1, 64, 0.0),
+        subjects: CACHE_SUBJECTS,
+        promises: CACHE_PROMISES,
+    },
+    Plan {
+        title: "Cache GET 100 B, 32 connections with 16 in flight each",
+        work: cache(32, 16, 1.0),
+        subjects: CACHE_SUBJECTS,
+        promises: CACHE_PROMISES,
+    },
+    Plan {
+        title: "Cache SET 100 B, 32 connections with 16 in flight each",
+        work: cache(32, 16, 0.0),
+        subjects: CACHE_SUBJECTS,
+        promises: CACHE_PROMISES,
+    },
+    Plan {
+        title: "Publish to delivery, 100 B, 10,000 a second, one subscriber",
+        work: Work::Paced { rate: 10_000.0 },
+        subjects: PUBSUB_SUBJECTS,
+        promises: &[
+            (Subject::Nats, Figure::P50, Bound::AtMost(1.0)),
+            (Subject::Nats, Figure::P99, Bound::AtMost(1.0)),
+        ],
+    },
+    Plan {
+        title: "Fan-out 1:100, 100 B, a connection for every subscriber",
+        work: Work::Fanout {
+            subscribers: 100,
+            shared: false,
+        },
+        subjects: PUBSUB_SUBJECTS,
+        promises: &[
+            (Subject::Nats, Figure::Rate, Bound::AtLeast(1.0)),
+            (Subject::Nats, Figure::RatePerCore, Bound::AtLeast(1.0)),
+        ],
+    },
+    Plan {
+        title: "Fan-out 1:100, 100 B, all subscriptions on one connection",
+        work: Work::Fanout {
+            subscribers: 100,
+            shared: true,
+        },
+        subjects: PUBSUB_SUBJECTS,
+        promises: &[
+            (Subject::Nats, Figure::Rate, Bound::None),
+            (Subject::Nats, Figure::RatePerCore, Bound::None),
+        ],
+    },
+];
+
+/// Everything one run of the suite found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Findings {
+    machine: MachineFacts,
+    disturbance_before: Disturbance,
+    disturbed_runs: usize,
+    runs: usize,
+    lines: Vec<Line>,
+    idle: Option<Idle>,
+    minutes: f64,
+    cut_short: bool,
+}
+
+/// Runs the suite. Exit code 0 when it ran to its end, whether or not every
+/// bound was held; 1 when it could not, or when the machine was too busy.
+#[must_use]
+pub fn run(args: &SuiteArgs) -> ExitCode {
+    match try_run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_run(args: &SuiteArgs) -> Result<(), BenchError> {
+    let usable = affinity();
+    if !usable.contains(&SERVER_CPU) || !usable.contains(&GENERATOR_CPU) {
+        return Err(BenchError::Options(format!(
+            "the suite needs processors {SERVER_CPU} and {GENERATOR_CPU}; it may use {usable:?}"
+        )));
+    }
+    let before = disturbance_now(Duration::from_secs(2));
+    if before.is_too_busy() && !args.force {
+        return Err(BenchError::Options(format!(
+            "other processes use {:.0} % of the machine, more than {:.0} %: wait, or pass --force",
+            before.others_share * 100.0,
+            OTHERS_SHARE_MAX * 100.0
+        )));
+    }
+    // Before pinning, which leaves one processor to be seen.
+    let machine = MachineFacts::read();
+    pin_thread(GENERATOR_CPU).map_err(BenchError::io("binding the generator"))?;
+    let findings = Session::new(args)?.all(machine, before);
+    let text = findings.markdown();
+    println!("{text}");
+    if let Some(path) = &args.json {
+        let json = serde_json::to_string_pretty(&findings)
+            .map_err(|error| BenchError::Options(format!("--json: {error}")))?;
+        fs::write(path, json).map_err(BenchError::io("--json"))?;
+    }
+    if let Some(path) = &args.out {
+        if findings.is_disturbed() && !args.force {
+            return Err(BenchError::Options(format!(
+                "{} of {} runs were disturbed: not published; run again, or pass --force",
+                findings.disturbed_runs, findings.runs
+            )));
+        }
+        publish(path, &text).map_err(BenchError::io("--out"))?;
+    }
+    Ok(())
+}
+
+struct Session<'a> {
+    args: &'a SuiteArgs,
+    node: Node,
+    certificate: Certificate,
+    dir: tempfile::TempDir,
+    span: Span,
+    rounds: usize,
+    started: Instant,
+    runs: usize,
+    disturbed: usize,
+}
+
+impl<'a> Session<'a> {
+    fn new(args: &'a SuiteArgs) -> Result<Self, BenchError> {
+        let certificate = Certificate::new().map_err(BenchError::io("making a certificate"))?;
+        let dir = tempfile::tempdir().map_err(BenchError::io("temporary directory"))?;
+        certificate
+            .write(dir.path())
+            .map_err(BenchError::io("writing the certificate"))?;
+        let seconds = |option: &str, value: f64| {
+            Duration::try_from_secs_f64(value)
+                .map_err(|_| BenchError::Options(format!("{option} {value} is no time")))
+        };
+        let (rounds, measured) = if args.quick {
+            (3, Duration::from_millis(500))
+        } else {
+            (args.rounds.max(1), seconds("--seconds", args.seconds)?)
+        };
+        Ok(Self {
+            args,
+            node: Node {
+                binary: args.pinion.clone(),
+                arguments: args.serve_arg.clone(),
+            },
+            certificate,
+            dir,
+            span: Span {
+                warmup: seconds("--warmup", args.warmup)?,
+                measured,
+            },
+            rounds,
+            started: Instant::now(),
+            runs: 0,
+            disturbed: 0,
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        self.started.elapsed().as_secs_f64() > self.args.minutes_max * 60.0
+    }
+
+    fn wants(&self, title: &str) -> bool {
+        let only = self.args.only.as_deref().unwrap_or_default();
+        title.to_lowercase().contains(&only.to_lowercase())
+    }
+
+    fn all(mut self, machine: MachineFacts, disturbance_before: Disturbance) -> Findings {
+        let mut lines = Vec::new();
+        for plan in PLANS {
+            if self.wants(plan.title) && !self.is_over() {
+                lines.push(self.line(plan));
+            }
+        }
+        let idle = (self.args.connections > 0 && self.wants("idle") && !self.is_over())
+            .then(|| self.idle())
+            .flatten();
+        Findings {
+            machine,
+            disturbance_before,
+            disturbed_runs: self.disturbed,
+            runs: self.runs,
+            lines,
+            idle,
+            minutes: self.started.elapsed().as_secs_f64() / 60.0,
+            cut_short: self.is_over(),
+        }
+    }
+
+    fn line(&mut self, plan: &Plan) -> Line {
+        eprintln!("{}", plan.title);
+        let mut columns: Vec<Column> = plan
+            .subjects
+            .iter()
+            .map(|subject| Column {
+                subject: subject.name().to_owned(),
+                samples: Vec::new(),
+            })
+            .collect();
+        for round in 0..self.rounds {
+            // Every other round backwards, so that no subject always follows the same one.
+            let mut order: Vec<usize> = (0..plan.subjects.len()).collect();
+            if round % 2 == 1 {
+                order.reverse();
+            }
+            for index in order {
+                let subject = plan.subjects[index];
+                let sample = if self.is_over() {
+                    None
+                } else {
+                    self.sample(subject, plan.work)
+                };
+                columns[index].samples.push(sample);
+            }
+        }
+        Line {
+            title: plan.title.to_owned(),
+            columns,
+            promises: plan
+                .promises
+                .iter()
+                .map(|&(against, figure, bound)| Promise {
+                    against: against.name().to_owned(),
+                    figure,
+                    bound,
+                })
+                .collect(),
+        }
+    }
+
+    fn sample(&mut self, subject: Subject, work: Work) -> Option<Sample> {
+        self.runs += 1;
+        match self.measure(subject, work) {
+            Ok(sample) => {
+                self.disturbed += usize::from(sample.others > OTHERS_SHARE_MAX);
+                eprintln!(
+                    "  {:<22} p50 {:>8.1} µs  p99 {:>8.1} µs  {:>9.0} /s  server {:>3.0} %  generator {:>3.0} %  others {:>2.0} %",
+                    subject.name(),
+                    sample.p50_us,
+                    sample.p99_us,
+                    sample.rate,
+                    sample.server_cpu * 100.0,
+                    sample.generator_busy * 100.0,
+                    sample.others * 100.0
+                );
+                Some(sample)
+            }
+            Err(error) => {
+                eprintln!("  {:<22} failed: {error}", subject.name());
+                None
+            }
+        }
+    }
+
+    fn measure(&self, subject: Subject, work: Work) -> Result<Sample, BenchError> {
+        match work {
+            Work::Cache {
+                connections,
+                depth,
+                get_share,
+            } => self.cache(subject, connections, depth, get_share),
+            Work::Paced { rate } => match subject {
+                Subject::Pinion => {
+                    let (node, mut driver) = self.pinion_pubsub(1, false)?;
+                    self.observe(&node.server, |span| open_loop(&mut driver, rate, span))
+                }
+                _ => {
+                    let server = server::nats(SERVER_CPU).map_err(BenchError::io("NATS"))?;
+                    let mut driver = Nats::new(server.address(), 1, false, VALUE_BYTES)?;
+                    self.observe(&server, |span| open_loop(&mut driver, rate, span))
+                }
+            },
+            Work::Fanout {
+                subscribers,
+                shared,
+            } => match subject {
+                Subject::Pinion => {
+                    let (node, mut driver) = self.pinion_pubsub(subscribers, shared)?;
+                    self.fanout(&node.server, &mut driver, subscribers)
+                }
+                _ => {
+                    let server = server::nats(SERVER_CPU).map_err(BenchError::io("NATS"))?;
+                    let mut driver = Nats::new(server.address(), subscribers, shared, VALUE_BYTES)?;
+                    self.fanout(&server, &mut driver, subscribers)
+                }
+            },
+        }
+    }
+
+    fn fanout<D: Driver>(
+        &self,
+        server: &Server,
+        driver: &mut D,
+        subscribers: usize,
+    ) -> Result<Sample, BenchError> {
+        self.observe(server, |span| {
+            flood(driver, subscribers, FANOUT_WINDOW, span)
+        })
+    }
+
+    fn cache(
+        &self,
+        subject: Subject,
+        connections: usize,
+        depth: u32,
+        get_share: f64,
+    ) -> Result<Sample, BenchError> {
+        let load = CacheLoad {
+            keys: KEYS,
+            value_bytes: VALUE_BYTES,
+            get_share,
+        };
+        match subject {
+            Subject::Pinion => {
+                let node = self.start_node()?;
+                let config = node_config(&node.server, node.dir.path())?;
+                let mut driver = Rpc::new(config, connections, depth, Ask::Cache(load))?;
+                self.observe(&node.server, |span| closed_loop(&mut driver, depth, span))
+            }
+            Subject::RedisPlain | Subject::RedisTls => {
+                let tls = subject == Subject::RedisTls;
+                let server = server::redis(SERVER_CPU, tls.then(|| self.dir.path()))
+                    .map_err(BenchError::io("Redis"))?;
+                let config = self
+                    .certificate
+                    .client_config()
+                    .map_err(BenchError::io("TLS"))?;
+                let mut driver =
+                    Redis::new(server.address(), tls.then_some(&config), connections, &load)?;
+                self.observe(&server, |span| closed_loop(&mut driver, depth, span))
+            }
+            Subject::UdpSpin | Subject::UdpBlock => {
+                let waiting = if subject == Subject::UdpSpin {
+                    Waiting::Spin
+                } else {
+                    Waiting::Block
+                };
+                let server =
+                    server::udp_echo(SERVER_CPU, waiting).map_err(BenchError::io("UDP echo"))?;
+                let mut driver = Echo::new(server.address(), waiting, VALUE_BYTES)?;
+                self.observe(&server, |span| closed_loop(&mut driver, 1, span))
+            }
+            Subject::Quinn => {
+                let server = server::quinn_echo(SERVER_CPU, self.dir.path())
+                    .map_err(BenchError::io("quinn echo"))?;
+                let depth = depth as usize;
+                let root = self.certificate.root();
+                self.observe(&server, |span| {
+                    quinn_echo::measure(server.address(), root, VALUE_BYTES, depth, span)
+                })
+            }
+            Subject::Nats => Err(BenchError::Options("NATS has no cache".to_owned())),
+        }
+    }
+
+    fn start_node(&self) -> Result<StartedNode, BenchError> {
+        let dir = tempfile::tempdir().map_err(BenchError::io("temporary directory"))?;
+        let server = self
+            .node
+            .start(SERVER_CPU, dir.path())
+            .map_err(BenchError::io("starting the node"))?;
+        Ok(StartedNode { server, dir })
+    }
+
+    fn pinion_pubsub(
+        &self,
+        subscribers: usize,
+        shared: bool,
+    ) -> Result<(StartedNode, PubSub), BenchError> {
+        let node = self.start_node()?;
+        let config = node_config(&node.server, node.dir.path())?;
+        let driver = PubSub::new(
+            config,
+            Layout {
+                stream: "suite".to_owned(),
+                subscribers,
+                shared,
+                record_bytes: VALUE_BYTES,
+                batch: 64,
+                acked: false,
+            },
+        )?;
+        Ok((node, driver))
+    }
+
+    /// Measures, watching the server's processor time and everyone else's.
+    fn observe(
+        &self,
+        server: &Server,
+        measure: impl FnOnce(Span) -> Result<Run, BenchError>,
+    ) -> Result<Sample, BenchError> {
+        let watch = Watch::start(&[server.pid()]);
+        let run = measure(self.span)?;
+        let wall = watch.elapsed().as_secs_f64().max(1e-9);
+        let server_cpu = watch.process_cpu_seconds().iter().sum::<f64>() / wall;
+        let disturbance = watch.stop();
+        let latency = run.latency.summary();
+        Ok(Sample {
+            p50_us: latency.p50_us,
+            p99_us: latency.p99_us,
+            p999_us: latency.p999_us,
+            rate: run.rate(),
+            rate_per_core: run.rate() / server_cpu.max(0.01),
+            server_cpu,
+            generator_busy: run.generator.busy_share,
+            slip_p99_us: run.generator.slip_p99_us,
+            others: disturbance.others_share,
+            steal: disturbance.steal_share,
+            lost: run.lost,
+        })
+    }
+
+    fn idle(&self) -> Option<Idle> {
+        eprintln!("Idle node, then {} idle connections", self.args.connections);
+        let watch = if self.args.quick {
+            Duration::from_secs(2)
+        } else {
+            Duration::from_secs(10)
+        };
+        let measured = tempfile::tempdir()
+            .map_err(BenchError::io("temporary directory"))
+            .and_then(|dir| idle::measure(&self.node, dir.path(), self.args.connections, watch));
+        match measured {
+            Ok(idle) => Some(idle),
+            Err(error) => {
+                eprintln!("  failed: {error}");
+                None
+            }
+        }
+    }
+}
+
+struct StartedNode {
+    // Dropped in this order: the node ends before its directory goes.
+    server: Server,
+    dir: tempfile::TempDir,
+}
+
+/// How to reach a node that [`Node::start`] started with `dir`.
+///
+/// # Errors
+/// The node has not written its files.
+pub fn node_config(server: &Server, dir: &Path) -> Result<NativeConfig, BenchError> {
+    let read = |name: &str| {
+        fs::read(dir.join("dev").join(name)).map_err(BenchError::io("reading the node's files"))
+    };
+    let address: SocketAddr = server.address();
+    Ok(NativeConfig::new(
+        address,
+        "localhost",
+        &read("ca.pem")?,
+        &read("client.token")?,
+    ))
+}
+
+impl Findings {
+    #[allow(clippy::cast_precision_loss, reason = "a few hundred runs")]
+    fn is_disturbed(&self) -> bool {
+        self.disturbed_runs as f64 > self.runs as f64 * DISTURBED_RUNS_MAX
+    }
+
+    /// The whole report as Markdown.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let mut out = format!(
+            "Machine: {}.\n\nServer on CPU {SERVER_CPU}, generator on CPU {GENERATOR_CPU}, loopback. \
+             Median (lowest–highest) over interleaved runs; {} runs in {:.1} minutes, {} of them while \
+             other processes used more than {:.0} % of the machine.\n",
+            self.machine.line(),
+            self.runs,
+            self.minutes,
+            self.disturbed_runs,
+            OTHERS_SHARE_MAX * 100.0,
+        );
+        if self.cut_short {
+            out.push_str("\nThe time was up before every run was made.\n");
+        }
+        for line in &self.lines {
+            out.push('\n');
+            out.push_str(&line.markdown());
+        }
+        if let Some(idle) = &self.idle {
+            out.push('\n');
+            out.push_str(&idle.markdown());
+        }
+        out
+    }
+}
+
+/// Replaces what stands between the suite marks of a Markdown file.
+fn publish(path: &Path, text: &str) -> io::Result<()> {
+    let page = fs::read_to_string(path)?;
+    fs::write(
+        path,
+        between_marks(&page, text).ok_or_else(|| {
+            io::Error::other(format!("{} has no {BEGIN} … {END}", path.display()))
+        })?,
+    )
+}
+
+fn between_marks(page: &str, text: &str) -> Option<String> {
+    let (before, rest) = page.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!(
+        "{before}{BEGIN}\n{}\n{END}{after}",
+        text.trim_end()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_stands_between_the_marks_is_replaced() {
+        let page = format!("head\n{BEGIN}\nold\n{END}\nfoot\n");
+        assert_eq!(
+            between_marks(&page, "new\n"),
+            Some(format!("head\n{BEGIN}\nnew\n{END}\nfoot\n"))
+        );
+        assert_eq!(between_marks("no marks", "new"), None);
+    }
+
+    #[test]
+    fn every_promise_names_a_subject_of_its_line_and_the_node_comes_first() {
+        for plan in PLANS {
+            assert_eq!(
+                plan.subjects.first(),
+                Some(&Subject::Pinion),
+                "{}",
+                plan.title
+            );
+            for (against, ..) in plan.promises {
+                assert!(plan.subjects.contains(against), "{}", plan.title);
+            }
+        }
+    }
+}
