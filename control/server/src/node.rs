@@ -39,7 +39,7 @@ pub(crate) enum StartError {
     #[error("certificate: {0}; see tls.cert and tls.key")]
     Tls(#[from] tls::TlsError),
     #[error("{0}")]
-    Quic(#[from] pinion_quic::EndpointError),
+    Quic(#[from] EndpointError),
     #[error("resource in the configuration: {0}")]
     Resource(pinion_types::Refusal),
     #[error("{what}: {source}")]
