@@ -41,6 +41,8 @@
 mod frames;
 mod link;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::io;
