@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -43,8 +43,12 @@ const CHUNK_BYTES_MAX: usize = 256 << 10;
 /// How long the first frame of a delivery stream may take.
 const HEAD_WAIT: Duration = Duration::from_secs(10);
 
-/// Code of a close by the client that is no complaint.
+/// Close codes of the protocol (`docs/wire-protocol.md` §1).
 const CLOSE_OK: VarInt = VarInt::from_u32(0);
+const CLOSE_PROTOCOL: u32 = 1;
+const CLOSE_UNAUTHENTICATED: u32 = 2;
+const CLOSE_DRAINING: u32 = 3;
+const CLOSE_LIMIT: u32 = 4;
 
 /// The stream of one subscription, head already read.
 #[derive(Debug)]
@@ -99,6 +103,8 @@ pub(crate) struct Link {
     /// By [`Resource::id`](crate::resource::Resource). As many as the client has resources.
     handles: Mutex<HashMap<u64, Arc<OnceCell<Handle>>>>,
     down: OnceLock<LinkDown>,
+    /// Nothing more is sent; the node finishes its side too.
+    finishing: AtomicBool,
     writers: Mutex<Vec<JoinHandle<()>>>,
     stats: Arc<Counters>,
 }
@@ -184,6 +190,7 @@ impl Link {
             next_subscription: AtomicU32::new(1),
             handles: Mutex::default(),
             down: OnceLock::new(),
+            finishing: AtomicBool::new(false),
             writers: Mutex::default(),
             stats: dial.stats,
         });
@@ -299,9 +306,16 @@ impl Link {
         self.down.get().is_some()
     }
 
+    /// Whether the node closed it because it shuts down.
+    pub(crate) fn drained(&self) -> bool {
+        matches!(self.down.get(), Some(LinkDown::Lost(reason))
+            if close_code(reason) == Some(CLOSE_DRAINING))
+    }
+
     /// Finishes what is queued, waits until the node has it, and closes. The
     /// caller bounds the time.
     pub(crate) async fn finish(&self) {
+        self.finishing.store(true, Ordering::Release);
         for lane in &self.lanes {
             lane.finish();
         }
@@ -314,7 +328,7 @@ impl Link {
 
     /// Closes at once.
     pub(crate) fn close(&self) {
-        self.fail(LinkDown::Closed);
+        self.fail(&LinkDown::Closed);
     }
 
     /// Waits until the close has reached the node. The caller bounds the time.
@@ -323,17 +337,17 @@ impl Link {
     }
 
     /// Takes the connection down and tells everyone who waits on it.
-    fn fail(&self, down: LinkDown) {
+    fn fail(&self, down: &LinkDown) {
         if self.down.set(down.clone()).is_err() {
             return;
         }
         self.stats.connections.fetch_sub(1, Ordering::Relaxed);
         tracing::debug!(core = self.welcome.core, reason = ?down, "connection down");
-        let (code, reason) = match &down {
-            LinkDown::Protocol(_) => (ErrorCode::Malformed as u32, &b"protocol error"[..]),
-            LinkDown::Closed | LinkDown::Lost(_) => (0, &b"client closed"[..]),
+        let (code, reason) = match down {
+            LinkDown::Protocol(_) => (VarInt::from_u32(CLOSE_PROTOCOL), &b"protocol error"[..]),
+            LinkDown::Closed | LinkDown::Lost(_) => (CLOSE_OK, &b"client closed"[..]),
         };
-        self.connection.close(VarInt::from_u32(code), reason);
+        self.connection.close(code, reason);
         self.permits.close();
         for lane in &self.lanes {
             lane.close();
@@ -373,7 +387,7 @@ async fn write_lane(link: Arc<Link>, lane: Lane, mut send: SendStream) {
         let result = send.write_all_chunks(&mut taken.chunks).await;
         outbox.written(taken.accounted);
         if let Err(error) = result {
-            link.fail(LinkDown::Lost(write_error(error)));
+            link.fail(&LinkDown::Lost(write_error(error)));
             return;
         }
     }
@@ -390,11 +404,13 @@ async fn read_replies(link: Arc<Link>, mut recv: RecvStream, mut frames: FrameBu
                     break LinkDown::Protocol(error);
                 }
             }
+            // Its last reply, after we finished our side.
+            Ok(None) if link.finishing.load(Ordering::Acquire) => return,
             Ok(None) => break LinkDown::Protocol(ProtocolError::EndedEarly),
             Err(down) => break down,
         }
     };
-    link.fail(down);
+    link.fail(&down);
 }
 
 async fn accept_deliveries(link: Arc<Link>) {
@@ -412,9 +428,9 @@ async fn hand_over(link: Arc<Link>, mut recv: RecvStream) {
     let subscription = match head {
         Ok(Ok(Some(frame))) => match codec::head(&frame) {
             Ok(subscription) => subscription,
-            Err(error) => return link.fail(LinkDown::Protocol(error)),
+            Err(error) => return link.fail(&LinkDown::Protocol(error)),
         },
-        Ok(Err(LinkDown::Protocol(error))) => return link.fail(LinkDown::Protocol(error)),
+        Ok(Err(LinkDown::Protocol(error))) => return link.fail(&LinkDown::Protocol(error)),
         Ok(Ok(None) | Err(_)) | Err(_) => {
             let _ = recv.stop(CLOSE_OK);
             return;
@@ -448,17 +464,29 @@ async fn next_frame(
     }
 }
 
-/// A close with one of our codes is a refusal; anything else a failure.
+/// A close with a code of the protocol is a refusal; anything else a failure.
 fn refused_or(server: &str, reason: ConnectionError) -> ConnectError {
-    if let ConnectionError::ApplicationClosed(close) = &reason
-        && let Ok(code) = u16::try_from(close.error_code.into_inner())
-        && let Some(code) = ErrorCode::from_u16(code)
-    {
-        return ConnectError::Refused(Refusal::new(code));
-    }
-    ConnectError::Handshake {
-        server: server.to_owned(),
-        reason,
+    let code = match close_code(&reason) {
+        Some(CLOSE_PROTOCOL) => ErrorCode::Malformed,
+        Some(CLOSE_UNAUTHENTICATED) => ErrorCode::Unauthenticated,
+        Some(CLOSE_DRAINING) => ErrorCode::Draining,
+        Some(CLOSE_LIMIT) => ErrorCode::LimitReached,
+        _ => {
+            return ConnectError::Handshake {
+                server: server.to_owned(),
+                reason,
+            };
+        }
+    };
+    ConnectError::Refused(Refusal::new(code))
+}
+
+fn close_code(reason: &ConnectionError) -> Option<u32> {
+    match reason {
+        ConnectionError::ApplicationClosed(close) => {
+            u32::try_from(close.error_code.into_inner()).ok()
+        }
+        _ => None,
     }
 }
 

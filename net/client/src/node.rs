@@ -38,6 +38,9 @@ const SEND_WINDOW: u64 = 8 << 20;
 /// Addresses of one name that are tried in turn.
 const ADDRESSES_MAX: usize = 4;
 
+/// Least wait before a node that said it shuts down is tried again.
+const DRAINED_WAIT: Duration = Duration::from_secs(1);
+
 /// How long [`Node::close`] waits for each of its steps.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
@@ -155,7 +158,12 @@ impl Node {
         if let Some(link) = slot.live() {
             return self.unless_closed(link);
         }
-        let lost = lock(&slot.link).is_some();
+        let before = lock(&slot.link).clone();
+        let lost = before.is_some();
+        if before.is_some_and(|link| link.drained()) && dialing.not_before.is_none() {
+            let wait = DRAINED_WAIT.mul_f64(1.0 + self.random());
+            dialing.not_before = Some(Instant::now() + wait);
+        }
         if let Some(not_before) = dialing.not_before {
             tokio::time::sleep_until(not_before.into()).await;
         }
@@ -261,13 +269,20 @@ impl Node {
 
     /// Pays for one retry; false when the budget is spent.
     pub(crate) fn budget_withdraw(&self) -> bool {
+        let granted = self.budget_take();
+        if granted {
+            add(&self.stats.retries, 1);
+        }
+        granted
+    }
+
+    /// [`budget_withdraw`](Self::budget_withdraw) for a round of several
+    /// retries, which the caller counts.
+    pub(crate) fn budget_take(&self) -> bool {
         let granted = lock(&self.budget).withdraw(Instant::now());
-        let counter = if granted {
-            &self.stats.retries
-        } else {
-            &self.stats.retries_denied
-        };
-        add(counter, 1);
+        if !granted {
+            add(&self.stats.retries_denied, 1);
+        }
         granted
     }
 

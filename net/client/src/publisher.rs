@@ -340,7 +340,7 @@ impl Sender {
             };
             let count = batch.count;
             self.window
-                .push(batch, count, now + self.shared.options.delivery_timeout);
+                .push(batch, count, now, self.shared.options.delivery_timeout);
         }
     }
 
@@ -428,24 +428,26 @@ impl Sender {
     }
 
     async fn next_round(&mut self) {
-        let fresh = ProducerId(self.shared.node.random_u64());
-        let (settled, wait) = self.window.begin_round(Instant::now(), fresh);
-        self.settle(settled);
-        tokio::time::sleep(wait).await;
+        let node = Arc::clone(&self.shared.node);
+        // Wait for the budget; batches that run out of time meanwhile are settled
+        // by the round.
+        while self.window.costs() && !self.window.has_late(Instant::now()) && !node.budget_take() {
+            tokio::time::sleep(BUDGET_WAIT.mul_f64(0.5 + node.random())).await;
+        }
+        let round = self
+            .window
+            .begin_round(Instant::now(), ProducerId(node.random_u64()));
+        self.settle(round.settled);
+        tokio::time::sleep(round.wait).await;
     }
 
     /// Queues one batch to the connection of its core.
     async fn send(&mut self, index: usize) {
         let node = Arc::clone(&self.shared.node);
-        if self.window.entry(index).attempts() == 0 {
+        if self.window.attempt(index) {
+            add(&node.stats.retries, 1);
+        } else {
             node.budget_deposit();
-        } else if !node.budget_withdraw() {
-            tokio::time::sleep(BUDGET_WAIT.mul_f64(0.5 + node.random())).await;
-            if !node.budget_withdraw() {
-                let busy = pinion_types::Refusal::new(ErrorCode::Busy);
-                self.answer(index, Answer::from(busy));
-                return;
-            }
         }
         let result = match self.route().await {
             Ok((link, handle)) => {

@@ -106,6 +106,10 @@ impl Node {
         let asked = AtomicBool::new(false);
         let last = Mutex::new(None);
         let attempts = async {
+            // Connections are lost with everything in flight on them. Each
+            // request may go again once for that without asking the budget:
+            // reconnecting has its own pace. A second loss may be its own doing.
+            let mut free = true;
             loop {
                 let attempt = self.attempt(resource, partition, &build, &read, &asked);
                 let error = match attempt.await {
@@ -117,6 +121,11 @@ impl Node {
                     return Err(final_error(error, class));
                 };
                 asked.store(false, Ordering::Relaxed);
+                if free && matches!(error, AttemptError::Unanswered(_)) {
+                    free = false;
+                    add(&self.stats.retries, 1);
+                    continue;
+                }
                 let error = final_error(error, class);
                 if !self.budget_withdraw() {
                     return Err(error);

@@ -135,6 +135,8 @@ pub enum Event {
 pub struct Subscription {
     items: mpsc::Receiver<Item>,
     walk: Option<Walk>,
+    /// Found by `next_batch` after the events it gave.
+    failed: Option<SubscribeError>,
     ended: bool,
 }
 
@@ -173,6 +175,7 @@ impl Subscription {
         Ok(Self {
             items,
             walk: None,
+            failed: None,
             ended: false,
         })
     }
@@ -206,6 +209,9 @@ impl Subscription {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Event, SubscribeError>>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         loop {
             if self.ended {
                 return Poll::Ready(None);
@@ -223,18 +229,22 @@ impl Subscription {
         }
     }
 
-    /// An event that needs no waiting. Errors stay for [`next`](Self::next).
+    /// An event that needs no waiting. An error stays for the next call.
     fn take_ready(&mut self) -> Option<Event> {
-        let walk = self.walk.as_ref()?;
-        if walk.records.remaining() == 0 {
-            return None;
+        while !self.ended {
+            let next = match self.walk_on() {
+                Some(next) => next,
+                None => match self.items.try_recv().ok().map(|item| self.take(item))? {
+                    Some(next) => next,
+                    None => continue,
+                },
+            };
+            match next {
+                Ok(event) => return Some(event),
+                Err(error) => self.failed = Some(error),
+            }
         }
-        match self.walk_on()? {
-            Ok(event) => Some(event),
-            // Only bytes no node would send; `ended` is set, and the caller
-            // learns it by the end of the subscription.
-            Err(_) => None,
-        }
+        None
     }
 
     fn walk_on(&mut self) -> Option<Result<Event, SubscribeError>> {

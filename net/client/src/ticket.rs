@@ -26,9 +26,9 @@ pub struct PublishAck {
 /// The outcome of one published record; a future that always completes: with
 /// where the record is, or with an error that says what is known.
 ///
-/// Dropping it does not take the record back.
+/// Dropping it does not take the record back; a
+/// [`flush`](crate::Publisher::flush) still reports the error.
 #[derive(Debug)]
-#[must_use = "the record may be refused; await the ticket, or flush the publisher"]
 pub struct PublishTicket {
     wait: CellWait,
     index: u32,

@@ -1,7 +1,6 @@
 //! Watching a cache.
 
 use bytes::Bytes;
-use pinion_types::block::FRAME_HEADER_BYTES;
 use pinion_types::{Offset, PartitionId, Version};
 use pinion_wire::Delivery;
 use pinion_wire::message::{EventKind, LagReason};
@@ -14,9 +13,6 @@ use crate::codec;
 use crate::delivery::{Item, Source};
 use crate::error::{RequestError, SubscribeError};
 use crate::subscriber::open_drivers;
-
-/// Bytes of an EVENTS body that are not events: their count.
-const COUNT_BYTES: usize = 2;
 
 /// What to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,8 +144,7 @@ impl Watch {
                             value: event.value.map(|value| codec::share(&frame, value)),
                         });
                     }
-                    let bytes = frame.bytes.len() - FRAME_HEADER_BYTES - COUNT_BYTES;
-                    credit.consumed(u32::from(events.len()), bytes);
+                    credit.consumed(u32::from(events.len()), frame.bytes.len());
                 }
                 Item::Lag(partition, lag) => {
                     let version = |offset: Offset| Version(offset.0);

@@ -41,13 +41,16 @@ pub(crate) struct Entry<B> {
     /// An earlier attempt ended without an answer.
     maybe_stored: bool,
     attempts: u32,
-    deadline: Instant,
+    /// When it was pushed, and how long it may take from then on.
+    since: Instant,
+    within: Duration,
+    /// Why it was not stored so far.
+    last: Option<RequestError>,
 }
 
 impl<B> Entry<B> {
-    /// Attempts so far.
-    pub(crate) const fn attempts(&self) -> u32 {
-        self.attempts
+    fn is_late(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= self.within
     }
 }
 
@@ -68,6 +71,17 @@ pub(crate) struct Window<B> {
     /// Sequences from here on are free again.
     renumber_from: Option<u64>,
     wait: Duration,
+    /// The next round counts against the retry budget.
+    costs: bool,
+}
+
+/// What begins when every reply is in.
+#[derive(Debug)]
+pub(crate) struct Round<B> {
+    /// Batches that are not sent again.
+    pub(crate) settled: Vec<Settled<B>>,
+    /// How long to wait before sending.
+    pub(crate) wait: Duration,
 }
 
 impl<B> Window<B> {
@@ -81,7 +95,20 @@ impl<B> Window<B> {
             rekey: false,
             renumber_from: None,
             wait: Duration::ZERO,
+            costs: false,
         }
+    }
+
+    /// Whether the next round counts against the retry budget: the node refused
+    /// or did not answer. After a lost connection it does not, because a round
+    /// sends no more than was on the way, and reconnecting has its own pace.
+    pub(crate) const fn costs(&self) -> bool {
+        self.costs
+    }
+
+    /// Whether a batch has run out of time.
+    pub(crate) fn has_late(&self, now: Instant) -> bool {
+        self.entries.iter().any(|entry| entry.is_late(now))
     }
 
     /// Whether another batch may come in.
@@ -98,8 +125,9 @@ impl<B> Window<B> {
         self.recovering
     }
 
-    /// Takes the next batch, of `records` records, to be settled by `deadline`.
-    pub(crate) fn push(&mut self, batch: B, records: u32, deadline: Instant) {
+    /// Takes the next batch, of `records` records, to be settled `within` that
+    /// time from `now` on.
+    pub(crate) fn push(&mut self, batch: B, records: u32, now: Instant, within: Duration) {
         assert!(self.has_room(), "the caller asks for room first");
         self.entries.push_back(Entry {
             batch,
@@ -108,7 +136,9 @@ impl<B> Window<B> {
             sent: false,
             maybe_stored: false,
             attempts: 0,
-            deadline,
+            since: now,
+            within,
+            last: None,
         });
         self.next_sequence += u64::from(records);
     }
@@ -137,11 +167,16 @@ impl<B> Window<B> {
         self.producer.map(|producer| (producer, sequence))
     }
 
+    /// Another attempt begins. True when it is not the first.
+    pub(crate) fn attempt(&mut self, index: usize) -> bool {
+        let entry = &mut self.entries[index];
+        entry.attempts = entry.attempts.saturating_add(1);
+        entry.attempts > 1
+    }
+
     /// The batch is queued to the connection.
     pub(crate) fn mark_sent(&mut self, index: usize) {
-        let entry = &mut self.entries[index];
-        entry.sent = true;
-        entry.attempts += 1;
+        self.entries[index].sent = true;
     }
 
     /// The answer for one batch. Gives the batch back when that settles it.
@@ -180,24 +215,19 @@ impl<B> Window<B> {
                 _ => {}
             }
         }
-        let error = AttemptError::NotAdmitted(error);
-        if let Some(wait) = retry_wait(&error, Class::Write, random) {
+        let attempt = AttemptError::NotAdmitted(error.clone());
+        if let Some(wait) = retry_wait(&attempt, Class::Write, random) {
+            self.costs |= matches!(error, RequestError::Refused(_));
+            self.entries[index].last = Some(error);
             self.again(wait);
             return None;
         }
-        let AttemptError::NotAdmitted(error) = error else {
-            unreachable!("made above")
-        };
         self.give_up(index, error)
     }
 
     /// Call it when recovering and nothing is awaited: gives what is out of time,
     /// puts the sequences in order and lets sending go on. The wait is due first.
-    pub(crate) fn begin_round(
-        &mut self,
-        now: Instant,
-        fresh: ProducerId,
-    ) -> (Vec<Settled<B>>, Duration) {
+    pub(crate) fn begin_round(&mut self, now: Instant, fresh: ProducerId) -> Round<B> {
         assert!(
             self.awaited().is_none(),
             "a round begins when all replies are in"
@@ -205,17 +235,17 @@ impl<B> Window<B> {
         let mut settled = Vec::new();
         let mut index = 0;
         while index < self.entries.len() {
-            if self.entries[index].deadline > now {
+            let entry = &mut self.entries[index];
+            if !entry.is_late(now) {
                 index += 1;
                 continue;
             }
-            let cause = UnknownCause::NoReply;
-            let error = if self.entries[index].maybe_stored {
-                RequestError::OutcomeUnknown(cause)
-            } else {
-                RequestError::TimedOut {
-                    after: Duration::ZERO,
-                }
+            let error = match entry.last.take() {
+                _ if entry.maybe_stored => RequestError::OutcomeUnknown(UnknownCause::NoReply),
+                Some(last) => last,
+                None => RequestError::TimedOut {
+                    after: entry.within,
+                },
             };
             settled.extend(self.give_up(index, error));
         }
@@ -238,7 +268,11 @@ impl<B> Window<B> {
         self.rekey = false;
         self.renumber_from = None;
         self.recovering = false;
-        (settled, std::mem::take(&mut self.wait))
+        self.costs = false;
+        Round {
+            settled,
+            wait: std::mem::take(&mut self.wait),
+        }
     }
 
     /// Everything, when the publisher ends without an answer.
@@ -255,6 +289,7 @@ impl<B> Window<B> {
         }
         // The partition recognises a repeat by its sequence.
         self.entries[index].maybe_stored = true;
+        self.costs |= cause != UnknownCause::ConnectionLost;
         self.again(Duration::ZERO);
         None
     }
@@ -351,7 +386,7 @@ mod tests {
             let start = Instant::now();
             let mut window = Window::new(8, producer.map(ProducerId));
             for &name in names {
-                window.push(name, 10, start + Duration::from_secs(9));
+                window.push(name, 10, start, Duration::from_secs(9));
             }
             let mut story = Self { window, start };
             story.send();
@@ -373,8 +408,8 @@ mod tests {
 
         fn round(&mut self, after_secs: u64) -> Vec<String> {
             let now = self.start + Duration::from_secs(after_secs);
-            let (settled, _) = self.window.begin_round(now, FRESH);
-            settled.into_iter().map(told).collect()
+            let round = self.window.begin_round(now, FRESH);
+            round.settled.into_iter().map(told).collect()
         }
 
         /// Producer, sequence and name of everything in the window.
@@ -420,6 +455,7 @@ mod tests {
             ["kept", "kept"]
         );
         assert!(story.window.is_recovering() && !story.window.has_room());
+        assert!(!story.window.costs());
         assert!(story.round(0).is_empty());
         assert_eq!(story.numbered(), [(1, 0, "a"), (1, 10, "b")]);
         story.send();
@@ -434,6 +470,7 @@ mod tests {
         let mut story = Story::sent(Some(1), &["a", "b"]);
         assert_eq!(story.answer(code(ErrorCode::Busy)), "kept");
         assert_eq!(story.answer(code(ErrorCode::SequenceGap)), "kept");
+        assert!(story.window.costs());
         assert!(story.round(0).is_empty());
         assert_eq!(story.numbered(), [(1, 0, "a"), (1, 10, "b")]);
     }
@@ -451,7 +488,7 @@ mod tests {
         assert_eq!(story.numbered(), [(1, 10, "c")]);
         story
             .window
-            .push("d", 10, story.start + Duration::from_secs(9));
+            .push("d", 10, story.start, Duration::from_secs(9));
         assert_eq!(story.numbered()[1], (1, 20, "d"));
     }
 
@@ -466,7 +503,7 @@ mod tests {
         assert!(story.round(0).is_empty());
         story
             .window
-            .push("d", 10, story.start + Duration::from_secs(9));
+            .push("d", 10, story.start, Duration::from_secs(9));
         story.send();
         let gap = || code(ErrorCode::SequenceGap);
         assert_eq!(story.answer(gap()), "b Unknown");
@@ -481,7 +518,7 @@ mod tests {
         assert_eq!(story.answer(stored()), "a stored");
         story
             .window
-            .push("b", 10, story.start + Duration::from_secs(9));
+            .push("b", 10, story.start, Duration::from_secs(9));
         story.send();
         assert_eq!(story.answer(code(ErrorCode::SequenceGap)), "kept");
         assert!(story.round(0).is_empty());
@@ -495,7 +532,7 @@ mod tests {
         assert_eq!(story.round(10), ["a Unknown"]);
         story
             .window
-            .push("b", 10, story.start + Duration::from_secs(99));
+            .push("b", 10, story.start, Duration::from_secs(99));
         assert_eq!(story.numbered(), [(2, 0, "b")]);
     }
 
@@ -506,7 +543,7 @@ mod tests {
         assert_eq!(story.round(10), ["a NotAdmitted"]);
         story
             .window
-            .push("b", 10, story.start + Duration::from_secs(99));
+            .push("b", 10, story.start, Duration::from_secs(99));
         assert_eq!(story.numbered(), [(1, 0, "b")]);
     }
 
