@@ -96,8 +96,35 @@ pub(crate) struct Driver {
 /// A subscription that stands.
 struct Session {
     link: Arc<Link>,
-    stream: DeliveryStream,
+    stream: Arriving,
     credit: Arc<CreditLine>,
+}
+
+/// The node opens the stream of a subscription when it likes; on the way it may
+/// even overtake SUBSCRIBED.
+enum Arriving {
+    Expected(oneshot::Receiver<DeliveryStream>),
+    Here(DeliveryStream),
+}
+
+impl Arriving {
+    /// The next frame; `None` at the end of the stream or with the connection.
+    /// Cancel-safe.
+    async fn next_frame(&mut self) -> Option<crate::frames::Frame> {
+        if let Self::Expected(receiver) = self {
+            *self = Self::Here(receiver.await.ok()?);
+        }
+        match self {
+            Self::Here(stream) => stream.next_frame().await.ok()?,
+            Self::Expected(_) => None,
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Self::Here(stream) = self {
+            stream.stop();
+        }
+    }
 }
 
 /// Why a session is over.
@@ -292,9 +319,8 @@ impl Driver {
                 key,
             }),
         };
-        let asked = self.ask(&link, &request, delivery).await;
-        let (subscribed, stream) = match asked {
-            Ok(parts) => parts,
+        let subscribed = match self.ask(&link, &request).await {
+            Ok(subscribed) => subscribed,
             Err(error) => {
                 link.forget_delivery(id);
                 return Err(error);
@@ -314,7 +340,7 @@ impl Driver {
         });
         Ok(Session {
             link,
-            stream,
+            stream: Arriving::Expected(delivery),
             credit,
         })
     }
@@ -323,28 +349,23 @@ impl Driver {
         &self,
         link: &Arc<Link>,
         request: &Request<'_>,
-        delivery: oneshot::Receiver<DeliveryStream>,
-    ) -> Result<(Subscribed, DeliveryStream), RequestError> {
+    ) -> Result<Subscribed, RequestError> {
         let after = self.node.config.request_timeout;
         let frame = codec::encode(request)?;
         let exchange = async {
             let call = link.call(Lane::Requests, frame).await;
             let mut pending = call.map_err(|down| not_sent(&down))?;
             let frame = pending.reply().await.map_err(|down| not_sent(&down))?;
-            let subscribed = match codec::reply(&frame)? {
-                Reply::Subscribed(subscribed) => subscribed,
+            match codec::reply(&frame)? {
+                Reply::Subscribed(subscribed) => Ok(subscribed),
                 Reply::Error(refusal) => {
                     if refusal.code == pinion_types::ErrorCode::BadHandle {
                         link.forget_handle(self.resource.id);
                     }
-                    return Err(RequestError::from_refusal(refusal));
+                    Err(RequestError::from_refusal(refusal))
                 }
-                _ => return Err(codec::unexpected(&frame)),
-            };
-            let stream = delivery
-                .await
-                .map_err(|_| RequestError::TimedOut { after })?;
-            Ok((subscribed, stream))
+                _ => Err(codec::unexpected(&frame)),
+            }
         };
         tokio::time::timeout(after, exchange)
             .await
@@ -391,7 +412,7 @@ impl Driver {
                 () = self.items.closed() => return Over::Dropped,
                 frame = session.stream.next_frame() => frame,
             };
-            let Ok(Some(frame)) = frame else {
+            let Some(frame) = frame else {
                 // The connection or the stream was lost without a word.
                 return Over::Again(Duration::ZERO);
             };
@@ -454,6 +475,7 @@ impl Driver {
     /// Ends the subscription on the node, so that it keeps nothing for us.
     async fn unsubscribe(&self, mut session: Session) {
         session.stream.stop();
+        session.link.forget_delivery(session.credit.subscription.0);
         let request = Request::Unsubscribe(Unsubscribe {
             subscription: session.credit.subscription,
         });
