@@ -307,14 +307,16 @@ mod tests {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
         let address = listener.local_addr().expect("bound");
         let echo = std::thread::spawn(move || {
-            let sockets: Vec<_> = (0..3)
+            let mut sockets: Vec<_> = (0..3)
                 .map(|_| listener.accept().expect("accept").0)
                 .collect();
-            for mut socket in sockets {
+            for socket in &mut sockets {
                 let mut bytes = [0; 5];
                 socket.read_exact(&mut bytes).expect("five bytes");
                 socket.write_all(&bytes).expect("echo");
             }
+            // Kept open: an end of file would be an error to the other side.
+            sockets
         });
         let mut wires = Wires::connect(address, 3, None).expect("connect");
         for index in 0..3_u8 {
@@ -334,6 +336,6 @@ mod tests {
                 })
                 .expect("loopback");
         }
-        echo.join().expect("the echo ends");
+        drop(echo.join().expect("the echo ends"));
     }
 }

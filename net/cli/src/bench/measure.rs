@@ -195,7 +195,7 @@ pub fn closed_loop<D: Driver>(driver: &mut D, depth: u32, span: Span) -> Result<
             clock.count(now.saturating_sub(completion.stamp));
         }
     }
-    let run = clock.finish(now, driver.lost());
+    let run = clock.finish(now, driver.lost(), in_flight)?;
     drain(driver, in_flight)?;
     Ok(run)
 }
@@ -244,7 +244,7 @@ pub fn open_loop<D: Driver>(driver: &mut D, rate: f64, span: Span) -> Result<Run
     }
     let lost = driver.lost().max(owed);
     clock.measured_from = warm;
-    let mut run = clock.finish(now.max(end), lost);
+    let mut run = clock.finish(now.max(end), lost, owed)?;
     let slip = slip.summary();
     run.generator.slip_p50_us = slip.p50_us;
     run.generator.slip_p99_us = slip.p99_us;
@@ -289,7 +289,7 @@ pub fn flood<D: Driver>(
             slowest = received.iter().copied().min().unwrap_or(0);
         }
     }
-    Ok(clock.finish(now, driver.lost()))
+    clock.finish(now, driver.lost(), submitted - slowest)
 }
 
 /// Lets what is in flight come back, uncounted, so that the next run on the
@@ -423,10 +423,17 @@ impl Clock {
         clippy::cast_precision_loss,
         reason = "nanoseconds of one run are far below 2^53"
     )]
-    fn finish(self, now: u64, lost: u64) -> Run {
+    fn finish(self, now: u64, lost: u64, in_flight: u64) -> Result<Run, BenchError> {
+        if self.completed == 0 {
+            // A run without one answer is a fault to be told, not a rate of zero.
+            return Err(BenchError::Silence {
+                waited: Duration::from_nanos(now - self.last_answer),
+                in_flight,
+            });
+        }
         let elapsed = Duration::from_nanos(now - self.measured_from);
         let wall = elapsed.as_secs_f64().max(1e-9);
-        Run {
+        Ok(Run {
             completed: self.completed,
             elapsed,
             latency: self.latency,
@@ -436,7 +443,7 @@ impl Clock {
                 busy_share: self.busy_ns as f64 / 1e9 / wall,
                 ..Generator::default()
             },
-        }
+        })
     }
 }
 
@@ -573,6 +580,16 @@ mod tests {
         let run = flood(&mut echo, 5, 8, BRIEF).expect("the echo answers");
         assert!(echo.in_flight_max <= 8, "{}", echo.in_flight_max);
         assert_eq!(run.completed % 5, 0);
+    }
+
+    #[test]
+    fn a_run_without_one_answer_is_an_error() {
+        let mut echo = Echo::new(1);
+        echo.copies = 0;
+        let closed = closed_loop(&mut echo, 1, BRIEF);
+        assert!(matches!(closed, Err(BenchError::Silence { .. })));
+        let flooded = flood(&mut echo, 1, 4, BRIEF);
+        assert!(matches!(flooded, Err(BenchError::Silence { .. })));
     }
 
     #[test]

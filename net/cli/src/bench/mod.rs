@@ -10,6 +10,7 @@ pub mod measure;
 pub mod pubsub;
 pub mod report;
 pub mod rpc;
+pub mod sdk;
 pub mod target;
 
 use std::path::PathBuf;
@@ -57,6 +58,9 @@ struct Common {
     /// Bind the generating thread to this processor; give it one of its own, it spins
     #[arg(long, value_name = "CPU")]
     pin: Option<usize>,
+    /// Use the SDK on tokio instead of the native client: one connection per data core
+    #[arg(long)]
+    sdk: bool,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -220,6 +224,14 @@ impl Common {
 
 impl Load {
     fn run(&self, common: &Common, ask: Ask, span: Span) -> Result<Run, BenchError> {
+        if common.sdk {
+            return match self.rate {
+                None => sdk::closed(common.target.sdk_config()?, &ask, self.depth, span),
+                Some(_) => Err(BenchError::Options(
+                    "--sdk takes --rate with pubsub only: leave one of them out".to_owned(),
+                )),
+            };
+        }
         // With a rate nothing bounds the depth but the node; remember that many.
         let depth = if self.rate.is_some() {
             1024
@@ -275,6 +287,16 @@ impl Publishing {
 
 impl PubsubArgs {
     fn run(&self, span: Span) -> Result<Run, BenchError> {
+        if self.common.sdk {
+            let config = self.common.target.sdk_config()?;
+            let Publishing {
+                stream,
+                size,
+                acked,
+                ..
+            } = &self.publish;
+            return sdk::paced(config, stream, *size, self.rate, *acked, span);
+        }
         let mut driver = self.publish.driver(&self.common, 1, false)?;
         if self.max {
             flood(&mut driver, 1, self.publish.window, span)
@@ -286,6 +308,11 @@ impl PubsubArgs {
 
 impl FanoutArgs {
     fn run(&self, span: Span) -> Result<Run, BenchError> {
+        if self.common.sdk {
+            return Err(BenchError::Options(
+                "fanout has no --sdk: use pubsub --sdk".to_owned(),
+            ));
+        }
         let subscribers = self.subscribers.max(1);
         let mut driver = self
             .publish
@@ -314,6 +341,8 @@ mod tests {
         for line in [
             "b rtt --server [::1]:1 --connections 2 --depth 3 --size 64 --seconds 1 --warmup 0.1 --pin 1 --json --hgrm f",
             "b cache --rate 1000 --get-share 0.5 --keys 10 --size 1000 --ca a --token t --server-name n",
+            "b rtt --sdk --depth 4",
+            "b pubsub --sdk --rate 10",
             "b pubsub --rate 10 --size 100 --batch 1 --acked --stream s",
             "b pubsub --max --window 10",
             "b fanout --subscribers 3 --shared --rate 5",

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pinion_client::ClientConfig;
 use pinion_client::native::{LinkId, NativeClient, NativeConfig};
 use pinion_types::ResourceKind;
 use pinion_wire::message::{Handle, Open, Reply, Request};
@@ -35,6 +36,24 @@ pub struct TargetArgs {
 }
 
 impl TargetArgs {
+    /// The same for the SDK.
+    ///
+    /// # Errors
+    /// As [`config`](Self::config).
+    pub fn sdk_config(&self) -> Result<ClientConfig, BenchError> {
+        let ca = read("--ca", self.ca.as_deref(), "ca.pem")?;
+        let token = read("--token", self.token.as_deref(), "client.token")?;
+        let config = ClientConfig::new(self.server.clone())
+            .ca_pem(ca)
+            .token(token.trim_ascii())
+            .name("pinion bench")
+            .max_in_flight(4096);
+        Ok(match &self.server_name {
+            Some(name) => config.server_name(name.clone()),
+            None => config,
+        })
+    }
+
     /// Reads the files and resolves the address.
     ///
     /// # Errors
