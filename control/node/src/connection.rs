@@ -38,9 +38,11 @@ pub(crate) struct Subscription {
     pub(crate) resource: Arc<Resource>,
     /// The core that owns the partition.
     pub(crate) core: CoreId,
+    /// Tells it from an earlier use of its id.
+    pub(crate) number: u64,
     /// Waits in the connection's list of streams with something to send.
     pub(crate) queued: bool,
-    /// The transport takes no more until it says so.
+    /// The transport takes no more, or has no stream for it, until it says so.
     pub(crate) blocked: bool,
 }
 
@@ -52,11 +54,15 @@ pub(crate) struct Append {
     pub(crate) partition: PartitionId,
 }
 
-/// What was admitted here before the partition's core has agreed.
-#[derive(Debug)]
+/// What hangs on the answer of the core that owns the partition.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Provisional {
+    /// A subscription that was admitted here already.
     Subscription(SubscriptionId),
+    /// An append session that was admitted here already.
     Append(u64),
+    /// A request within an append session; `last` ends it when it succeeds.
+    AppendUse { append: u64, last: bool },
 }
 
 /// One client connection.
@@ -71,7 +77,8 @@ pub(crate) struct Connection {
     /// Transport stream → subscription, for what the transport reports.
     pub(crate) delivery_streams: FixedMap<u64, SubscriptionId>,
     pub(crate) appends: FixedMap<u64, Append>,
-    pub(crate) next_append: u64,
+    /// The next append session or subscription gets this; never given twice.
+    pub(crate) next_number: u64,
     /// By correlation id.
     pub(crate) provisional: FixedMap<u32, Provisional>,
     /// Subscriptions with something to send, each once.
@@ -82,9 +89,11 @@ pub(crate) struct Connection {
     pub(crate) queued: bool,
     /// Requests or subscriptions went to other cores: tell them at the end.
     pub(crate) went_elsewhere: bool,
-    /// While draining: finished streams the client has not acknowledged. The
-    /// connection is closed at 0, when nothing can be lost by it.
-    pub(crate) unacknowledged: Option<u32>,
+    /// Finished streams the client has not acknowledged.
+    pub(crate) unacknowledged: u32,
+    /// Nothing new is taken on. The connection is closed once all streams are
+    /// finished and acknowledged, when nothing can be lost by it.
+    pub(crate) draining: bool,
 }
 
 impl Connection {
@@ -97,13 +106,14 @@ impl Connection {
             subscriptions: FixedMap::default(),
             delivery_streams: FixedMap::default(),
             appends: FixedMap::default(),
-            next_append: 1,
+            next_number: 1,
             provisional: FixedMap::default(),
             ready: Vec::new(),
             unopened: Vec::new(),
             queued: false,
             went_elsewhere: false,
-            unacknowledged: None,
+            unacknowledged: 0,
+            draining: false,
         }
     }
 
@@ -115,16 +125,17 @@ impl Connection {
         }
     }
 
-    /// A stream is being finished.
-    pub(crate) fn finishing(&mut self) {
-        if let Some(count) = &mut self.unacknowledged {
-            *count += 1;
-        }
+    /// A number for an append session or a subscription.
+    pub(crate) fn take_number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        number
     }
 
     /// Whether a draining connection has nothing left that a close could lose.
     pub(crate) fn is_drained(&self) -> bool {
-        self.unacknowledged == Some(0)
+        self.draining
+            && self.unacknowledged == 0
             && self.session.streams() == 0
             && self.session.subscriptions() == 0
     }

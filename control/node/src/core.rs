@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pinion_session::{Admission, CloseCode, Frame, FrameReader, Phase, ReplyBuffer, negotiate};
+use pinion_session::{Admission, CloseCode, Frame, FrameReader, Phase, negotiate};
 use pinion_shard::{Shard, ShardConfig};
-use pinion_types::limits::{FRAME_BYTES_MAX, IN_FLIGHT_MAX};
+use pinion_types::limits::{FRAME_BYTES_MAX, IN_FLIGHT_MAX, TOKEN_BYTES_MAX};
 use pinion_types::{
     CoreId, ErrorCode, FactId, Monotonic, Refusal, SessionId, SubscriptionId, WallMs,
 };
@@ -16,18 +16,30 @@ use pinion_wire::opcode;
 use crate::access::{AccessTable, TokenDigest};
 use crate::connection::{Connection, Identity};
 use crate::execute::Executed;
+use crate::lifecycle::Lifecycle;
 use crate::mail::{ControlMail, CoreMail, Lanes, Origin};
 use crate::map::ShardMap;
 use crate::stats::CoreStats;
 
-/// Bytes of half-received frames all connections of a core may hold. Beyond it
-/// the connection that asks for more is closed: it is either an attack or a
-/// client with far too many large requests half sent.
-pub const PARTIAL_BYTES_MAX: usize = 256 << 20;
+/// Received bytes that are not whole frames yet, or wait unread, of all
+/// connections of a core. Beyond it the connection that asks for more is closed:
+/// it is either an attack or a client with far too many large requests half sent.
+pub(crate) const HELD_BYTES_MAX: usize = 256 << 20;
 
-/// Mails that may wait for other cores' boxes before requests for other cores
-/// are refused with `Busy`.
-pub const MAILS_WAITING_MAX: usize = 65_536;
+/// Bytes of one request stream that may wait unread while its replies are not
+/// read. The transport stops reading long before, unless it does not ask
+/// [`Core::is_paused`]; then the connection is closed here.
+pub(crate) const UNREAD_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes a stream may hold before HELLO was accepted: the longest HELLO with
+/// its header. So that nobody without a token can use up [`HELD_BYTES_MAX`].
+const HELLO_BYTES_MAX: usize = 12 + 16 + 2 + TOKEN_BYTES_MAX as usize + 256;
+
+/// Unsent replies of one stream above which a value that was fetched elsewhere,
+/// or waited for, is answered with `Busy` instead: requests whose answers come
+/// later were read before their answers piled up. Higher lets a client that
+/// does not read hold more, lower refuses deep pipelines of large reads.
+pub const REPLY_BYTES_LATE_MAX: usize = 8 << 20;
 
 /// What a core is told once.
 #[derive(Clone, Debug)]
@@ -66,16 +78,17 @@ pub struct Core {
     pub(crate) now: Monotonic,
     pub(crate) wall: WallMs,
     /// Index is the slot of the transport's connection id.
-    connections: Vec<Option<Box<Connection>>>,
-    open: usize,
+    pub(crate) connections: Vec<Option<Box<Connection>>>,
+    pub(crate) open: usize,
     /// Connections with something to send, each once.
     pub(crate) dirty: VecDeque<u64>,
     pub(crate) mails: Lanes,
     pub(crate) control: VecDeque<ControlMail>,
     pub(crate) control_full: bool,
     pub(crate) closes: VecDeque<(u64, CloseCode)>,
-    partial_bytes: usize,
-    draining: bool,
+    /// Sum of what the connections' readers hold.
+    pub(crate) held_bytes: usize,
+    pub(crate) lifecycle: Lifecycle,
 }
 
 impl Core {
@@ -99,8 +112,8 @@ impl Core {
             control_full: false,
             control: VecDeque::new(),
             closes: VecDeque::new(),
-            partial_bytes: 0,
-            draining: false,
+            held_bytes: 0,
+            lifecycle: Lifecycle::default(),
         }
     }
 
@@ -128,12 +141,32 @@ impl Core {
     /// When [`Core::handle_timeout`] wants to be called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Monotonic> {
-        self.shard.next_deadline()
+        [self.shard.next_deadline(), self.lifecycle.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    /// Timers of the shard.
+    /// Whether another turn would bring more although nothing new came. Mails
+    /// that found a full box count: nobody tells when it has room again.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.shard.has_work()
+            || !self.dirty.is_empty()
+            || !self.mails.is_empty()
+            || !self.control.is_empty()
+    }
+
+    /// Bytes received and not worked off yet, of all connections.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Timers of the shard and of connections that have not said HELLO.
     pub fn handle_timeout(&mut self) {
         self.shard.handle_timeout(self.now);
+        self.close_silent();
     }
 
     /// A connection is established; it must say HELLO first.
@@ -149,7 +182,8 @@ impl Core {
         let before = self.connections[slot].replace(Box::new(Connection::new(id)));
         assert!(before.is_none(), "slot {slot} of {conn:#x} was in use");
         self.open += 1;
-        if self.draining {
+        self.expect_hello(conn);
+        if self.is_draining() {
             self.close(conn, CloseCode::Draining);
         }
     }
@@ -168,30 +202,50 @@ impl Core {
             self.break_off(conn);
         } else if !connection.session.open_stream(stream, early) {
             self.close(conn, CloseCode::Limit);
+        } else {
+            // While draining it is finished at once.
+            self.touch(conn);
         }
+    }
+
+    /// Whether the stream's bytes are to be left where they are, because its
+    /// replies wait unread.
+    #[must_use]
+    pub fn is_paused(&mut self, conn: u64, stream: u64) -> bool {
+        self.connection(conn)
+            .and_then(|connection| connection.session.stream(stream))
+            .is_some_and(|state| state.paused)
     }
 
     /// Bytes of a request stream, in order.
     pub fn handle_stream_data(&mut self, conn: u64, stream: u64, chunk: Bytes) -> Feed {
-        let Some(state) = self.connection(conn).and_then(|c| c.session.stream(stream)) else {
+        let Some(connection) = self.connection(conn) else {
             return Feed::More;
         };
-        let mut reader = core::mem::take(&mut state.reader);
-        let replies = core::mem::take(&mut state.replies);
-        self.partial_bytes -= reader.partial_len();
-        reader.push(chunk);
-        self.run(conn, stream, reader, replies)
+        if matches!(connection.session.phase, Phase::Closing(_)) {
+            // Nobody looks at it any more.
+            return Feed::More;
+        }
+        let Some(state) = connection.session.stream(stream) else {
+            return Feed::More;
+        };
+        let len = chunk.len();
+        state.reader.push(chunk);
+        if state.paused {
+            let unread = state.reader.held_len();
+            self.held_bytes += len;
+            if unread > UNREAD_BYTES_MAX || self.held_bytes > HELD_BYTES_MAX {
+                self.close(conn, CloseCode::Limit);
+            }
+            return Feed::Paused;
+        }
+        self.held_bytes += len;
+        self.run(conn, stream)
     }
 
     /// Goes on with a stream that was paused, before more of it is read.
     pub fn handle_resumed(&mut self, conn: u64, stream: u64) -> Feed {
-        let Some(state) = self.connection(conn).and_then(|c| c.session.stream(stream)) else {
-            return Feed::More;
-        };
-        let reader = core::mem::take(&mut state.reader);
-        let replies = core::mem::take(&mut state.replies);
-        self.partial_bytes -= reader.partial_len();
-        self.run(conn, stream, reader, replies)
+        self.run(conn, stream)
     }
 
     /// The client sends no more on this stream.
@@ -211,22 +265,29 @@ impl Core {
         if let Some(id) = connection.delivery_streams.remove(&stream) {
             self.drop_subscription(conn, id);
         } else if let Some(state) = connection.session.stream(stream) {
-            let partial = state.reader.partial_len();
+            let held = state.reader.held_len();
             connection.session.close_stream(stream);
-            self.partial_bytes -= partial;
+            self.held_bytes -= held;
+            self.touch(conn);
+        } else if connection.draining {
+            // Finished here before; no acknowledgement will come.
+            self.handle_stream_acknowledged(conn);
         }
     }
 
     /// Takes frames off the reader until it runs dry, replies pile up, or the
     /// conversation ends. Reader and replies are out of the connection
     /// meanwhile, so that a request can change anything else.
-    fn run(
-        &mut self,
-        conn: u64,
-        stream: u64,
-        mut reader: FrameReader,
-        mut replies: ReplyBuffer,
-    ) -> Feed {
+    fn run(&mut self, conn: u64, stream: u64) -> Feed {
+        let Some(connection) = self.connection(conn) else {
+            return Feed::More;
+        };
+        let Some(state) = connection.session.stream(stream) else {
+            return Feed::More;
+        };
+        let mut reader = core::mem::take(&mut state.reader);
+        let mut replies = core::mem::take(&mut state.replies);
+        self.held_bytes -= reader.held_len();
         let mut paused = false;
         loop {
             if replies.is_high() {
@@ -236,34 +297,43 @@ impl Core {
             match reader.next_frame() {
                 Ok(Some(frame)) => {
                     if !self.handle_frame(conn, stream, &frame, replies.tail()) {
+                        reader = FrameReader::default();
                         break;
                     }
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    if reader.held_len() > HELLO_BYTES_MAX && !self.is_ready(conn) {
+                        let refusal = Refusal::new(ErrorCode::FrameTooLarge)
+                            .with(FactId::Limit, HELLO_BYTES_MAX as u64);
+                        answer(replies.tail(), 0, &Reply::Error(refusal));
+                        self.break_off(conn);
+                        reader = FrameReader::default();
+                    }
+                    break;
+                }
                 Err(error) => {
+                    self.stats.refused += 1;
                     answer(replies.tail(), 0, &Reply::Error(error.refusal()));
                     self.break_off(conn);
+                    reader = FrameReader::default();
                     break;
                 }
             }
         }
-        self.partial_bytes += reader.partial_len();
-        if self.partial_bytes > PARTIAL_BYTES_MAX && reader.partial_len() > 0 {
+        let held = reader.held_len();
+        self.held_bytes += held;
+        if self.held_bytes > HELD_BYTES_MAX && held > 0 {
             self.close(conn, CloseCode::Limit);
         }
-        let partial = reader.partial_len();
-        match self.connection(conn).and_then(|c| c.session.stream(stream)) {
-            Some(state) => {
-                state.reader = reader;
-                // A reply that came from elsewhere meanwhile goes behind.
-                if !state.replies.is_empty() {
-                    replies.tail().extend_from_slice(state.replies.pending());
-                }
-                state.replies = replies;
-                state.paused = paused;
-            }
-            None => self.partial_bytes -= partial,
-        }
+        // Nothing a request does takes the stream away or answers behind its back.
+        let state = self
+            .connection(conn)
+            .and_then(|connection| connection.session.stream(stream))
+            .expect("a request closes no stream");
+        debug_assert!(state.replies.is_empty(), "replies were taken out above");
+        state.reader = reader;
+        state.replies = replies;
+        state.paused = paused;
         self.touch(conn);
         if paused { Feed::Paused } else { Feed::More }
     }
@@ -276,6 +346,12 @@ impl Core {
         frame: &Frame<'_>,
         out: &mut Vec<u8>,
     ) -> bool {
+        let Some(connection) = self.connection(conn) else {
+            return false;
+        };
+        if matches!(connection.session.phase, Phase::Closing(_)) {
+            return false;
+        }
         self.stats.requests += 1;
         let correlation = frame.header.correlation;
         let request = match Request::decode(frame.header.opcode, frame.body) {
@@ -351,6 +427,14 @@ impl Core {
         request: &Request<'_>,
         out: &mut Vec<u8>,
     ) {
+        if let Request::Credit(credit) = request {
+            // Never answered, so neither its correlation id nor anything else
+            // about it may be refused.
+            if !self.is_early(conn, origin.stream) {
+                self.credit(conn, credit);
+            }
+            return;
+        }
         let start = out.len();
         let executed = self
             .admit(conn, origin, request)
@@ -358,8 +442,10 @@ impl Core {
         match executed {
             Ok(Executed::Replied | Executed::Silent) => {}
             Ok(Executed::Deferred) => {
-                if let Some(connection) = self.connection(conn) {
-                    connection.session.in_flight.defer(origin.correlation);
+                let connection = self.connection(conn).expect("the caller found it");
+                connection.session.in_flight.defer(origin.correlation);
+                if let Some(state) = connection.session.stream(origin.stream) {
+                    state.owed += 1;
                 }
             }
             Err(refusal) => {
@@ -372,7 +458,7 @@ impl Core {
 
     /// What is checked before it matters what a request means.
     fn admit(&mut self, conn: u64, origin: Origin, request: &Request<'_>) -> Result<(), Refusal> {
-        if self.draining {
+        if self.is_draining() {
             return Err(ErrorCode::Draining.into());
         }
         let connection = self.connection(conn).expect("the caller found it");
@@ -380,19 +466,20 @@ impl Core {
             Admission::Admitted => {}
             Admission::Duplicate => return Err(ErrorCode::DuplicateRequest.into()),
             Admission::Full => {
-                return Err(
-                    Refusal::new(ErrorCode::Busy).with(FactId::Limit, u64::from(IN_FLIGHT_MAX))
-                );
+                return Err(Refusal::new(ErrorCode::LimitReached)
+                    .with(FactId::Limit, u64::from(IN_FLIGHT_MAX)));
             }
         }
-        let early = connection
-            .session
-            .stream(origin.stream)
-            .is_some_and(|stream| stream.early);
-        if early && !request.is_idempotent() {
+        if self.is_early(conn, origin.stream) && !request.is_idempotent() {
             return Err(ErrorCode::TooEarly.into());
         }
         Ok(())
+    }
+
+    fn is_early(&mut self, conn: u64, stream: u64) -> bool {
+        self.connection(conn)
+            .and_then(|connection| connection.session.stream(stream))
+            .is_some_and(|state| state.early)
     }
 
     fn authenticate(&mut self, conn: u64, digest: TokenDigest) -> Result<(), Refusal> {
@@ -433,18 +520,22 @@ impl Core {
             CoreMail::Request {
                 origin,
                 resource,
-                append,
+                partition,
+                number,
                 opcode,
                 body,
-            } => self.execute_for_other(origin, &resource, append, opcode, &body),
-            CoreMail::Reply { origin, frame } => self.handle_late_reply(origin, &frame),
+            } => self.execute_for_other(origin, &resource, partition, number, opcode, &body),
+            CoreMail::Reply {
+                origin,
+                frame,
+                awaited,
+            } => self.handle_late_reply(origin, &frame, awaited),
             CoreMail::Deliver {
-                session,
-                subscription,
+                to,
                 chunk,
                 charge,
                 end,
-            } => self.deliver(session.token, subscription, chunk, charge, end),
+            } => self.deliver(to, chunk, charge, end),
             CoreMail::Credit {
                 session,
                 subscription,
@@ -459,33 +550,46 @@ impl Core {
             CoreMail::Unsubscribe {
                 session,
                 subscription,
+                code,
             } => {
-                self.shard.unsubscribe(session, subscription);
+                let ended = self.shard.unsubscribe(session, subscription);
+                if let (Some((to, next)), Some(_)) = (ended, code) {
+                    self.send_end(to, code, next);
+                }
             }
             CoreMail::SessionGone { session } => self.shard.end_session(self.now, session),
             CoreMail::Declared { epoch, resource } => self.map.insert(epoch, resource),
             CoreMail::DeclareDone { origin, result } => self.handle_declared(origin, result),
             CoreMail::Access(table) => self.handle_access(table),
             CoreMail::Drain => self.drain(),
+            CoreMail::NoMoreRequests => self.lifecycle.peers_quiet += 1,
         }
     }
 
     /// A reply that was not ready when its request ran.
-    pub(crate) fn handle_late_reply(&mut self, origin: Origin, frame: &[u8]) {
+    pub(crate) fn handle_late_reply(&mut self, origin: Origin, frame: &[u8], awaited: bool) {
         let conn = origin.session.token;
         let Some(connection) = self.connection(conn) else {
             return;
         };
-        if !connection.session.in_flight.settle(origin.correlation) {
-            return;
+        if awaited {
+            let expected = connection.session.in_flight.settle(origin.correlation);
+            debug_assert!(expected, "answered twice: {origin:?}");
         }
         if let Some(state) = connection.session.stream(origin.stream) {
-            state.replies.tail().extend_from_slice(frame);
+            state.owed -= 1;
+            let full = state.replies.pending().len() >= REPLY_BYTES_LATE_MAX;
+            let out = state.replies.tail();
+            if full && is_large_read(frame) {
+                let refusal =
+                    Refusal::new(ErrorCode::Busy).with(FactId::Limit, REPLY_BYTES_LATE_MAX as u64);
+                answer(out, origin.correlation, &Reply::Error(refusal));
+            } else {
+                out.extend_from_slice(frame);
+            }
         }
-        if let Some(provisional) = connection.provisional.remove(&origin.correlation)
-            && frame.get(OPCODE_AT) == Some(&opcode::ERROR)
-        {
-            self.undo(conn, &provisional);
+        if awaited && let Some(provisional) = connection.provisional.remove(&origin.correlation) {
+            self.settle(conn, provisional, refused_with(frame));
         }
         self.touch(conn);
     }
@@ -495,81 +599,17 @@ impl Core {
         let mut frame = Vec::new();
         answer(&mut frame, origin.correlation, reply);
         if origin.session.core == self.config.core {
-            self.handle_late_reply(origin, &frame);
+            self.handle_late_reply(origin, &frame, true);
         } else {
-            self.post(origin.session.core, CoreMail::Reply { origin, frame });
+            self.post(
+                origin.session.core,
+                CoreMail::Reply {
+                    origin,
+                    frame,
+                    awaited: true,
+                },
+            );
         }
-    }
-
-    /// Revocation and new grants act on live connections: a principal that is
-    /// gone loses its connection, the others get their handles judged again.
-    fn handle_access(&mut self, table: Arc<AccessTable>) {
-        self.access = table;
-        let mut lost = Vec::new();
-        for connection in self.connections.iter_mut().flatten() {
-            let Some(identity) = &mut connection.identity else {
-                continue;
-            };
-            match self.access.authenticate(&identity.digest) {
-                Some(principal) if self.access.principal(principal).tenant == identity.tenant => {
-                    identity.principal = principal;
-                    for handle in &mut connection.handles {
-                        let resource = &handle.resource;
-                        handle.permissions =
-                            self.access
-                                .permissions(principal, resource.kind, &resource.name);
-                    }
-                }
-                _ => lost.push(connection.id.token),
-            }
-        }
-        for conn in lost {
-            self.close(conn, CloseCode::Unauthenticated);
-        }
-    }
-
-    /// Takes no more requests, tells every subscription where it stands, and
-    /// closes each connection once the client has what was sent.
-    fn drain(&mut self) {
-        if self.draining {
-            return;
-        }
-        self.draining = true;
-        self.shard.drain();
-        let conns: Vec<u64> = self
-            .connections
-            .iter()
-            .flatten()
-            .map(|connection| connection.id.token)
-            .collect();
-        for conn in conns {
-            let connection = self.connection(conn).expect("listed just now");
-            if connection.session.phase == Phase::Ready {
-                connection.unacknowledged = Some(0);
-                self.touch(conn);
-            } else {
-                self.close(conn, CloseCode::Draining);
-            }
-        }
-    }
-
-    /// The time for draining is over: what is left is closed as it is.
-    pub fn drain_overdue(&mut self) {
-        let conns: Vec<u64> = self
-            .connections
-            .iter()
-            .flatten()
-            .map(|connection| connection.id.token)
-            .collect();
-        for conn in conns {
-            self.close(conn, CloseCode::Draining);
-        }
-    }
-
-    /// Whether a drain has begun and no connection is left.
-    #[must_use]
-    pub fn is_drained(&self) -> bool {
-        self.draining && self.open == 0
     }
 
     /// The connection broke the protocol.
@@ -607,28 +647,6 @@ impl Core {
         }
     }
 
-    /// Drops everything that lived by the connection (domains.md §0): its
-    /// subscriptions, append sessions and waiting requests, here and elsewhere.
-    pub(crate) fn forget(&mut self, conn: u64) {
-        if self.connection(conn).is_none() {
-            return;
-        }
-        let connection = self.connections[slot_of(conn)]
-            .take()
-            .expect("found just now");
-        self.open -= 1;
-        self.partial_bytes -= connection.session.partial_len();
-        let session = connection.id;
-        self.shard.end_session(self.now, session);
-        if connection.went_elsewhere {
-            for core in 0..self.config.data_cores {
-                if core != self.config.core.0 {
-                    self.post(CoreId(core), CoreMail::SessionGone { session });
-                }
-            }
-        }
-    }
-
     /// Puts a mail into the queue to another core.
     pub(crate) fn post(&mut self, to: CoreId, mail: CoreMail) {
         debug_assert_ne!(to, self.config.core, "mail to oneself");
@@ -661,7 +679,7 @@ impl Core {
         }
         if owner == self.config.core {
             self.shard.window(session, subscription, bytes);
-        } else {
+        } else if !self.is_draining() {
             self.post(
                 owner,
                 CoreMail::Window {
@@ -677,8 +695,32 @@ impl Core {
 /// Where the opcode stands in a frame.
 const OPCODE_AT: usize = 4;
 
+/// Where the code stands in an ERROR.
+const ERROR_CODE_AT: usize = 12;
+
+/// The code of the refusal, if the frame is one.
+fn refused_with(frame: &[u8]) -> Option<u16> {
+    if frame.get(OPCODE_AT) != Some(&opcode::ERROR) {
+        return None;
+    }
+    frame
+        .get(ERROR_CODE_AT..)
+        .and_then(|body| body.first_chunk())
+        .map(|code| u16::from_le_bytes(*code))
+}
+
+/// A reply that can be large, to a request that changed nothing.
+fn is_large_read(frame: &[u8]) -> bool {
+    frame.get(OPCODE_AT).is_some_and(|opcode| {
+        matches!(
+            *opcode,
+            opcode::FETCHED | opcode::CACHE_VALUE | opcode::CACHE_VALUES | opcode::CACHE_PAGE
+        )
+    })
+}
+
 /// The low half of a transport connection id is its slot.
-fn slot_of(conn: u64) -> usize {
+pub(crate) fn slot_of(conn: u64) -> usize {
     (conn & 0xffff_ffff) as usize
 }
 

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use pinion_domains::cache::WatchEvent;
 use pinion_domains::stream::Delivery;
-use pinion_shard::{LateAnswer, ShardOutput};
-use pinion_types::{ErrorCode, Offset, Refusal, SessionId, SubscriptionId};
+use pinion_shard::{LateAnswer, ShardOutput, Subscriber};
+use pinion_types::{ErrorCode, Offset, Refusal, SubscriptionId};
 use pinion_wire::message::{self, CacheLeased, CacheValue, End, Lag, LagReason, Reply};
 use pinion_wire::{FrameHeader, opcode};
 
@@ -14,32 +14,26 @@ use crate::mail::CoreMail;
 /// Bytes of one subscription that may wait for the transport, wherever the
 /// connection lives. Larger keeps fast subscribers of a far core busier; it
 /// also is what a client that stops reading can pin of the ring's memory.
-pub const WINDOW_BYTES: u32 = 256 << 10;
+pub(crate) const WINDOW_BYTES: u32 = 256 << 10;
 
 impl Core {
     /// Ends the turn: what was appended becomes visible and goes out. Call
-    /// after all inputs, before [`Core::poll_output`]. True when the shard has
-    /// more to give in another turn.
-    pub fn end_turn(&mut self) -> bool {
+    /// after all inputs, before [`Core::poll_output`].
+    pub fn end_turn(&mut self) {
         self.shard.end_turn();
         while let Some(output) = self.shard.poll_output(self.now) {
             self.route(output);
         }
-        self.shard.has_work()
     }
 
     fn route(&mut self, output: ShardOutput) {
         match output {
-            ShardOutput::Delivery {
-                session,
-                subscription,
-                delivery,
-            } => match delivery {
+            ShardOutput::Delivery { to, delivery } => match delivery {
                 Delivery::Records { bytes, .. } => {
                     // Whole blocks, encoded once when they were appended and
                     // shared by everyone who gets them.
                     let charge = u32::try_from(bytes.len()).expect("a delivery fits u32");
-                    self.send(session, subscription, bytes, charge, false);
+                    self.send(to, bytes, charge, false);
                 }
                 Delivery::Lag(lag) => {
                     let notice = message::Delivery::Lag(Lag {
@@ -49,23 +43,19 @@ impl Core {
                         to: lag.to,
                         count: lag.count,
                     });
-                    self.send(session, subscription, encode(&notice), 0, false);
+                    self.send(to, encode(&notice), 0, false);
                 }
                 Delivery::End { code, next } => {
-                    self.send_end(session, subscription, Some(code), next);
+                    self.send_end(to, Some(code), next);
                 }
             },
-            ShardOutput::Watch {
-                session,
-                subscription,
-                event,
-            } => {
+            ShardOutput::Watch { to, event } => {
                 let charge = event.window_bytes();
                 match event {
                     WatchEvent::Change { encoded, .. } => {
                         let head = events_head(encoded.len());
-                        self.send(session, subscription, head, 0, false);
-                        self.send(session, subscription, encoded, charge, false);
+                        self.send(to, head, 0, false);
+                        self.send(to, encoded, charge, false);
                     }
                     WatchEvent::Lag(lag) => {
                         let notice = message::Delivery::Lag(Lag {
@@ -74,7 +64,7 @@ impl Core {
                             to: Offset(lag.to.0),
                             count: lag.count,
                         });
-                        self.send(session, subscription, encode(&notice), charge, false);
+                        self.send(to, encode(&notice), charge, false);
                     }
                 }
             }
@@ -113,37 +103,23 @@ impl Core {
     }
 
     /// The last frame of a subscription's stream.
-    pub(crate) fn send_end(
-        &mut self,
-        session: SessionId,
-        subscription: SubscriptionId,
-        code: Option<ErrorCode>,
-        next: Offset,
-    ) {
+    pub(crate) fn send_end(&mut self, to: Subscriber, code: Option<ErrorCode>, next: Offset) {
         let end = message::Delivery::End(End {
             code: code.map_or(0, |code| code as u16),
             next,
         });
-        self.send(session, subscription, encode(&end), 0, true);
+        self.send(to, encode(&end), 0, true);
     }
 
     /// Sends bytes to a subscription wherever its connection lives.
-    fn send(
-        &mut self,
-        session: SessionId,
-        subscription: SubscriptionId,
-        chunk: Bytes,
-        charge: u32,
-        end: bool,
-    ) {
-        if session.core == self.config.core {
-            self.deliver(session.token, subscription, chunk, charge, end);
+    fn send(&mut self, to: Subscriber, chunk: Bytes, charge: u32, end: bool) {
+        if to.session.core == self.config.core {
+            self.deliver(to, chunk, charge, end);
         } else {
             self.post(
-                session.core,
+                to.session.core,
                 CoreMail::Deliver {
-                    session,
-                    subscription,
+                    to,
                     chunk,
                     charge,
                     end,
@@ -152,24 +128,49 @@ impl Core {
         }
     }
 
-    /// Queues bytes for a subscription of a connection that lives here.
-    pub(crate) fn deliver(
-        &mut self,
-        conn: u64,
-        subscription: SubscriptionId,
-        chunk: Bytes,
-        charge: u32,
-        end: bool,
-    ) {
+    /// Queues bytes for a subscription of a connection that lives here. Bytes
+    /// for a former use of the id are dropped.
+    pub(crate) fn deliver(&mut self, to: Subscriber, chunk: Bytes, charge: u32, end: bool) {
+        let conn = to.session.token;
+        let id = to.subscription;
         let Some(connection) = self.connection(conn) else {
             return;
         };
-        if connection.session.deliver(subscription, chunk, charge) {
-            if end && let Some(queue) = connection.session.deliveries(subscription) {
+        let known = connection.subscriptions.get(&id);
+        if known.is_some_and(|subscription| subscription.number == to.number)
+            && connection.session.deliver(id, chunk, charge)
+        {
+            if end && let Some(queue) = connection.session.deliveries(id) {
                 queue.end();
             }
-            connection.mark_ready(subscription);
+            connection.mark_ready(id);
             self.touch(conn);
+        }
+    }
+
+    /// Ends a subscription from the side of its connection, which stays: END
+    /// with `code` tells the client.
+    pub(crate) fn withdraw_subscription(&mut self, conn: u64, id: SubscriptionId, code: ErrorCode) {
+        let Some(connection) = self.connection(conn) else {
+            return;
+        };
+        let Some(subscription) = connection.subscriptions.get(&id) else {
+            return;
+        };
+        let (session, owner) = (connection.id, subscription.core);
+        if owner == self.config.core {
+            if let Some((to, next)) = self.shard.unsubscribe(session, id) {
+                self.send_end(to, Some(code), next);
+            }
+        } else {
+            self.post(
+                owner,
+                CoreMail::Unsubscribe {
+                    session,
+                    subscription: id,
+                    code: Some(code),
+                },
+            );
         }
     }
 
@@ -185,12 +186,13 @@ impl Core {
         let session = connection.id;
         if subscription.core == self.config.core {
             self.shard.unsubscribe(session, id);
-        } else {
+        } else if !self.is_draining() {
             self.post(
                 subscription.core,
                 CoreMail::Unsubscribe {
                     session,
                     subscription: id,
+                    code: None,
                 },
             );
         }

@@ -1,7 +1,7 @@
 //! Running a request on the core that owns its partition.
 
-use pinion_domains::cache::{self, CacheError, LeaseOutcome, WatchOptions};
-use pinion_domains::stream::{self, PartitionConfig, RecordFilter, SubscribeOptions};
+use pinion_domains::cache::{self, LeaseOutcome, WatchOptions};
+use pinion_domains::stream::{self, PartitionConfig, RecordFilter, SessionError, SubscribeOptions};
 use pinion_shard::Slot;
 use pinion_types::block::Record;
 use pinion_types::route::partition_of;
@@ -17,7 +17,7 @@ use pinion_wire::reply::{
 
 use crate::core::{Core, answer};
 use crate::deliveries::WINDOW_BYTES;
-use crate::mail::{CoreMail, Origin};
+use crate::mail::{CoreMail, LANE_BYTES_HIGH, Origin, Subscriber};
 use crate::map::Resource;
 
 /// Entries one scan request looks at. Bounds its work where few keys match.
@@ -41,6 +41,19 @@ pub(crate) struct Target {
     pub(crate) slot: Slot,
     pub(crate) partition: PartitionId,
     pub(crate) shards: u16,
+    /// Longest value a cache takes.
+    pub(crate) value_bytes_max: u32,
+}
+
+impl Target {
+    pub(crate) fn new(resource: &Resource, partition: PartitionId, slot: Slot) -> Self {
+        Self {
+            slot,
+            partition,
+            shards: resource.spec.shards,
+            value_bytes_max: resource.spec.max_record_bytes,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -87,50 +100,49 @@ impl Core {
         &mut self,
         origin: Origin,
         resource: &Resource,
-        append: u64,
+        partition: PartitionId,
+        number: u64,
         opcode: u8,
         body: &[u8],
     ) {
         let mut frame = Vec::new();
         let request = Request::decode(opcode, body).expect("decoded where it came in");
-        let result = match &request {
-            Request::Unsubscribe(unsubscribe) => {
-                self.end_subscription(origin, unsubscribe.subscription, &mut frame)
+        let awaited = !request_is_silent(&request);
+        let result = self.admit_for_other(origin).and_then(|()| {
+            if let Request::Unsubscribe(unsubscribe) = &request {
+                return self.end_subscription(origin, unsubscribe.subscription, &mut frame);
             }
-            Request::AppendStage(_) | Request::AppendCommit(_) | Request::AppendRollback(_) => {
-                match self.shard.append_session(origin.session, append) {
-                    Some((slot, ..)) => {
-                        let target = Target {
-                            slot,
-                            partition: PartitionId(0),
-                            shards: resource.spec.shards,
-                        };
-                        self.execute(origin, target, append, &request, &mut frame)
-                    }
-                    None => Err(ErrorCode::SessionUnknown.into()),
-                }
-            }
-            _ => {
-                let partition = partition_in(&request, resource.spec.shards);
-                self.slot_of(resource, partition).and_then(|slot| {
-                    let target = Target {
-                        slot,
-                        partition,
-                        shards: resource.spec.shards,
-                    };
-                    self.execute(origin, target, append, &request, &mut frame)
-                })
-            }
-        };
+            let slot = self.slot_of(resource, partition)?;
+            let target = Target::new(resource, partition, slot);
+            self.execute(origin, target, number, &request, &mut frame)
+        });
         match result {
-            Ok(Executed::Replied) => {}
-            Ok(Executed::Deferred | Executed::Silent) => return,
+            Ok(Executed::Replied | Executed::Silent) => {}
+            Ok(Executed::Deferred) => return,
             Err(refusal) => {
                 frame.clear();
                 answer(&mut frame, origin.correlation, &Reply::Error(refusal));
             }
         }
-        self.post(origin.session.core, CoreMail::Reply { origin, frame });
+        self.post(
+            origin.session.core,
+            CoreMail::Reply {
+                origin,
+                frame,
+                awaited,
+            },
+        );
+    }
+
+    fn admit_for_other(&self, origin: Origin) -> Result<(), Refusal> {
+        if self.is_draining() {
+            return Err(ErrorCode::Draining.into());
+        }
+        if self.mails.is_high(origin.session.core) {
+            // Its answers are not fetched; more of them would pile up here.
+            return Err(Refusal::new(ErrorCode::Busy).with(FactId::Limit, LANE_BYTES_HIGH as u64));
+        }
+        Ok(())
     }
 
     /// Runs one request against its partition. On error `out` may hold part of
@@ -139,7 +151,7 @@ impl Core {
         &mut self,
         origin: Origin,
         target: Target,
-        append: u64,
+        number: u64,
         request: &Request<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Executed, Refusal> {
@@ -154,6 +166,7 @@ impl Core {
                 None => Reply::CacheMiss,
             },
             Request::CacheSet(set) => {
+                check_value(set.value, target)?;
                 let version = self.shard.cache(slot).set(
                     now,
                     set.key,
@@ -274,8 +287,11 @@ impl Core {
                 }
                 let version = self.shard.watch(
                     slot,
-                    origin.session,
-                    watch.subscription,
+                    Subscriber {
+                        session: origin.session,
+                        subscription: watch.subscription,
+                        number,
+                    },
                     &WatchOptions {
                         key: watch.key,
                         prefix: watch.prefix,
@@ -300,7 +316,7 @@ impl Core {
                     expirations: stats.expirations,
                 })
             }
-            Request::Subscribe(subscribe) => self.subscribe(origin, slot, subscribe)?,
+            Request::Subscribe(subscribe) => self.subscribe(origin, slot, number, subscribe)?,
             Request::Fetch(fetch) => {
                 self.fetch(correlation, slot, fetch, out);
                 return Ok(Executed::Replied);
@@ -319,36 +335,38 @@ impl Core {
             }
             Request::AppendBegin(begin) => {
                 self.shard
-                    .append_begin(now, slot, origin.session, append, begin.exclusive)?;
-                Reply::AppendBegun(AppendBegun { session: append })
+                    .append_begin(now, slot, origin.session, number, begin.exclusive)?;
+                Reply::AppendBegun(AppendBegun { session: number })
             }
             Request::AppendStage(stage) => {
-                let (slot, owner, id) = self.append_of(origin, append)?;
-                let totals = self.shard.stream(slot).stage(
+                let (slot, owner, id) = self.append_of(origin, number)?;
+                let staged = self.shard.stream(slot).stage(
                     now,
                     owner,
                     id,
                     stage.record_count,
                     stage.records,
-                )?;
+                );
+                let totals = self.append_used(origin, number, false, staged)?;
                 Reply::AppendStaged(AppendStaged {
                     records: totals.records,
                     bytes: totals.bytes,
                 })
             }
             Request::AppendCommit(commit) => {
-                let (slot, owner, id) = self.append_of(origin, append)?;
+                let (slot, owner, id) = self.append_of(origin, number)?;
                 let appended =
                     self.shard
                         .stream(slot)
                         .commit(now, wall, owner, id, commit.expected_offset);
-                self.shard.append_end(origin.session, append);
-                self.published(target.partition, &appended?)
+                let appended = self.append_used(origin, number, true, appended)?;
+                self.stats.published += u64::from(appended.record_count);
+                self.published(target.partition, &appended)
             }
             Request::AppendRollback(_) => {
-                let (slot, owner, id) = self.append_of(origin, append)?;
-                self.shard.append_end(origin.session, append);
-                self.shard.stream(slot).rollback(owner, id)?;
+                let (slot, owner, id) = self.append_of(origin, number)?;
+                let done = self.shard.stream(slot).rollback(owner, id);
+                self.append_used(origin, number, true, done)?;
                 Reply::Done
             }
             Request::Hello(_)
@@ -365,6 +383,26 @@ impl Core {
         self.shard
             .append_session(origin.session, append)
             .ok_or_else(|| ErrorCode::SessionUnknown.into())
+    }
+
+    /// An append session is over when a request that ends it succeeded, or when
+    /// its partition has given it up. A commit that was refused leaves it open:
+    /// it can be committed again or rolled back.
+    fn append_used<T>(
+        &mut self,
+        origin: Origin,
+        append: u64,
+        last: bool,
+        result: Result<T, SessionError>,
+    ) -> Result<T, Refusal> {
+        let over = match &result {
+            Ok(_) => last,
+            Err(error) => matches!(error, SessionError::Unknown),
+        };
+        if over {
+            self.shard.append_end(origin.session, append);
+        }
+        Ok(result?)
     }
 
     fn publish(
@@ -388,7 +426,9 @@ impl Core {
                 records: publish.records,
             },
         )?;
-        self.stats.published += u64::from(appended.record_count);
+        if !appended.duplicate {
+            self.stats.published += u64::from(appended.record_count);
+        }
         if publish.ack == Ack::None {
             return Ok(Executed::Silent);
         }
@@ -412,6 +452,7 @@ impl Core {
         &mut self,
         origin: Origin,
         slot: Slot,
+        number: u64,
         subscribe: &Subscribe<'_>,
     ) -> Result<Reply<'static>, Refusal> {
         let filter: Option<Box<dyn RecordFilter>> = if subscribe.filter.is_empty() {
@@ -421,8 +462,11 @@ impl Core {
         };
         let standing = self.shard.subscribe(
             slot,
-            origin.session,
-            subscribe.subscription,
+            Subscriber {
+                session: origin.session,
+                subscription: subscribe.subscription,
+                number,
+            },
             SubscribeOptions {
                 start: match subscribe.start {
                     Start::Earliest => stream::Start::Earliest,
@@ -463,11 +507,11 @@ impl Core {
         id: SubscriptionId,
         out: &mut Vec<u8>,
     ) -> Result<Executed, Refusal> {
-        let next = self
+        let (to, next) = self
             .shard
             .unsubscribe(origin.session, id)
             .ok_or(ErrorCode::UnknownSubscription)?;
-        self.send_end(origin.session, id, None, next);
+        self.send_end(to, None, next);
         answer(out, origin.correlation, &Reply::Done);
         Ok(Executed::Replied)
     }
@@ -510,15 +554,11 @@ impl Core {
         let cache = self.shard.cache(target.slot);
         let mut stored = CacheStoredManyBuilder::new(out, correlation);
         for item in many.items.iter() {
-            let result = cache
-                .set(
-                    now,
-                    item.key,
-                    item.value,
-                    item.ttl_ms,
-                    cache::Condition::Always,
-                )
-                .map_err(|error: CacheError| Refusal::from(error).code);
+            let result = check_value(item.value, target).and_then(|()| {
+                let always = cache::Condition::Always;
+                Ok(cache.set(now, item.key, item.value, item.ttl_ms, always)?)
+            });
+            let result = result.map_err(|refusal| refusal.code);
             let fits = stored.push(result);
             assert!(fits, "an answer is shorter than its item");
         }
@@ -538,13 +578,19 @@ fn check_partition(key: &[u8], target: Target) -> Result<(), Refusal> {
     }
 }
 
-/// The partition a request is about; its key's, where it names none.
-fn partition_in(request: &Request<'_>, shards: u16) -> PartitionId {
-    match crate::requests::place(request) {
-        Some(crate::requests::Place::Partition(partition)) => partition,
-        Some(crate::requests::Place::Key(key)) => partition_of(key, shards),
-        None => unreachable!("only requests about a partition are sent to its core"),
+/// The cache's own limit; the largest of any cache is checked further in.
+fn check_value(value: &[u8], target: Target) -> Result<(), Refusal> {
+    if value.len() <= target.value_bytes_max as usize {
+        Ok(())
+    } else {
+        Err(Refusal::new(ErrorCode::ValueTooLarge)
+            .with(FactId::Limit, u64::from(target.value_bytes_max)))
     }
+}
+
+/// A publish that asks for no answer gets one only when it is refused.
+pub(crate) fn request_is_silent(request: &Request<'_>) -> bool {
+    matches!(request, Request::Publish(publish) if publish.ack == Ack::None)
 }
 
 fn value<'a>(entry: &cache::Entry<'a>, stale: bool) -> CacheValue<'a> {

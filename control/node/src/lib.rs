@@ -13,11 +13,13 @@ mod connection;
 mod core;
 mod deliveries;
 mod execute;
+mod lifecycle;
 pub mod mail;
 pub mod map;
 mod output;
 mod requests;
 pub mod stats;
 
-pub use crate::core::{Core, CoreConfig, Feed};
+pub use crate::core::{Core, CoreConfig, Feed, REPLY_BYTES_LATE_MAX};
+pub use crate::lifecycle::HELLO_WAIT;
 pub use crate::output::Output;

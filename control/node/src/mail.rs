@@ -5,10 +5,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pinion_types::{CoreId, Epoch, Refusal, ResourceKind, ResourceName, SessionId, SubscriptionId};
+use pinion_types::{
+    CoreId, Epoch, ErrorCode, PartitionId, Refusal, ResourceKind, ResourceName, SessionId,
+    SubscriptionId,
+};
 use pinion_wire::message::Spec;
 
-pub use pinion_shard::Origin;
+pub use pinion_shard::{Origin, Subscriber};
 
 use crate::access::{AccessTable, TenantId};
 use crate::map::Resource;
@@ -24,8 +27,11 @@ pub enum CoreMail {
         origin: Origin,
         /// What it is about.
         resource: Arc<Resource>,
-        /// Number the connection gave an append session, when it begins one or uses one.
-        append: u64,
+        /// Where in it.
+        partition: PartitionId,
+        /// Number the connection gave the append session or subscription that
+        /// the request begins or uses; 0 without one.
+        number: u64,
         /// The request's opcode.
         opcode: u8,
         /// Its body, owned because it leaves the connection's buffers.
@@ -35,15 +41,16 @@ pub enum CoreMail {
     Reply {
         /// Whom it is for.
         origin: Origin,
-        /// The encoded reply.
+        /// The encoded reply; nothing when the request succeeded in silence.
         frame: Vec<u8>,
+        /// The correlation id is in flight. A publish that asks for no answer
+        /// is not, and yet its refusal is told.
+        awaited: bool,
     },
     /// Bytes for a subscription's stream; shared, never copied.
     Deliver {
-        /// The connection.
-        session: SessionId,
-        /// The subscription on it.
-        subscription: SubscriptionId,
+        /// Whose.
+        to: Subscriber,
         /// Whole frames.
         chunk: Bytes,
         /// What it took from the subscription's window.
@@ -71,12 +78,15 @@ pub enum CoreMail {
         /// Bytes taken.
         bytes: u32,
     },
-    /// The client stopped reading the subscription's stream; no answer is due.
+    /// The connection's core ends a subscription. With a code the client is
+    /// told by END; without one it has stopped reading the stream.
     Unsubscribe {
         /// The connection.
         session: SessionId,
         /// The subscription on it.
         subscription: SubscriptionId,
+        /// What END says.
+        code: Option<ErrorCode>,
     },
     /// The connection is gone: drop what it had here. Sent after every request
     /// of the connection on the same lane, so none can follow it.
@@ -102,6 +112,22 @@ pub enum CoreMail {
     Access(Arc<AccessTable>),
     /// Take no more work, flush, close.
     Drain,
+    /// A core that drains has sent its last request: what it was owed here is
+    /// behind this in nobody's lane.
+    NoMoreRequests,
+}
+
+impl CoreMail {
+    /// What it holds of memory, roughly, in bytes.
+    fn weight(&self) -> usize {
+        let payload = match self {
+            Self::Request { body, .. } => body.len(),
+            Self::Reply { frame, .. } => frame.len(),
+            Self::Deliver { chunk, .. } => chunk.len(),
+            _ => 0,
+        };
+        size_of::<Self>() + payload
+    }
 }
 
 /// From a data core to the control thread.
@@ -129,47 +155,69 @@ pub enum ControlMail {
     },
 }
 
+/// Bytes of mails for one core above which requests for it are refused with
+/// `Busy`, and its requests here too. Higher lets a core that is behind cost
+/// more memory; lower refuses bursts that it would have caught up with.
+/// Deliveries are not refused: their windows bound them.
+pub(crate) const LANE_BYTES_HIGH: usize = 32 << 20;
+
 /// Mails on their way to other cores, one lane each: a core that is behind
 /// holds up nobody's mail but its own.
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    lanes: Box<[VecDeque<CoreMail>]>,
-    /// Lanes whose box was full in this turn.
-    full: Box<[bool]>,
+    lanes: Box<[Lane]>,
     waiting: usize,
     next: usize,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    mails: VecDeque<CoreMail>,
+    bytes: usize,
+    /// Its box was full in this turn.
+    full: bool,
 }
 
 impl Lanes {
     pub(crate) fn new(data_cores: u16) -> Self {
         Self {
-            lanes: (0..data_cores).map(|_| VecDeque::new()).collect(),
-            full: vec![false; usize::from(data_cores)].into(),
+            lanes: (0..data_cores).map(|_| Lane::default()).collect(),
             waiting: 0,
             next: 0,
         }
     }
 
-    /// Mails not yet taken.
-    pub(crate) fn len(&self) -> usize {
-        self.waiting
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// Whether as much waits for `to` as may.
+    pub(crate) fn is_high(&self, to: CoreId) -> bool {
+        self.lanes[usize::from(to.0)].bytes >= LANE_BYTES_HIGH
     }
 
     pub(crate) fn push(&mut self, to: CoreId, mail: CoreMail) {
-        self.lanes[usize::from(to.0)].push_back(mail);
+        let lane = &mut self.lanes[usize::from(to.0)];
+        lane.bytes += mail.weight();
+        lane.mails.push_back(mail);
         self.waiting += 1;
     }
 
     /// The box of `to` was full: the mail stays first in its lane, which rests
     /// until the next turn.
     pub(crate) fn refused(&mut self, to: CoreId, mail: CoreMail) {
-        self.lanes[usize::from(to.0)].push_front(mail);
-        self.full[usize::from(to.0)] = true;
+        let lane = &mut self.lanes[usize::from(to.0)];
+        lane.bytes += mail.weight();
+        lane.mails.push_front(mail);
+        lane.full = true;
         self.waiting += 1;
     }
 
     pub(crate) fn start_turn(&mut self) {
-        self.full.fill(false);
+        for lane in &mut self.lanes {
+            lane.full = false;
+        }
     }
 
     pub(crate) fn pop(&mut self) -> Option<(CoreId, CoreMail)> {
@@ -177,15 +225,17 @@ impl Lanes {
             return None;
         }
         for _ in 0..self.lanes.len() {
-            let lane = self.next;
-            if !self.full[lane]
-                && let Some(mail) = self.lanes[lane].pop_front()
+            let index = self.next;
+            let lane = &mut self.lanes[index];
+            if !lane.full
+                && let Some(mail) = lane.mails.pop_front()
             {
+                lane.bytes -= mail.weight();
                 self.waiting -= 1;
-                let to = u16::try_from(lane).expect("one lane per data core");
+                let to = u16::try_from(index).expect("one lane per data core");
                 return Some((CoreId(to), mail));
             }
-            self.next = (lane + 1) % self.lanes.len();
+            self.next = (index + 1) % self.lanes.len();
         }
         None
     }
@@ -212,14 +262,14 @@ mod tests {
         }
         let mut seen = Vec::new();
         while let Some((to, mail)) = lanes.pop() {
-            if to == CoreId(1) && !lanes.full[1] {
+            if to == CoreId(1) && !lanes.lanes[1].full {
                 lanes.refused(to, mail);
             } else {
                 assert_eq!(to, CoreId(2));
                 seen.push(mail);
             }
         }
-        assert_eq!((seen.len(), lanes.len()), (3, 3));
+        assert_eq!((seen.len(), lanes.waiting), (3, 3));
         lanes.start_turn();
         let mut bytes = Vec::new();
         while let Some((to, mail)) = lanes.pop() {
@@ -229,5 +279,34 @@ mod tests {
             }
         }
         assert_eq!(bytes, [0, 1, 2]);
+        assert!(lanes.is_empty() && lanes.lanes.iter().all(|lane| lane.bytes == 0));
+    }
+
+    #[test]
+    fn a_lane_is_high_by_its_bytes_alone() {
+        let mut lanes = Lanes::new(2);
+        let origin = Origin {
+            session: SessionId {
+                core: CoreId(1),
+                token: 1,
+            },
+            stream: 0,
+            correlation: 1,
+        };
+        for _ in 0..LANE_BYTES_HIGH >> 20 {
+            assert!(!lanes.is_high(CoreId(1)));
+            let frame = vec![0; 1 << 20];
+            lanes.push(
+                CoreId(1),
+                CoreMail::Reply {
+                    origin,
+                    frame,
+                    awaited: true,
+                },
+            );
+        }
+        assert!(lanes.is_high(CoreId(1)) && !lanes.is_high(CoreId(0)));
+        lanes.pop();
+        assert!(!lanes.is_high(CoreId(1)));
     }
 }

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use pinion_session::{CloseCode, DeliveryState, Phase};
-use pinion_types::{CoreId, SubscriptionId};
+use pinion_types::{CoreId, ErrorCode, Refusal, SubscriptionId};
+use pinion_wire::message::Reply;
 
-use crate::core::Core;
+use crate::core::{Core, answer};
 use crate::mail::{ControlMail, CoreMail};
 
 /// One thing to do. After a write, tell the core what was taken with
@@ -172,7 +173,13 @@ impl Core {
                     connection.mark_ready(subscription);
                 }
             }
-            None => connection.unopened.push(subscription),
+            None => {
+                if let Some(waiting) = connection.subscriptions.get_mut(&subscription) {
+                    // Until then more deliveries do not ask again.
+                    waiting.blocked = true;
+                    connection.unopened.push(subscription);
+                }
+            }
         }
     }
 
@@ -180,6 +187,9 @@ impl Core {
     pub fn handle_streams_available(&mut self, conn: u64) {
         if let Some(connection) = self.connection(conn) {
             for id in core::mem::take(&mut connection.unopened) {
+                if let Some(subscription) = connection.subscriptions.get_mut(&id) {
+                    subscription.blocked = false;
+                }
                 connection.mark_ready(id);
             }
             self.touch(conn);
@@ -204,31 +214,42 @@ impl Core {
 
     /// The client has everything that was sent on a finished stream.
     pub fn handle_stream_acknowledged(&mut self, conn: u64) {
-        if let Some(connection) = self.connection(conn)
-            && let Some(count) = &mut connection.unacknowledged
-        {
-            *count = count.saturating_sub(1);
-            self.touch(conn);
+        if let Some(connection) = self.connection(conn) {
+            connection.unacknowledged = connection.unacknowledged.saturating_sub(1);
+            if connection.draining {
+                self.touch(conn);
+            }
         }
     }
 
     /// The first thing `conn` can do now. `None` when it can do nothing.
     fn pick(&mut self, conn: u64) -> Option<Picked> {
         let connection = self.connection(conn)?;
-        let idle = connection.session.in_flight.is_empty();
-        let draining = connection.unacknowledged.is_some();
+        let draining = connection.draining;
+        let closing = matches!(connection.session.phase, Phase::Closing(_));
         for index in 0..connection.session.streams() {
             let (stream, state) = connection.session.stream_at(index).expect("in range");
             if !state.replies.is_empty() {
                 if !state.blocked {
                     return Some(Picked::Write(Pick::Stream { index }));
                 }
+            } else if closing {
+                // The close says the rest.
             } else if state.paused && !draining {
                 state.paused = false;
                 return Some(Picked::Resume(stream));
-            } else if (state.finished || draining) && idle {
+            } else if state.finished && !draining && state.reader.partial_len() > 0 {
+                // The rest of the frame will never come.
+                let refusal = Refusal::new(ErrorCode::Malformed);
+                answer(state.replies.tail(), 0, &Reply::Error(refusal));
+                self.stats.refused += 1;
+                self.break_off(conn);
+                return self.pick(conn);
+            } else if (state.finished || draining) && state.owed == 0 {
+                let held = state.reader.held_len();
                 connection.session.close_stream(stream);
-                connection.finishing();
+                connection.unacknowledged += 1;
+                self.held_bytes -= held;
                 return Some(Picked::Finish(stream));
             }
         }
@@ -257,7 +278,7 @@ impl Core {
                     connection.session.drop_subscription(id);
                     connection.subscriptions.remove(&id);
                     connection.delivery_streams.remove(&stream);
-                    connection.finishing();
+                    connection.unacknowledged += 1;
                     return Some(Picked::Finish(stream));
                 }
                 DeliveryState::Open { stream } if queue.pending() > 0 => {

@@ -2,28 +2,37 @@
 
 use std::sync::Arc;
 
-use pinion_session::Frame;
-use pinion_shard::Slot;
+use pinion_session::{CloseCode, Frame};
 use pinion_types::limits::HANDLES_MAX;
 use pinion_types::route::partition_of;
 use pinion_types::{
     CoreId, ErrorCode, FactId, PartitionId, Refusal, ResourceKind, ResourceName, SubscriptionId,
 };
-use pinion_wire::message::{self, Credit, Handle, Open, Reply, Request, Unsubscribe};
+use pinion_wire::message::{
+    self, CacheWatch, Credit, Handle, Open, Reply, Request, Subscribe, Unsubscribe,
+};
 use pinion_wire::reply;
 
 use crate::access::Permissions;
 use crate::connection::{APPEND_SESSIONS_MAX, Append, HandleEntry, Provisional, Subscription};
-use crate::core::{Core, MAILS_WAITING_MAX, answer};
+use crate::core::{Core, answer};
 use crate::deliveries::encode;
-use crate::execute::{Executed, Target};
-use crate::mail::{ControlMail, CoreMail, Origin};
+use crate::execute::{Executed, Target, request_is_silent};
+use crate::mail::{ControlMail, CoreMail, LANE_BYTES_HIGH, Origin};
 use crate::map::Resource;
 
 /// Where in a resource a request goes.
-pub(crate) enum Place<'a> {
+enum Place<'a> {
     Partition(PartitionId),
     Key(&'a [u8]),
+}
+
+/// Where a request goes that is not for this core.
+struct Elsewhere {
+    owner: CoreId,
+    resource: Arc<Resource>,
+    partition: PartitionId,
+    number: u64,
 }
 
 impl Core {
@@ -42,10 +51,7 @@ impl Core {
                 Ok(Executed::Replied)
             }
             Request::Open(open) => self.open(conn, origin, open, out),
-            Request::Credit(credit) => {
-                self.credit(conn, credit);
-                Ok(Executed::Silent)
-            }
+            Request::Hello(_) | Request::Credit(_) => unreachable!("looked at before"),
             Request::Unsubscribe(unsubscribe) => {
                 self.unsubscribe(conn, origin, unsubscribe, frame, out)
             }
@@ -94,43 +100,53 @@ impl Core {
             Refusal::new(ErrorCode::WrongPartition)
                 .with(FactId::Limit, u64::from(resource.spec.shards))
         })?;
-        let slot = entry.slots[usize::from(partition.0)];
-        let shards = resource.spec.shards;
+        let target = entry.slots[usize::from(partition.0)]
+            .map(|slot| Target::new(resource, partition, slot));
 
-        let mut append = 0;
-        match request {
-            Request::Subscribe(subscribe) => {
-                self.admit_subscription(conn, subscribe.subscription, owner, handle)?;
+        let (number, provisional) = match request {
+            Request::Subscribe(Subscribe { subscription, .. })
+            | Request::CacheWatch(CacheWatch { subscription, .. }) => {
+                let number = self.admit_subscription(conn, *subscription, owner, handle)?;
+                (number, Some(Provisional::Subscription(*subscription)))
             }
-            Request::CacheWatch(watch) => {
-                self.admit_subscription(conn, watch.subscription, owner, handle)?;
+            Request::AppendBegin(_) => {
+                let number = self.admit_append(conn, handle, partition)?;
+                (number, Some(Provisional::Append(number)))
             }
-            Request::AppendBegin(_) => append = self.admit_append(conn, handle, partition)?,
-            _ => {}
-        }
+            _ => (0, None),
+        };
         let result = if owner == here {
-            let slot = match slot {
-                Some(slot) => Ok(slot),
-                None => self.find_slot(conn, handle, partition),
+            let target = match target {
+                Some(target) => Ok(target),
+                None => self.find_target(conn, handle, partition),
             };
-            slot.and_then(|slot| {
-                let target = Target {
-                    slot,
-                    partition,
-                    shards,
-                };
-                self.execute(origin, target, append, request, out)
-            })
+            target.and_then(|target| self.execute(origin, target, number, request, out))
         } else {
             let connection = self.connection(conn).expect("the caller found it");
             let resource = Arc::clone(&connection.handles[handle.0 as usize].resource);
-            self.forward(conn, origin, owner, resource, append, frame)
+            let to = Elsewhere {
+                owner,
+                resource,
+                partition,
+                number,
+            };
+            self.forward(conn, origin, to, frame, request)
         };
-        let provisional = match request {
-            Request::Subscribe(subscribe) => Provisional::Subscription(subscribe.subscription),
-            Request::CacheWatch(watch) => Provisional::Subscription(watch.subscription),
-            Request::AppendBegin(_) => Provisional::Append(append),
-            _ => return result,
+        self.decide_or_wait(conn, origin, provisional, &result);
+        result
+    }
+
+    /// What hangs on the result of a request is settled now, or when its answer
+    /// comes from elsewhere.
+    fn decide_or_wait(
+        &mut self,
+        conn: u64,
+        origin: Origin,
+        provisional: Option<Provisional>,
+        result: &Result<Executed, Refusal>,
+    ) {
+        let Some(provisional) = provisional else {
+            return;
         };
         match result {
             Ok(Executed::Deferred) => {
@@ -139,24 +155,23 @@ impl Core {
                     .provisional
                     .insert(origin.correlation, provisional);
             }
-            Ok(Executed::Replied | Executed::Silent) => {}
-            Err(_) => self.undo(conn, &provisional),
+            Ok(Executed::Replied | Executed::Silent) => self.settle(conn, provisional, None),
+            Err(refusal) => self.settle(conn, provisional, Some(refusal.code as u16)),
         }
-        result
     }
 
-    fn find_slot(
+    fn find_target(
         &mut self,
         conn: u64,
         handle: Handle,
         partition: PartitionId,
-    ) -> Result<Slot, Refusal> {
+    ) -> Result<Target, Refusal> {
         let connection = self.connection(conn).expect("the caller found it");
         let resource = Arc::clone(&connection.handles[handle.0 as usize].resource);
         let slot = self.slot_of(&resource, partition)?;
         let connection = self.connection(conn).expect("the caller found it");
         connection.handles[handle.0 as usize].slots[usize::from(partition.0)] = Some(slot);
-        Ok(slot)
+        Ok(Target::new(&resource, partition, slot))
     }
 
     /// Sends the request to the core that owns the partition. The body is
@@ -166,28 +181,38 @@ impl Core {
         &mut self,
         conn: u64,
         origin: Origin,
-        owner: CoreId,
-        resource: Arc<Resource>,
-        append: u64,
+        to: Elsewhere,
         frame: &Frame<'_>,
+        request: &Request<'_>,
     ) -> Result<Executed, Refusal> {
-        if self.mails.len() >= MAILS_WAITING_MAX {
-            return Err(Refusal::new(ErrorCode::Busy).with(FactId::Limit, MAILS_WAITING_MAX as u64));
+        if self.mails.is_high(to.owner) {
+            return Err(Refusal::new(ErrorCode::Busy).with(FactId::Limit, LANE_BYTES_HIGH as u64));
         }
         self.stats.wrong_shard += 1;
         let connection = self.connection(conn).expect("the caller found it");
         connection.went_elsewhere = true;
+        let executed = if request_is_silent(request) {
+            // Its correlation id may be in use again at once, but a refusal
+            // still has to find the stream open.
+            if let Some(state) = connection.session.stream(origin.stream) {
+                state.owed += 1;
+            }
+            Executed::Silent
+        } else {
+            Executed::Deferred
+        };
         self.post(
-            owner,
+            to.owner,
             CoreMail::Request {
                 origin,
-                resource,
-                append,
+                resource: to.resource,
+                partition: to.partition,
+                number: to.number,
                 opcode: frame.header.opcode,
                 body: frame.body.into(),
             },
         );
-        Ok(Executed::Deferred)
+        Ok(executed)
     }
 
     fn admit_subscription(
@@ -196,22 +221,24 @@ impl Core {
         id: SubscriptionId,
         owner: CoreId,
         handle: Handle,
-    ) -> Result<(), Refusal> {
+    ) -> Result<u64, Refusal> {
         let connection = self.connection(conn).expect("the caller found it");
         connection.session.subscribe(id)?;
         let resource = Arc::clone(&connection.handles[handle.0 as usize].resource);
+        let number = connection.take_number();
         connection.subscriptions.insert(
             id,
             Subscription {
                 resource,
                 core: owner,
+                number,
                 queued: false,
                 blocked: false,
             },
         );
         let head = encode(&message::Delivery::Head(id));
         connection.session.deliver(id, head, 0);
-        Ok(())
+        Ok(number)
     }
 
     fn admit_append(
@@ -225,33 +252,40 @@ impl Core {
             return Err(Refusal::new(ErrorCode::LimitReached)
                 .with(FactId::Limit, APPEND_SESSIONS_MAX as u64));
         }
-        let append = connection.next_append;
-        connection.next_append += 1;
+        let number = connection.take_number();
         let resource = Arc::clone(&connection.handles[handle.0 as usize].resource);
         connection.appends.insert(
-            append,
+            number,
             Append {
                 handle,
                 resource,
                 partition,
             },
         );
-        Ok(append)
+        Ok(number)
     }
 
-    /// A subscription or append session that was admitted here was refused
-    /// where its partition lives.
-    pub(crate) fn undo(&mut self, conn: u64, provisional: &Provisional) {
+    /// The partition has decided about something that was noted here before;
+    /// `refused` is the code of its refusal.
+    pub(crate) fn settle(&mut self, conn: u64, provisional: Provisional, refused: Option<u16>) {
         let Some(connection) = self.connection(conn) else {
             return;
         };
-        match provisional {
-            Provisional::Subscription(id) => {
-                connection.session.drop_subscription(*id);
-                connection.subscriptions.remove(id);
+        match (provisional, refused) {
+            // Its stream opens at once, so that the client can stop it.
+            (Provisional::Subscription(id), None) => connection.mark_ready(id),
+            (Provisional::Subscription(id), Some(_)) => {
+                connection.session.drop_subscription(id);
+                connection.subscriptions.remove(&id);
             }
-            Provisional::Append(append) => {
-                connection.appends.remove(append);
+            (Provisional::Append(_), None) => {}
+            (Provisional::Append(append), Some(_)) => {
+                connection.appends.remove(&append);
+            }
+            (Provisional::AppendUse { append, last }, refused) => {
+                if refused.map_or(last, |code| code == ErrorCode::SessionUnknown as u16) {
+                    connection.appends.remove(&append);
+                }
             }
         }
     }
@@ -282,27 +316,31 @@ impl Core {
         {
             return Err(ErrorCode::Forbidden.into());
         }
-        if last {
-            connection.appends.remove(&append);
-        }
         let owner = resource
             .owner(partition)
             .expect("checked when the session began");
-        if owner == self.config.core {
-            let target = Target {
-                slot: self.slot_of(&resource, partition)?,
-                partition,
-                shards: resource.spec.shards,
-            };
-            self.execute(origin, target, append, request, out)
+        let result = if owner == self.config.core {
+            self.slot_of(&resource, partition).and_then(|slot| {
+                let target = Target::new(&resource, partition, slot);
+                self.execute(origin, target, append, request, out)
+            })
         } else {
-            self.forward(conn, origin, owner, resource, append, frame)
-        }
+            let to = Elsewhere {
+                owner,
+                resource,
+                partition,
+                number: append,
+            };
+            self.forward(conn, origin, to, frame, request)
+        };
+        let provisional = Provisional::AppendUse { append, last };
+        self.decide_or_wait(conn, origin, Some(provisional), &result);
+        result
     }
 
     /// Grants for an unknown subscription are ignored: the grant may cross the
     /// end of the subscription.
-    fn credit(&mut self, conn: u64, credit: &Credit) {
+    pub(crate) fn credit(&mut self, conn: u64, credit: &Credit) {
         let Some(connection) = self.connection(conn) else {
             return;
         };
@@ -313,7 +351,11 @@ impl Core {
         if owner == self.config.core {
             self.shard
                 .credit(session, credit.subscription, credit.records, credit.bytes);
-        } else {
+        } else if self.mails.is_high(owner) {
+            // A grant cannot be refused, and one that is lost would stop the
+            // subscription for good.
+            self.close(conn, CloseCode::Limit);
+        } else if !self.is_draining() {
             self.post(
                 owner,
                 CoreMail::Credit {
@@ -340,12 +382,17 @@ impl Core {
             .subscriptions
             .get(&id)
             .ok_or(ErrorCode::UnknownSubscription)?;
-        let owner = subscription.core;
-        let resource = Arc::clone(&subscription.resource);
-        if owner == self.config.core {
+        let to = Elsewhere {
+            owner: subscription.core,
+            resource: Arc::clone(&subscription.resource),
+            partition: PartitionId(0),
+            number: subscription.number,
+        };
+        if to.owner == self.config.core {
             self.end_subscription(origin, id, out)
         } else {
-            self.forward(conn, origin, owner, resource, 0, frame)
+            let request = Request::Unsubscribe(*unsubscribe);
+            self.forward(conn, origin, to, frame, &request)
         }
     }
 
@@ -404,7 +451,7 @@ impl Core {
             frame.clear();
             answer(&mut frame, origin.correlation, &Reply::Error(refusal));
         }
-        self.handle_late_reply(origin, &frame);
+        self.handle_late_reply(origin, &frame, true);
     }
 
     fn opened(
@@ -421,6 +468,10 @@ impl Core {
         };
         let identity = connection.identity.expect("a ready session has one");
         let permissions = access.permissions(identity.principal, resource.kind, &resource.name);
+        if permissions == Permissions::NONE {
+            // Revoked while the control thread was asked.
+            return Err(ErrorCode::Forbidden.into());
+        }
         // Opening again gives the same handle: a client that reopens in a loop
         // does not use up its handles.
         let known = connection
@@ -456,11 +507,6 @@ impl Core {
         .expect("a declared specification is valid");
         Ok(())
     }
-}
-
-/// Where in its resource a request goes.
-pub(crate) fn place<'a>(request: &Request<'a>) -> Option<Place<'a>> {
-    target(request).map(|(_, _, place)| place)
 }
 
 /// The resource a request is about and where in it; `None` for requests that

@@ -13,7 +13,7 @@ pub struct CoreStats {
     pub refused: u64,
     /// Requests that had to go to another core: the client aimed wrong.
     pub wrong_shard: u64,
-    /// Records taken by streams through this core's connections.
+    /// Records taken by the stream partitions of this core; repeats are not counted.
     pub published: u64,
     /// Bytes handed to the transport for subscriptions.
     pub delivered_bytes: u64,
@@ -21,4 +21,31 @@ pub struct CoreStats {
     pub protocol_errors: u64,
     /// Mails that had to wait because another core's box was full.
     pub mail_waits: u64,
+}
+
+impl CoreStats {
+    /// Adds another core's counts.
+    pub fn add(&mut self, other: &Self) {
+        // Taken apart so that a new counter cannot be forgotten here.
+        let Self {
+            sessions,
+            unauthenticated,
+            requests,
+            refused,
+            wrong_shard,
+            published,
+            delivered_bytes,
+            protocol_errors,
+            mail_waits,
+        } = other;
+        self.sessions += sessions;
+        self.unauthenticated += unauthenticated;
+        self.requests += requests;
+        self.refused += refused;
+        self.wrong_shard += wrong_shard;
+        self.published += published;
+        self.delivered_bytes += delivered_bytes;
+        self.protocol_errors += protocol_errors;
+        self.mail_waits += mail_waits;
+    }
 }

@@ -16,6 +16,6 @@ mod origin;
 mod output;
 mod shard;
 
-pub use origin::Origin;
+pub use origin::{Origin, Subscriber};
 pub use output::{LateAnswer, ShardOutput};
 pub use shard::{PARTITIONS_MAX, Shard, ShardConfig, Slot};

@@ -2,28 +2,24 @@
 
 use pinion_domains::cache::{Wakeup, WatchEvent};
 use pinion_domains::stream::Delivery;
-use pinion_types::{SessionId, SubscriptionId, Version};
+use pinion_types::Version;
 
-use crate::origin::Origin;
+use crate::origin::{Origin, Subscriber};
 
 /// One thing for one connection.
 #[derive(Debug)]
 pub enum ShardOutput {
     /// For a subscription to a stream.
     Delivery {
-        /// The connection.
-        session: SessionId,
-        /// The subscription on it.
-        subscription: SubscriptionId,
+        /// Whose.
+        to: Subscriber,
         /// What it gets.
         delivery: Delivery,
     },
     /// For a watch on a cache.
     Watch {
-        /// The connection.
-        session: SessionId,
-        /// The watch on it.
-        subscription: SubscriptionId,
+        /// Whose.
+        to: Subscriber,
         /// What happened.
         event: WatchEvent,
     },

@@ -15,7 +15,7 @@ use pinion_types::{
 };
 use slab::Slab;
 
-use crate::origin::Origin;
+use crate::origin::{Origin, Subscriber};
 use crate::output::{LateAnswer, ShardOutput};
 
 /// Partitions one core may own. Each costs a map entry and, once used, its ring.
@@ -49,9 +49,8 @@ struct Owned {
 
 /// A subscription or watch: the partition knows it by its index.
 #[derive(Debug)]
-struct Subscriber {
-    session: SessionId,
-    subscription: SubscriptionId,
+struct Attached {
+    to: Subscriber,
     slot: Slot,
 }
 
@@ -73,7 +72,7 @@ pub struct Shard {
     config: ShardConfig,
     partitions: Vec<Owned>,
     index: FixedMap<(ResourceId, PartitionId), Slot>,
-    subscribers: Slab<Subscriber>,
+    subscribers: Slab<Attached>,
     /// Requests that wait for a filler, by waiter number.
     waiting: FixedMap<u64, Origin>,
     next_waiter: u64,
@@ -223,17 +222,12 @@ impl Shard {
     pub fn subscribe(
         &mut self,
         slot: Slot,
-        session: SessionId,
-        subscription: SubscriptionId,
+        to: Subscriber,
         options: SubscribeOptions,
     ) -> Result<Subscribed, SubscribeError> {
-        let key = self.subscribers.insert(Subscriber {
-            session,
-            subscription,
-            slot,
-        });
+        let key = self.subscribers.insert(Attached { to, slot });
         let result = self.stream(slot).subscribe(SubKey(key as u64), options);
-        self.keep_or_drop(key, session, subscription, result.is_ok());
+        self.keep_or_drop(key, to, result.is_ok());
         result
     }
 
@@ -244,31 +238,22 @@ impl Shard {
     pub fn watch(
         &mut self,
         slot: Slot,
-        session: SessionId,
-        subscription: SubscriptionId,
+        to: Subscriber,
         options: &WatchOptions<'_>,
     ) -> Result<Version, CacheError> {
-        let key = self.subscribers.insert(Subscriber {
-            session,
-            subscription,
-            slot,
-        });
+        let key = self.subscribers.insert(Attached { to, slot });
         let result = self.cache(slot).watch(WatchId(key as u64), options);
-        self.keep_or_drop(key, session, subscription, result.is_ok());
+        self.keep_or_drop(key, to, result.is_ok());
         result
     }
 
-    fn keep_or_drop(
-        &mut self,
-        key: usize,
-        session: SessionId,
-        subscription: SubscriptionId,
-        keep: bool,
-    ) {
+    fn keep_or_drop(&mut self, key: usize, to: Subscriber, keep: bool) {
         if keep {
-            self.belongings(session)
+            let before = self
+                .belongings(to.session)
                 .subscriptions
-                .insert(subscription, key);
+                .insert(to.subscription, key);
+            assert!(before.is_none(), "{to:?} is subscribed twice");
         } else {
             self.subscribers.remove(key);
         }
@@ -324,13 +309,13 @@ impl Shard {
         }
     }
 
-    /// Ends a subscription or watch; gives where to resume, `None` when it is
-    /// not known.
+    /// Ends a subscription or watch; gives whose it was and where to resume,
+    /// `None` when it is not known.
     pub fn unsubscribe(
         &mut self,
         session: SessionId,
         subscription: SubscriptionId,
-    ) -> Option<Offset> {
+    ) -> Option<(Subscriber, Offset)> {
         let key = self
             .sessions
             .get_mut(&session)?
@@ -339,16 +324,19 @@ impl Shard {
         Some(self.detach(key))
     }
 
-    fn detach(&mut self, key: usize) -> Offset {
-        let slot = self.subscribers.remove(key).slot;
-        match &mut self.partitions[slot.0 as usize].kind {
+    fn detach(&mut self, key: usize) -> (Subscriber, Offset) {
+        let Attached { to, slot } = self.subscribers.remove(key);
+        // A blocking subscriber that went may let publishers on.
+        self.touch(slot);
+        let next = match &mut self.partitions[slot.0 as usize].kind {
             Kind::Stream(stream) => stream
                 .unsubscribe(SubKey(key as u64))
                 .unwrap_or(Offset::ZERO),
             Kind::Cache(cache) => cache
                 .unwatch(WatchId(key as u64))
                 .map_or(Offset::ZERO, |version| Offset(version.0)),
-        }
+        };
+        (to, next)
     }
 
     /// Opens an append session under the connection's own number `append`.
@@ -442,10 +430,7 @@ impl Shard {
             return;
         };
         for key in belongings.subscriptions.into_values() {
-            let slot = self.subscribers[key].slot;
             self.detach(key);
-            // A blocking subscriber that went may let publishers on.
-            self.touch(slot);
         }
         for (slot, _) in belongings.appends.into_values() {
             self.stream(slot).abort_owner(belongings.owner);
@@ -470,20 +455,19 @@ impl Shard {
                 Kind::Cache(_) => {}
             }
         }
-        let watches: Vec<(usize, SessionId, SubscriptionId)> = self
+        let watches: Vec<usize> = self
             .subscribers
             .iter()
             .filter(|(_, s)| matches!(self.partitions[s.slot.0 as usize].kind, Kind::Cache(_)))
-            .map(|(key, s)| (key, s.session, s.subscription))
+            .map(|(key, _)| key)
             .collect();
-        for (key, session, subscription) in watches {
-            if let Some(belongings) = self.sessions.get_mut(&session) {
-                belongings.subscriptions.remove(&subscription);
+        for key in watches {
+            let (to, next) = self.detach(key);
+            if let Some(belongings) = self.sessions.get_mut(&to.session) {
+                belongings.subscriptions.remove(&to.subscription);
             }
-            let next = self.detach(key);
             self.ready.push_back(ShardOutput::Delivery {
-                session,
-                subscription,
+                to,
                 delivery: Delivery::End {
                     code: ErrorCode::Draining,
                     next,
@@ -560,22 +544,14 @@ impl Shard {
             Kind::Stream(stream) => {
                 let (key, delivery) = stream.poll_delivery()?;
                 let key = usize::try_from(key.0).expect("a slab index");
-                let Subscriber {
-                    session,
-                    subscription,
-                    ..
-                } = self.subscribers[key];
+                let to = self.subscribers[key].to;
                 if let Delivery::End { .. } = delivery {
                     self.subscribers.remove(key);
-                    if let Some(belongings) = self.sessions.get_mut(&session) {
-                        belongings.subscriptions.remove(&subscription);
+                    if let Some(belongings) = self.sessions.get_mut(&to.session) {
+                        belongings.subscriptions.remove(&to.subscription);
                     }
                 }
-                Some(ShardOutput::Delivery {
-                    session,
-                    subscription,
-                    delivery,
-                })
+                Some(ShardOutput::Delivery { to, delivery })
             }
             Kind::Cache(cache) => {
                 while let Some((waiter, wakeup)) = cache.poll_wakeup(now) {
@@ -587,12 +563,8 @@ impl Shard {
                 }
                 let (key, event) = cache.poll_event()?;
                 let key = usize::try_from(key.0).expect("a slab index");
-                let subscriber = &self.subscribers[key];
-                Some(ShardOutput::Watch {
-                    session: subscriber.session,
-                    subscription: subscriber.subscription,
-                    event,
-                })
+                let to = self.subscribers[key].to;
+                Some(ShardOutput::Watch { to, event })
             }
         }
     }

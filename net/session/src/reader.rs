@@ -1,5 +1,7 @@
 //! Bytes of a request stream, cut into frames.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use pinion_types::block::FRAME_HEADER_BYTES;
 use pinion_wire::DecodeError;
@@ -24,16 +26,20 @@ pub struct Frame<'a> {
 pub struct FrameReader {
     chunk: Bytes,
     used: usize,
+    /// Chunks behind `chunk`, while requests wait unread.
+    later: VecDeque<Bytes>,
+    /// Bytes of `later`.
+    later_len: usize,
     partial: Vec<u8>,
     /// `partial` holds a frame that was handed out; drop it before going on.
     handed_out: bool,
 }
 
 impl FrameReader {
-    /// Whether the last chunk is used up, so that [`FrameReader::push`] may follow.
+    /// Whether everything pushed so far was looked at.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        self.used == self.chunk.len()
+        self.used == self.chunk.len() && self.later.is_empty()
     }
 
     /// Bytes held back until a frame is whole.
@@ -46,14 +52,22 @@ impl FrameReader {
         }
     }
 
-    /// The next bytes of the stream.
-    ///
-    /// # Panics
-    /// When the last chunk is not used up: its bytes would be lost.
+    /// All bytes held: of a frame that is not whole and of frames not looked
+    /// at yet. Whoever pushes without reading keeps an eye on it.
+    #[must_use]
+    pub fn held_len(&self) -> usize {
+        self.partial_len() + (self.chunk.len() - self.used) + self.later_len
+    }
+
+    /// The next bytes of the stream, behind those not looked at yet.
     pub fn push(&mut self, chunk: Bytes) {
-        assert!(self.wants_input(), "the last chunk is not used up");
-        self.chunk = chunk;
-        self.used = 0;
+        if self.wants_input() {
+            self.chunk = chunk;
+            self.used = 0;
+        } else {
+            self.later_len += chunk.len();
+            self.later.push_back(chunk);
+        }
     }
 
     /// The next whole frame, or `None` until more bytes are pushed.
@@ -68,8 +82,24 @@ impl FrameReader {
                 self.partial = Vec::new();
             }
         }
-        if self.partial.is_empty() {
-            return self.from_chunk();
+        while self.partial.is_empty() {
+            let rest = &self.chunk[self.used..];
+            match frame::split(rest)? {
+                Split::Frame {
+                    header, consumed, ..
+                } => {
+                    let start = self.used + FRAME_HEADER_BYTES;
+                    self.used += consumed;
+                    let body = &self.chunk[start..self.used];
+                    return Ok(Some(Frame { header, body }));
+                }
+                Split::NeedMore(_) => {
+                    self.partial.extend_from_slice(rest);
+                    if !self.advance() {
+                        return Ok(None);
+                    }
+                }
+            }
         }
         loop {
             let available = &self.chunk[self.used..];
@@ -79,8 +109,10 @@ impl FrameReader {
             };
             let take = missing.min(available.len());
             if take == 0 {
-                self.drop_chunk();
-                return Ok(None);
+                if !self.advance() {
+                    return Ok(None);
+                }
+                continue;
             }
             self.partial.extend_from_slice(&available[..take]);
             self.used += take;
@@ -92,28 +124,21 @@ impl FrameReader {
         }
     }
 
-    fn from_chunk(&mut self) -> Result<Option<Frame<'_>>, DecodeError> {
-        let rest = &self.chunk[self.used..];
-        let (header, consumed) = match frame::split(rest)? {
-            Split::Frame {
-                header, consumed, ..
-            } => (header, consumed),
-            Split::NeedMore(_) => {
-                self.partial.extend_from_slice(rest);
-                self.drop_chunk();
-                return Ok(None);
-            }
-        };
-        let start = self.used + FRAME_HEADER_BYTES;
-        self.used += consumed;
-        let body = &self.chunk[start..self.used];
-        Ok(Some(Frame { header, body }))
-    }
-
-    /// Lets go of the chunk: it pins the datagram it came in.
-    fn drop_chunk(&mut self) {
-        self.chunk = Bytes::new();
+    /// Lets go of the used chunk, which pins the datagram it came in, and turns
+    /// to the next. `false` when there is none.
+    fn advance(&mut self) -> bool {
         self.used = 0;
+        match self.later.pop_front() {
+            Some(next) => {
+                self.later_len -= next.len();
+                self.chunk = next;
+                true
+            }
+            None => {
+                self.chunk = Bytes::new();
+                false
+            }
+        }
     }
 }
 
@@ -156,6 +181,26 @@ mod tests {
         let bytes = pings(&sizes);
         for chunk in [1, 2, 11, 12, 13, 100, 1452, bytes.len()] {
             assert_eq!(lengths_read(&bytes, chunk), sizes, "chunks of {chunk}");
+        }
+    }
+
+    #[test]
+    fn chunks_pushed_before_the_last_was_read_wait_in_order() {
+        let sizes = [3, 0, 2000, 7, 1];
+        let bytes = pings(&sizes);
+        for chunk in [1, 5, 13, 500, 4000] {
+            let mut reader = FrameReader::default();
+            for part in bytes.chunks(chunk) {
+                reader.push(Bytes::copy_from_slice(part));
+            }
+            assert_eq!(reader.held_len(), bytes.len());
+            for (i, size) in sizes.iter().enumerate() {
+                let frame = reader.next_frame().expect("well formed").expect("whole");
+                assert_eq!(frame.header.correlation as usize, i);
+                assert_eq!(frame.body.len(), *size, "chunks of {chunk}");
+            }
+            assert!(reader.next_frame().expect("well formed").is_none());
+            assert_eq!((reader.held_len(), reader.wants_input()), (0, true));
         }
     }
 

@@ -69,6 +69,9 @@ pub struct RequestStream {
     pub paused: bool,
     /// The client sends no more on this stream.
     pub finished: bool,
+    /// Requests of this stream whose answer comes later. The stream is finished
+    /// only after the last of them.
+    pub owed: u32,
 }
 
 /// One connection.
@@ -129,12 +132,12 @@ impl Session {
         self.streams.retain(|(id, _)| *id != stream);
     }
 
-    /// Bytes held back in half-received frames of all streams.
+    /// Bytes received on all streams and not worked off yet.
     #[must_use]
-    pub fn partial_len(&self) -> usize {
+    pub fn held_len(&self) -> usize {
         self.streams
             .iter()
-            .map(|(_, stream)| stream.reader.partial_len())
+            .map(|(_, stream)| stream.reader.held_len())
             .sum()
     }
 
