@@ -1,0 +1,485 @@
+//! The loop of a data core.
+//!
+//! One thread, pinned; one glommio executor on it; one task, which turns the
+//! pump. A turn is: receive, mail, drive. While turns do something they follow
+//! each other; every 50 µs the executor gets a real pass through its rings,
+//! because a task that merely yields keeps glommio from submitting and reaping
+//! disk I/O until its preempt timer fires. When a turn does nothing the core
+//! spins for a while that adapts to the load, and then parks:
+//!
+//! 1. arm the deadline, take due completions (gate closed);
+//! 2. announce the sleep to the mesh, look at the mailboxes once more;
+//! 3. open the gate, look for completions once more;
+//! 4. read the eventfd through glommio. Datagrams, deadlines, room in the send
+//!    buffer and mail all write to that one eventfd.
+//!
+//! A core that waits in `io_uring` may be shown as "iowait" by system tools. It
+//! is idle: the CPU is free for others.
+#![allow(unsafe_code)] // glommio takes a foreign descriptor only by `FromRawFd`.
+
+use std::any::Any;
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use glommio::io::BufferedFile;
+use glommio::{LocalExecutorBuilder, Placement};
+use quinn_udp::UdpSocketState;
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::mesh::MeshEnd;
+use crate::pump::{CoreStats, Io, Phase, Pump, Stall};
+use crate::ring::WaitRing;
+use crate::rx::Receiver;
+use crate::spin::{AdaptiveSpin, SpinPolicy};
+use crate::tx::{Sender, SocketWire};
+
+/// Datagrams of one turn before the other phases get theirs.
+///
+/// More amortises a turn better under a flood, less lets mail and timers in
+/// sooner: at 1 µs a datagram this is a quarter of a millisecond.
+const DATAGRAMS_PER_TURN_MAX: usize = 256;
+
+/// Mails of one turn, shared equally by the peers.
+const MAILS_PER_TURN_MAX: usize = 256;
+
+/// Longest sleep while a mail waits for room in a peer's mailbox; nothing wakes
+/// a sender when there is room.
+const MAIL_RETRY: Duration = Duration::from_micros(100);
+
+/// Sleep granted to a pump whose deadline has passed and which yet did nothing:
+/// a fault of the pump must not become a core at 100 %.
+const OVERDUE_RETRY: Duration = Duration::from_millis(1);
+
+/// glommio's preempt timer, out of the way. When it fires between arming it and
+/// the executor's first look at its task queues (a host that takes the CPU away
+/// for that long is enough), glommio 0.9 runs nothing, believes that nothing is
+/// runnable, and sleeps for ever beside a ready task. What the timer is for,
+/// disk completions behind tasks that never rest, is done by
+/// [`CoreConfig::reactor_pass_every`].
+const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How often the executor is woken for nothing but to look again. It bounds
+/// what a wake-up lost inside glommio can cost; waking costs about 10 µs.
+const HEARTBEAT: Duration = Duration::from_millis(250);
+
+/// glommio's registered I/O memory. It is locked memory; with 64 KiB an
+/// executor fits in a limit of 512 KiB, with the default of 10 MiB registration
+/// fails for a plain user and glommio goes on without.
+const IO_MEMORY_BYTES: usize = 64 << 10;
+
+/// Depth of each of glommio's three rings. Deeper allows more disk requests in
+/// flight and needs more kernel memory.
+const RING_DEPTH: usize = 64;
+
+/// At most one stall in this time is logged; all are counted.
+const STALL_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How to run one data core.
+#[derive(Debug, Clone)]
+pub struct CoreConfig {
+    /// Which data core this is, from 0; names the thread.
+    pub index: usize,
+    /// CPU to pin to; `None` leaves the thread to the scheduler.
+    pub cpu: Option<usize>,
+    /// How long to look for work before sleeping.
+    pub spin: SpinPolicy,
+    /// Whether to use segmentation offload for sending where the kernel has it.
+    pub gso: bool,
+    /// How often glommio gets a pass through its rings under load. Longer costs
+    /// less (about 1 µs a pass) and delays disk completions by as much.
+    pub reactor_pass_every: Duration,
+    /// A turn longer than this is a stall.
+    pub stall_after: Duration,
+}
+
+impl CoreConfig {
+    /// The defaults for data core `index`, not pinned, on a shared CPU.
+    #[must_use]
+    pub fn new(index: usize) -> Self {
+        Self {
+            index,
+            cpu: None,
+            spin: SpinPolicy::SHARED,
+            gso: true,
+            reactor_pass_every: Duration::from_micros(50),
+            stall_after: Duration::from_millis(5),
+        }
+    }
+}
+
+/// Why a core ended before its pump was finished.
+#[derive(Debug, thiserror::Error)]
+pub enum CoreError {
+    /// The pump panicked. Its state is lost; the other cores run on.
+    #[error("data core {index} panicked: {message}")]
+    Panicked {
+        /// Which core.
+        index: usize,
+        /// What the panic said.
+        message: String,
+    },
+    /// The kernel refused something the loop cannot do without.
+    #[error("data core {index}: {step}: {source}")]
+    Io {
+        /// Which core.
+        index: usize,
+        /// What was being done.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// A running data core.
+#[derive(Debug)]
+pub struct CoreHandle {
+    index: usize,
+    thread: JoinHandle<Result<(), CoreError>>,
+}
+
+impl CoreHandle {
+    /// Which data core this is.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// True when the core has ended and [`join`](Self::join) will not wait.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits until the pump is finished.
+    ///
+    /// # Errors
+    /// [`CoreError`] when it ended otherwise.
+    pub fn join(self) -> Result<(), CoreError> {
+        let index = self.index;
+        self.thread
+            .join()
+            .unwrap_or_else(|panic| Err(panicked(index, &*panic)))
+    }
+}
+
+/// Starts a pinned thread that runs the pump which `make` constructs on it.
+///
+/// Returns when the core's executor and rings stand, before `make` is called.
+/// The core ends when [`Pump::finished`] says so; `socket` is closed then,
+/// unless another handle of it is kept ([`UdpGroup`](crate::UdpGroup)).
+///
+/// # Errors
+/// When the thread cannot be pinned or its rings cannot be made. The probes
+/// ([`crate::probe`]) explain such failures better: run them first.
+pub fn run_core<P: Pump>(
+    config: CoreConfig,
+    socket: UdpSocket,
+    mesh: MeshEnd<P::Mail>,
+    make: impl FnOnce() -> P + Send + 'static,
+) -> io::Result<CoreHandle> {
+    let index = config.index;
+    let (ready, started) = sync_channel(1);
+    let thread = thread::Builder::new()
+        .name(format!("pinion-core-{index}"))
+        .spawn(move || {
+            let run = AssertUnwindSafe(|| run_thread(config, socket, mesh, make, ready));
+            catch_unwind(run).unwrap_or_else(|panic| Err(panicked(index, &*panic)))
+        })?;
+    if started.recv().is_ok() {
+        return Ok(CoreHandle { index, thread });
+    }
+    // The thread dropped its end without a word: it has failed.
+    match (CoreHandle { index, thread }).join() {
+        Err(CoreError::Io { step, source, .. }) => {
+            Err(io::Error::new(source.kind(), format!("{step}: {source}")))
+        }
+        Err(error) => Err(io::Error::other(error.to_string())),
+        Ok(()) => Err(io::Error::other("the core ended before it started")),
+    }
+}
+
+fn panicked(index: usize, panic: &(dyn Any + Send)) -> CoreError {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    tracing::error!(core = index, %message, "data core panicked");
+    CoreError::Panicked { index, message }
+}
+
+fn run_thread<P: Pump>(
+    config: CoreConfig,
+    socket: UdpSocket,
+    mesh: MeshEnd<P::Mail>,
+    make: impl FnOnce() -> P,
+    ready: SyncSender<()>,
+) -> Result<(), CoreError> {
+    let index = config.index;
+    let at = |step| {
+        move |source| CoreError::Io {
+            index,
+            step,
+            source,
+        }
+    };
+    if let Some(cpu) = config.cpu {
+        crate::cpu::pin_current_thread(cpu).map_err(at("pinning the thread"))?;
+    }
+    // Pinned already, and by our own reading of the machine: glommio's asks
+    // /sys for a topology which containers may not show. Its helper thread for
+    // blocking calls inherits the pin.
+    let executor = LocalExecutorBuilder::new(Placement::Unbound)
+        .name("pinion")
+        .io_memory(IO_MEMORY_BYTES)
+        .ring_depth(RING_DEPTH)
+        .preempt_timer(PREEMPT_TIMER)
+        .make()
+        .map_err(io::Error::from)
+        .map_err(at("making the executor"))?;
+    executor.run(async move {
+        let heartbeat = glommio::spawn_local(async {
+            loop {
+                glommio::timer::sleep(HEARTBEAT).await;
+            }
+        });
+        let mut core = Core::new(&config, socket, mesh).map_err(at("making the core's rings"))?;
+        // Nobody to tell is no reason to stop.
+        let _ = ready.send(());
+        let made = catch_unwind(AssertUnwindSafe(make));
+        let mut pump = made.map_err(|panic| panicked(index, &*panic))?;
+        let ended = core.run(&mut pump).await;
+        // Dropping the pump runs its code, too.
+        let dropped = catch_unwind(AssertUnwindSafe(move || drop(pump)));
+        heartbeat.cancel().await;
+        ended.and(dropped.map_err(|panic| panicked(index, &*panic)))
+    })
+}
+
+struct Core<M> {
+    config: CoreConfig,
+    receiver: Receiver,
+    sender: Sender<SocketWire>,
+    mesh: MeshEnd<M>,
+    wait: WaitRing,
+    /// glommio's handle of the mesh's eventfd.
+    bell: BufferedFile,
+    /// An eventfd of the core's own, written and read to make glommio pass
+    /// through its rings.
+    pass: OwnedFd,
+    pass_file: BufferedFile,
+    spin: AdaptiveSpin,
+    stats: CoreStats,
+    stall_logged: Option<Instant>,
+    /// A send met a full socket buffer in the last turn.
+    blocked: bool,
+    /// A mail met a full mailbox in the last turn.
+    mail_refused: bool,
+}
+
+/// What a turn did.
+struct Turn {
+    worked: bool,
+    /// When it ended.
+    end: Instant,
+    /// The time `drive` was told.
+    driven_at: Instant,
+}
+
+impl<M: Send + 'static> Core<M> {
+    fn new(config: &CoreConfig, socket: UdpSocket, mesh: MeshEnd<M>) -> io::Result<Self> {
+        let state = Arc::new(UdpSocketState::new((&socket).into())?);
+        let socket = Arc::new(socket);
+        let wait = WaitRing::new(socket.as_fd(), mesh.eventfd())?;
+        // Blocking, as the ring's read of it must wait in the kernel.
+        let pass = eventfd(0, EventfdFlags::CLOEXEC)?;
+        Ok(Self {
+            config: config.clone(),
+            receiver: Receiver::new(Arc::clone(&socket), Arc::clone(&state)),
+            sender: Sender::new(SocketWire::new(socket, state), config.gso),
+            wait,
+            bell: glommio_file(mesh.eventfd().try_clone_to_owned()?),
+            mesh,
+            pass_file: glommio_file(pass.try_clone()?),
+            pass,
+            spin: AdaptiveSpin::new(config.spin),
+            stats: CoreStats::default(),
+            stall_logged: None,
+            blocked: false,
+            mail_refused: false,
+        })
+    }
+
+    async fn run<P: Pump<Mail = M>>(&mut self, pump: &mut P) -> Result<(), CoreError> {
+        let index = self.config.index;
+        let at = |step| {
+            move |source| CoreError::Io {
+                index,
+                step,
+                source,
+            }
+        };
+        let mut last_work = Instant::now();
+        let mut last_pass = last_work;
+        let mut parked = false;
+        loop {
+            // A panic leaves the pump in a state nobody knows; it is not used
+            // again, only dropped.
+            let turn = catch_unwind(AssertUnwindSafe(|| {
+                let turn = self.turn(pump);
+                (turn, pump.finished(), pump.next_deadline())
+            }));
+            let (turn, finished, deadline) = turn.map_err(|panic| panicked(index, &*panic))?;
+            if finished {
+                return Ok(());
+            }
+            if turn.worked {
+                if parked {
+                    self.spin.observe(turn.end - last_work);
+                    parked = false;
+                }
+                last_work = turn.end;
+            }
+            if turn.worked || turn.end - last_work < self.spin.budget() {
+                if turn.end - last_pass >= self.config.reactor_pass_every {
+                    self.reactor_pass()
+                        .await
+                        .map_err(at("passing through the rings"))?;
+                    last_pass = Instant::now();
+                }
+                continue;
+            }
+            if self.park(deadline, &turn).await.map_err(at("parking"))? {
+                parked = true;
+                last_pass = Instant::now();
+            }
+        }
+    }
+
+    fn turn<P: Pump<Mail = M>>(&mut self, pump: &mut P) -> Turn {
+        self.blocked = false;
+        self.mail_refused = false;
+        let start = Instant::now();
+        let received = self.receiver.receive(DATAGRAMS_PER_TURN_MAX, |meta, data| {
+            pump.handle_datagram(start, meta, data);
+        });
+        // The clock is read only after a phase that did something: an idle spin
+        // reads it twice a turn.
+        let after_receive = if received.datagrams > 0 {
+            Instant::now()
+        } else {
+            start
+        };
+        let mails = self.mesh.drain(MAILS_PER_TURN_MAX, |from, mail| {
+            pump.handle_mail(after_receive, from, mail);
+        });
+        let after_mail = if mails > 0 {
+            Instant::now()
+        } else {
+            after_receive
+        };
+        let mut io = Io {
+            sender: &mut self.sender,
+            mesh: &mut self.mesh,
+            stats: &self.stats,
+            blocked: &mut self.blocked,
+            mail_refused: &mut self.mail_refused,
+        };
+        let driven = pump.drive(after_mail, &mut io);
+        let end = Instant::now();
+        let worked = driven || received.datagrams > 0 || received.errors > 0 || mails > 0;
+        if worked {
+            self.stats.turns_busy += 1;
+            self.stats.busy += end - start;
+            self.stats.datagrams_received += received.datagrams as u64;
+            self.stats.receive_errors += received.errors as u64;
+            self.stats.mails_received += mails as u64;
+        }
+        if end - start > self.config.stall_after {
+            let phases = [
+                (Phase::Receive, after_receive - start),
+                (Phase::Mail, after_mail - after_receive),
+                (Phase::Drive, end - after_mail),
+            ];
+            let stall = self.stall(end, end - start, phases);
+            pump.handle_stall(stall);
+        }
+        Turn {
+            worked,
+            end,
+            driven_at: after_mail,
+        }
+    }
+
+    #[cold]
+    fn stall(&mut self, now: Instant, duration: Duration, phases: [(Phase, Duration); 3]) -> Stall {
+        let (phase, phase_duration) = phases
+            .into_iter()
+            .max_by_key(|(_, took)| *took)
+            .expect("three phases");
+        self.stats.stalls += 1;
+        if self
+            .stall_logged
+            .is_none_or(|last| now - last >= STALL_LOG_INTERVAL)
+        {
+            self.stall_logged = Some(now);
+            let (core, stalls) = (self.config.index, self.stats.stalls);
+            tracing::warn!(
+                core,
+                ?duration,
+                ?phase,
+                ?phase_duration,
+                stalls,
+                "a turn took too long"
+            );
+        }
+        Stall {
+            duration,
+            phase,
+            phase_duration,
+        }
+    }
+
+    /// One real pass of glommio through its rings: the write makes the read
+    /// ready, and awaiting the read makes glommio submit and reap.
+    async fn reactor_pass(&mut self) -> io::Result<()> {
+        rustix::io::write(&self.pass, &1_u64.to_ne_bytes())?;
+        self.pass_file.read_at(0, 8).await?;
+        Ok(())
+    }
+
+    /// Sleeps until there is something to do. False when there already was.
+    async fn park(&mut self, deadline: Option<Instant>, turn: &Turn) -> io::Result<bool> {
+        let deadline = match deadline {
+            Some(due) if due <= turn.driven_at => Some(turn.end + OVERDUE_RETRY),
+            Some(due) if due <= turn.end => return Ok(false),
+            other => other,
+        };
+        let retry = self.mail_refused.then(|| turn.end + MAIL_RETRY);
+        let deadline = deadline.into_iter().chain(retry).min();
+        if self.wait.prepare(deadline, self.blocked)? {
+            return Ok(false);
+        }
+        let may_sleep = self.mesh.prepare_sleep() && self.wait.open_gate();
+        if may_sleep {
+            self.stats.parks += 1;
+            self.bell.read_at(0, 8).await?;
+        }
+        self.wait.close_gate();
+        self.mesh.rise();
+        Ok(may_sleep)
+    }
+}
+
+/// Gives an eventfd to glommio to read.
+fn glommio_file(fd: OwnedFd) -> BufferedFile {
+    // SAFETY: the descriptor is open and owned, and `into_raw_fd` gives the
+    // ownership up to the file, which closes it once.
+    unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) }
+}
