@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use pinion_node::access::AccessTable;
 use pinion_node::map::Directory;
@@ -48,6 +48,11 @@ pub(crate) enum StartError {
         source: std::io::Error,
     },
 }
+
+/// How often glommio passes through its rings under load. One pass costs about
+/// ten system calls; nothing of this node waits for the disk, so only timers of
+/// the executor itself are served by it.
+const REACTOR_PASS_EVERY: Duration = Duration::from_millis(1);
 
 /// A node at work.
 pub(crate) struct Node {
@@ -154,6 +159,7 @@ impl Node {
             let reactor = ReactorConfig {
                 cpu: Some(placement.data[index]),
                 spin,
+                reactor_pass_every: REACTOR_PASS_EVERY,
                 ..ReactorConfig::new(index)
             };
             let socket = group.socket(index).map_err(|source| StartError::System {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::config::{Config, Flags};
+use crate::doctor::refuse_unfit_machine;
 use crate::identity;
 use crate::node::{Node, StartError};
 
@@ -12,8 +13,6 @@ use crate::node::{Node, StartError};
 pub(crate) const EXIT_FAILED: u8 = 1;
 /// The configuration or the flags are wrong.
 const EXIT_USAGE: u8 = 2;
-/// This machine cannot run a node.
-const EXIT_UNSUPPORTED: u8 = 78;
 
 pub(crate) fn run(flags: &Flags) -> ExitCode {
     init_log();
@@ -24,7 +23,9 @@ pub(crate) fn run(flags: &Flags) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    if let Some(code) = refuse_unfit_machine(&config) {
+    // Before anything is opened: one legible line with the fix for what makes a
+    // node impossible here (R1).
+    if let Some(code) = refuse_unfit_machine(&config.data_dir) {
         return code;
     }
     let node = match Node::start(&config) {
@@ -62,18 +63,6 @@ pub(crate) fn run(flags: &Flags) -> ExitCode {
     } else {
         ExitCode::from(EXIT_FAILED)
     }
-}
-
-/// Probes before anything is opened: one legible line with the fix for what
-/// makes a node impossible here (R1).
-fn refuse_unfit_machine(config: &Config) -> Option<ExitCode> {
-    let findings = pinion_reactor::probe::start_up(&config.data_dir);
-    let mut unfit = false;
-    for finding in findings.iter().filter(|finding| finding.is_fatal()) {
-        unfit = true;
-        eprintln!("pinion: {finding}");
-    }
-    unfit.then(|| ExitCode::from(EXIT_UNSUPPORTED))
 }
 
 /// One line per fact a newcomer needs.
