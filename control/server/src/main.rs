@@ -7,6 +7,7 @@
 
 mod config;
 mod control;
+mod demo;
 mod identity;
 mod node;
 mod pump;
@@ -15,7 +16,7 @@ mod token;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -32,13 +33,22 @@ struct Cli {
 enum Command {
     /// Run a node
     Serve(config::Flags),
+    /// Run a node in a temporary directory on real records and check everything it does
+    Demo(demo::DemoArgs),
     /// Make a bearer token and the configuration lines that grant it
     Token(token::TokenArgs),
+    /// Print what a shell needs to complete these commands
+    Completions(pinion_cli::completions::CompletionsArgs),
+    #[command(flatten)]
+    Client(pinion_cli::ClientCommand),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(flags) => serve::run(&flags),
+        Command::Demo(args) => demo::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Completions(args) => pinion_cli::completions::run(&args, Cli::command()),
+        Command::Client(command) => pinion_cli::run(&command),
     }
 }

@@ -411,19 +411,27 @@ fn a_wrong_cache_is_found() {
         );
     }
     spoiled(
-        |evidence| drop(evidence.cache.scanned.remove(&key())),
+        |evidence| {
+            evidence.cache.scanned.remove(&key());
+        },
         |d| matches!(d, Difference::CacheScan { missing: true, .. }),
     );
     spoiled(
-        |evidence| drop(evidence.cache.scanned.insert(Bytes::from_static(b"x"))),
+        |evidence| {
+            evidence.cache.scanned.insert(Bytes::from_static(b"x"));
+        },
         |d| matches!(d, Difference::CacheScan { missing: false, .. }),
     );
     spoiled(
-        |evidence| drop(evidence.cache.expired.remove(&key())),
+        |evidence| {
+            evidence.cache.expired.remove(&key());
+        },
         |d| matches!(d, Difference::NotExpired { .. }),
     );
     spoiled(
-        |evidence| drop(evidence.cache.left.insert(key())),
+        |evidence| {
+            evidence.cache.left.insert(key());
+        },
         |d| matches!(d, Difference::StillThere { .. }),
     );
 }
