@@ -9,5 +9,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod node;
 pub mod policy;
 pub mod trace;

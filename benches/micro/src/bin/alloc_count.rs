@@ -3,20 +3,26 @@
 //! `alloc-count [--json]`; exits 1 if a path that promises none allocates.
 //!
 //! Each path is one function that warms up, then runs [`OPERATIONS`] operations
-//! between two readings of the counting allocator. To measure a longer path
-//! (session, core), add a function beside these and a line in [`main`].
+//! between two readings of the counting allocator. The first lines are the pure
+//! rooms alone; the `core:` lines go from stream bytes to stream bytes through
+//! session, access check, shard and domain. The transport below (one buffer a
+//! packet, not an operation) is not part of it.
 
 #![forbid(unsafe_code)]
 
 use std::alloc::System;
 
+use bytes::Bytes;
 use pinion_domains::cache::{CacheConfig, CachePartition, Condition, WatchId, WatchOptions};
 use pinion_domains::stream::{
     Append, Delivery, Partition, PartitionConfig, Start, SubKey, SubscribeOptions,
 };
+use pinion_micro::node::Node;
 use pinion_micro::trace::zipf;
 use pinion_types::block::Record;
-use pinion_types::{Monotonic, WallMs};
+use pinion_types::{Monotonic, PartitionId, ResourceKind, SubscriptionId, WallMs};
+use pinion_wire::Request;
+use pinion_wire::message::{Ack, CacheGet, CacheSet, Credit, Filter, Handle, Publish, Subscribe};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -50,6 +56,8 @@ fn main() {
         delivered,
         appended,
         watch_event(),
+        core_get(),
+        core_delivery(),
     ];
     for line in &lines {
         let each = line.allocations as f64 / line.operations as f64;
@@ -77,6 +85,120 @@ fn counted(work: impl FnOnce()) -> u64 {
     work();
     let change = region.change();
     (change.allocations + change.reallocations) as u64
+}
+
+/// A cached GET from request bytes to reply bytes, 16 to a turn.
+fn core_get() -> Line {
+    const PER_TURN: u32 = 16;
+    let mut node = Node::new();
+    node.connect(1, ResourceKind::Cache);
+    let handle = Handle(0);
+    let mut sets = Vec::new();
+    let mut gets = Vec::new();
+    for i in 0..PER_TURN {
+        let key = i.to_le_bytes();
+        let set = Request::CacheSet(CacheSet {
+            handle,
+            condition: pinion_wire::message::Condition::Always,
+            ttl_ms: 0,
+            key: &key,
+            value: &VALUE,
+        });
+        set.encode(100 + i, &mut sets).expect("small");
+        let get = Request::CacheGet(CacheGet { handle, key: &key });
+        get.encode(200 + i, &mut gets).expect("small");
+    }
+    node.turn(1, &Bytes::from(sets));
+    let gets = Bytes::from(gets);
+    for _ in 0..100 {
+        node.turn(1, &gets);
+    }
+    let before = node.replied;
+    let turns = OPERATIONS as u64 / u64::from(PER_TURN);
+    let allocations = counted(|| (0..turns).for_each(|_| node.turn(1, &gets)));
+    let operations = turns * u64::from(PER_TURN);
+    let replied = (node.replied - before) as u64;
+    assert!(replied > operations * VALUE.len() as u64, "every GET hit");
+    Line {
+        path: "core: get, hit (16 a turn)",
+        operations,
+        allocations,
+        none_promised: true,
+    }
+}
+
+/// A record from a publish to four subscriptions' streams, 10 a turn.
+fn core_delivery() -> Line {
+    const SUBSCRIBERS: u32 = 4;
+    const PER_TURN: u32 = 10;
+    let mut node = Node::new();
+    node.connect(1, ResourceKind::Stream);
+    let handle = Handle(0);
+    let partition = PartitionId(0);
+    let mut subscribes = Vec::new();
+    let mut turn = Vec::new();
+    let mut records = Vec::new();
+    for _ in 0..PER_TURN {
+        let record = Record {
+            key: b"key",
+            headers: b"",
+            value: &VALUE,
+        };
+        record.encode(&mut records).expect("small");
+    }
+    for id in 0..SUBSCRIBERS {
+        let subscription = SubscriptionId(id);
+        let subscribe = Request::Subscribe(Subscribe {
+            handle,
+            partition,
+            subscription,
+            start: pinion_wire::message::Start::Latest,
+            overflow: None,
+            backlog_max: 0,
+            credit_records: 1000,
+            credit_bytes: 1 << 20,
+            filter: Filter::everything(),
+        });
+        subscribe.encode(10 + id, &mut subscribes).expect("small");
+        // What a client sends back: as much credit as a turn uses.
+        let credit = Request::Credit(Credit {
+            subscription,
+            records: PER_TURN,
+            bytes: u32::try_from(records.len()).expect("small") + 32,
+        });
+        credit.encode(0, &mut turn).expect("small");
+    }
+    let publish = Request::Publish(Publish {
+        handle,
+        partition,
+        ack: Ack::Leader,
+        producer: None,
+        expected_offset: None,
+        record_count: PER_TURN,
+        records: &records,
+    });
+    publish.encode(99, &mut turn).expect("small");
+    node.turn(1, &Bytes::from(subscribes));
+    let turn = Bytes::from(turn);
+    let turns = OPERATIONS as u64 / u64::from(PER_TURN);
+    // The ring turns over while warming up, so that its memory is reused.
+    for _ in 0..2 * turns {
+        node.turn(1, &turn);
+    }
+    let before = node.delivered;
+    let allocations = counted(|| (0..turns).for_each(|_| node.turn(1, &turn)));
+    let operations = turns * u64::from(PER_TURN) * u64::from(SUBSCRIBERS);
+    let delivered = (node.delivered - before) as u64;
+    assert!(
+        delivered > operations * VALUE.len() as u64,
+        "every record went to everyone"
+    );
+    Line {
+        path: "core: publish and deliver a record (1:4)",
+        operations,
+        allocations,
+        none_promised: true,
+    }
 }
 
 fn warm_cache() -> CachePartition {
