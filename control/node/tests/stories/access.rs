@@ -1,0 +1,205 @@
+//! The single line where authorisation happens, held against the table.
+
+use std::sync::Arc;
+
+use pinion_node::access::Permissions;
+use pinion_node::mail::CoreMail;
+use pinion_session::CloseCode;
+use pinion_types::{ErrorCode, FactId, ResourceKind};
+use pinion_wire::message::{Open, Overflow, Reply, Request};
+use pinion_wire::opcode::{self, Permission, REQUESTS};
+
+use super::{OPEN_SUB, Scene, done, published, subscribe};
+use crate::harness::{ADMIN, Got, NOBODY, READER, STRANGER, Setup, WRITER, World, table_of};
+
+fn grant(w: &mut World, token: &'static [u8], permissions: Permissions) {
+    let table = Arc::new(table_of(&[(token, 1, permissions)]));
+    w.tell(|| CoreMail::Access(Arc::clone(&table)));
+    w.settle();
+}
+
+#[test]
+fn every_request_is_allowed_by_its_grant_and_by_nothing_else() {
+    let sets = [
+        (Permissions::NONE, vec![]),
+        (Permissions::READ, vec![Permission::Read]),
+        (Permissions::WRITE, vec![Permission::Write]),
+        (Permissions::ADMIN, vec![Permission::Admin]),
+        (
+            Permissions::ALL,
+            vec![Permission::Read, Permission::Write, Permission::Admin],
+        ),
+    ];
+    for far in [false, true] {
+        for entry in REQUESTS.iter().filter(|e| e.opcode != opcode::HELLO) {
+            for (permissions, allowed) in &sets {
+                let mut w = World::two();
+                let scene = Scene::new(&mut w, 0, ADMIN, far);
+                grant(&mut w, ADMIN, *permissions);
+                let stream = w.clients[scene.id].first_stream();
+                w.send_bytes(scene.id, stream, &scene.sample(entry.opcode, 7777));
+                w.settle();
+                let answer = w.answer(scene.id, 7777);
+                let forbidden =
+                    answer.as_ref().and_then(|a| a.code()) == Some(ErrorCode::Forbidden);
+                // Nobody resolves names of resources they have no grant on.
+                let any = entry.opcode != opcode::OPEN || *permissions != Permissions::NONE;
+                let may = entry.needs == Permission::None || allowed.contains(&entry.needs);
+                assert_eq!(
+                    forbidden,
+                    !(may && any),
+                    "{} with {permissions:?}, far {far}: {answer:?}",
+                    entry.name
+                );
+                assert_eq!(w.closed(scene.id), None);
+            }
+        }
+    }
+}
+
+#[test]
+fn declaring_needs_admin() {
+    let mut w = World::one();
+    for (token, code) in [
+        (NOBODY, Some(ErrorCode::Forbidden)),
+        (READER, Some(ErrorCode::Forbidden)),
+        (WRITER, Some(ErrorCode::Forbidden)),
+        (ADMIN, None),
+    ] {
+        let id = w.client(0, token);
+        let spec = Some(World::spec(1));
+        let answer = w.try_open(id, ResourceKind::Cache, "declared", spec);
+        assert_eq!(answer.code(), code);
+    }
+}
+
+#[test]
+fn opening_finds_creates_and_conflicts() {
+    let mut w = World::one();
+    let id = w.client(0, ADMIN);
+    let first = w.declare(id, ResourceKind::Stream, "s", 2);
+    assert_eq!(
+        w.open(id, ResourceKind::Stream, "s"),
+        first,
+        "the same handle"
+    );
+    assert_eq!(w.declare(id, ResourceKind::Stream, "s", 2), first);
+    let other = World::spec(3);
+    let answer = w.try_open(id, ResourceKind::Stream, "s", Some(other));
+    assert_eq!(answer.code(), Some(ErrorCode::SpecConflict));
+    let mut other = World::spec(2);
+    other.overflow = Overflow::Block;
+    let answer = w.try_open(id, ResourceKind::Stream, "s", Some(other));
+    assert_eq!(answer.code(), Some(ErrorCode::SpecConflict));
+    // On first use, with the node's defaults.
+    let answer = w.try_open(id, ResourceKind::Cache, "new", None);
+    assert!(matches!(answer.reply(), Reply::Opened(o) if o.spec.shards == 1));
+    for name in ["", "a//b", "..", "a b", "/a"] {
+        let answer = w.try_open(id, ResourceKind::Stream, name, None);
+        assert_eq!(answer.code(), Some(ErrorCode::BadName), "{name:?}");
+    }
+}
+
+#[test]
+fn without_creation_on_first_use_a_name_nobody_declared_is_not_found() {
+    let mut w = World::new(Setup {
+        create_on_first_use: false,
+        ..Setup::default()
+    });
+    let id = w.client(0, ADMIN);
+    let answer = w.try_open(id, ResourceKind::Stream, "s", None);
+    assert_eq!(answer.code(), Some(ErrorCode::NotFound));
+    w.declare(id, ResourceKind::Stream, "s", 1);
+    w.open(id, ResourceKind::Stream, "s");
+}
+
+#[test]
+fn tenants_do_not_see_each_other() {
+    let mut w = World::one();
+    let (ours, theirs) = (w.client(0, ADMIN), w.client(0, STRANGER));
+    let a = w.open(ours, ResourceKind::Stream, "s");
+    let b = w.open(theirs, ResourceKind::Stream, "s");
+    published(&mut w, ours, a, 0, &[b"secret"]);
+    done(&mut w, theirs, &Request::Subscribe(subscribe(b, 0, 1)));
+    assert_eq!(w.got(theirs, 1), []);
+}
+
+#[test]
+fn a_revoked_token_loses_its_connection_and_others_keep_theirs() {
+    let mut w = World::two();
+    let (admin, reader) = (w.client(0, ADMIN), w.client(1, READER));
+    grant(&mut w, ADMIN, Permissions::ALL);
+    assert_eq!(w.closed(reader), Some(CloseCode::Unauthenticated));
+    assert_eq!(w.closed(admin), None);
+    let again = w.connect(0);
+    let answer = w.hello(again, READER);
+    assert_eq!(answer.code(), Some(ErrorCode::Unauthenticated));
+}
+
+#[test]
+fn a_token_that_changes_its_tenant_loses_its_connection() {
+    let mut w = World::one();
+    let admin = w.client(0, ADMIN);
+    let table = Arc::new(table_of(&[(ADMIN, 2, Permissions::ALL)]));
+    w.tell(|| CoreMail::Access(Arc::clone(&table)));
+    w.settle();
+    assert_eq!(w.closed(admin), Some(CloseCode::Unauthenticated));
+}
+
+#[test]
+fn new_grants_act_on_open_handles_and_subscriptions() {
+    for far in [false, true] {
+        let mut w = World::two();
+        let scene = Scene::new(&mut w, 0, ADMIN, far);
+        let (id, stream, partition) = (scene.id, scene.stream, scene.partition);
+        assert_eq!(w.got(id, OPEN_SUB).len(), 2);
+        grant(&mut w, ADMIN, Permissions::WRITE);
+        let got = w.got(id, OPEN_SUB);
+        let [Got::End(end), Got::Fin] = &got[..] else {
+            panic!("{got:?}")
+        };
+        assert_eq!(end.error(), Some(ErrorCode::Forbidden));
+        assert_eq!(end.next.0, 2);
+        published(&mut w, id, stream, partition, &[b"three"]);
+        assert_eq!(w.got(id, OPEN_SUB), []);
+        let again = Request::Subscribe(subscribe(stream, partition, OPEN_SUB));
+        w.assert_refused(id, &again, ErrorCode::Forbidden);
+        grant(&mut w, ADMIN, Permissions::ALL);
+        done(&mut w, id, &again);
+        assert_eq!(w.got(id, OPEN_SUB).len(), 3);
+    }
+}
+
+#[test]
+fn a_grant_that_goes_while_the_resource_is_made_leaves_no_handle() {
+    let mut w = World::one();
+    let id = w.client(0, ADMIN);
+    w.control_mute = true;
+    let open = Open {
+        kind: ResourceKind::Stream,
+        namespace: "n",
+        name: "s",
+        spec: None,
+    };
+    let asked = w.send(id, &Request::Open(open));
+    w.settle();
+    grant(&mut w, ADMIN, Permissions::NONE);
+    w.control_mute = false;
+    w.settle();
+    let answer = w.answer(id, asked).unwrap();
+    assert_eq!(answer.code(), Some(ErrorCode::Forbidden));
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let mut w = World::two();
+    let scene = Scene::new(&mut w, 0, ADMIN, false);
+    let (id, stream, cache) = (scene.id, scene.stream, scene.cache);
+    let request = Request::Subscribe(subscribe(pinion_wire::message::Handle(77), 0, 1));
+    w.assert_refused(id, &request, ErrorCode::BadHandle);
+    let request = Request::Subscribe(subscribe(cache, 0, 1));
+    w.assert_refused(id, &request, ErrorCode::WrongKind);
+    let refusal = w.refused(id, &Request::Subscribe(subscribe(stream, 2, 1)));
+    assert_eq!(refusal.code, ErrorCode::WrongPartition);
+    assert_eq!(refusal.fact(FactId::Limit), Some(2));
+}
