@@ -346,12 +346,6 @@ impl Core {
         frame: &Frame<'_>,
         out: &mut Vec<u8>,
     ) -> bool {
-        let Some(connection) = self.connection(conn) else {
-            return false;
-        };
-        if matches!(connection.session.phase, Phase::Closing(_)) {
-            return false;
-        }
         self.stats.requests += 1;
         let correlation = frame.header.correlation;
         let request = match Request::decode(frame.header.opcode, frame.body) {

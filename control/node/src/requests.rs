@@ -416,7 +416,7 @@ impl Core {
         let known = self.map.find(identity.tenant, open.kind, &name);
         if let (Some(resource), None) = (known, open.spec) {
             let resource = Arc::clone(resource);
-            self.opened(conn, origin.correlation, resource, out)?;
+            self.opened(conn, origin.correlation, &resource, out)?;
             return Ok(Executed::Replied);
         }
         if open.spec.is_none() && !self.config.create_on_first_use {
@@ -443,7 +443,7 @@ impl Core {
             self.opened(
                 origin.session.token,
                 origin.correlation,
-                resource,
+                &resource,
                 &mut frame,
             )
         });
@@ -458,7 +458,7 @@ impl Core {
         &mut self,
         conn: u64,
         correlation: u32,
-        resource: Arc<Resource>,
+        resource: &Arc<Resource>,
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
         let access = Arc::clone(&self.access);
@@ -487,7 +487,7 @@ impl Core {
             None => {
                 let slots = vec![None; usize::from(resource.spec.shards)].into();
                 connection.handles.push(HandleEntry {
-                    resource: Arc::clone(&resource),
+                    resource: Arc::clone(resource),
                     permissions,
                     slots,
                 });

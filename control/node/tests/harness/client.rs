@@ -346,12 +346,12 @@ impl DeliveryStream {
                         }
                         _ if self.head.is_none() => panic!("{delivery:?} before the head"),
                         Delivery::Records(header, records) => {
-                            let mut offset = header.first_offset.0;
                             let mut count = 0;
-                            for record in pinion_types::block::records(records) {
+                            let offsets = header.first_offset.0..;
+                            let records = pinion_types::block::records(records);
+                            for (offset, record) in offsets.zip(records) {
                                 let value = record.expect("well formed").value.to_vec();
                                 self.got.push_back(Got::Record { offset, value });
-                                offset += 1;
                                 count += 1;
                             }
                             assert_eq!(count, header.record_count);
