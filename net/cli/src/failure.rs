@@ -143,7 +143,7 @@ const fn is_usage(error: &RequestError) -> bool {
 fn connect_hint(error: &ConnectError) -> Option<&'static str> {
     match error {
         ConnectError::TimedOut { .. } | ConnectError::CircuitOpen { .. } => Some(
-            "is a node running there? Start one with `pinion serve --dev`, or name another with --server HOST:PORT; it listens on UDP",
+            "start a node with `pinion serve --dev`, or name another with --server HOST:PORT; it listens on UDP",
         ),
         ConnectError::Resolve { .. } => Some("check --server HOST:PORT (or PINION_SERVER)"),
         // TLS alerts and local verification failures alike (RFC 9001 §4.8).

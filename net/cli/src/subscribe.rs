@@ -6,8 +6,8 @@ use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use pinion_client::{
-    Event, FilterBuf, LagReason, PartitionId, Partitions, Received, StartFrom, SubscribeOptions,
-    Subscription,
+    ErrorCode, Event, FactId, FilterBuf, LagReason, PartitionId, Partitions, Received,
+    RequestError, StartFrom, SubscribeOptions, Subscription,
 };
 use serde::Serialize;
 
@@ -58,7 +58,8 @@ pub(crate) async fn run(args: &SubArgs) -> Result<(), Failure> {
     let opening = async {
         let client = args.connect.client().await?;
         let stream = client.stream(&args.stream).await?;
-        let subscription = stream.subscribe(args.options()?).await?;
+        let subscription = stream.subscribe(args.options()?).await;
+        let subscription = subscription.map_err(|error| args.refused(error))?;
         Ok::<_, Failure>((client, subscription))
     };
     let (client, mut subscription) = tokio::select! {
@@ -273,6 +274,23 @@ impl SubArgs {
             filter,
             ..SubscribeOptions::default()
         })
+    }
+
+    /// An offset that does not exist yet is the likeliest wrong argument, and
+    /// the node's own words for it fit every field.
+    fn refused(&self, error: RequestError) -> Failure {
+        match (&error, self.from) {
+            (RequestError::Refused(refusal), value::From::Offset(offset))
+                if refusal.code == ErrorCode::BadArgument =>
+            {
+                let end = refusal.fact(FactId::Limit).unwrap_or_default();
+                Failure::Incomplete(format!(
+                    "offset {offset} is beyond the end of a partition, {end}; see `pinion stream info {}`, or name one with --partition",
+                    self.stream
+                ))
+            }
+            _ => error.into(),
+        }
     }
 
     fn ended_quietly(&self, left: u64) -> Result<(), Failure> {
