@@ -83,20 +83,19 @@ pub use cache::{
 };
 pub use client::Client;
 pub use config::{
-    BackoffConfig, BreakerConfig, ClientConfig, ConfigError, DEV_DIR, DEV_SERVER,
-    RetryBudgetConfig,
+    BackoffConfig, BreakerConfig, ClientConfig, ConfigError, DEV_DIR, DEV_SERVER, RetryBudgetConfig,
 };
 pub use error::{ConnectError, ProtocolError, RequestError, SubscribeError, UnknownCause};
 pub use pinion_types::{
     CoreId, Epoch, ErrorCode, FactId, NameError, Offset, Outcome, PartitionId, Refusal, RetryClass,
     Version,
 };
+pub use pinion_wire::message::Spec as StreamSpec;
+pub use pinion_wire::message::Spec as CacheSpec;
 pub use pinion_wire::message::{
     Ack, CacheStatus, Condition, Durability, EventKind, FilterBuf, LagReason, Overflow,
     StreamStatus,
 };
-pub use pinion_wire::message::Spec as StreamSpec;
-pub use pinion_wire::message::Spec as CacheSpec;
 pub use publisher::{BATCH_BYTES_MAX, Publisher, PublisherOptions, TryPublishError};
 pub use record::{Received, Record};
 pub use stats::ClientStats;
