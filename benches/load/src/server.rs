@@ -324,6 +324,8 @@ impl Node {
         command
             .args(["serve", "--dev", "--listen", &format!("127.0.0.1:{port}")])
             .args(["--data-cores", &core, "--control-core", &core])
+            // Nothing else runs on this CPU; the control thread only waits.
+            .args(["--placement", "dedicated"])
             .arg("--data-dir")
             .arg(dir)
             .args(&self.arguments);
