@@ -295,6 +295,10 @@ impl Client {
             .map(|(id, _)| *id)
     }
 
+    pub(crate) fn delivery_stream_ids(&self) -> Vec<u64> {
+        self.deliveries.keys().copied().collect()
+    }
+
     /// Delivery streams open now, counted with those that ended.
     pub(crate) fn delivery_streams(&self) -> usize {
         self.deliveries.len()

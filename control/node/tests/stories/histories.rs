@@ -76,6 +76,10 @@ fn join(w: &mut World, core: usize) -> (Player, Handle, Handle) {
     let id = w.client(core, ADMIN);
     let stream = w.declare(id, ResourceKind::Stream, "s", SHARDS);
     let cache = w.declare(id, ResourceKind::Cache, "c", SHARDS);
+    if w.rng.chance(2) {
+        // Its transport takes a little of each stream and then what it allows.
+        w.clients[id].window_new = Some(w.rng.below(300));
+    }
     let player = Player {
         id,
         asked: BTreeMap::new(),
@@ -99,7 +103,7 @@ fn act(
     *fresh += 1;
     let value = *fresh;
     let bytes = value.to_le_bytes();
-    match rng.below(10) {
+    match rng.below(12) {
         0..=3 => {
             let partition = u16::try_from(rng.below(usize::from(SHARDS))).unwrap();
             let records = batch(&[&bytes]);
@@ -149,6 +153,29 @@ fn act(
                     value,
                 },
             );
+        }
+        8 => {
+            // It reads some more.
+            let streams = w.clients[id].delivery_stream_ids();
+            if !streams.is_empty() {
+                let stream = streams[rng.below(streams.len())];
+                let bytes = rng.below(400);
+                w.allow(id, stream, bytes);
+            }
+        }
+        9 => {
+            // It stops a stream and uses the id for something else at once,
+            // while deliveries may still be on their way.
+            let subscription = u32::try_from(rng.below(player.next_sub as usize)).unwrap();
+            if let Some(stream) = w.clients[id].delivery_stream(subscription) {
+                w.lose(id, stream);
+                let partition = u16::try_from(rng.below(usize::from(SHARDS))).unwrap();
+                let again = subscribe(handles.0, partition, subscription);
+                let correlation = w.send(id, &Request::Subscribe(again));
+                player.asked.insert(correlation, Asked::Subscribe);
+                let sub = Sub { partition, next: 0 };
+                player.subs.insert(subscription, sub);
+            }
         }
         _ => {
             let index = rng.below(KEYS);
@@ -271,8 +298,12 @@ fn history(seed: u64) -> Truth {
         read(&mut w, &mut players[at], &mut truth, &mut versions);
     }
     w.settle();
-    // Everybody who may gets the rest.
+    // Everybody gets the rest.
     for player in &players {
+        w.clients[player.id].window_new = None;
+        for stream in w.clients[player.id].delivery_stream_ids() {
+            w.allow(player.id, stream, 1 << 30);
+        }
         for subscription in player.subs.keys() {
             let credit = Credit {
                 subscription: SubscriptionId(*subscription),

@@ -1,5 +1,7 @@
 //! A connection on one core, what it is about on another.
 
+use bytes::Bytes;
+use pinion_node::Output;
 use pinion_types::{ErrorCode, ResourceKind};
 use pinion_wire::message::{AppendBegin, CacheGet, Reply, Request};
 use pinion_wire::opcode::{self, REQUESTS};
@@ -164,9 +166,24 @@ fn an_id_used_again_hears_nothing_of_its_former_life() {
     assert_eq!(values(&w.got(id, 1)), [b"more"]);
 }
 
+/// Bytes that wait for a delivery stream the client does not read.
+fn waiting(w: &mut World, id: usize, stream: u64) -> usize {
+    let (core, conn) = (w.clients[id].core, w.clients[id].conn);
+    let core = &mut w.cores[core];
+    core.start_turn(w.now, w.wall);
+    core.handle_writable(conn, stream);
+    let waiting = match core.poll_output() {
+        Some(Output::WriteChunks { chunks, .. }) => chunks.iter().map(Bytes::len).sum(),
+        other => panic!("{other:?}"),
+    };
+    core.handle_written(conn, stream, 0, true);
+    waiting
+}
+
+const WINDOW: usize = 256 << 10;
+
 #[test]
 fn a_far_subscriber_that_stops_reading_holds_its_window_and_no_more() {
-    const WINDOW: usize = 256 << 10;
     for far in [false, true] {
         let mut w = World::two();
         let scene = Scene::new(&mut w, 0, ADMIN, far);
@@ -189,27 +206,14 @@ fn a_far_subscriber_that_stops_reading_holds_its_window_and_no_more() {
         // one block wait, not the 2 MB that were published.
         let sent = w.stats().delivered_bytes;
         let stream = w.clients[id].delivery_stream(1).unwrap();
-        w.cores[0].start_turn(w.now, w.wall);
-        let waiting = {
-            w.clients[id].allow(stream, usize::MAX / 2);
-            let conn = w.clients[id].conn;
-            w.cores[0].handle_writable(conn, stream);
-            let mut offered = 0;
-            if let Some(pinion_node::Output::WriteChunks { chunks, .. }) = w.cores[0].poll_output()
-            {
-                offered = chunks.iter().map(bytes::Bytes::len).sum();
-            }
-            offered
-        };
+        let waiting = waiting(&mut w, id, stream);
         assert!(
             waiting > WINDOW / 2 && waiting <= WINDOW + 64 * 1024 + 20_000,
             "{waiting}"
         );
         assert_eq!(w.stats().delivered_bytes, sent);
         // It reads on and gets everything, in order, window after window.
-        let conn = w.clients[id].conn;
-        w.cores[0].handle_writable(conn, stream);
-        w.cores[0].handle_written(conn, stream, 0, false);
+        w.allow(id, stream, 1 << 30);
         w.settle();
         let got = w.got(id, 1);
         assert_eq!(got.len(), 202, "far {far}");
@@ -266,6 +270,13 @@ fn a_window_neither_leaks_nor_grows() {
             }
         }
         assert_eq!(seen, 402);
+        // After all that it is as wide as at first: no more, and no less.
+        w.clients[id].limit(stream, 0);
+        for _ in 0..20 {
+            published(&mut w, id, handle, partition, &[&value]);
+        }
+        let waiting = waiting(&mut w, id, stream);
+        assert!((WINDOW..=WINDOW + 50_100).contains(&waiting), "{waiting}");
     }
 }
 
