@@ -135,6 +135,8 @@ pub(crate) struct World {
     pub(crate) wall: WallMs,
     /// Most bytes of replies a core ever offered in one write.
     pub(crate) offered_max: usize,
+    /// Times a client had no delivery stream to give.
+    pub(crate) opens_refused: usize,
     /// Mail from this core is held back.
     pub(crate) mute: Option<usize>,
     /// The control thread does not answer.
@@ -186,6 +188,7 @@ impl World {
             now: Monotonic::from_millis(1),
             wall: WallMs(1_700_000_000_000),
             offered_max: 0,
+            opens_refused: 0,
             mute: None,
             control_mute: false,
         }
@@ -606,6 +609,7 @@ impl World {
                 },
                 Output::OpenUni { conn, subscription } => {
                     let stream = self.clients[index(conn)].open_uni();
+                    self.opens_refused += usize::from(stream.is_none());
                     core.handle_opened(conn, subscription, stream);
                 }
                 Output::Finish { conn, stream } => {

@@ -167,3 +167,18 @@ fn a_stream_stopped_after_its_end_does_not_hold_up_the_drain() {
     w.settle();
     assert_eq!(w.closed(id), Some(CloseCode::Draining));
 }
+
+#[test]
+fn half_a_request_does_not_hold_up_the_drain_and_is_given_back() {
+    let mut w = World::one();
+    let scene = Scene::new(&mut w, 0, ADMIN, false);
+    let stream = w.clients[scene.id].first_stream();
+    let frame = scene.sample(pinion_wire::opcode::PUBLISH, 5);
+    w.send_bytes(scene.id, stream, &frame[..20]);
+    w.settle();
+    assert_eq!(w.cores[0].held_bytes(), 20);
+    drain(&mut w);
+    w.settle();
+    assert_eq!(w.closed(scene.id), Some(CloseCode::Draining));
+    assert_eq!(w.cores[0].held_bytes(), 0);
+}

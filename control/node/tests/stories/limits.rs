@@ -244,6 +244,7 @@ fn subscriptions_wait_for_the_client_to_allow_streams() {
         published(&mut w, scene.id, scene.stream, scene.partition, &[b"x"]);
     }
     assert_eq!(w.got(scene.id, 1), []);
+    assert_eq!(w.opens_refused, 3, "each asks once and then waits");
     w.allow_streams(scene.id, 2);
     w.settle();
     let open = (1..=3).filter(|sub| w.clients[scene.id].delivery_stream(*sub).is_some());
