@@ -231,15 +231,14 @@ impl Core {
         };
         let len = chunk.len();
         state.reader.push(chunk);
-        if state.paused {
-            let unread = state.reader.held_len();
-            self.held_bytes += len;
+        let unread = state.paused.then(|| state.reader.held_len());
+        self.held_bytes += len;
+        if let Some(unread) = unread {
             if unread > UNREAD_BYTES_MAX || self.held_bytes > HELD_BYTES_MAX {
                 self.close(conn, CloseCode::Limit);
             }
             return Feed::Paused;
         }
-        self.held_bytes += len;
         self.run(conn, stream)
     }
 
@@ -464,7 +463,11 @@ impl Core {
                     .with(FactId::Limit, u64::from(IN_FLIGHT_MAX)));
             }
         }
-        if self.is_early(conn, origin.stream) && !request.is_idempotent() {
+        let early = connection
+            .session
+            .stream(origin.stream)
+            .is_some_and(|stream| stream.early);
+        if early && !request.is_idempotent() {
             return Err(ErrorCode::TooEarly.into());
         }
         Ok(())

@@ -99,9 +99,17 @@ impl Default for SpecDefaults {
 /// Resources one node may have. Each costs every core a map entry.
 pub const RESOURCES_MAX: usize = 20_000;
 
-/// Smallest ring or cache partition: below this a single large record would
-/// push everything else out.
-const PARTITION_BYTES_MIN: u64 = 64 << 10;
+/// Smallest ring: below this a single large record would push everything else out.
+const RING_BYTES_MIN: u64 = 64 << 10;
+
+/// Smallest partition of a kind. A cache raises less to this by itself, and
+/// what it then uses would not have been counted.
+const fn partition_bytes_min(kind: ResourceKind) -> u64 {
+    match kind {
+        ResourceKind::Stream => RING_BYTES_MIN,
+        ResourceKind::Cache => pinion_domains::cache::BUDGET_BYTES_MIN,
+    }
+}
 
 /// Decides what is declared and where it lives. Owned by the control thread;
 /// a pure state machine, so a replicated one can take its place.
@@ -229,10 +237,11 @@ impl Directory {
                 ResourceKind::Stream => self.defaults.stream_ring_bytes,
                 ResourceKind::Cache => self.defaults.cache_bytes / u64::from(spec.shards),
             }
-            .max(PARTITION_BYTES_MIN);
+            .max(partition_bytes_min(kind));
         }
-        if spec.ring_bytes < PARTITION_BYTES_MIN {
-            return Err(Refusal::new(ErrorCode::BadArgument).with(FactId::Min, PARTITION_BYTES_MIN));
+        let min = partition_bytes_min(kind);
+        if spec.ring_bytes < min {
+            return Err(Refusal::new(ErrorCode::BadArgument).with(FactId::Min, min));
         }
         if spec.max_record_bytes == 0 {
             spec.max_record_bytes = RECORD_BYTES_MAX;
@@ -319,6 +328,24 @@ mod tests {
             assert_eq!(resource.owner(PartitionId(1)), None);
         }
         assert_eq!(per_core, [5, 5]);
+    }
+
+    #[test]
+    fn a_cache_is_counted_with_what_it_really_takes() {
+        let mut directory = directory(u64::MAX);
+        let small = Spec {
+            shards: 1,
+            ring_bytes: 64 << 10,
+            ..EMPTY_SPEC
+        };
+        let mut declare = |kind| {
+            directory
+                .declare(TenantId(1), kind, &name("a/b"), Some(small))
+                .map(|(resource, _)| resource.spec.ring_bytes)
+        };
+        assert_eq!(declare(ResourceKind::Stream), Ok(64 << 10));
+        let refusal = declare(ResourceKind::Cache).expect_err("too small");
+        assert_eq!(refusal.fact(FactId::Min), Some(128 << 10));
     }
 
     #[test]
