@@ -584,7 +584,7 @@ impl World {
         };
         let core = &mut self.cores[me];
         while let Some(output) = core.poll_output() {
-            moved = true;
+            moved |= !matches!(output, Output::Mail { .. } | Output::Control(_));
             match output {
                 Output::Write {
                     conn,
@@ -628,6 +628,7 @@ impl World {
                 Output::Mail { to, mail } => {
                     let inbox = &mut self.boxes[usize::from(to.0)][me];
                     if inbox.len() < self.setup.box_capacity {
+                        moved = true;
                         inbox.push_back(mail);
                     } else {
                         core.mail_refused(to, mail);
@@ -635,6 +636,7 @@ impl World {
                 }
                 Output::Control(mail) => {
                     if self.to_control[me].len() < self.setup.box_capacity {
+                        moved = true;
                         self.to_control[me].push_back(mail);
                     } else {
                         core.control_refused(mail);

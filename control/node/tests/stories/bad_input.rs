@@ -294,3 +294,19 @@ fn frames_half_sent_are_bounded_and_given_back() {
     bystander.goes_on(&mut w);
     published(&mut w, bystander.id, bystander.handle, 0, &[b"fine"]);
 }
+
+#[test]
+fn half_a_frame_on_a_stream_that_is_reset_is_given_back() {
+    let mut w = World::one();
+    let (_, mut bystander) = scene(&mut w);
+    let id = w.client(0, ADMIN);
+    let stream = w.open_stream(id, false);
+    let mut frame = 5000_u32.to_le_bytes().to_vec();
+    frame.extend_from_slice(&[opcode::PING, 0, 0, 0, 1, 0, 0, 0, 1, 2, 3]);
+    w.send_bytes(id, stream, &frame);
+    w.settle();
+    assert_eq!(w.cores[0].held_bytes(), frame.len());
+    w.lose(id, stream);
+    assert_eq!(w.cores[0].held_bytes(), 0);
+    bystander.goes_on(&mut w);
+}
