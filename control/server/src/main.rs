@@ -8,6 +8,7 @@
 mod config;
 mod control;
 mod demo;
+mod doctor;
 mod identity;
 mod node;
 mod pump;
@@ -35,6 +36,8 @@ enum Command {
     Serve(config::Flags),
     /// Run a node in a temporary directory on real records and check everything it does
     Demo(demo::DemoArgs),
+    /// Say what this machine allows, and how to give what it lacks
+    Doctor(doctor::DoctorArgs),
     /// Make a bearer token and the configuration lines that grant it
     Token(token::TokenArgs),
     /// Print what a shell needs to complete these commands
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(flags) => serve::run(&flags),
         Command::Demo(args) => demo::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Completions(args) => pinion_cli::completions::run(&args, Cli::command()),
         Command::Client(command) => pinion_cli::run(&command),

@@ -85,8 +85,14 @@ impl Node {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        child.wait_with_output().unwrap()
+        // Written beside reading: a command that answers as it reads would wait
+        // for us while we wait for it.
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        let writer = thread::spawn(move || stdin.write_all(&input));
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap().unwrap();
+        output
     }
 
     /// SIGTERM; gives the exit code, what was said, and how long it took.
@@ -152,6 +158,12 @@ grants = [{ permissions = ["read", "write"], namespace = "payments" }]
 [[resource]]
 kind = "stream"
 name = "payments/orders"
+
+[[resource]]
+kind = "stream"
+name = "payments/small"
+shards = 1
+bytes = 65536
 "#;
 
 #[test]
@@ -202,6 +214,39 @@ fn programs_get_json() {
         .map(|row| row["end"].as_u64().unwrap())
         .sum();
     assert_eq!((info.lines().count(), ends), (4, 1));
+}
+
+#[test]
+fn what_was_skipped_is_said_beside_the_records_or_among_them() {
+    let node = Node::start(&["--dev", "--config", "pinion.toml"]);
+    let lines: String = (0..5_000).map(|i| format!("record {i:0>50}\n")).collect();
+    let published = node.feed("pub payments/small --json", lines.as_bytes());
+    assert_eq!(published.status.code(), Some(0), "{}", stderr(&published));
+    assert_eq!(stdout(&published).lines().count(), 5_000);
+
+    // The ring holds far less than all of them.
+    let read = node.run("sub payments/small --from 0 --wait 300ms");
+    let (records, said) = (stdout(&read), stderr(&read));
+    let kept = records.lines().count();
+    assert!(kept > 0 && kept < 2_000, "{kept}");
+    assert_eq!(records.lines().last(), lines.lines().last());
+    let skipped = format!("lag: partition 0 offsets 0 to {} skipped", 4_999 - kept);
+    assert!(said.contains(&skipped), "{skipped:?} is missing: {said}");
+
+    let json = node.ok("sub payments/small --from 0 --wait 300ms --json");
+    let first = json.lines().next().unwrap();
+    let notice: serde_json::Value = serde_json::from_str(first).unwrap();
+    assert_eq!(notice["event"], "lag");
+    assert_eq!(notice["to"].as_u64(), Some(5_000 - kept as u64), "{notice}");
+    assert_eq!(json.lines().count(), kept + 1);
+
+    let beyond = node.run("sub payments/small --from 9999");
+    assert_eq!(beyond.status.code(), Some(1));
+    assert!(
+        stderr(&beyond).contains("beyond the end"),
+        "{}",
+        stderr(&beyond)
+    );
 }
 
 #[test]
@@ -435,8 +480,39 @@ fn shells_get_completions_for_every_command() {
             .unwrap();
         assert_eq!(output.status.code(), Some(0));
         let script = stdout(&output);
-        for word in ["serve", "demo", "bench", "cache", "token"] {
+        for word in ["serve", "demo", "doctor", "bench", "cache", "token"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
+    }
+}
+
+#[test]
+fn doctor_gives_a_line_per_finding_and_the_exit_code_of_the_worst() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = pinion(dir.path()).arg("doctor").output().unwrap();
+    let json = pinion(dir.path())
+        .args(["doctor", "--json"])
+        .output()
+        .unwrap();
+    assert_eq!(text.status.code(), json.status.code());
+    let findings: Vec<serde_json::Value> = stdout(&json)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(!findings.is_empty(), "{findings:?}");
+    let fatal = findings
+        .iter()
+        .any(|finding| finding["severity"] == "fatal");
+    assert_eq!(json.status.code(), Some(if fatal { 78 } else { 0 }));
+    for finding in &findings {
+        let severity = finding["severity"].as_str().unwrap();
+        assert!(["ok", "warn", "fatal"].contains(&severity), "{finding}");
+        // What is not as it should be comes with a way out.
+        assert_eq!(finding["fix"].is_null(), severity == "ok", "{finding}");
+        let found = finding["found"].as_str().unwrap();
+        assert!(
+            stdout(&text).contains(finding["check"].as_str().unwrap()),
+            "{found}"
+        );
     }
 }

@@ -64,6 +64,9 @@ enum DemoError {
 }
 
 pub(crate) fn run(args: &DemoArgs) -> ExitCode {
+    if let Some(code) = crate::doctor::refuse_unfit_machine(&std::env::temp_dir()) {
+        return code;
+    }
     match try_run(args) {
         Ok(code) => code,
         Err(error) => {
