@@ -4,11 +4,9 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use probe::{Finding, Severity};
+use pinion_reactor::cpu;
+use pinion_reactor::probe::{self, EXIT_UNSUPPORTED, Finding, Severity};
 use serde::Serialize;
-
-/// This machine cannot run a node.
-const EXIT_UNSUPPORTED: u8 = 78;
 
 /// What to look at.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,7 +29,8 @@ struct Line<'a> {
 }
 
 pub(crate) fn run(args: &DoctorArgs) -> ExitCode {
-    let findings = probe::all(&args.data_dir);
+    let cores = cpu::usable().map_or(1, |usable| usable.cores_max);
+    let findings = probe::doctor(&args.data_dir, cores);
     let mut out = String::new();
     for finding in &findings {
         if args.json {
@@ -100,53 +99,6 @@ pub(crate) fn refuse_unfit_machine(data_dir: &Path) -> Option<ExitCode> {
         eprintln!("pinion: {finding}");
     }
     unfit.then(|| ExitCode::from(EXIT_UNSUPPORTED))
-}
-
-/// Stands in for `pinion_reactor::probe`, in its shape, until that module is in
-/// the tree: it finds one thing, that it cannot look.
-mod probe {
-    use std::fmt;
-    use std::path::Path;
-
-    pub(crate) struct Finding {
-        pub(crate) check: &'static str,
-        pub(crate) severity: Severity,
-        pub(crate) found: String,
-        pub(crate) fix: Option<String>,
-    }
-
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    #[allow(dead_code)] // the real probes find all three
-    pub(crate) enum Severity {
-        Ok,
-        Warn,
-        Fatal,
-    }
-
-    impl Finding {
-        pub(crate) fn is_fatal(&self) -> bool {
-            self.severity == Severity::Fatal
-        }
-    }
-
-    impl fmt::Display for Finding {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "{}: {}", self.check, self.found)
-        }
-    }
-
-    pub(crate) fn all(_: &Path) -> Vec<Finding> {
-        vec![Finding {
-            check: "probes",
-            severity: Severity::Warn,
-            found: "this build cannot look at the machine".to_owned(),
-            fix: Some("start a node: what it lacks is in its error".to_owned()),
-        }]
-    }
-
-    pub(crate) fn start_up(_: &Path) -> Vec<Finding> {
-        Vec::new()
-    }
 }
 
 #[cfg(test)]

@@ -138,9 +138,13 @@ impl NodePump {
                 Event::Writable { conn, stream } => {
                     self.core.handle_writable(conn.to_u64(), stream.0);
                 }
-                Event::StreamStopped { conn, stream, .. }
-                | Event::StreamReset { conn, stream, .. } => {
+                Event::StreamStopped { conn, stream, code }
+                | Event::StreamReset { conn, stream, code } => {
                     self.core.handle_stream_lost(conn.to_u64(), stream.0);
+                    // Our half goes, too, so that the client may open another
+                    // (RFC 9000 §3.5); a half that is gone already is fine.
+                    let code = u32::try_from(code).unwrap_or(0);
+                    let _ = self.quic.reset(conn, stream, code);
                 }
                 Event::StreamFinished { conn, .. } => {
                     self.core.handle_stream_acknowledged(conn.to_u64());
@@ -161,6 +165,11 @@ impl NodePump {
     /// Feeds the core from a stream until either has enough.
     fn read(&mut self, conn: ConnId, stream: StreamId) {
         let key = conn.to_u64();
+        // Replies wait unread: the client's further requests stay with the
+        // transport, whose flow control holds the client back.
+        if self.core.is_paused(key, stream.0) {
+            return;
+        }
         loop {
             match self.quic.read(conn, stream) {
                 ReadOutcome::Chunk(chunk) => {

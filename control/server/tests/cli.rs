@@ -499,7 +499,7 @@ fn doctor_gives_a_line_per_finding_and_the_exit_code_of_the_worst() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert!(!findings.is_empty(), "{findings:?}");
+    assert!(findings.len() > 5, "{findings:?}");
     let fatal = findings
         .iter()
         .any(|finding| finding["severity"] == "fatal");

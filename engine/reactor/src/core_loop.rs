@@ -71,7 +71,7 @@ const HEARTBEAT: Duration = Duration::from_millis(250);
 /// glommio's registered I/O memory. It is locked memory; with 64 KiB an
 /// executor fits in a limit of 512 KiB, with the default of 10 MiB registration
 /// fails for a plain user and glommio goes on without.
-const IO_MEMORY_BYTES: usize = 64 << 10;
+pub(crate) const IO_MEMORY_BYTES: usize = 64 << 10;
 
 /// Depth of each of glommio's three rings. Deeper allows more disk requests in
 /// flight and needs more kernel memory.

@@ -20,7 +20,7 @@ mod core_loop;
 pub mod cpu;
 mod mesh;
 pub mod placement;
-//pub mod probe;
+pub mod probe;
 mod pump;
 mod ring;
 mod rx;

@@ -189,7 +189,7 @@ impl WaitRing {
 
 /// The best ring this kernel offers. All of them keep the same promises; the
 /// first one spares the core an interrupt per datagram.
-fn build() -> io::Result<IoUring> {
+pub(crate) fn build() -> io::Result<IoUring> {
     let deferred = IoUring::builder()
         .dontfork()
         .setup_single_issuer()

@@ -219,6 +219,9 @@ fn client(node: &Node) -> UdpSocket {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(node.group.local_addr).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
+    // The answers to a burst must find room here while nobody reads yet.
+    let socket = socket2::SockRef::from(&client);
+    socket.set_recv_buffer_size(4 << 20).unwrap();
     client
 }
 

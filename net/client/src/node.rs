@@ -455,7 +455,7 @@ impl Node {
             let cid = topology
                 .steering
                 .cid_for_core(core.0 % topology.steering.cores(), &mut *lock(&self.random));
-            config.initial_dst_cid_provider(Arc::new(move || quinn_proto::ConnectionId::new(&cid)));
+            config.initial_dst_cid_provider(Arc::new(move || quinn::ConnectionId::new(&cid)));
         }
         config
     }
