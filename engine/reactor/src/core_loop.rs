@@ -18,12 +18,15 @@
 #![allow(unsafe_code)] // glommio takes a foreign descriptor only by `FromRawFd`.
 
 use std::any::Any;
+use std::future::poll_fn;
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -56,17 +59,28 @@ const MAIL_RETRY: Duration = Duration::from_micros(100);
 /// a fault of the pump must not become a core at 100 %.
 const OVERDUE_RETRY: Duration = Duration::from_millis(1);
 
-/// glommio's preempt timer, out of the way. When it fires between arming it and
-/// the executor's first look at its task queues (a host that takes the CPU away
-/// for that long is enough), glommio 0.9 runs nothing, believes that nothing is
-/// runnable, and sleeps for ever beside a ready task. What the timer is for,
-/// disk completions behind tasks that never rest, is done by
-/// [`CoreConfig::reactor_pass_every`].
+/// glommio's preempt timer, out of the way.
+///
+/// `LocalExecutor::run` of glommio 0.9 arms it, and then `run_task_queues` runs
+/// nothing while the latency ring holds a completion. When the timer fires
+/// between the two (a host that takes the CPU away for that long is enough), the
+/// executor takes "ran nothing" for "nothing to run" and sleeps: the timer's
+/// completion has no waiter, so it does not count as a wake-up. A task that was
+/// ready stays so for ever. Any short timer meets this sooner or later; no
+/// public setting turns it off, so it is a day. The other completions of that
+/// ring (a deadline of glommio's, a wake-up from another thread) make a task
+/// ready when they are taken, and then the executor does not sleep.
+///
+/// What the timer is for, disk completions behind tasks that never rest, is
+/// done by [`CoreConfig::reactor_pass_every`].
 const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How often the executor is woken for nothing but to look again. It bounds
-/// what a wake-up lost inside glommio can cost; waking costs about 10 µs.
+/// The default of [`CoreConfig::heartbeat`].
 const HEARTBEAT: Duration = Duration::from_millis(250);
+
+/// Shortest heartbeat. glommio takes a sleep of (nearly) no length as over at
+/// once, and a task that sleeps so never yields.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(1);
 
 /// glommio's registered I/O memory. It is locked memory; with 64 KiB an
 /// executor fits in a limit of 512 KiB, with the default of 10 MiB registration
@@ -96,6 +110,11 @@ pub struct CoreConfig {
     pub reactor_pass_every: Duration,
     /// A turn longer than this is a stall.
     pub stall_after: Duration,
+    /// How often the executor is woken for nothing but to look again; `None`
+    /// for never. It bounds what a wake-up lost inside glommio can cost. Waking
+    /// costs about 10 µs, so four times a second are nothing; never is for
+    /// tests, where a lost wake-up shall show.
+    pub heartbeat: Option<Duration>,
 }
 
 impl CoreConfig {
@@ -109,6 +128,7 @@ impl CoreConfig {
             gso: true,
             reactor_pass_every: Duration::from_micros(50),
             stall_after: Duration::from_millis(5),
+            heartbeat: Some(HEARTBEAT),
         }
     }
 }
@@ -244,20 +264,24 @@ fn run_thread<P: Pump>(
         .map_err(io::Error::from)
         .map_err(at("making the executor"))?;
     executor.run(async move {
-        let heartbeat = glommio::spawn_local(async {
-            loop {
-                glommio::timer::sleep(HEARTBEAT).await;
-            }
+        let heartbeat = config.heartbeat.map(|every| {
+            glommio::spawn_local(async move {
+                loop {
+                    glommio::timer::sleep(every.max(HEARTBEAT_MIN)).await;
+                }
+            })
         });
         let mut core = Core::new(&config, socket, mesh).map_err(at("making the core's rings"))?;
         // Nobody to tell is no reason to stop.
         let _ = ready.send(());
         let made = catch_unwind(AssertUnwindSafe(make));
         let mut pump = made.map_err(|panic| panicked(index, &*panic))?;
-        let ended = core.run(&mut pump).await;
+        let ended = contained(index, core.run(&mut pump)).await;
         // Dropping the pump runs its code, too.
         let dropped = catch_unwind(AssertUnwindSafe(move || drop(pump)));
-        heartbeat.cancel().await;
+        if let Some(heartbeat) = heartbeat {
+            heartbeat.cancel().await;
+        }
         ended.and(dropped.map_err(|panic| panicked(index, &*panic)))
     })
 }
@@ -325,20 +349,18 @@ impl<M: Send + 'static> Core<M> {
                 source,
             }
         };
-        let mut last_work = Instant::now();
-        let mut last_pass = last_work;
+        let mut now = Instant::now();
+        let mut last_work = now;
+        let mut last_pass = now;
         let mut parked = false;
         loop {
-            // A panic leaves the pump in a state nobody knows; it is not used
-            // again, only dropped.
-            let turn = catch_unwind(AssertUnwindSafe(|| {
-                let turn = self.turn(pump);
-                (turn, pump.finished(), pump.next_deadline())
-            }));
-            let (turn, finished, deadline) = turn.map_err(|panic| panicked(index, &*panic))?;
-            if finished {
+            let turn = self.turn(pump, now);
+            if pump.finished() {
                 return Ok(());
             }
+            // Turns follow each other, so the end of one is the start of the
+            // next: a look at the clock is a twentieth of an idle turn.
+            now = turn.end;
             if turn.worked {
                 if parked {
                     self.spin.observe(turn.end - last_work);
@@ -351,26 +373,29 @@ impl<M: Send + 'static> Core<M> {
                     self.reactor_pass()
                         .await
                         .map_err(at("passing through the rings"))?;
-                    last_pass = Instant::now();
+                    now = Instant::now();
+                    last_pass = now;
                 }
                 continue;
             }
-            if self.park(deadline, &turn).await.map_err(at("parking"))? {
+            let deadline = pump.next_deadline();
+            let slept = self.park(deadline, &turn).await.map_err(at("parking"))?;
+            now = Instant::now();
+            if slept {
                 parked = true;
-                last_pass = Instant::now();
+                last_pass = now;
             }
         }
     }
 
-    fn turn<P: Pump<Mail = M>>(&mut self, pump: &mut P) -> Turn {
+    fn turn<P: Pump<Mail = M>>(&mut self, pump: &mut P, start: Instant) -> Turn {
         self.blocked = false;
         self.mail_refused = false;
-        let start = Instant::now();
         let received = self.receiver.receive(DATAGRAMS_PER_TURN_MAX, |meta, data| {
             pump.handle_datagram(start, meta, data);
         });
         // The clock is read only after a phase that did something: an idle spin
-        // reads it twice a turn.
+        // reads it once a turn.
         let after_receive = if received.datagrams > 0 {
             Instant::now()
         } else {
@@ -475,6 +500,20 @@ impl<M: Send + 'static> Core<M> {
         self.mesh.rise();
         Ok(may_sleep)
     }
+}
+
+/// Runs `future` to its end or to its panic. A panic leaves the pump in a state
+/// nobody knows; it is not used again, only dropped.
+async fn contained(
+    index: usize,
+    future: impl Future<Output = Result<(), CoreError>>,
+) -> Result<(), CoreError> {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)))
+            .unwrap_or_else(|panic| Poll::Ready(Err(panicked(index, &*panic))))
+    })
+    .await
 }
 
 /// Gives an eventfd to glommio to read.

@@ -9,9 +9,9 @@ pub enum PlacementMode {
     /// Find out from affinity, cpuset and quota.
     #[default]
     Auto,
-    /// The CPUs are ours alone: spin up to 50 µs.
+    /// The CPUs are ours alone: [`SpinPolicy::DEDICATED`].
     Dedicated,
-    /// Others run on them: spin up to 20 µs.
+    /// Others run on them: [`SpinPolicy::SHARED`].
     Shared,
 }
 
@@ -263,6 +263,10 @@ mod tests {
         };
         assert_eq!(
             spin(&machine(4, None), PlacementMode::Auto),
+            SpinPolicy::DEDICATED
+        );
+        assert_eq!(
+            spin(&machine(2, None), PlacementMode::Auto),
             SpinPolicy::DEDICATED
         );
         assert_eq!(

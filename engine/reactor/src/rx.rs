@@ -20,8 +20,9 @@ const SLOTS: usize = 16;
 /// longest datagram.
 const SLOT_BYTES: usize = 64 * 1024;
 
-/// Fewest buffers offered. An empty call in a spin then prepares little.
-const SLOTS_MIN: usize = 4;
+/// Fewest buffers offered. With one, a lone datagram costs the kernel one look
+/// at the socket; with more it looks again for each, and finds nothing.
+const SLOTS_MIN: usize = 1;
 
 /// Memory from which datagrams are cut.
 ///
@@ -52,7 +53,8 @@ pub(crate) struct Receiver {
     buffers: Box<[u8]>,
     metas: [RecvMeta; SLOTS],
     arena: Arena,
-    /// Buffers to offer next time: twice what the last call filled.
+    /// Buffers to offer next time: twice what was offered when all were filled,
+    /// else what the last call filled.
     slots: usize,
 }
 
@@ -91,7 +93,10 @@ impl Receiver {
                 &mut self.metas[..offered],
             ) {
                 Ok(filled) => filled,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.slots = SLOTS_MIN;
+                    break;
+                }
                 Err(error) => {
                     // An error of an earlier send shows up here, once. It says
                     // nothing about what waits behind it; the next turn looks.
@@ -118,9 +123,15 @@ impl Receiver {
                     received.datagrams += 1;
                 }
             }
-            self.slots = (filled * 2).clamp(SLOTS_MIN, SLOTS);
             if filled < offered {
+                self.slots = filled.max(SLOTS_MIN);
                 // The kernel had no more at that moment.
+                break;
+            }
+            self.slots = (offered * 2).min(SLOTS);
+            if offered == SLOTS_MIN {
+                // Most likely the only one: it is served before the next look,
+                // which is the next turn's, with more buffers.
                 break;
             }
         }

@@ -8,6 +8,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+
 use pinion_reactor::{
     BytesMut, ControlEnd, CoreConfig, CoreError, CoreHandle, CoreStats, DatagramMeta, Full,
     GroupOptions, Io, MeshEnd, Phase, PortId, Pump, SendOutcome, SpinPolicy, Stall, Steering,
@@ -164,12 +166,19 @@ struct Node {
 }
 
 fn start(count: usize, spin: SpinPolicy, options: GroupOptions) -> Node {
+    start_with(count, options, &|index| CoreConfig {
+        spin,
+        ..CoreConfig::new(index)
+    })
+}
+
+fn start_with(count: usize, options: GroupOptions, config: &dyn Fn(usize) -> CoreConfig) -> Node {
     let group = bind_group("127.0.0.1:0".parse().unwrap(), count, Some(&KEYS), options).unwrap();
     let (ends, control) = mesh(count, 64).unwrap();
     let cores = ends
         .into_iter()
         .enumerate()
-        .map(|(index, end)| start_core(index, &group, end, spin, |echo| echo));
+        .map(|(index, end)| start_configured(config(index), &group, end, |echo| echo));
     Node {
         cores: cores.collect(),
         group,
@@ -188,6 +197,16 @@ fn start_core(
         spin,
         ..CoreConfig::new(index)
     };
+    start_configured(config, group, end, adjust)
+}
+
+fn start_configured(
+    config: CoreConfig,
+    group: &UdpGroup,
+    end: MeshEnd<Mail>,
+    adjust: impl FnOnce(Echo) -> Echo + Send + 'static,
+) -> CoreHandle {
+    let index = config.index;
     let (port, control) = (end.port(), end.control_port());
     let make = move || adjust(Echo::new(port, control));
     run_core(config, group.socket(index).unwrap(), end, make).unwrap()
@@ -220,7 +239,7 @@ fn client(node: &Node) -> UdpSocket {
     client.connect(node.group.local_addr).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     // The answers to a burst must find room here while nobody reads yet.
-    let socket = socket2::SockRef::from(&client);
+    let socket = SockRef::from(&client);
     socket.set_recv_buffer_size(4 << 20).unwrap();
     client
 }
@@ -309,6 +328,64 @@ fn mail_travels_between_cores_that_park_after_every_turn() {
     node.tell(0, Mail::Hop(route));
     assert!(matches!(node.hear(), Mail::Arrived));
     node.stop();
+}
+
+/// Gaps of up to `max`, no two in a row alike, the same in every run.
+fn gaps(max: Duration) -> impl FnMut() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let gap = max.mul_f64((state >> 40) as f64 / (1_u64 << 24) as f64);
+        let until = Instant::now() + gap;
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+#[test]
+fn no_wake_up_is_lost_when_datagrams_and_mail_come_as_cores_fall_asleep() {
+    // The gaps are as long as it takes a core to fall asleep, so the next event
+    // meets every step of it. Without a heartbeat, a lost wake-up stands still.
+    const ROUNDS: u32 = 4000;
+    for (budget, parks_min) in [(0, 6000), (50, 500)] {
+        let mut node = start_with(2, GroupOptions::default(), &|index| CoreConfig {
+            spin: SpinPolicy::up_to(Duration::from_micros(budget)),
+            heartbeat: None,
+            ..CoreConfig::new(index)
+        });
+        let client = client(&node);
+        let mut pause = gaps(Duration::from_micros(60));
+        for i in 0..ROUNDS {
+            let word = i.wrapping_mul(0x85eb_ca6b);
+            ask(&client, &short_header(word));
+            pause();
+            if i % 4 == 0 {
+                // A trip of mail, and a datagram on its way at the same time.
+                client.send(&short_header(!word)).unwrap();
+                pause();
+                node.tell(0, Mail::Hop([PortId(1), PortId(0)].into()));
+                assert!(matches!(node.hear(), Mail::Arrived));
+                pause();
+                let answer = client.recv(&mut [0; 16]);
+                answer.expect("a lost wake-up");
+            }
+        }
+        let parks: u64 = (0..2)
+            .map(|core| {
+                node.tell(core, Mail::AskReport);
+                match node.hear() {
+                    Mail::Report(stats) => stats.parks,
+                    other => panic!("{other:?}"),
+                }
+            })
+            .sum();
+        // Fewer would mean that the story was not told.
+        assert!(parks >= parks_min, "{parks} parks, budget {budget} µs");
+        node.stop();
+    }
 }
 
 #[test]
