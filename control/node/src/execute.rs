@@ -88,6 +88,8 @@ impl Core {
                 self.shard
                     .open_cache(resource.id, partition, spec.ring_bytes, self.wall)
             }
+            // None is declared, see `Directory::declare`.
+            ResourceKind::Queue => return Err(ErrorCode::Unsupported.into()),
         };
         slot.ok_or_else(|| {
             Refusal::new(ErrorCode::LimitReached)

@@ -106,7 +106,7 @@ const RING_BYTES_MIN: u64 = 64 << 10;
 /// what it then uses would not have been counted.
 const fn partition_bytes_min(kind: ResourceKind) -> u64 {
     match kind {
-        ResourceKind::Stream => RING_BYTES_MIN,
+        ResourceKind::Stream | ResourceKind::Queue => RING_BYTES_MIN,
         ResourceKind::Cache => pinion_domains::cache::BUDGET_BYTES_MIN,
     }
 }
@@ -219,13 +219,16 @@ impl Directory {
     }
 
     fn complete(&self, kind: ResourceKind, mut spec: Spec) -> Result<Spec, Refusal> {
+        if kind == ResourceKind::Queue {
+            return Err(ErrorCode::Unsupported.into());
+        }
         if spec.durability != 0 {
             return Err(Refusal::new(ErrorCode::Unsupported)
                 .with(FactId::Actual, u64::from(spec.durability)));
         }
         if spec.shards == 0 {
             spec.shards = match kind {
-                ResourceKind::Stream => self.defaults.stream_shards,
+                ResourceKind::Stream | ResourceKind::Queue => self.defaults.stream_shards,
                 ResourceKind::Cache => self.data_cores,
             };
         }
@@ -234,7 +237,7 @@ impl Directory {
         }
         if spec.ring_bytes == 0 {
             spec.ring_bytes = match kind {
-                ResourceKind::Stream => self.defaults.stream_ring_bytes,
+                ResourceKind::Stream | ResourceKind::Queue => self.defaults.stream_ring_bytes,
                 ResourceKind::Cache => self.defaults.cache_bytes / u64::from(spec.shards),
             }
             .max(partition_bytes_min(kind));

@@ -96,6 +96,29 @@ pub enum ErrorCode {
     TimedOut = 106,
     /// The sum would leave the range of i64.
     CounterOverflow = 107,
+
+    /// The write that was to make it durable failed. Its outcome is unknown:
+    /// look before sending it again.
+    DurabilityFailed = 110,
+    /// The disk is full; what frees space is still taken. Nothing happened.
+    ReadOnly = 111,
+    /// Data of the partition is damaged or a write of it failed. Only repair helps.
+    PartitionFenced = 112,
+    /// The log has taken as much as it may before the disk has it. Fact: `Limit` bytes.
+    LogBacklogged = 113,
+
+    /// Not a token of this queue and group, or of a reservation that ended otherwise.
+    InvalidToken = 120,
+    /// The reservation ran out; the message is or will be given to someone else.
+    TokenExpired = 121,
+    /// The queue holds as many messages or bytes as it may. Fact: `Limit`.
+    QueueFull = 122,
+    /// The queue has no such consumer group.
+    UnknownGroup = 123,
+    /// The queue has no such message (any more), or not in that state.
+    UnknownMessage = 124,
+    /// The partition has no cursor of that name.
+    CursorUnknown = 125,
 }
 
 /// Whether, when and where to try again.
@@ -312,6 +335,16 @@ codes! {
     LeaseLost => Fatal, "the fill lease is no longer held";
     TimedOut => Retry, "nothing arrived within the time given";
     CounterOverflow => Fatal, "the counter would leave the range of a 64-bit integer";
+    DurabilityFailed => OutcomeUnknown, "the write failed: it may or may not survive; look before sending again";
+    ReadOnly => RetryAfter, "the disk is full: deletes and acknowledgements are still taken";
+    PartitionFenced => Fatal, "data of the partition is damaged or a write of it failed: see pinion doctor";
+    LogBacklogged => RetryAfter, "the log waits for the disk";
+    InvalidToken => Fatal, "the token is of no reservation";
+    TokenExpired => Fatal, "the reservation of this token ran out";
+    QueueFull => RetryAfter, "the queue holds as much as it may";
+    UnknownGroup => Fatal, "the queue has no such group";
+    UnknownMessage => Fatal, "the queue has no such message";
+    CursorUnknown => Fatal, "the partition has no cursor of this name";
 }
 
 impl ErrorCode {
@@ -328,6 +361,9 @@ impl ErrorCode {
             Self::Backlogged => 10,
             Self::Draining => 1000,
             Self::SessionActive => 50,
+            Self::ReadOnly => 1000,
+            Self::LogBacklogged => 5,
+            Self::QueueFull => 100,
             _ => 0,
         }
     }

@@ -17,6 +17,8 @@ pub enum ResourceKind {
     Stream = 1,
     /// Key to latest value with TTL.
     Cache = 2,
+    /// Messages shared by consumers who acknowledge them.
+    Queue = 3,
 }
 
 impl ResourceKind {
@@ -26,6 +28,7 @@ impl ResourceKind {
         match byte {
             1 => Some(Self::Stream),
             2 => Some(Self::Cache),
+            3 => Some(Self::Queue),
             _ => None,
         }
     }
@@ -36,6 +39,7 @@ impl ResourceKind {
         match self {
             Self::Stream => "stream",
             Self::Cache => "cache",
+            Self::Queue => "queue",
         }
     }
 }

@@ -370,7 +370,7 @@ impl Fixed for ResourceKind {
             field,
             actual: u64::from(byte),
             min: 1,
-            max: 2,
+            max: 3,
         })
     }
 
