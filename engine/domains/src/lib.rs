@@ -11,4 +11,5 @@
 #![forbid(unsafe_code)]
 
 pub mod cache;
+pub mod op;
 pub mod stream;
