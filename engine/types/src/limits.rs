@@ -71,8 +71,49 @@ pub const FILTER_TERMS_MAX: usize = 16;
 /// Longest header name or filter value.
 pub const HEADER_NAME_BYTES_MAX: usize = 255;
 
+/// Named cursors one partition of a stream may have. Each is kept in memory
+/// and in every checkpoint.
+pub const CURSORS_MAX: u32 = 1024;
+
+/// Longest name of a cursor or of a consumer group; its length is one byte.
+pub const GROUP_BYTES_MAX: u8 = u8::MAX;
+
+/// Consumer groups of one queue. Each keeps a state for every message it has
+/// not finished.
+pub const QUEUE_GROUPS_MAX: u16 = 256;
+
+/// Messages one take may ask for. Higher lets one consumer starve the others
+/// of a queue for longer.
+pub const QUEUE_TAKE_MAX: u32 = 1024;
+
+/// Tokens one ack, nack, extend or release may name, and ids one replay or
+/// purge of dead letters may. Bounds the work of one request.
+pub const QUEUE_TOKENS_MAX: u16 = 1024;
+
+/// Messages of one page of a peek or of the dead letters.
+pub const QUEUE_PAGE_MAX: u32 = 1024;
+
+/// Longest wait of a take for a message, in milliseconds.
+pub const QUEUE_WAIT_MS_MAX: u32 = 30_000;
+
+/// Longest reservation a take or extend may ask for: 12 hours in milliseconds.
+/// Longer work extends its reservation as it goes on.
+pub const QUEUE_LEASE_MS_MAX: u32 = 12 * 3600 * 1000;
+
+/// Longest delay or time to live of a message: ten years in milliseconds, so
+/// that no sum of a wall time and a delay leaves a `u64`.
+pub const QUEUE_TIME_MS_MAX: u64 = 10 * 365 * 24 * 3600 * 1000;
+
+/// Longest error text of a nack; it is kept beside the message.
+pub const QUEUE_ERROR_BYTES_MAX: u8 = u8::MAX;
+
 // A record must fit a frame together with the block header.
 const _: () = assert!(
     RECORD_BYTES_MAX as usize + crate::block::BLOCK_HEADER_BYTES <= FRAME_BYTES_MAX as usize
 );
 const _: () = assert!(CACHE_VALUE_BYTES_MAX + KEY_BYTES_MAX as u32 + 64 <= FRAME_BYTES_MAX);
+// A message alone must fit a frame: list head, id, token, attempt, time, error text, record.
+const _: () = assert!(
+    RECORD_BYTES_MAX as usize + 4 + 6 + 8 + 16 + 2 + 8 + 1 + QUEUE_ERROR_BYTES_MAX as usize
+        <= FRAME_BYTES_MAX as usize
+);

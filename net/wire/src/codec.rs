@@ -2,7 +2,8 @@
 
 use core::str;
 
-use pinion_types::limits::{CACHE_VALUE_BYTES_MAX, KEY_BYTES_MAX};
+use pinion_types::block::{BlockError, Record, records};
+use pinion_types::limits::{CACHE_VALUE_BYTES_MAX, KEY_BYTES_MAX, RECORD_BYTES_MAX};
 use pinion_types::{
     Epoch, ErrorCode, Offset, PartitionId, ProducerId, ResourceId, ResourceKind, Sequence,
     SubscriptionId, Version, WallMs,
@@ -99,6 +100,20 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// As [`Reader::optional`], the number within `min..=max`.
+    pub(crate) fn maybe_within<T: Fixed + Into<u64>>(
+        &mut self,
+        field: &'static str,
+        min: u64,
+        max: u64,
+    ) -> Result<Option<T>, DecodeError> {
+        if self.fixed(field)? {
+            self.within(field, min, max).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
     /// `u16` length, then the key.
     pub(crate) fn key(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
         let len: u16 = self.fixed(field)?;
@@ -134,6 +149,49 @@ impl<'a> Reader<'a> {
         let len: u8 = self.fixed(field)?;
         let bytes = self.bytes(field, usize::from(len))?;
         str::from_utf8(bytes).map_err(|_| DecodeError::NotText { field })
+    }
+
+    /// As [`Reader::text8`], and not empty.
+    pub(crate) fn name8(&mut self, field: &'static str) -> Result<&'a str, DecodeError> {
+        match self.text8(field)? {
+            "" => Err(DecodeError::OutOfRange {
+                field,
+                actual: 0,
+                min: 1,
+                max: u64::from(u8::MAX),
+            }),
+            name => Ok(name),
+        }
+    }
+
+    /// One record with its length field, as in a block. Its headers are not walked.
+    pub(crate) fn record(&mut self, field: &'static str) -> Result<Record<'a>, DecodeError> {
+        let mut walk = records(self.rest);
+        match walk.next() {
+            Some(Ok(record)) => {
+                self.rest = walk.rest();
+                Ok(record)
+            }
+            None | Some(Err(BlockError::Truncated)) => Err(DecodeError::Truncated { field }),
+            Some(Err(BlockError::TooLarge { len, limit })) => {
+                Err(DecodeError::ValueTooLarge { field, len, limit })
+            }
+            Some(Err(BlockError::Inconsistent | BlockError::Count { .. })) => {
+                Err(DecodeError::Inconsistent { field })
+            }
+        }
+    }
+
+    /// `u8` 0, or 1 and then one record.
+    pub(crate) fn maybe_record(
+        &mut self,
+        field: &'static str,
+    ) -> Result<Option<Record<'a>>, DecodeError> {
+        if self.fixed(field)? {
+            self.record(field).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// All that is left of the body.
@@ -225,6 +283,53 @@ impl Writer<'_> {
             self.put(value);
         }
         Ok(())
+    }
+
+    pub(crate) fn maybe_within<T: Fixed + Into<u64>>(
+        &mut self,
+        field: &'static str,
+        value: Option<T>,
+        min: u64,
+        max: u64,
+    ) -> Result<(), EncodeError> {
+        self.put(value.is_some());
+        match value {
+            Some(value) => self.within(field, value, min, max),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn name8(&mut self, field: &'static str, name: &str) -> Result<(), EncodeError> {
+        if name.is_empty() {
+            return Err(EncodeError::OutOfRange {
+                field,
+                actual: 0,
+                min: 1,
+                max: u64::from(u8::MAX),
+            });
+        }
+        self.text8(field, name)
+    }
+
+    pub(crate) fn record(
+        &mut self,
+        field: &'static str,
+        record: Record<'_>,
+    ) -> Result<(), EncodeError> {
+        record.encode(self.out).map_err(|_| EncodeError::TooLarge {
+            field,
+            len: record.encoded_len() as u64,
+            limit: u64::from(RECORD_BYTES_MAX),
+        })
+    }
+
+    pub(crate) fn maybe_record(
+        &mut self,
+        field: &'static str,
+        record: Option<Record<'_>>,
+    ) -> Result<(), EncodeError> {
+        self.put(record.is_some());
+        record.map_or(Ok(()), |record| self.record(field, record))
     }
 
     pub(crate) fn key(&mut self, field: &'static str, key: &[u8]) -> Result<(), EncodeError> {

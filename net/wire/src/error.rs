@@ -80,6 +80,12 @@ pub enum DecodeError {
         /// The field.
         field: &'static str,
     },
+    /// Lengths inside a record contradict each other.
+    #[error("the lengths inside {field} contradict each other")]
+    Inconsistent {
+        /// The field.
+        field: &'static str,
+    },
 }
 
 impl DecodeError {
@@ -88,9 +94,10 @@ impl DecodeError {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::FrameTooLarge { .. } => ErrorCode::FrameTooLarge,
-            Self::HeaderNotZero { .. } | Self::Truncated { .. } | Self::Trailing { .. } => {
-                ErrorCode::Malformed
-            }
+            Self::HeaderNotZero { .. }
+            | Self::Truncated { .. }
+            | Self::Trailing { .. }
+            | Self::Inconsistent { .. } => ErrorCode::Malformed,
             Self::UnknownFlags { .. } | Self::UnknownBits { .. } => ErrorCode::UnknownBits,
             Self::UnknownOpcode { .. } => ErrorCode::UnknownOpcode,
             Self::OutOfRange { .. } | Self::NotText { .. } => ErrorCode::BadArgument,
@@ -107,7 +114,8 @@ impl DecodeError {
             | Self::HeaderNotZero { .. }
             | Self::UnknownFlags { .. }
             | Self::Truncated { .. }
-            | Self::Trailing { .. } => true,
+            | Self::Trailing { .. }
+            | Self::Inconsistent { .. } => true,
             Self::UnknownOpcode { .. }
             | Self::OutOfRange { .. }
             | Self::ValueTooLarge { .. }
@@ -140,7 +148,8 @@ impl DecodeError {
             Self::HeaderNotZero { .. }
             | Self::Truncated { .. }
             | Self::Trailing { .. }
-            | Self::NotText { .. } => refusal,
+            | Self::NotText { .. }
+            | Self::Inconsistent { .. } => refusal,
         }
     }
 }

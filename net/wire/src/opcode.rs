@@ -62,6 +62,14 @@ opcodes! {
     APPEND_ROLLBACK = 0x18;
     /// Ends and sizes of a partition.
     STREAM_INFO = 0x19;
+    /// Set a named cursor.
+    CURSOR_COMMIT = 0x1A;
+    /// Ask for a named cursor.
+    CURSOR_GET = 0x1B;
+    /// One page of cursors.
+    CURSOR_LIST = 0x1C;
+    /// Forget a named cursor.
+    CURSOR_DELETE = 0x1D;
     /// Read one key.
     CACHE_GET = 0x20;
     /// Write one key.
@@ -84,6 +92,34 @@ opcodes! {
     CACHE_WATCH = 0x29;
     /// Sizes and counts of a partition.
     CACHE_INFO = 0x2A;
+    /// Put messages.
+    QUEUE_PUT = 0x30;
+    /// Reserve messages.
+    QUEUE_TAKE = 0x31;
+    /// Work is done.
+    QUEUE_ACK = 0x32;
+    /// Work failed.
+    QUEUE_NACK = 0x33;
+    /// Work goes on.
+    QUEUE_EXTEND = 0x34;
+    /// Work was not begun.
+    QUEUE_RELEASE = 0x35;
+    /// Look at messages.
+    QUEUE_PEEK = 0x36;
+    /// List dead letters.
+    QUEUE_DEAD_LIST = 0x37;
+    /// Make dead letters ready again.
+    QUEUE_DEAD_REPLAY = 0x38;
+    /// Forget dead letters.
+    QUEUE_DEAD_PURGE = 0x39;
+    /// Counts of a partition.
+    QUEUE_INFO = 0x3A;
+    /// Why nothing is delivered.
+    QUEUE_WHY = 0x3B;
+    /// Deliver messages as they become ready.
+    QUEUE_SUBSCRIBE = 0x3C;
+    /// Make or forget a group.
+    QUEUE_GROUP = 0x3D;
 
     /// To HELLO.
     WELCOME = 0x81;
@@ -93,9 +129,9 @@ opcodes! {
     OPENED = 0x84;
     /// To PUBLISH and APPEND_COMMIT.
     PUBLISHED = 0x90;
-    /// To SUBSCRIBE and CACHE_WATCH.
+    /// To SUBSCRIBE, CACHE_WATCH and QUEUE_SUBSCRIBE.
     SUBSCRIBED = 0x91;
-    /// To UNSUBSCRIBE and APPEND_ROLLBACK.
+    /// To UNSUBSCRIBE, APPEND_ROLLBACK, CURSOR_DELETE and QUEUE_GROUP.
     DONE = 0x93;
     /// To FETCH.
     FETCHED = 0x94;
@@ -105,6 +141,10 @@ opcodes! {
     APPEND_STAGED = 0x96;
     /// To STREAM_INFO.
     STREAM_STATUS = 0x99;
+    /// To CURSOR_COMMIT and CURSOR_GET.
+    CURSOR = 0x9A;
+    /// To CURSOR_LIST.
+    CURSOR_PAGE = 0x9B;
     /// To CACHE_GET that hit and CACHE_LEASE answered with a value.
     CACHE_VALUE = 0xA0;
     /// To CACHE_GET that missed.
@@ -125,6 +165,22 @@ opcodes! {
     CACHE_LEASED = 0xA8;
     /// To CACHE_INFO.
     CACHE_STATUS = 0xAA;
+    /// To QUEUE_PUT.
+    ENQUEUED = 0xB0;
+    /// To QUEUE_TAKE.
+    TAKEN = 0xB1;
+    /// To QUEUE_ACK, QUEUE_NACK, QUEUE_EXTEND and QUEUE_RELEASE.
+    SETTLED = 0xB2;
+    /// To QUEUE_PEEK.
+    QUEUE_PAGE = 0xB3;
+    /// To QUEUE_DEAD_LIST.
+    DEAD_PAGE = 0xB4;
+    /// To QUEUE_DEAD_REPLAY and QUEUE_DEAD_PURGE.
+    MOVED = 0xB5;
+    /// To QUEUE_INFO.
+    QUEUE_STATUS = 0xB6;
+    /// To QUEUE_WHY.
+    QUEUE_REASONS = 0xB7;
     /// To any request.
     ERROR = 0xFF;
 
@@ -138,6 +194,8 @@ opcodes! {
     EVENTS = 0xC3;
     /// Last frame of a delivery stream.
     END = 0xC4;
+    /// Messages of a queue.
+    QUEUE_MESSAGES = 0xC5;
 }
 
 // A block is a frame of a delivery stream as it is.
@@ -176,6 +234,11 @@ pub const REQUESTS: &[Entry] = {
         entry(APPEND_COMMIT, "APPEND_COMMIT", &[PUBLISHED], false, Write),
         entry(APPEND_ROLLBACK, "APPEND_ROLLBACK", &[DONE], false, Write),
         entry(STREAM_INFO, "STREAM_INFO", &[STREAM_STATUS], true, Read),
+        // A cursor is its reader's own: keeping it asks for no more than reading.
+        entry(CURSOR_COMMIT, "CURSOR_COMMIT", &[CURSOR], false, Read),
+        entry(CURSOR_GET, "CURSOR_GET", &[CURSOR], true, Read),
+        entry(CURSOR_LIST, "CURSOR_LIST", &[CURSOR_PAGE], true, Read),
+        entry(CURSOR_DELETE, "CURSOR_DELETE", &[DONE], false, Read),
         entry(
             CACHE_GET,
             "CACHE_GET",
@@ -211,6 +274,34 @@ pub const REQUESTS: &[Entry] = {
         ),
         entry(CACHE_WATCH, "CACHE_WATCH", &[SUBSCRIBED], false, Read),
         entry(CACHE_INFO, "CACHE_INFO", &[CACHE_STATUS], true, Read),
+        // Taking keeps a message from everyone else in the group: it changes
+        // the queue as much as putting does.
+        entry(QUEUE_PUT, "QUEUE_PUT", &[ENQUEUED], false, Write),
+        entry(QUEUE_TAKE, "QUEUE_TAKE", &[TAKEN], false, Write),
+        entry(QUEUE_ACK, "QUEUE_ACK", &[SETTLED], false, Write),
+        entry(QUEUE_NACK, "QUEUE_NACK", &[SETTLED], false, Write),
+        entry(QUEUE_EXTEND, "QUEUE_EXTEND", &[SETTLED], false, Write),
+        entry(QUEUE_RELEASE, "QUEUE_RELEASE", &[SETTLED], false, Write),
+        entry(QUEUE_PEEK, "QUEUE_PEEK", &[QUEUE_PAGE], true, Read),
+        entry(QUEUE_DEAD_LIST, "QUEUE_DEAD_LIST", &[DEAD_PAGE], true, Read),
+        entry(
+            QUEUE_DEAD_REPLAY,
+            "QUEUE_DEAD_REPLAY",
+            &[MOVED],
+            false,
+            Write,
+        ),
+        entry(QUEUE_DEAD_PURGE, "QUEUE_DEAD_PURGE", &[MOVED], false, Write),
+        entry(QUEUE_INFO, "QUEUE_INFO", &[QUEUE_STATUS], true, Read),
+        entry(QUEUE_WHY, "QUEUE_WHY", &[QUEUE_REASONS], true, Read),
+        entry(
+            QUEUE_SUBSCRIBE,
+            "QUEUE_SUBSCRIBE",
+            &[SUBSCRIBED],
+            false,
+            Write,
+        ),
+        entry(QUEUE_GROUP, "QUEUE_GROUP", &[DONE], false, Write),
     ]
 };
 
@@ -226,6 +317,8 @@ pub const REPLIES: &[(u8, &str)] = &[
     (APPEND_BEGUN, "APPEND_BEGUN"),
     (APPEND_STAGED, "APPEND_STAGED"),
     (STREAM_STATUS, "STREAM_STATUS"),
+    (CURSOR, "CURSOR"),
+    (CURSOR_PAGE, "CURSOR_PAGE"),
     (CACHE_VALUE, "CACHE_VALUE"),
     (CACHE_MISS, "CACHE_MISS"),
     (CACHE_STORED, "CACHE_STORED"),
@@ -236,6 +329,14 @@ pub const REPLIES: &[(u8, &str)] = &[
     (CACHE_PAGE, "CACHE_PAGE"),
     (CACHE_LEASED, "CACHE_LEASED"),
     (CACHE_STATUS, "CACHE_STATUS"),
+    (ENQUEUED, "ENQUEUED"),
+    (TAKEN, "TAKEN"),
+    (SETTLED, "SETTLED"),
+    (QUEUE_PAGE, "QUEUE_PAGE"),
+    (DEAD_PAGE, "DEAD_PAGE"),
+    (MOVED, "MOVED"),
+    (QUEUE_STATUS, "QUEUE_STATUS"),
+    (QUEUE_REASONS, "QUEUE_REASONS"),
     (ERROR, "ERROR"),
 ];
 
@@ -246,6 +347,7 @@ pub const DELIVERIES: &[(u8, &str)] = &[
     (LAG, "LAG"),
     (EVENTS, "EVENTS"),
     (END, "END"),
+    (QUEUE_MESSAGES, "QUEUE_MESSAGES"),
 ];
 
 /// Opcode to place in [`REQUESTS`] plus one, so that a lookup is one load.

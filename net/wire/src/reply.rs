@@ -4,6 +4,8 @@
 //! A builder puts an unfinished frame at the end of `out` and patches its length
 //! in `finish`. Dropped without it, the frame is taken out again.
 
+mod queue;
+
 use pinion_types::limits::{CACHE_MULTI_MAX, CACHE_VALUE_BYTES_MAX, FRAME_BYTES_MAX};
 use pinion_types::{Epoch, ErrorCode, Offset, Refusal, ResourceId, Version};
 
@@ -14,6 +16,11 @@ use crate::message::{
     CacheEvent, CachedValue, EVENTS_MAX, Handle, PAGE_ITEMS_MAX, PageItem, Reply, Spec, StoredItem,
 };
 use crate::opcode;
+
+pub use queue::{
+    CursorPageBuilder, DeadPageBuilder, QueuePageBuilder, QueueStatusBuilder, ReasonsBuilder,
+    SettledBuilder, TakenBuilder,
+};
 
 /// Appends CACHE_VALUE; `value` appends the value's bytes and nothing else.
 ///

@@ -4,7 +4,7 @@ use pinion_types::block::{BLOCK_HEADER_BYTES, BlockHeader, FRAME_HEADER_BYTES};
 use pinion_types::limits::FRAME_BYTES_MAX;
 use pinion_types::{ErrorCode, Offset, SubscriptionId};
 
-use super::CacheEvents;
+use super::{CacheEvents, QueueMessages};
 use crate::codec::{Reader, Writer, message, read_code, wire_enum};
 use crate::error::{DecodeError, EncodeError};
 use crate::{frame, opcode};
@@ -20,6 +20,8 @@ pub enum Delivery<'a> {
     Lag(Lag),
     /// Changes of a cache.
     Events(CacheEvents<'a>),
+    /// Messages reserved for a queue's subscription.
+    Messages(QueueMessages<'a>),
     /// Last frame of the stream.
     End(End),
 }
@@ -44,6 +46,7 @@ impl<'a> Delivery<'a> {
             }
             opcode::LAG => Self::Lag(Lag::read(from)?),
             opcode::EVENTS => Self::Events(CacheEvents::read(from)?),
+            opcode::QUEUE_MESSAGES => Self::Messages(QueueMessages::read(from)?),
             opcode::END => Self::End(End::read(from)?),
             _ => return Err(DecodeError::UnknownOpcode { opcode }),
         };
@@ -67,6 +70,7 @@ impl<'a> Delivery<'a> {
                 Self::Records(header, records) => write_block(header, records, to),
                 Self::Lag(body) => body.write(to),
                 Self::Events(body) => body.write(to),
+                Self::Messages(body) => body.write(to),
                 Self::End(body) => body.write(to),
             }
         })
@@ -80,6 +84,7 @@ impl<'a> Delivery<'a> {
             Self::Records(..) => opcode::RECORDS,
             Self::Lag(_) => opcode::LAG,
             Self::Events(_) => opcode::EVENTS,
+            Self::Messages(_) => opcode::QUEUE_MESSAGES,
             Self::End(_) => opcode::END,
         }
     }
@@ -163,7 +168,7 @@ message! {
 pub struct End {
     /// An [`ErrorCode`], or 0 after UNSUBSCRIBE.
     pub code: u16,
-    /// First offset (for a watch: version) that was not delivered.
+    /// First offset (for a watch: version) that was not delivered; 0 for a queue.
     pub next: Offset,
 }
 

@@ -1,11 +1,7 @@
 //! Lists that stay encoded: checked once when they are decoded, then walked
 //! item by item without allocating.
 
-use core::fmt;
-
-use pinion_types::limits::{
-    CACHE_MULTI_MAX, CACHE_VALUE_BYTES_MAX, FRAME_BYTES_MAX, SCAN_ITEMS_MAX, SHARDS_MAX,
-};
+use pinion_types::limits::{CACHE_MULTI_MAX, CACHE_VALUE_BYTES_MAX, SCAN_ITEMS_MAX, SHARDS_MAX};
 use pinion_types::{ErrorCode, Version};
 
 use crate::codec::{Reader, Writer, read_code, wire_enum};
@@ -53,7 +49,7 @@ macro_rules! list {
             pub const fn iter(&self) -> $iter<'a> {
                 $iter {
                     left: self.count,
-                    reader: Reader::new(self.encoded),
+                    reader: $crate::codec::Reader::new(self.encoded),
                 }
             }
 
@@ -63,31 +59,32 @@ macro_rules! list {
             /// # Errors
             /// Too many items, or one over its limit; nothing is built.
             #[allow(
-unused_lifetimes, clippy::extra_unused_lifetimes,
-reason = "lists of numbers borrow nothing"
-)]
+                unused_lifetimes,
+                clippy::extra_unused_lifetimes,
+                reason = "lists of numbers borrow nothing"
+            )]
             pub fn build<'i>(
                 scratch: &'a mut Vec<u8>,
                 items: impl IntoIterator<Item = $given>,
-            ) -> Result<Self, EncodeError> {
+            ) -> Result<Self, $crate::error::EncodeError> {
                 scratch.clear();
                 let mut count = 0;
                 for item in items {
                     if count == $max {
-                        return Err(EncodeError::TooLarge {
+                        return Err($crate::error::EncodeError::TooLarge {
                             field: $field,
                             len: u64::from($max) + 1,
                             limit: u64::from($max),
                         });
                     }
                     count += 1;
-                    $write(&mut Writer { out: scratch }, item)?;
+                    $write(&mut $crate::codec::Writer { out: scratch }, item)?;
                     // Many large items must not fill the memory before the
                     // frame is found to be too long.
-                    if scratch.len() > FRAME_BYTES_MAX as usize {
-                        return Err(EncodeError::FrameTooLarge {
+                    if scratch.len() > pinion_types::limits::FRAME_BYTES_MAX as usize {
+                        return Err($crate::error::EncodeError::FrameTooLarge {
                             len: scratch.len() as u64,
-                            limit: u64::from(FRAME_BYTES_MAX),
+                            limit: u64::from(pinion_types::limits::FRAME_BYTES_MAX),
                         });
                     }
                 }
@@ -97,7 +94,7 @@ reason = "lists of numbers borrow nothing"
                 })
             }
 
-            pub(crate) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+            pub(crate) fn read(reader: &mut $crate::codec::Reader<'a>) -> Result<Self, $crate::error::DecodeError> {
                 let count: u16 = reader.within(concat!($field, "_count"), 0, u64::from($max))?;
                 let start = reader.remaining();
                 for _ in 0..count {
@@ -107,7 +104,7 @@ reason = "lists of numbers borrow nothing"
                 Ok(Self { count, encoded })
             }
 
-            pub(crate) fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+            pub(crate) fn write(&self, writer: &mut $crate::codec::Writer<'_>) -> Result<(), $crate::error::EncodeError> {
                 writer.put(self.count);
                 writer.out.extend_from_slice(self.encoded);
                 Ok(())
@@ -123,8 +120,8 @@ reason = "lists of numbers borrow nothing"
             }
         }
 
-        impl fmt::Debug for $name<'_> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl core::fmt::Debug for $name<'_> {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 f.debug_list().entries(self.iter()).finish()
             }
         }
@@ -133,7 +130,7 @@ reason = "lists of numbers borrow nothing"
         #[derive(Clone, Debug)]
         pub struct $iter<'a> {
             left: u16,
-            reader: Reader<'a>,
+            reader: $crate::codec::Reader<'a>,
         }
 
         impl<'a> Iterator for $iter<'a> {
@@ -152,6 +149,8 @@ reason = "lists of numbers borrow nothing"
         impl ExactSizeIterator for $iter<'_> {}
     };
 }
+
+pub(super) use list;
 
 list! {
     /// Cache keys.

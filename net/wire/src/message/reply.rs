@@ -8,7 +8,10 @@ use pinion_types::{
     SubscriptionId, Version, WallMs,
 };
 
-use super::{CachePage, CacheStoredMany, CacheValues, CoreList, Durability, Handle, Ping, Spec};
+use super::{
+    CachePage, CacheStoredMany, CacheValues, CoreList, Cursor, CursorPage, DeadPage, Durability,
+    Enqueued, Handle, Moved, Ping, QueueMessages, QueuePage, QueueStatus, Reasons, Settled, Spec,
+};
 use crate::codec::{Reader, Writer, message};
 use crate::error::{DecodeError, EncodeError};
 use crate::{frame, opcode};
@@ -25,9 +28,9 @@ pub enum Reply<'a> {
     Opened(Opened<'a>),
     /// To PUBLISH and APPEND_COMMIT.
     Published(Published),
-    /// To SUBSCRIBE and CACHE_WATCH.
+    /// To SUBSCRIBE, CACHE_WATCH and QUEUE_SUBSCRIBE.
     Subscribed(Subscribed),
-    /// To UNSUBSCRIBE and APPEND_ROLLBACK.
+    /// To UNSUBSCRIBE, APPEND_ROLLBACK, CURSOR_DELETE and QUEUE_GROUP.
     Done,
     /// To FETCH.
     Fetched(Fetched<'a>),
@@ -37,6 +40,10 @@ pub enum Reply<'a> {
     AppendStaged(AppendStaged),
     /// To STREAM_INFO.
     StreamStatus(StreamStatus),
+    /// To CURSOR_COMMIT and CURSOR_GET.
+    Cursor(Cursor),
+    /// To CURSOR_LIST.
+    CursorPage(CursorPage<'a>),
     /// To CACHE_GET that hit, and CACHE_LEASE answered with a value.
     CacheValue(CacheValue<'a>),
     /// To CACHE_GET that missed.
@@ -57,6 +64,22 @@ pub enum Reply<'a> {
     CacheLeased(CacheLeased),
     /// To CACHE_INFO.
     CacheStatus(CacheStatus),
+    /// To QUEUE_PUT.
+    Enqueued(Enqueued),
+    /// To QUEUE_TAKE.
+    Taken(QueueMessages<'a>),
+    /// To QUEUE_ACK, QUEUE_NACK, QUEUE_EXTEND and QUEUE_RELEASE.
+    Settled(Settled<'a>),
+    /// To QUEUE_PEEK.
+    QueuePage(QueuePage<'a>),
+    /// To QUEUE_DEAD_LIST.
+    DeadPage(DeadPage<'a>),
+    /// To QUEUE_DEAD_REPLAY and QUEUE_DEAD_PURGE.
+    Moved(Moved),
+    /// To QUEUE_INFO.
+    QueueStatus(QueueStatus<'a>),
+    /// To QUEUE_WHY.
+    QueueReasons(Reasons<'a>),
     /// To any request: it was not done, or nobody knows.
     Error(Refusal),
 }
@@ -80,6 +103,8 @@ impl<'a> Reply<'a> {
             opcode::APPEND_BEGUN => Self::AppendBegun(AppendBegun::read(from)?),
             opcode::APPEND_STAGED => Self::AppendStaged(AppendStaged::read(from)?),
             opcode::STREAM_STATUS => Self::StreamStatus(StreamStatus::read(from)?),
+            opcode::CURSOR => Self::Cursor(Cursor::read(from)?),
+            opcode::CURSOR_PAGE => Self::CursorPage(CursorPage::read(from)?),
             opcode::CACHE_VALUE => Self::CacheValue(CacheValue::read(from)?),
             opcode::CACHE_MISS => Self::CacheMiss,
             opcode::CACHE_STORED => Self::CacheStored(CacheStored::read(from)?),
@@ -90,6 +115,14 @@ impl<'a> Reply<'a> {
             opcode::CACHE_PAGE => Self::CachePage(CachePage::read(from)?),
             opcode::CACHE_LEASED => Self::CacheLeased(CacheLeased::read(from)?),
             opcode::CACHE_STATUS => Self::CacheStatus(CacheStatus::read(from)?),
+            opcode::ENQUEUED => Self::Enqueued(Enqueued::read(from)?),
+            opcode::TAKEN => Self::Taken(QueueMessages::read(from)?),
+            opcode::SETTLED => Self::Settled(Settled::read(from)?),
+            opcode::QUEUE_PAGE => Self::QueuePage(QueuePage::read(from)?),
+            opcode::DEAD_PAGE => Self::DeadPage(DeadPage::read(from)?),
+            opcode::MOVED => Self::Moved(Moved::read(from)?),
+            opcode::QUEUE_STATUS => Self::QueueStatus(QueueStatus::read(from)?),
+            opcode::QUEUE_REASONS => Self::QueueReasons(Reasons::read(from)?),
             opcode::ERROR => Self::Error(read_refusal(from)?),
             _ => return Err(DecodeError::UnknownOpcode { opcode }),
         };
@@ -115,6 +148,8 @@ impl<'a> Reply<'a> {
                 Self::AppendBegun(body) => body.write(to),
                 Self::AppendStaged(body) => body.write(to),
                 Self::StreamStatus(body) => body.write(to),
+                Self::Cursor(body) => body.write(to),
+                Self::CursorPage(body) => body.write(to),
                 Self::CacheValue(body) => body.write(to),
                 Self::CacheStored(body) => body.write(to),
                 Self::CacheDeleted(body) => body.write(to),
@@ -124,6 +159,14 @@ impl<'a> Reply<'a> {
                 Self::CachePage(body) => body.write(to),
                 Self::CacheLeased(body) => body.write(to),
                 Self::CacheStatus(body) => body.write(to),
+                Self::Enqueued(body) => body.write(to),
+                Self::Taken(body) => body.write(to),
+                Self::Settled(body) => body.write(to),
+                Self::QueuePage(body) => body.write(to),
+                Self::DeadPage(body) => body.write(to),
+                Self::Moved(body) => body.write(to),
+                Self::QueueStatus(body) => body.write(to),
+                Self::QueueReasons(body) => body.write(to),
                 Self::Error(refusal) => {
                     write_refusal(refusal, to);
                     Ok(())
@@ -146,6 +189,8 @@ impl<'a> Reply<'a> {
             Self::AppendBegun(_) => opcode::APPEND_BEGUN,
             Self::AppendStaged(_) => opcode::APPEND_STAGED,
             Self::StreamStatus(_) => opcode::STREAM_STATUS,
+            Self::Cursor(_) => opcode::CURSOR,
+            Self::CursorPage(_) => opcode::CURSOR_PAGE,
             Self::CacheValue(_) => opcode::CACHE_VALUE,
             Self::CacheMiss => opcode::CACHE_MISS,
             Self::CacheStored(_) => opcode::CACHE_STORED,
@@ -156,6 +201,14 @@ impl<'a> Reply<'a> {
             Self::CachePage(_) => opcode::CACHE_PAGE,
             Self::CacheLeased(_) => opcode::CACHE_LEASED,
             Self::CacheStatus(_) => opcode::CACHE_STATUS,
+            Self::Enqueued(_) => opcode::ENQUEUED,
+            Self::Taken(_) => opcode::TAKEN,
+            Self::Settled(_) => opcode::SETTLED,
+            Self::QueuePage(_) => opcode::QUEUE_PAGE,
+            Self::DeadPage(_) => opcode::DEAD_PAGE,
+            Self::Moved(_) => opcode::MOVED,
+            Self::QueueStatus(_) => opcode::QUEUE_STATUS,
+            Self::QueueReasons(_) => opcode::QUEUE_REASONS,
             Self::Error(_) => opcode::ERROR,
         }
     }
@@ -266,9 +319,10 @@ message! {
     pub struct Subscribed {
         /// Which.
         pub subscription: SubscriptionId => fixed,
-        /// First offset that will be considered; for a watch the version.
+        /// First offset that will be considered; for a watch the version, for
+        /// a queue the oldest id the group has not finished.
         pub next: Offset => fixed,
-        /// The partition's end; for a watch its version.
+        /// The partition's end; for a watch its version, for a queue the next id.
         pub end: Offset => fixed,
         /// Of the shard map.
         pub epoch: Epoch => fixed,

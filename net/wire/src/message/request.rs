@@ -7,7 +7,12 @@ use pinion_types::{
     Offset, PartitionId, ProducerId, ResourceKind, Sequence, SubscriptionId, Version, WallMs,
 };
 
-use super::{Ack, Filter, Handle, ItemList, KeyList, Overflow, Spec};
+use super::{
+    Ack, CursorCommit, CursorDelete, CursorGet, CursorList, Filter, Handle, ItemList, KeyList,
+    Overflow, QueueAck, QueueDeadList, QueueDeadPurge, QueueDeadReplay, QueueExtend, QueueGroup,
+    QueueInfo, QueueNack, QueuePeek, QueuePut, QueueRelease, QueueSubscribe, QueueTake, QueueWhy,
+    Spec,
+};
 use crate::codec::{Fixed, Reader, Writer, message};
 use crate::error::{DecodeError, EncodeError};
 use crate::frame;
@@ -93,6 +98,14 @@ requests! {
     AppendRollback(AppendRollback) = APPEND_ROLLBACK,
     /// Ends and sizes of a partition.
     StreamInfo(StreamInfo) = STREAM_INFO,
+    /// Set a named cursor.
+    CursorCommit(CursorCommit<'a>) = CURSOR_COMMIT,
+    /// Ask for a named cursor.
+    CursorGet(CursorGet<'a>) = CURSOR_GET,
+    /// One page of a partition's cursors.
+    CursorList(CursorList<'a>) = CURSOR_LIST,
+    /// Forget a named cursor.
+    CursorDelete(CursorDelete<'a>) = CURSOR_DELETE,
     /// Read one key.
     CacheGet(CacheGet<'a>) = CACHE_GET,
     /// Write one key.
@@ -115,6 +128,34 @@ requests! {
     CacheWatch(CacheWatch<'a>) = CACHE_WATCH,
     /// Sizes and counts of a partition.
     CacheInfo(CacheInfo) = CACHE_INFO,
+    /// Put messages into a partition.
+    QueuePut(QueuePut<'a>) = QUEUE_PUT,
+    /// Reserve messages.
+    QueueTake(QueueTake<'a>) = QUEUE_TAKE,
+    /// Work is done.
+    QueueAck(QueueAck<'a>) = QUEUE_ACK,
+    /// Work failed.
+    QueueNack(QueueNack<'a>) = QUEUE_NACK,
+    /// Work goes on.
+    QueueExtend(QueueExtend<'a>) = QUEUE_EXTEND,
+    /// Work was not begun.
+    QueueRelease(QueueRelease<'a>) = QUEUE_RELEASE,
+    /// Look at messages without reserving them.
+    QueuePeek(QueuePeek<'a>) = QUEUE_PEEK,
+    /// List dead letters.
+    QueueDeadList(QueueDeadList<'a>) = QUEUE_DEAD_LIST,
+    /// Make dead letters ready again.
+    QueueDeadReplay(QueueDeadReplay<'a>) = QUEUE_DEAD_REPLAY,
+    /// Forget dead letters.
+    QueueDeadPurge(QueueDeadPurge<'a>) = QUEUE_DEAD_PURGE,
+    /// Counts of a partition and its groups.
+    QueueInfo(QueueInfo) = QUEUE_INFO,
+    /// Why nothing is being delivered.
+    QueueWhy(QueueWhy<'a>) = QUEUE_WHY,
+    /// Reserve and deliver messages as they become ready.
+    QueueSubscribe(QueueSubscribe<'a>) = QUEUE_SUBSCRIBE,
+    /// Make or forget a consumer group.
+    QueueGroup(QueueGroup<'a>) = QUEUE_GROUP,
 }
 
 impl Request<'_> {
@@ -168,18 +209,36 @@ message! {
     }
 }
 
-message! {
-    /// Resolve a resource, or declare it with `spec`. Without one the node's
-    /// default applies when creation on first use is on.
-    pub struct Open<'a> {
-        /// Part of the address.
-        pub kind: ResourceKind => fixed,
-        /// The namespace; its grammar is checked by who opens it.
-        pub namespace: &'a str => text8,
-        /// The name, segments joined by `/`.
-        pub name: &'a str => text8,
-        /// Declares the resource.
-        pub spec: Option<Spec> => maybe_spec,
+/// Resolve a resource, or declare it with `spec`. Without one the node's
+/// default applies when creation on first use is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open<'a> {
+    /// Part of the address.
+    pub kind: ResourceKind,
+    /// The namespace; its grammar is checked by who opens it.
+    pub namespace: &'a str,
+    /// The name, segments joined by `/`.
+    pub name: &'a str,
+    /// Declares the resource. What `kind` has no use for must not be set.
+    pub spec: Option<Spec>,
+}
+
+impl<'a> Open<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let kind = reader.fixed("kind")?;
+        Ok(Self {
+            kind,
+            namespace: reader.text8("namespace")?,
+            name: reader.text8("name")?,
+            spec: reader.declared(kind, "spec")?,
+        })
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        writer.put(self.kind);
+        writer.text8("namespace", self.namespace)?;
+        writer.text8("name", self.name)?;
+        writer.declared(self.kind, "spec", self.spec)
     }
 }
 
