@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod disk;
+pub mod format;
 mod ids;
 
 pub use disk::{
