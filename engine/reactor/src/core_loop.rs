@@ -1,17 +1,19 @@
 //! The loop of a data core.
 //!
 //! One thread, pinned; one glommio executor on it; one task, which turns the
-//! pump. A turn is: receive, mail, drive. While turns do something they follow
-//! each other; every 50 µs the executor gets a real pass through its rings,
-//! because a task that merely yields keeps glommio from submitting and reaping
-//! disk I/O until its preempt timer fires. When a turn does nothing the core
+//! pump. A turn is: receive, mail, completions of the disk, drive, and then what
+//! the pump asked the disk for goes to the kernel. While turns do something they
+//! follow each other; now and then the executor gets a real pass through its
+//! rings, because a task that merely yields keeps glommio from submitting and
+//! reaping until its preempt timer fires. The disk does not wait for that: its
+//! ring is looked at every turn. When a turn does nothing the core
 //! spins for a while that adapts to the load, and then parks:
 //!
 //! 1. arm the deadline, take due completions (gate closed);
 //! 2. announce the sleep to the mesh, look at the mailboxes once more;
-//! 3. open the gate, look for completions once more;
+//! 3. open the gates of both rings, look for completions once more;
 //! 4. read the eventfd through glommio. Datagrams, deadlines, room in the send
-//!    buffer and mail all write to that one eventfd.
+//!    buffer, the disk and mail all write to that one eventfd.
 //!
 //! A core that waits in `io_uring` may be shown as "iowait" by system tools. It
 //! is idle: the CPU is free for others.
@@ -35,6 +37,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use quinn_udp::UdpSocketState;
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::disk::{Disk, DiskConfig};
 use crate::mesh::MeshEnd;
 use crate::pump::{CoreStats, Io, Phase, Pump, Stall};
 use crate::ring::WaitRing;
@@ -71,8 +74,8 @@ const OVERDUE_RETRY: Duration = Duration::from_millis(1);
 /// ring (a deadline of glommio's, a wake-up from another thread) make a task
 /// ready when they are taken, and then the executor does not sleep.
 ///
-/// What the timer is for, disk completions behind tasks that never rest, is
-/// done by [`CoreConfig::reactor_pass_every`].
+/// What the timer is for, glommio's own completions behind tasks that never
+/// rest, is done by [`CoreConfig::reactor_pass_every`].
 const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The default of [`CoreConfig::heartbeat`].
@@ -87,8 +90,8 @@ const HEARTBEAT_MIN: Duration = Duration::from_millis(1);
 /// fails for a plain user and glommio goes on without.
 pub(crate) const IO_MEMORY_BYTES: usize = 64 << 10;
 
-/// Depth of each of glommio's three rings. Deeper allows more disk requests in
-/// flight and needs more kernel memory.
+/// Depth of each of glommio's three rings. They carry a sleep, a wake-up and
+/// little else; deeper needs more kernel memory.
 const RING_DEPTH: usize = 64;
 
 /// At most one stall in this time is logged; all are counted.
@@ -107,7 +110,8 @@ pub struct CoreConfig {
     pub gso: bool,
     /// How often glommio gets a pass through its rings under load. Longer costs
     /// less (a pass is about ten system calls and holds a datagram up for some
-    /// 7 µs) and delays disk completions by as much.
+    /// 7 µs) and delays only what waits inside glommio: the heartbeat. The disk
+    /// has a ring of its own.
     pub reactor_pass_every: Duration,
     /// A turn longer than this is a stall.
     pub stall_after: Duration,
@@ -116,6 +120,8 @@ pub struct CoreConfig {
     /// costs about 10 µs, so four times a second are nothing; never is for
     /// tests, where a lost wake-up shall show.
     pub heartbeat: Option<Duration>,
+    /// Where the logs of this core lie; `None` for a core without logs.
+    pub disk: Option<DiskConfig>,
 }
 
 impl CoreConfig {
@@ -130,6 +136,7 @@ impl CoreConfig {
             reactor_pass_every: Duration::from_micros(50),
             stall_after: Duration::from_millis(5),
             heartbeat: Some(HEARTBEAT),
+            disk: None,
         }
     }
 }
@@ -193,10 +200,13 @@ impl CoreHandle {
 ///
 /// Returns when the core's executor and rings stand, before `make` is called.
 /// The core ends when [`Pump::finished`] says so; `socket` is closed then,
-/// unless another handle of it is kept ([`UdpGroup`](crate::UdpGroup)).
+/// unless another handle of it is kept ([`UdpGroup`](crate::UdpGroup)). However
+/// it ends, what the disk has begun is waited for; the answers are dropped, and
+/// of a request of several steps the rest is not done.
 ///
 /// # Errors
-/// When the thread cannot be pinned or its rings cannot be made. The probes
+/// When the thread cannot be pinned, its rings cannot be made or the data
+/// directory cannot be written. The probes
 /// ([`crate::probe`]) explain such failures better: run them first.
 pub fn run_core<P: Pump>(
     config: CoreConfig,
@@ -273,6 +283,10 @@ fn run_thread<P: Pump>(
             })
         });
         let mut core = Core::new(&config, socket, mesh).map_err(at("making the core's rings"))?;
+        if let Some(disk) = &config.disk {
+            let opened = Disk::open(disk, core.mesh.eventfd());
+            core.disk = Some(opened.map_err(at("opening the data directory"))?);
+        }
         // Nobody to tell is no reason to stop.
         let _ = ready.send(());
         let made = catch_unwind(AssertUnwindSafe(make));
@@ -293,6 +307,8 @@ struct Core<M> {
     sender: Sender<SocketWire>,
     mesh: MeshEnd<M>,
     wait: WaitRing,
+    /// On the same bell as `wait`. Dropping it waits for what is in flight.
+    disk: Option<Disk>,
     /// glommio's handle of the mesh's eventfd.
     bell: BufferedFile,
     /// An eventfd of the core's own, written and read to make glommio pass
@@ -329,6 +345,7 @@ impl<M: Send + 'static> Core<M> {
             receiver: Receiver::new(Arc::clone(&socket), Arc::clone(&state)),
             sender: Sender::new(SocketWire::new(socket, state), config.gso),
             wait,
+            disk: None,
             bell: glommio_file(mesh.eventfd().try_clone_to_owned()?),
             mesh,
             pass_file: glommio_file(pass.try_clone()?),
@@ -355,7 +372,7 @@ impl<M: Send + 'static> Core<M> {
         let mut last_pass = now;
         let mut parked = false;
         loop {
-            let turn = self.turn(pump, now);
+            let turn = self.turn(pump, now).map_err(at("submitting to the disk"))?;
             if pump.finished() {
                 return Ok(());
             }
@@ -389,7 +406,7 @@ impl<M: Send + 'static> Core<M> {
         }
     }
 
-    fn turn<P: Pump<Mail = M>>(&mut self, pump: &mut P, start: Instant) -> Turn {
+    fn turn<P: Pump<Mail = M>>(&mut self, pump: &mut P, start: Instant) -> io::Result<Turn> {
         self.blocked = false;
         self.mail_refused = false;
         let received = self.receiver.receive(DATAGRAMS_PER_TURN_MAX, |meta, data| {
@@ -410,16 +427,30 @@ impl<M: Send + 'static> Core<M> {
         } else {
             after_receive
         };
+        let steps = match &mut self.disk {
+            Some(disk) => disk.poll(after_mail, |done| pump.handle_disk(after_mail, done))?,
+            None => 0,
+        };
+        let after_disk = if steps > 0 {
+            Instant::now()
+        } else {
+            after_mail
+        };
         let mut io = Io {
+            disk: self.disk.as_mut().map(|disk| (disk, after_disk)),
             sender: &mut self.sender,
             mesh: &mut self.mesh,
             stats: &self.stats,
             blocked: &mut self.blocked,
             mail_refused: &mut self.mail_refused,
         };
-        let driven = pump.drive(after_mail, &mut io);
+        let driven = pump.drive(after_disk, &mut io);
+        if let Some(disk) = &mut self.disk {
+            disk.submit()?;
+        }
         let end = Instant::now();
-        let worked = driven || received.datagrams > 0 || received.errors > 0 || mails > 0;
+        let received_any = received.datagrams > 0 || received.errors > 0;
+        let worked = driven || received_any || mails > 0 || steps > 0;
         if worked {
             self.stats.turns_busy += 1;
             self.stats.busy += end - start;
@@ -431,24 +462,25 @@ impl<M: Send + 'static> Core<M> {
             let phases = [
                 (Phase::Receive, after_receive - start),
                 (Phase::Mail, after_mail - after_receive),
-                (Phase::Drive, end - after_mail),
+                (Phase::Disk, after_disk - after_mail),
+                (Phase::Drive, end - after_disk),
             ];
             let stall = self.stall(end, end - start, phases);
             pump.handle_stall(stall);
         }
-        Turn {
+        Ok(Turn {
             worked,
             end,
-            driven_at: after_mail,
-        }
+            driven_at: after_disk,
+        })
     }
 
     #[cold]
-    fn stall(&mut self, now: Instant, duration: Duration, phases: [(Phase, Duration); 3]) -> Stall {
+    fn stall(&mut self, now: Instant, duration: Duration, phases: [(Phase, Duration); 4]) -> Stall {
         let (phase, phase_duration) = phases
             .into_iter()
             .max_by_key(|(_, took)| *took)
-            .expect("three phases");
+            .expect("four phases");
         self.stats.stalls += 1;
         if self
             .stall_logged
@@ -492,12 +524,22 @@ impl<M: Send + 'static> Core<M> {
         if self.wait.prepare(deadline, self.blocked)? {
             return Ok(false);
         }
-        let may_sleep = self.mesh.prepare_sleep() && self.wait.open_gate();
+        if let Some(disk) = &mut self.disk
+            && disk.prepare()?
+        {
+            return Ok(false);
+        }
+        let may_sleep = self.mesh.prepare_sleep()
+            && self.wait.open_gate()
+            && self.disk.as_mut().is_none_or(Disk::open_gate);
         if may_sleep {
             self.stats.parks += 1;
             self.bell.read_at(0, 8).await?;
         }
         self.wait.close_gate();
+        if let Some(disk) = &mut self.disk {
+            disk.close_gate();
+        }
         self.mesh.rise();
         Ok(may_sleep)
     }

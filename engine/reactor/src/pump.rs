@@ -5,7 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use hdrhistogram::Histogram;
+use pinion_commitlog::{DiskDone, DiskRequest};
 
+use crate::disk::Disk;
 use crate::mesh::{Full, MeshEnd, PortId};
 use crate::tx::{Sender, SocketWire};
 
@@ -54,7 +57,8 @@ pub enum SendOutcome {
 /// [`run_core`](crate::run_core).
 ///
 /// It lives on one core's thread from construction to drop and need not be
-/// `Send`. A turn is: datagrams, then mail, then [`drive`](Self::drive).
+/// `Send`. A turn is: datagrams, then mail, then completions of the disk, then
+/// [`drive`](Self::drive).
 pub trait Pump {
     /// Messages between cores, and between the control thread and a core.
     type Mail: Send + 'static;
@@ -64,6 +68,16 @@ pub trait Pump {
 
     /// Takes one message from another port.
     fn handle_mail(&mut self, now: Instant, from: PortId, mail: Self::Mail);
+
+    /// Takes the answer to one [`Io::disk`]. Each request gets exactly one, in
+    /// any order.
+    ///
+    /// # Panics
+    /// Unless implemented: an answer that is lost is a log that waits for ever.
+    fn handle_disk(&mut self, now: Instant, done: DiskDone) {
+        let _ = now;
+        panic!("a pump that asks the disk takes its answers, also {done:?}");
+    }
 
     /// Fires due timers, runs the application, sends what is to be sent. Called
     /// every turn, after the inputs. True when anything was done: then the core
@@ -89,7 +103,9 @@ pub enum Phase {
     Receive,
     /// [`Pump::handle_mail`].
     Mail,
-    /// [`Pump::drive`], sends included.
+    /// Completions of the disk and [`Pump::handle_disk`].
+    Disk,
+    /// [`Pump::drive`], sends and handing requests to the disk included.
     Drive,
 }
 
@@ -130,11 +146,29 @@ pub struct CoreStats {
     pub transmits_failed: u64,
     /// Trains that had to be sent one datagram at a time.
     pub trains_split: u64,
+    /// Writes that became durable.
+    pub disk_writes: u64,
+    /// Their bytes.
+    pub disk_written_bytes: u64,
+    /// Time from asking to durable, of all of them together;
+    /// [`Io::disk_latency`] has the distribution.
+    pub disk_write_time: Duration,
+    /// The slowest of them.
+    pub disk_write_time_max: Duration,
+    /// Reads that were answered.
+    pub disk_reads: u64,
+    /// Their bytes.
+    pub disk_read_bytes: u64,
+    /// Flushes beside the writes: of files made or shortened, and of folders.
+    pub disk_flushes: u64,
+    /// Requests that failed, of every kind.
+    pub disk_errors: u64,
 }
 
 /// What a [`Pump`] may do to the world during [`Pump::drive`].
-#[derive(Debug)]
 pub struct Io<'a, M> {
+    /// With the time at which the turn's drive began.
+    pub(crate) disk: Option<(&'a mut Disk, Instant)>,
     pub(crate) sender: &'a mut Sender<SocketWire>,
     pub(crate) mesh: &'a mut MeshEnd<M>,
     pub(crate) stats: &'a CoreStats,
@@ -190,10 +224,40 @@ impl<M> Io<'_, M> {
         self.mesh.port()
     }
 
-    /// The counters up to the previous turn, those of sends up to now.
+    /// Asks the disk of this core. It begins when the drive is over; the answer
+    /// comes by [`Pump::handle_disk`], also after a failure, and at once when
+    /// the core sleeps. A request cannot be taken back.
+    ///
+    /// Requests of one file begin in order, but a write does not wait for reads.
+    /// At most 16 reads are in flight; more wait.
+    ///
+    /// # Panics
+    /// On a core without a disk ([`CoreConfig::disk`](crate::CoreConfig::disk)),
+    /// and beyond 16,384 requests that are not done, which no log asks for.
+    pub fn disk(&mut self, request: DiskRequest) {
+        let (disk, now) = self
+            .disk
+            .as_mut()
+            .expect("only a core with a data directory has logs");
+        disk.ask(*now, request);
+    }
+
+    /// Nanoseconds from asking for a write to its being durable, to two digits;
+    /// `None` on a core without a disk.
+    #[must_use]
+    pub fn disk_latency(&self) -> Option<&Histogram<u64>> {
+        self.disk.as_ref().map(|(disk, _)| disk.latency())
+    }
+
+    /// The counters up to the previous turn, those of sends and the disk up to
+    /// now.
     #[must_use]
     pub fn stats(&self) -> CoreStats {
-        self.sender.merge_into(*self.stats)
+        let mut stats = self.sender.merge_into(*self.stats);
+        if let Some((disk, _)) = &self.disk {
+            disk.merge_into(&mut stats);
+        }
+        stats
     }
 
     /// Datagrams the kernel dropped because this core's socket buffer was full,

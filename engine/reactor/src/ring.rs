@@ -45,7 +45,7 @@ impl WaitRing {
     /// A ring for this thread, which signals `bell`. Must be made on the thread
     /// that uses it.
     pub(crate) fn new(socket: BorrowedFd<'_>, bell: BorrowedFd<'_>) -> io::Result<Self> {
-        let ring = build()?;
+        let ring = build(ENTRIES)?;
         ring.submitter().register_eventfd(bell.as_raw_fd())?;
         let mut wait = Self {
             ring,
@@ -187,19 +187,19 @@ impl WaitRing {
     }
 }
 
-/// The best ring this kernel offers. All of them keep the same promises; the
-/// first one spares the core an interrupt per datagram.
-pub(crate) fn build() -> io::Result<IoUring> {
+/// The best ring of `entries` this kernel offers. All of them keep the same
+/// promises; the first one spares the core an interrupt per datagram.
+pub(crate) fn build(entries: u32) -> io::Result<IoUring> {
     let deferred = IoUring::builder()
         .dontfork()
         .setup_single_issuer()
         .setup_defer_taskrun()
         .setup_taskrun_flag()
-        .build(ENTRIES);
+        .build(entries);
     match deferred {
         // Before Linux 6.1.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            IoUring::builder().dontfork().build(ENTRIES)
+            IoUring::builder().dontfork().build(entries)
         }
         other => other,
     }

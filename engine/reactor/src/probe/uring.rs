@@ -91,7 +91,7 @@ fn facts() -> Facts {
 /// Makes both kinds of ring, and each of the three calls once.
 fn exercise() -> Result<Abilities, Refusal> {
     let at = |call| move |error| Refusal { call, error };
-    let mut ring = ring::build().map_err(at("io_uring_setup"))?;
+    let mut ring = ring::build(8).map_err(at("io_uring_setup"))?;
     // glommio's third ring polls the disk instead of waiting for it.
     let polled: io::Result<IoUring> = IoUring::builder().setup_iopoll().build(8);
     drop(polled.map_err(at("io_uring_setup"))?);
