@@ -214,6 +214,25 @@ fn the_limits_are_those_of_the_code() {
             pinion_wire::message::FILTER_BYTES_MAX as u64,
         ),
         ("wait of a get-or-lease", limits::LEASE_WAIT_MS_MAX.into()),
+        ("cursors of a partition", limits::CURSORS_MAX.into()),
+        ("name of a cursor or group", limits::GROUP_BYTES_MAX.into()),
+        ("groups of a queue", limits::QUEUE_GROUPS_MAX.into()),
+        ("messages of a take", limits::QUEUE_TAKE_MAX.into()),
+        (
+            "tokens or ids of a request",
+            limits::QUEUE_TOKENS_MAX.into(),
+        ),
+        ("messages of a page", limits::QUEUE_PAGE_MAX.into()),
+        ("wait of a take", limits::QUEUE_WAIT_MS_MAX.into()),
+        (
+            "reservation of a message",
+            limits::QUEUE_LEASE_MS_MAX.into(),
+        ),
+        (
+            "delay or time to live of a message",
+            limits::QUEUE_TIME_MS_MAX,
+        ),
+        ("error text of a nack", limits::QUEUE_ERROR_BYTES_MAX.into()),
         (
             "records staged by an append session",
             limits::STAGED_RECORDS_MAX.into(),

@@ -10,7 +10,7 @@ use pinion_wire::frame::{self, Split};
 use pinion_wire::message::{
     CacheEvent, CacheEvents, CachePage, CacheStoredMany, CacheValue, CacheValues, CachedValue,
     CoreList, EventKind, Fetched, Handle, ItemList, KeyList, Opened, Overflow, PageItem, PageItems,
-    SetItem, Spec, StoredItem,
+    QueueSpec, SetItem, Spec, StoredItem,
 };
 use pinion_wire::reply::{
     self, CacheEventsBuilder, CachePageBuilder, CacheStoredManyBuilder, CacheValuesBuilder,
@@ -78,6 +78,8 @@ fn opened_asks_for_the_core_of_each_partition() {
         max_record_bytes: 0,
         ring_bytes: 0,
         retention_ms: 0,
+        retention_bytes: 0,
+        queue: QueueSpec::UNSET,
     };
     let mut scratch = Vec::new();
     let plain = Opened {

@@ -16,8 +16,9 @@ use pinion_types::ErrorCode;
 use pinion_types::limits::FRAME_BYTES_MAX;
 use pinion_wire::frame::{self, Split};
 use pinion_wire::message::{
-    CacheEvents, CacheStoredMany, CacheValues, CoreList, Fetch, Filter, FilterBuf, FilterOp,
-    ItemList, KeyList, PageItems, Subscribe,
+    CacheEvents, CacheStoredMany, CacheValues, CoreList, CursorItems, DeadItems, Fetch, Filter,
+    FilterBuf, FilterOp, GroupItems, IdList, ItemList, KeyList, PageItems, PeekItems,
+    QueueMessageList, Reasons, SettledList, Subscribe, TokenList,
 };
 use pinion_wire::opcode;
 use pinion_wire::{DecodeError, Delivery, FrameHeader, Reply, Request};
@@ -241,6 +242,8 @@ fn lists_built_item_by_item_have_the_bytes_of_the_vectors() {
                 Request::CacheSetMany(m) => ItemList::build(out, m.items).unwrap() == m.items,
                 Request::Subscribe(Subscribe { filter, .. })
                 | Request::Fetch(Fetch { filter, .. }) => rebuilt(filter).as_filter() == filter,
+                Request::QueueAck(m) => TokenList::build(out, m.tokens).unwrap() == m.tokens,
+                Request::QueueDeadReplay(m) => IdList::build(out, m.ids).unwrap() == m.ids,
                 _ => continue,
             },
             Kind::Reply => match Reply::decode(opcode, body).unwrap() {
@@ -248,17 +251,27 @@ fn lists_built_item_by_item_have_the_bytes_of_the_vectors() {
                 Reply::CacheValues(m) => CacheValues::build(out, m).unwrap() == m,
                 Reply::CacheStoredMany(m) => CacheStoredMany::build(out, m).unwrap() == m,
                 Reply::CachePage(m) => PageItems::build(out, m.items).unwrap() == m.items,
+                Reply::CursorPage(m) => CursorItems::build(out, m.items).unwrap() == m.items,
+                Reply::Taken(m) => QueueMessageList::build(out, m.messages).unwrap() == m.messages,
+                Reply::Settled(m) => SettledList::build(out, m.results).unwrap() == m.results,
+                Reply::QueuePage(m) => PeekItems::build(out, m.items).unwrap() == m.items,
+                Reply::DeadPage(m) => DeadItems::build(out, m.items).unwrap() == m.items,
+                Reply::QueueStatus(m) => GroupItems::build(out, m.groups).unwrap() == m.groups,
+                Reply::QueueReasons(m) => Reasons::build(out, m).unwrap() == m,
                 _ => continue,
             },
             Kind::Delivery => match Delivery::decode(opcode, body).unwrap() {
                 Delivery::Events(m) => CacheEvents::build(out, m).unwrap() == m,
+                Delivery::Messages(m) => {
+                    QueueMessageList::build(out, m.messages).unwrap() == m.messages
+                }
                 _ => continue,
             },
         };
         assert!(same, "{}", vector.name);
         built.insert(opcode);
     }
-    assert_eq!(built.len(), 9, "every kind of list: {built:02x?}");
+    assert_eq!(built.len(), 19, "every kind of list: {built:02x?}");
 }
 
 fn rebuilt(filter: Filter<'_>) -> FilterBuf {

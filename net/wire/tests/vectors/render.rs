@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use pinion_types::block::records;
+use pinion_types::block::{Record, records};
 use pinion_types::{Refusal, block::BlockHeader};
-use pinion_wire::message::{CachePage, Condition, Filter, Spec, Start};
+use pinion_wire::message::{
+    CachePage, Condition, DeadSelect, Filter, MessageState, QueueMessages, Spec, Start, TokenList,
+};
 use pinion_wire::{Delivery, Reply, Request, opcode};
 use serde_json::{Value, json};
 
@@ -28,24 +30,39 @@ fn spec(spec: &Spec) -> Value {
         "max_record_bytes": spec.max_record_bytes,
         "ring_bytes": spec.ring_bytes,
         "retention_ms": spec.retention_ms,
+        "retention_bytes": spec.retention_bytes,
+        "queue": {
+            "visibility_ms": spec.queue.visibility_ms,
+            "max_attempts": spec.queue.max_attempts,
+            "ordered_by_key": spec.queue.ordered_by_key,
+            "drop_expired": spec.queue.drop_expired,
+            "max_in_flight": spec.queue.max_in_flight,
+            "consumer_in_flight": spec.queue.consumer_in_flight,
+            "backoff_min_ms": spec.queue.backoff_min_ms,
+            "backoff_max_ms": spec.queue.backoff_max_ms,
+            "messages_max": spec.queue.messages_max,
+            "redeliveries_per_s": spec.queue.redeliveries_per_s,
+        },
+    })
+}
+
+fn record(record: &Record<'_>) -> Value {
+    let headers: Vec<_> = record
+        .headers()
+        .map(|(name, value)| json!([bytes(name), bytes(value)]))
+        .collect();
+    json!({
+        "key": bytes(record.key),
+        "headers": headers,
+        "value": bytes(record.value),
     })
 }
 
 fn record_list(encoded: &[u8]) -> Value {
     records(encoded)
-        .map(|record| match record {
+        .map(|found| match found {
             Err(error) => debug(error),
-            Ok(record) => {
-                let headers: Vec<_> = record
-                    .headers()
-                    .map(|(name, value)| json!([bytes(name), bytes(value)]))
-                    .collect();
-                json!({
-                    "key": bytes(record.key),
-                    "headers": headers,
-                    "value": bytes(record.value),
-                })
-            }
+            Ok(found) => record(&found),
         })
         .collect()
 }
@@ -166,6 +183,29 @@ pub(crate) fn request(request: &Request<'_>, correlation: u32) -> Value {
         Request::AppendRollback(m) => json!({ "session": m.session }),
         Request::StreamInfo(m) => json!({ "handle": m.handle.0, "partition": m.partition.0 }),
         Request::CacheInfo(m) => json!({ "handle": m.handle.0, "partition": m.partition.0 }),
+        Request::CursorCommit(m) => json!({
+            "handle": m.handle.0,
+            "partition": m.partition.0,
+            "offset": m.offset.0,
+            "name": m.name,
+        }),
+        Request::CursorGet(m) => json!({
+            "handle": m.handle.0,
+            "partition": m.partition.0,
+            "name": m.name,
+        }),
+        Request::CursorList(m) => json!({
+            "handle": m.handle.0,
+            "partition": m.partition.0,
+            "max_items": m.max_items,
+            "after": m.after,
+        }),
+        Request::CursorDelete(m) => json!({
+            "handle": m.handle.0,
+            "partition": m.partition.0,
+            "name": m.name,
+        }),
+        other if other.opcode() >= opcode::QUEUE_PUT => queue_request(other),
         cache => cache_request(cache),
     };
     named(name, correlation, fields)
@@ -242,6 +282,148 @@ fn cache_request(request: &Request<'_>) -> Value {
     }
 }
 
+fn tokens(tokens: TokenList<'_>) -> Value {
+    tokens.iter().map(|token| token.to_string()).collect()
+}
+
+fn dead_select(select: DeadSelect<'_>) -> (Value, Value) {
+    (
+        select.reason.map_or(Value::Null, debug),
+        json!(select.error_prefix),
+    )
+}
+
+fn queue_request(request: &Request<'_>) -> Value {
+    match request {
+        Request::QueuePut(m) => json!({
+            "handle": m.handle.0,
+            "partition": m.partition.0,
+            "producer": m.producer.map(|(producer, _)| producer.0),
+            "sequence": m.producer.map(|(_, sequence)| sequence.0),
+            "delay_ms": m.delay_ms,
+            "ttl_ms": m.ttl_ms,
+            "record_count": m.record_count,
+            "records": record_list(m.records),
+        }),
+        Request::QueueTake(m) => json!({
+            "handle": m.handle.0,
+            "partition": m.partition.0,
+            "max_messages": m.max_messages,
+            "max_bytes": m.max_bytes,
+            "wait_ms": m.wait_ms,
+            "lease_ms": m.lease_ms,
+            "group": m.group,
+        }),
+        Request::QueueAck(m) => json!({
+            "handle": m.handle.0,
+            "partition": m.partition.0,
+            "group": m.group,
+            "tokens": tokens(m.tokens),
+        }),
+        Request::QueueNack(m) => json!({
+            "handle": m.handle.0,
+            "partition": m.partition.0,
+            "delay_ms": m.delay_ms,
+            "error": m.error,
+            "group": m.group,
+            "tokens": tokens(m.tokens),
+        }),
+        Request::QueueExtend(m) => json!({
+            "handle": m.handle.0,
+            "partition": m.partition.0,
+            "lease_ms": m.lease_ms,
+            "group": m.group,
+            "tokens": tokens(m.tokens),
+        }),
+        Request::QueueRelease(m) => json!({
+            "handle": m.handle.0,
+            "partition": m.partition.0,
+            "group": m.group,
+            "tokens": tokens(m.tokens),
+        }),
+        Request::QueuePeek(m) => json!({
+            "handle": m.handle.0,
+            "partition": m.partition.0,
+            "from": m.from,
+            "max_items": m.max_items,
+            "max_bytes": m.max_bytes,
+            "states": MessageState::ALL
+                .iter()
+                .filter(|state| m.states.contains(**state))
+                .map(debug)
+                .collect::<Vec<_>>(),
+            "bodies": m.bodies,
+            "group": m.group,
+        }),
+        Request::QueueInfo(m) => json!({ "handle": m.handle.0, "partition": m.partition.0 }),
+        Request::QueueWhy(m) => json!({
+            "handle": m.handle.0,
+            "partition": m.partition.0,
+            "group": m.group,
+        }),
+        Request::QueueSubscribe(m) => json!({
+            "handle": m.handle.0,
+            "partition": m.partition.0,
+            "subscription": m.subscription.0,
+            "lease_ms": m.lease_ms,
+            "in_flight_max": m.in_flight_max,
+            "credit_records": m.credit_records,
+            "credit_bytes": m.credit_bytes,
+            "group": m.group,
+        }),
+        Request::QueueGroup(m) => json!({
+            "handle": m.handle.0,
+            "partition": m.partition.0,
+            "action": debug(m.action),
+            "group": m.group,
+        }),
+        dead => dead_request(dead),
+    }
+}
+
+fn dead_request(request: &Request<'_>) -> Value {
+    match request {
+        Request::QueueDeadList(m) => {
+            let (reason, error_prefix) = dead_select(m.select);
+            json!({
+                "handle": m.handle.0,
+                "partition": m.partition.0,
+                "from": m.from,
+                "max_items": m.max_items,
+                "max_bytes": m.max_bytes,
+                "bodies": m.bodies,
+                "reason": reason,
+                "error_prefix": error_prefix,
+                "group": m.group,
+            })
+        }
+        Request::QueueDeadReplay(m) => {
+            let (reason, error_prefix) = dead_select(m.select);
+            json!({
+                "handle": m.handle.0,
+                "partition": m.partition.0,
+                "rate_per_s": m.rate_per_s,
+                "reason": reason,
+                "error_prefix": error_prefix,
+                "group": m.group,
+                "ids": m.ids.iter().collect::<Vec<_>>(),
+            })
+        }
+        Request::QueueDeadPurge(m) => {
+            let (reason, error_prefix) = dead_select(m.select);
+            json!({
+                "handle": m.handle.0,
+                "partition": m.partition.0,
+                "reason": reason,
+                "error_prefix": error_prefix,
+                "group": m.group,
+                "ids": m.ids.iter().collect::<Vec<_>>(),
+            })
+        }
+        other => panic!("{other:?} is not of a queue"),
+    }
+}
+
 pub(crate) fn reply(reply: &Reply<'_>, correlation: u32) -> Value {
     let names: BTreeMap<_, _> = opcode::REPLIES.iter().copied().collect();
     let fields = match reply {
@@ -300,6 +482,18 @@ pub(crate) fn reply(reply: &Reply<'_>, correlation: u32) -> Value {
             "epoch": m.epoch.0,
         }),
         Reply::Error(refusal) => error(refusal),
+        Reply::Cursor(m) => json!({
+            "offset": m.offset.0,
+            "durability": debug(m.durability),
+        }),
+        Reply::CursorPage(m) => json!({
+            "more": m.more,
+            "cursors": m.items.iter().map(|item| json!({
+                "offset": item.offset.0,
+                "name": item.name,
+            })).collect::<Vec<_>>(),
+        }),
+        other if other.opcode() >= opcode::ENQUEUED => queue_reply(other),
         cache => cache_reply(cache),
     };
     named(names[&reply.opcode()], correlation, fields)
@@ -352,6 +546,103 @@ fn cache_reply(reply: &Reply<'_>) -> Value {
     }
 }
 
+fn messages(m: &QueueMessages<'_>) -> Value {
+    json!({
+        "lease_ms": m.lease_ms,
+        "messages": m.messages.iter().map(|message| json!({
+            "id": message.id,
+            "token": message.token.to_string(),
+            "attempt": message.attempt,
+            "enqueued": message.enqueued.0,
+            "last_error": message.last_error,
+            "record": record(&message.record),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn queue_reply(reply: &Reply<'_>) -> Value {
+    match reply {
+        Reply::Enqueued(m) => json!({
+            "partition": m.partition.0,
+            "durability": debug(m.durability),
+            "duplicate": m.duplicate,
+            "first_id": m.first_id,
+            "message_count": m.message_count,
+            "epoch": m.epoch.0,
+        }),
+        Reply::Taken(m) => messages(m),
+        Reply::Settled(m) => json!({
+            "durability": debug(m.durability),
+            "results": m
+                .results
+                .iter()
+                .map(|code| code.map_or(0, |code| code as u16))
+                .collect::<Vec<_>>(),
+        }),
+        Reply::QueuePage(m) => json!({
+            "next": m.next,
+            "items": m.items.iter().map(|item| json!({
+                "id": item.id,
+                "state": debug(item.state),
+                "attempts": item.attempts,
+                "enqueued": item.enqueued.0,
+                "due": item.due.0,
+                "expires": item.expires.0,
+                "last_error": item.last_error,
+                "record_bytes": item.record_bytes,
+                "record": item.record.as_ref().map(record),
+            })).collect::<Vec<_>>(),
+        }),
+        Reply::DeadPage(m) => json!({
+            "next": m.next,
+            "items": m.items.iter().map(|item| json!({
+                "id": item.id,
+                "reason": debug(item.reason),
+                "attempts": item.attempts,
+                "enqueued": item.enqueued.0,
+                "died": item.died.0,
+                "last_error": item.last_error,
+                "record_bytes": item.record_bytes,
+                "record": item.record.as_ref().map(record),
+            })).collect::<Vec<_>>(),
+        }),
+        Reply::Moved(m) => json!({
+            "messages": m.messages,
+            "durability": debug(m.durability),
+        }),
+        Reply::QueueStatus(m) => json!({
+            "next_id": m.next_id,
+            "messages": m.messages,
+            "bytes": m.bytes,
+            "resident_bytes": m.resident_bytes,
+            "epoch": m.epoch.0,
+            "groups": m.groups.iter().map(|group| json!({
+                "name": group.name,
+                "ready": group.ready,
+                "delayed": group.delayed,
+                "in_flight": group.in_flight,
+                "dead": group.dead,
+                "bytes": group.bytes,
+                "oldest_age_ms": group.oldest_age_ms,
+                "consumers": group.consumers,
+                "waiting": group.waiting,
+            })).collect::<Vec<_>>(),
+        }),
+        Reply::QueueReasons(m) => json!({
+            "reasons": m.iter().map(|found| json!({
+                "reason": debug(found.reason),
+                "messages": found.messages,
+                "limit": found.limit,
+                "until": found.until.0,
+                "consumer": found.consumer,
+                "message": found.message,
+                "age_ms": found.age_ms,
+            })).collect::<Vec<_>>(),
+        }),
+        other => panic!("{other:?} is not of a queue"),
+    }
+}
+
 fn error(refusal: &Refusal) -> Value {
     json!({
         "code": refusal.code as u16,
@@ -384,6 +675,7 @@ pub(crate) fn delivery(delivery: &Delivery<'_>, correlation: u32) -> Value {
                 "value": event.value.map(bytes),
             })).collect::<Vec<_>>(),
         }),
+        Delivery::Messages(m) => messages(m),
         Delivery::End(m) => json!({ "code": m.code, "next": m.next.0 }),
     };
     named(names[&delivery.opcode()], correlation, fields)
