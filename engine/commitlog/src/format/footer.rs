@@ -22,6 +22,7 @@ pub const INDEX_ENTRY: usize = 24;
 const HEAD_MAGIC: [u8; 8] = *b"PINIONFH";
 const TRAILER_MAGIC: [u8; 8] = *b"PINIONFT";
 const USED: usize = 68;
+const CARRIED: u8 = 1;
 const WHAT: Structure = Structure::Footer;
 
 /// What head and trailer of a footer say, both the same.
@@ -127,7 +128,9 @@ impl FooterFacts {
     }
 }
 
-/// What one partition has in a segment.
+/// What one partition has in a segment. A partition may have several: its own
+/// records by offset, records rewritten forward (one for each unbroken range),
+/// and its records without offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Whose records.
@@ -154,6 +157,8 @@ pub struct Summary {
     pub index_count: u32,
     /// CRC-32C of its index entries, so that they can be read alone.
     pub index_crc: u32,
+    /// Its records were rewritten forward from older segments; flag bit 0.
+    pub carried: bool,
 }
 
 impl Summary {
@@ -171,6 +176,7 @@ impl Summary {
         put(&mut bytes, 60, &self.index_count.to_le_bytes());
         put(&mut bytes, 64, &self.index_crc.to_le_bytes());
         put(&mut bytes, 68, &self.partition.0.to_le_bytes());
+        bytes[70] = if self.carried { CARRIED } else { 0 };
         bytes
     }
 
@@ -188,6 +194,7 @@ impl Summary {
             index_first: u32_at(bytes, 56),
             index_count: u32_at(bytes, 60),
             index_crc: u32_at(bytes, 64),
+            carried: bytes[70] & CARRIED != 0,
         }
     }
 }
@@ -202,7 +209,7 @@ pub struct IndexEntry {
     pub timestamp: u64,
     /// Block of the segment where its group starts.
     pub block: u32,
-    /// Blocks of its group.
+    /// Blocks from there on that hold them all: its group's at least.
     pub blocks: u32,
 }
 
@@ -243,15 +250,22 @@ impl<'a> Footer<'a> {
         self.summaries.iter().map(Summary::parse)
     }
 
-    /// What one partition has in the segment.
-    #[must_use]
-    pub fn find(&self, resource: ResourceId, partition: PartitionId) -> Option<Summary> {
-        let wanted = (resource, partition);
-        let found = self.summaries.binary_search_by_key(&wanted, |bytes| {
+    /// The summaries of one partition.
+    pub fn find(
+        &self,
+        resource: ResourceId,
+        partition: PartitionId,
+    ) -> impl ExactSizeIterator<Item = Summary> + Clone + use<'a> {
+        let name = |bytes: &[u8; SUMMARY]| {
             let summary = Summary::parse(bytes);
             (summary.resource, summary.partition)
-        });
-        found.ok().map(|at| Summary::parse(&self.summaries[at]))
+        };
+        let wanted = (resource, partition);
+        let from = self.summaries.partition_point(|bytes| name(bytes) < wanted);
+        let to = self
+            .summaries
+            .partition_point(|bytes| name(bytes) <= wanted);
+        self.summaries[from..to].iter().map(Summary::parse)
     }
 
     /// The index entries of one of its summaries, in order.
@@ -315,7 +329,8 @@ pub fn decode_footer<'a>(
         || decode_head(key, facts.offset, rest)? != *facts
     {
         // Both are sound and say different things: one of them is not of here.
-        return Err(mismatch_error(WHAT, "head", 0, 1));
+        let field = "agreement of head and trailer";
+        return Err(mismatch_error(WHAT, field, 0, 1));
     }
     let body = &rest[SECTOR..];
     let computed = crc32c::crc32c(body);
@@ -342,10 +357,17 @@ impl Footer<'_> {
     fn check_order(&self) -> Result<(), FormatError> {
         let (mut last, mut entries, mut records) = (None, 0u64, 0u64);
         for (at, bytes) in self.summaries.iter().enumerate() {
-            must_be_zero(WHAT, bytes, 70)?;
+            must_be_zero(WHAT, bytes, 71)?;
+            let unknown = bytes[70] & !CARRIED;
+            if unknown != 0 {
+                return Err(FormatError::Flags {
+                    what: WHAT,
+                    flags: unknown.into(),
+                });
+            }
             let summary = Summary::parse(bytes);
             let name = (summary.resource, summary.partition);
-            if last.is_some_and(|last| last >= name) {
+            if last.is_some_and(|last| last > name) {
                 return Err(mismatch_error(WHAT, "order of summary", at as u64, 0));
             }
             mismatch(WHAT, "first entry", summary.index_first.into(), entries)?;
@@ -403,14 +425,14 @@ impl FooterWriter {
     }
 
     /// Appends a partition with the entries since the last one. The three
-    /// `index_` fields are filled in here.
+    /// `index_` fields are filled in here; gives it with them.
     ///
     /// # Panics
     /// When it is not behind the one before in order.
-    pub fn partition(&mut self, summary: &Summary) {
+    pub fn partition(&mut self, summary: &Summary) -> Summary {
         let name = (summary.resource, summary.partition);
         assert!(
-            self.last.is_none_or(|last| last < name),
+            self.last.is_none_or(|last| last <= name),
             "summaries are in order: {:?} before {name:?}",
             self.last
         );
@@ -425,6 +447,7 @@ impl FooterWriter {
         self.summaries.extend_from_slice(&summary.encode());
         self.last = Some(name);
         self.records += u64::from(summary.records);
+        summary
     }
 
     /// The footer, to be written at byte `offset`, right behind the last group.
