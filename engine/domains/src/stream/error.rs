@@ -67,6 +67,16 @@ pub enum AppendError {
         /// Cursor of the slowest blocking subscriber.
         next: Offset,
     },
+    /// As many bytes as the partition keeps in memory await the disk. Retry
+    /// after a while.
+    #[error("{limit} bytes of this partition await the disk")]
+    LogBacklogged {
+        /// The most that may wait.
+        limit: u64,
+    },
+    /// The partition is closed: its data is damaged or a write of it failed.
+    #[error("the partition is fenced")]
+    Fenced,
 }
 
 impl From<AppendError> for Refusal {
@@ -106,6 +116,10 @@ impl From<AppendError> for Refusal {
                     .with(FactId::Expected, expected.0)
             }
             AppendError::Backlogged { .. } => Self::new(ErrorCode::Backlogged),
+            AppendError::LogBacklogged { limit } => {
+                Self::new(ErrorCode::LogBacklogged).with(FactId::Limit, limit)
+            }
+            AppendError::Fenced => Self::new(ErrorCode::PartitionFenced),
         }
     }
 }
@@ -202,4 +216,99 @@ impl From<SessionError> for Refusal {
             SessionError::Append(error) => error.into(),
         }
     }
+}
+
+/// Why a named cursor was not moved. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CursorError {
+    /// An ephemeral stream keeps nothing for its readers.
+    #[error("the stream is not durable")]
+    NotDurable,
+    /// The name is empty or too long.
+    #[error("a cursor's name has {len} bytes, 1 to {limit} are allowed")]
+    BadName {
+        /// Its length.
+        len: usize,
+        /// The longest.
+        limit: usize,
+    },
+    /// The partition has as many cursors as it takes.
+    #[error("the partition has {limit} cursors already")]
+    TooMany {
+        /// The most.
+        limit: usize,
+    },
+    /// Nobody can have read as far as that.
+    #[error("cursor at {offset}, the partition ends at {end}")]
+    BeyondEnd {
+        /// Where it was to stand.
+        offset: Offset,
+        /// One past the last record.
+        end: Offset,
+    },
+    /// No cursor has this name.
+    #[error("no such cursor")]
+    Unknown,
+    /// The partition is closed: its data is damaged or a write of it failed.
+    #[error("the partition is fenced")]
+    Fenced,
+}
+
+impl From<CursorError> for Refusal {
+    fn from(error: CursorError) -> Self {
+        match error {
+            CursorError::NotDurable => Self::new(ErrorCode::Unsupported),
+            CursorError::BadName { len, limit } => Self::new(ErrorCode::BadName)
+                .with(FactId::Actual, len as u64)
+                .with(FactId::Limit, limit as u64),
+            CursorError::TooMany { limit } => {
+                Self::new(ErrorCode::LimitReached).with(FactId::Limit, limit as u64)
+            }
+            CursorError::BeyondEnd { offset, end } => Self::new(ErrorCode::BadArgument)
+                .with(FactId::Actual, offset.0)
+                .with(FactId::Limit, end.0),
+            CursorError::Unknown => Self::new(ErrorCode::CursorUnknown),
+            CursorError::Fenced => Self::new(ErrorCode::PartitionFenced),
+        }
+    }
+}
+
+/// Why a record of the log is none of this partition's. The log's checksums
+/// have passed, so it was written by another version or by somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    /// No stream writes such a record.
+    #[error("a stream has no record of kind {kind}")]
+    Kind {
+        /// Its kind.
+        kind: u8,
+    },
+    /// Its fields contradict each other.
+    #[error("the record at offset {first} contradicts itself")]
+    Malformed {
+        /// First offset it claims.
+        first: u64,
+    },
+    /// A block repeats offsets the partition has.
+    #[error("a block at offset {first}, the partition ends at {end}")]
+    Overlap {
+        /// First offset of the block.
+        first: u64,
+        /// The end before it.
+        end: u64,
+    },
+}
+
+/// Why a checkpoint's state is none of this partition's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// Written by a version this one does not know.
+    #[error("a stream's state has version {version}")]
+    Version {
+        /// The version.
+        version: u8,
+    },
+    /// The bytes are no state, or one that contradicts itself.
+    #[error("the bytes are no stream's state")]
+    Malformed,
 }

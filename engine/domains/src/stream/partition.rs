@@ -1,4 +1,4 @@
-//! One partition of an ephemeral stream.
+//! One partition of a stream.
 
 use pinion_types::block::{self, BLOCK_HEADER_BYTES, FRAME_HEADER_BYTES};
 use pinion_types::limits::{
@@ -6,9 +6,10 @@ use pinion_types::limits::{
 };
 use pinion_types::{ErrorCode, Monotonic, Offset, ProducerId, Sequence, WallMs};
 
+use super::durable::{Durable, UNCOMMITTED_BYTES_MIN, source};
 use super::error::{AppendError, SessionError, SubscribeError};
 use super::producers::{Producers, Verdict};
-use super::read::{self, Fetched};
+use super::read::{self, FetchResult};
 use super::ring::{CHUNK_OVERHEAD_BYTES, Ring};
 use super::sessions::Sessions;
 use super::subscribers::{Delivery, SubKey, SubscribeOptions, Subscribed, Subscribers};
@@ -30,8 +31,15 @@ pub struct PartitionConfig {
     /// Records the ring may hold; a single larger block is kept alone.
     pub ring_records_max: u32,
     /// Records older than this go, also before a `block` subscriber has seen
-    /// them; `None` = the ring's size alone decides.
+    /// them; `None` = the ring's size alone decides. For a durable partition
+    /// the owner asks its log what is as old, and calls [`Partition::trim`].
     pub retention_ms: Option<u64>,
+    /// Bytes of log a durable partition may keep; its owner trims it. `None` =
+    /// without end. An ephemeral one has its ring.
+    pub retention_bytes: Option<u64>,
+    /// It has a log: changes are ops, readers see what is committed, and what
+    /// the ring lets go can still be read.
+    pub durable: bool,
     /// Longest record taken, its length field excluded; at most
     /// [`RECORD_BYTES_MAX`].
     pub max_record_bytes: u32,
@@ -52,6 +60,8 @@ impl Default for PartitionConfig {
             ring_bytes: 16 << 20,
             ring_records_max: 1 << 20,
             retention_ms: None,
+            retention_bytes: None,
+            durable: false,
             max_record_bytes: RECORD_BYTES_MAX,
             producers_max: 1024,
             sessions_max: 16,
@@ -74,13 +84,18 @@ pub struct Append<'a> {
     pub records: &'a [u8],
 }
 
-/// An append is in memory.
+/// An append is in memory. In a durable partition it may be acknowledged once
+/// [`Partition::committed_end`] has reached the end of it, also when it is a
+/// repeat: the first one may still await the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
     /// Offset of its first record.
     pub first_offset: Offset,
     /// Its records, at consecutive offsets.
     pub record_count: u32,
+    /// Wall time in its blocks. `WallMs(0)` for a repeat, whose time is not
+    /// remembered.
+    pub timestamp: WallMs,
     /// It repeats an earlier append and was not stored again. The offset is
     /// the earlier one's; the ring may have let the records go since.
     pub duplicate: bool,
@@ -99,43 +114,61 @@ pub struct StagedTotals {
 /// sessions and its subscribers. Owned by one core for its whole life.
 ///
 /// A turn: any number of requests, then one [`Partition::seal`], then
-/// [`Partition::poll_delivery`] until it gives `None`.
+/// [`Partition::poll_delivery`] until it gives `None`. For a durable one, also:
+/// [`Partition::poll_op`] after requests, [`Partition::commit_next`] and
+/// [`Partition::handle_read`] before the seal, [`Partition::poll_read`] after
+/// the deliveries.
 #[derive(Debug)]
 pub struct Partition {
     config: PartitionConfig,
-    ring: Ring,
-    producers: Producers,
+    pub(crate) ring: Ring,
+    pub(crate) producers: Producers,
     sessions: Sessions,
-    subscribers: Subscribers,
+    pub(crate) subscribers: Subscribers,
     /// Visible end the subscribers have been told of.
-    announced: u64,
+    pub(crate) announced: u64,
+    pub(crate) durable: Option<Box<Durable>>,
 }
 
 impl Partition {
     /// An empty partition. Allocates when the first record comes.
     #[must_use]
     pub fn new(config: PartitionConfig) -> Self {
+        // A commit must fit half the ring, so that it never evicts itself, and
+        // half of what may await the disk.
+        let (staged_bytes, staged_records) = if config.durable {
+            (config.ring_bytes.max(UNCOMMITTED_BYTES_MIN), u32::MAX)
+        } else {
+            (config.ring_bytes, config.ring_records_max)
+        };
         Self {
             config,
             ring: Ring::new(config.ring_bytes, config.ring_records_max),
             producers: Producers::new(config.producers_max),
-            sessions: Sessions::new(
-                config.sessions_max,
-                config.ring_bytes,
-                config.ring_records_max,
-            ),
+            sessions: Sessions::new(config.sessions_max, staged_bytes / 2, staged_records / 2),
             subscribers: Subscribers::new(config.subscribers_max),
             announced: 0,
+            durable: config
+                .durable
+                .then(|| Box::new(Durable::new(config.ring_bytes))),
         }
     }
 
-    /// Appends a batch as one block. The acknowledgement is good at once;
-    /// readers see the records after [`Partition::seal`].
+    /// What bounds it.
+    #[must_use]
+    pub const fn config(&self) -> &PartitionConfig {
+        &self.config
+    }
+
+    /// Appends a batch as one block. The acknowledgement is good at once, of a
+    /// durable partition when it is committed (see [`Appended`]); readers see
+    /// the records after [`Partition::seal`].
     ///
     /// Checked in this order: the shape of the batch, the producer's sequence
     /// (so that a repeat is recognised whatever else has changed), the
     /// expected offset, and last whether the ring has room without overtaking
-    /// a `block` subscriber. Should one turn append more than the ring holds,
+    /// a `block` subscriber, or whether too much awaits the disk already.
+    /// Should one turn append more than the ring holds,
     /// the oldest of it goes as any old record does.
     ///
     /// # Errors
@@ -147,6 +180,7 @@ impl Partition {
         append: &Append<'_>,
     ) -> Result<Appended, AppendError> {
         let count = append.record_count;
+        self.check_open()?;
         self.check_batch(count, append.records)?;
         if let Some((id, sequence)) = append.producer
             && let Verdict::Repeat(first_offset) = self.producers.check(id, sequence, count)?
@@ -154,63 +188,80 @@ impl Partition {
             return Ok(Appended {
                 first_offset,
                 record_count: count,
+                timestamp: WallMs(0),
                 duplicate: true,
             });
         }
         self.check_offset(append.expected_offset)?;
-        self.make_room(BLOCK_HEADER_BYTES + append.records.len(), u64::from(count))?;
+        let len = BLOCK_HEADER_BYTES + append.records.len();
+        self.make_room(len, u64::from(count))?;
         let first_offset = Offset(self.ring.end());
         self.ring.push(now, wall, count, append.records);
+        if let Some(durable) = self.durable.as_deref_mut() {
+            durable.queue_block(count, len, append.producer, false);
+        }
         if let Some((id, sequence)) = append.producer {
             self.producers.record(id, sequence, count, first_offset);
         }
         Ok(Appended {
             first_offset,
             record_count: count,
+            timestamp: self.ring.last_timestamp(),
             duplicate: false,
         })
     }
 
-    /// Ends a turn's appends: what they stored becomes one chunk, visible to
-    /// readers and on its way to subscribers. Costs nothing when there was
+    /// Ends a turn's appends and commits: what they stored becomes one chunk,
+    /// and what is committed (of an ephemeral partition, everything) visible
+    /// to readers and on its way to subscribers. Costs nothing when there was
     /// nothing.
     pub fn seal(&mut self) {
         self.ring.close();
-        let end = self.ring.visible_end();
+        let end = self.end().0;
         if end != self.announced {
             self.announced = end;
-            self.subscribers.on_data(&self.ring);
+            self.subscribers.on_data(end);
         }
     }
 
     /// Appends to `out` whole blocks with records from `from` on, at most
     /// `max_records` and `max_bytes`, one record of any size always allowed.
     /// Blocks are cut where a bound or the filter says so. Reading at or past
-    /// the end is an empty success; below the ring it begins with the oldest.
+    /// the end is an empty success; below the oldest it begins with the oldest.
     ///
-    /// Looks at no more than [`super::FETCH_SCAN_BYTES_MAX`]; a selective
-    /// filter may get nothing but a `next` further on.
+    /// Looks at no more than [`super::FETCH_SCAN_BYTES_MAX`] and a chunk; a
+    /// selective filter may get nothing but a `next` further on. What is in
+    /// the log only is asked for with [`Partition::poll_read`].
     pub fn fetch(
-        &self,
+        &mut self,
         from: Offset,
         max_records: u32,
         max_bytes: u32,
         filter: Option<&dyn RecordFilter>,
         out: &mut Vec<u8>,
-    ) -> Fetched {
-        read::fetch(&self.ring, from, max_records, max_bytes, filter, out)
+    ) -> FetchResult {
+        let mut source = source(&self.ring, self.durable.as_deref_mut());
+        read::fetch(&mut source, from, max_records, max_bytes, filter, out)
     }
 
-    /// Oldest offset kept; the end when nothing is.
+    /// Oldest offset that can be read, in memory or in the log; the end when
+    /// nothing can.
     #[must_use]
     pub fn first_available(&self) -> Offset {
-        Offset(self.ring.first())
+        Offset(match &self.durable {
+            None => self.ring.first(),
+            Some(durable) => durable.first,
+        })
     }
 
     /// One past the last visible record.
     #[must_use]
     pub fn end(&self) -> Offset {
-        Offset(self.ring.visible_end())
+        let end = self.ring.visible_end();
+        Offset(match &self.durable {
+            None => end,
+            Some(durable) => durable.committed.min(end),
+        })
     }
 
     /// Bytes the ring holds, counted as `ring_bytes` counts them.
@@ -220,11 +271,12 @@ impl Partition {
     }
 
     /// Heap kept for blocks: whole segments, also those only a transport
-    /// still needs. Stays below about 2.5 times `ring_bytes` and a few
+    /// still needs, and what was read back from the log. Stays below about 2.5 times `ring_bytes` and a few
     /// segments, whatever readers do: past that, deliveries are copied.
     #[must_use]
     pub fn memory(&self) -> u64 {
-        self.ring.memory()
+        let cold = self.durable.as_ref().map_or(0, |d| d.cold.memory());
+        self.ring.memory() + cold
     }
 
     /// Subscriptions at this moment.
@@ -257,15 +309,16 @@ impl Partition {
     ) -> Result<Subscribed, SubscribeError> {
         self.seal();
         let default = self.config.default_overflow;
-        self.subscribers
-            .subscribe(&self.ring, key, options, default)
+        let source = source(&self.ring, self.durable.as_deref_mut());
+        self.subscribers.subscribe(&source, key, options, default)
     }
 
     /// Grants a subscription more; what would exceed [`CREDIT_RECORDS_MAX`] or
     /// [`CREDIT_BYTES_MAX`] is cut off. False when the key is not known, as
     /// after its end.
     pub fn credit(&mut self, key: SubKey, records: u32, bytes: u32) -> bool {
-        self.subscribers.allow(&self.ring, key, |r, b, _| {
+        let source = source(&self.ring, self.durable.as_deref_mut());
+        self.subscribers.allow(&source, key, |r, b, _| {
             *r = (*r + u64::from(records)).min(u64::from(CREDIT_RECORDS_MAX));
             *b = (*b + i64::from(bytes)).min(i64::from(CREDIT_BYTES_MAX));
         })
@@ -274,7 +327,8 @@ impl Partition {
     /// The transport gives back `bytes` of what it was handed. False when the
     /// key is not known.
     pub fn window(&mut self, key: SubKey, bytes: u64) -> bool {
-        self.subscribers.allow(&self.ring, key, |_, _, window| {
+        let source = source(&self.ring, self.durable.as_deref_mut());
+        self.subscribers.allow(&source, key, |_, _, window| {
             *window = window.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
         })
     }
@@ -297,7 +351,8 @@ impl Partition {
     /// [`super::FILTER_SCAN_BYTES_MAX`]: with [`Partition::has_work`] there is
     /// more in the next turn. A caller may stop earlier; nothing is lost.
     pub fn poll_delivery(&mut self) -> Option<(SubKey, Delivery)> {
-        self.subscribers.poll(&self.ring)
+        let mut source = source(&self.ring, self.durable.as_deref_mut());
+        self.subscribers.poll(&mut source)
     }
 
     /// Whether [`Partition::poll_delivery`] has more to give now.
@@ -342,8 +397,8 @@ impl Partition {
     }
 
     /// Appends all a session has staged at consecutive offsets and makes it
-    /// visible at once; the session is over. Nothing staged is a success with
-    /// no records.
+    /// visible at once, of a durable partition when all of it is committed;
+    /// the session is over. Nothing staged is a success with no records.
     ///
     /// # Errors
     /// [`SessionError`]; nothing has changed and the session goes on, to be
@@ -356,6 +411,7 @@ impl Partition {
         session: u64,
         expected_offset: Option<Offset>,
     ) -> Result<Appended, SessionError> {
+        self.check_open()?;
         let staged = self.sessions.staged(now, owner, session)?;
         // As if every block began a chunk, so that room made once is enough.
         let (mut len, mut records) = (0, 0);
@@ -370,8 +426,13 @@ impl Partition {
         let first_offset = Offset(self.ring.end());
         let staged = self.sessions.staged(now, owner, session)?;
         let record_count = staged.records;
+        let mut left = record_count;
         for (count, bytes) in staged.blocks() {
             self.ring.push(now, wall, count, bytes);
+            left -= count;
+            if let Some(durable) = self.durable.as_deref_mut() {
+                durable.queue_block(count, BLOCK_HEADER_BYTES + bytes.len(), None, left > 0);
+            }
         }
         self.sessions.remove(owner, session)?;
         // No turn's end in between: a fetch must see all of it or nothing.
@@ -379,6 +440,7 @@ impl Partition {
         Ok(Appended {
             first_offset,
             record_count,
+            timestamp: self.ring.last_timestamp(),
             duplicate: false,
         })
     }
@@ -397,10 +459,13 @@ impl Partition {
     }
 
     /// Lets go what retention says and aborts append sessions idle for
-    /// [`super::SESSION_IDLE`].
+    /// [`super::SESSION_IDLE`]. Of a durable partition, lets go what was read
+    /// back from the log and is not read any more.
     pub fn handle_timeout(&mut self, now: Monotonic) {
         self.sessions.expire(now);
-        if let Some(age_ms) = self.config.retention_ms {
+        if let Some(durable) = self.durable.as_deref_mut() {
+            durable.cold.handle_timeout(now);
+        } else if let Some(age_ms) = self.config.retention_ms {
             self.seal();
             if self.ring.expire(now, age_ms) {
                 self.subscribers.on_evict(self.ring.first());
@@ -411,10 +476,13 @@ impl Partition {
     /// When [`Partition::handle_timeout`] next has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Monotonic> {
-        let retention = self
-            .config
-            .retention_ms
-            .and_then(|age_ms| self.ring.next_expiry(age_ms));
+        let retention = match self.durable.as_deref() {
+            Some(durable) => durable.cold.next_deadline(),
+            None => self
+                .config
+                .retention_ms
+                .and_then(|age_ms| self.ring.next_expiry(age_ms)),
+        };
         [retention, self.sessions.next_deadline()]
             .into_iter()
             .flatten()
@@ -456,9 +524,17 @@ impl Partition {
     }
 
     /// Evicts what must go for one more block, unless a `block` subscriber
-    /// still needs it.
+    /// still needs it. A durable partition loses nothing by it, but what
+    /// awaits the disk has to stay.
     fn make_room(&mut self, len: usize, records: u64) -> Result<(), AppendError> {
-        let eviction = self.ring.eviction_for(len, records);
+        if let Some(durable) = self.durable.as_deref() {
+            durable.admit(len)?;
+            let upto = durable.committed;
+            let eviction = self.ring.eviction_for(len, records, upto);
+            self.ring.evict(eviction);
+            return Ok(());
+        }
+        let eviction = self.ring.eviction_for(len, records, u64::MAX);
         if eviction.is_empty() {
             return Ok(());
         }

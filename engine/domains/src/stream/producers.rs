@@ -121,6 +121,38 @@ impl Producers {
         });
     }
 
+    /// Takes a batch that was stored in an earlier life, whatever is known of
+    /// its producer: it was fresh under the limits and the data of its time.
+    pub(crate) fn replay(&mut self, id: ProducerId, first: Sequence, count: u32, offset: Offset) {
+        let slot = match self.by_id.get(&id) {
+            Some(slot) => *slot,
+            None => self.insert(id),
+        };
+        let producer = &mut self.slots[slot];
+        if producer.next != first.0 {
+            producer.batches.clear();
+            producer.next = first.0;
+        }
+        self.record(id, first, count, offset);
+    }
+
+    /// Each producer with its batches, the least recently used first: replayed
+    /// in this order they make the same table.
+    pub(crate) fn iter(
+        &self,
+    ) -> impl Iterator<Item = (ProducerId, impl Iterator<Item = (Sequence, u32, Offset)>)> {
+        let mut next = self.oldest;
+        core::iter::from_fn(move || {
+            let producer = &self.slots[next?];
+            next = producer.newer;
+            let batches = producer.batches.iter();
+            Some((
+                producer.id,
+                batches.map(|b| (Sequence(b.first), b.count, b.offset)),
+            ))
+        })
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }

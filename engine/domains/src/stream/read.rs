@@ -4,8 +4,9 @@
 use pinion_types::Offset;
 use pinion_types::block::{self, BLOCK_HEADER_BYTES, BlockHeader};
 
-use super::ring::{Chunk, Place, blocks, header_at};
-use super::{RecordFilter, Ring};
+use super::RecordFilter;
+use super::ring::{Place, blocks, header_at};
+use super::source::{Found, Source};
 
 /// Most bytes one fetch looks at, matching or not. Larger lets a selective
 /// fetch get further at once and keep the core for longer.
@@ -151,15 +152,32 @@ pub struct Fetched {
     pub records: u32,
 }
 
+/// What became of a fetch.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchResult {
+    /// Something was read, or there is nothing to read.
+    Done(Fetched),
+    /// The place is in the log only and was asked for: try again after
+    /// [`super::Partition::handle_read`]. Nothing was written.
+    Cold,
+    /// The record at this offset cannot be read: the log is damaged there.
+    /// Nothing was written.
+    Fenced {
+        /// The offset.
+        at: Offset,
+    },
+}
+
 pub(crate) fn fetch(
-    ring: &Ring,
+    source: &mut Source<'_>,
     from: Offset,
     max_records: u32,
     max_bytes: u32,
     filter: Option<&dyn RecordFilter>,
     out: &mut Vec<u8>,
-) -> Fetched {
-    let (first, end) = (ring.first(), ring.visible_end());
+) -> FetchResult {
+    let (first, end) = (source.first, source.end);
     let mut fetched = Fetched {
         next: from,
         end: Offset(end),
@@ -167,10 +185,11 @@ pub(crate) fn fetch(
         records: 0,
     };
     if from.0 >= end || max_records == 0 {
-        return fetched;
+        return FetchResult::Done(fetched);
     }
-    let mut next = from.0.max(first);
-    let mut place = ring.seek(next);
+    let start = from.0.max(first);
+    let mut next = start;
+    let mut place = Place::NOWHERE;
     let mut bounds = Bounds {
         stop: end,
         records: u64::from(max_records),
@@ -179,10 +198,17 @@ pub(crate) fn fetch(
         scan: FETCH_SCAN_BYTES_MAX,
     };
     let mut records = 0;
-    while let Some(chunk) = ring.chunk(place.chunk) {
+    while next < end {
+        let chunk = match source.locate(next, &mut place, false) {
+            Found::Chunk { bytes, .. } => bytes,
+            Found::Waiting if next == start => return FetchResult::Cold,
+            Found::Lost if next == start => return FetchResult::Fenced { at: Offset(next) },
+            // What is here is answered; the next fetch meets what is missing.
+            Found::Waiting | Found::Lost | Found::Nothing => break,
+        };
         if filter.is_none() {
             let (count, bytes) = whole_blocks(chunk, &place, &bounds);
-            out.extend_from_slice(&chunk.bytes[place.block..place.block + bytes]);
+            out.extend_from_slice(&chunk[place.block..place.block + bytes]);
             place.block += bytes;
             next += count;
             records += count;
@@ -192,7 +218,7 @@ pub(crate) fn fetch(
         }
         let base = out.len();
         bounds.first_exempt = records == 0;
-        let copied = copy_matching(&chunk.bytes, &mut place, &mut next, filter, &bounds, out);
+        let copied = copy_matching(chunk, &mut place, &mut next, filter, &bounds, out);
         records += copied.records;
         bounds.records -= copied.records;
         bounds.bytes = bounds.bytes.saturating_sub(out.len() - base);
@@ -200,20 +226,20 @@ pub(crate) fn fetch(
         if copied.bounded || bounds.scan == 0 {
             break;
         }
-        place = Place::start_of(place.chunk + 1);
+        place = place.after();
     }
     fetched.next = Offset(next);
     fetched.records = u32::try_from(records).expect("at most max_records");
-    fetched
+    FetchResult::Done(fetched)
 }
 
 /// How many records and bytes of whole blocks fit from `place` on.
-fn whole_blocks(chunk: &Chunk, place: &Place, bounds: &Bounds) -> (u64, usize) {
+fn whole_blocks(chunk: &[u8], place: &Place, bounds: &Bounds) -> (u64, usize) {
     if place.record != 0 {
         return (0, 0);
     }
     let (mut records, mut bytes) = (0, 0);
-    for (_, header) in blocks(&chunk.bytes[place.block..]) {
+    for (_, header) in blocks(&chunk[place.block..]) {
         let count = u64::from(header.record_count);
         if records + count > bounds.records
             || bytes + header.block_len() > bounds.bytes

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use pinion_types::block::{self, BlockHeader};
 use pinion_types::{Monotonic, WallMs};
 
-use super::arena::Arena;
+use super::arena::{Arena, FREE_SEGMENTS_MAX};
 
 /// What a chunk costs beside its bytes: its entry, twice, because the deque
 /// that holds it doubles when it grows.
@@ -45,13 +45,44 @@ pub(crate) struct Place {
     pub(crate) record: usize,
 }
 
+/// Set in the number of a chunk read back from the log, so that it is none of
+/// the ring's.
+pub(crate) const COLD_CHUNK: u64 = 1 << 63;
+
 impl Place {
+    /// Not looked for yet.
+    pub(crate) const NOWHERE: Self = Self::start_of(COLD_CHUNK);
+
     pub(crate) const fn start_of(chunk: u64) -> Self {
         Self {
             chunk,
             block: 0,
             record: 0,
         }
+    }
+
+    /// Where to go on after the last block of its chunk.
+    pub(crate) const fn after(self) -> Self {
+        if self.chunk & COLD_CHUNK == 0 {
+            Self::start_of(self.chunk + 1)
+        } else {
+            Self::NOWHERE
+        }
+    }
+
+    /// Moves to `offset` inside its chunk, which has it.
+    pub(crate) fn find(&mut self, chunk: &[u8], offset: u64) {
+        for (at, header) in blocks(chunk) {
+            let first = header.first_offset.0;
+            if offset < first + u64::from(header.record_count) {
+                self.block = at;
+                if offset > first {
+                    self.record = record_at(chunk, at, offset - first);
+                }
+                return;
+            }
+        }
+        unreachable!("the chunk has {offset}");
     }
 }
 
@@ -112,6 +143,21 @@ impl Ring {
         }
     }
 
+    /// An empty ring whose next record gets `end`, after a restart.
+    pub(crate) fn resume(&mut self, end: u64, last_timestamp: WallMs) {
+        assert!(
+            self.chunks.is_empty() && self.open.is_none(),
+            "resumed empty"
+        );
+        self.end = end;
+        self.last_timestamp = last_timestamp;
+    }
+
+    /// Timestamp of the newest block, also of one long gone.
+    pub(crate) const fn last_timestamp(&self) -> WallMs {
+        self.last_timestamp
+    }
+
     /// Oldest offset kept; the end when nothing is.
     pub(crate) fn first(&self) -> u64 {
         match (self.chunks.front(), self.open) {
@@ -136,6 +182,24 @@ impl Ring {
         self.chunks.get(index)
     }
 
+    /// Number of the oldest chunk, or of the next one.
+    pub(crate) const fn front(&self) -> u64 {
+        self.front
+    }
+
+    /// Whether `place` is one of the ring's, or the one after its last chunk.
+    pub(crate) const fn holds(&self, place: Place) -> bool {
+        place.chunk >= self.front && place.chunk & COLD_CHUNK == 0
+    }
+
+    /// The bytes from `place` to the end of its chunk, or of what is open.
+    pub(crate) fn bytes_at(&self, place: Place) -> &[u8] {
+        match self.chunk(place.chunk) {
+            Some(chunk) => &chunk.bytes[place.block..],
+            None => &self.arena.open()[place.block..],
+        }
+    }
+
     /// Accounted bytes: blocks and what keeping their chunks costs.
     pub(crate) fn bytes(&self) -> u64 {
         self.cost + self.open_cost()
@@ -150,8 +214,8 @@ impl Ring {
 
     /// What has to be evicted so that one more block of `len` bytes and
     /// `records` records fits. A block larger than the ring evicts all and is
-    /// then kept alone.
-    pub(crate) fn eviction_for(&self, len: usize, records: u64) -> Eviction {
+    /// then kept alone. Nothing at or after `upto` goes.
+    pub(crate) fn eviction_for(&self, len: usize, records: u64, upto: u64) -> Eviction {
         let mut first = self.first();
         let mut cost = self.bytes() + (len + CHUNK_OVERHEAD_BYTES) as u64;
         let mut chunks = 0;
@@ -159,14 +223,14 @@ impl Ring {
             cost > self.bytes_max || self.end + records - first > self.records_max
         };
         for chunk in &self.chunks {
-            if !over(cost, first) {
+            if !over(cost, first) || chunk.end > upto {
                 break;
             }
             cost -= chunk.cost();
             first = chunk.end;
             chunks += 1;
         }
-        let open = self.open.is_some() && over(cost, first);
+        let open = self.open.is_some() && self.end <= upto && over(cost, first);
         if open {
             first = self.end;
         }
@@ -196,6 +260,33 @@ impl Ring {
         if chunk.dedicated {
             self.dedicated_bytes -= chunk.bytes.len() as u64;
         }
+    }
+
+    /// Evicts chunks until at most `bytes_max` are left, none that ends after
+    /// `upto`. An empty ring gives its memory back.
+    pub(crate) fn shrink(&mut self, bytes_max: u64, upto: u64) {
+        while let Some(chunk) = self.chunks.front()
+            && chunk.end <= upto
+            && self.bytes() > bytes_max
+        {
+            self.evict_front();
+        }
+        if self.chunks.is_empty() && self.open.is_none() {
+            self.arena.release();
+            self.chunks.shrink_to_fit();
+        } else {
+            self.sweep();
+        }
+    }
+
+    /// Evicts the chunks that end at or before `first`.
+    pub(crate) fn drop_before(&mut self, first: u64) {
+        while let Some(chunk) = self.chunks.front()
+            && chunk.end <= first
+        {
+            self.evict_front();
+        }
+        self.sweep();
     }
 
     /// Evicts the chunks whose youngest record is at least `age_ms` old.
@@ -257,7 +348,7 @@ impl Ring {
         if !self.arena.fits(len) {
             self.close_before(first);
             let oldest = self.oldest_segment();
-            self.arena.rotate(oldest);
+            self.arena.rotate(oldest, len);
         }
         self.arena.write(&header.encode());
         self.arena.write(records);
@@ -319,7 +410,7 @@ impl Ring {
         // The current segment is not among the retired; serial + 1 in an empty
         // ring frees every retired one.
         let oldest = self.oldest_segment();
-        self.arena.sweep(oldest);
+        self.arena.sweep(oldest, FREE_SEGMENTS_MAX);
     }
 
     /// Whether deliveries must be copied so that readers pin no more segments.
@@ -337,18 +428,8 @@ impl Ring {
         );
         let index = self.chunks.partition_point(|chunk| chunk.end <= offset);
         let mut place = Place::start_of(self.front + index as u64);
-        let Some(chunk) = self.chunks.get(index) else {
-            return place;
-        };
-        for (at, header) in blocks(&chunk.bytes) {
-            let first = header.first_offset.0;
-            if offset < first + u64::from(header.record_count) {
-                place.block = at;
-                if offset > first {
-                    place.record = record_at(&chunk.bytes, at, offset - first);
-                }
-                break;
-            }
+        if let Some(chunk) = self.chunks.get(index) {
+            place.find(&chunk.bytes, offset);
         }
         place
     }

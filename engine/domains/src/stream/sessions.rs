@@ -68,14 +68,14 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// A commit must fit half the ring, so that it never evicts itself.
-    pub(crate) fn new(max: u32, ring_bytes: u64, ring_records_max: u32) -> Self {
+    /// A commit may not need more than this of memory.
+    pub(crate) fn new(max: u32, bytes_max: u64, records_max: u32) -> Self {
         Self {
             by_id: BTreeMap::new(),
             next_id: 1,
             max,
-            records_max: u64::from(STAGED_RECORDS_MAX.min(ring_records_max / 2)),
-            bytes_max: u64::from(STAGED_BYTES_MAX).min(ring_bytes / 2),
+            records_max: u64::from(STAGED_RECORDS_MAX.min(records_max)),
+            bytes_max: u64::from(STAGED_BYTES_MAX).min(bytes_max),
         }
     }
 

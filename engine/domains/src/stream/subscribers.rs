@@ -7,8 +7,9 @@
 //! - *starved*: there is more, but it lacks credit or its transport is full.
 //!   New credit or window moves it on.
 //! - *ready*: [`Subscribers::poll`] will hand it something.
+//! - *cold*: it waits for a read of the log. Any answer moves it on.
 //!
-//! Idle and ready are intrusive lists, so a turn costs what its news cost and
+//! Idle, ready and cold are intrusive lists, so a turn costs what its news cost and
 //! moving between them allocates nothing.
 //!
 //! Backlog policies look at what waits because the *subscriber* is slow. They
@@ -20,13 +21,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use pinion_types::block::BLOCK_HEADER_BYTES;
 use pinion_types::limits::{CREDIT_BYTES_MAX, CREDIT_RECORDS_MAX};
 use pinion_types::{ErrorCode, Offset, WallMs};
 use slab::Slab;
 
 use super::error::SubscribeError;
 use super::read::{Bounds, copy_matching};
-use super::ring::{Chunk, Place, Ring, blocks, header_at};
+use super::ring::{Place, blocks, header_at};
+use super::source::{Found, Source};
 use super::{Overflow, RecordFilter};
 
 /// Most bytes of one delivery, a single larger block excepted. Larger favours
@@ -46,16 +49,24 @@ pub struct SubKey(pub u64);
 /// Where a subscription begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// At the oldest record the ring has.
+    /// At the oldest record kept.
     Earliest,
     /// At the first record appended after the subscription.
     Latest,
-    /// At this offset. Below the ring it begins with a lag notice, beyond the
-    /// end it is refused.
+    /// At this offset. Below the oldest kept it begins with a lag notice,
+    /// beyond the end it is refused.
     Offset(Offset),
-    /// At the first record of the ring whose block was taken at this time or
-    /// later; like `Latest` when there is none.
+    /// At the first record kept whose block was taken at this time or later;
+    /// like `Latest` when there is none.
     Time(WallMs),
+    /// As [`Start::Time`], for a durable partition: its log knows that no
+    /// record before `hint` is meant, so that less has to be read and skipped.
+    TimeFrom {
+        /// The time.
+        time: WallMs,
+        /// At or before the first record of that time or later.
+        hint: Offset,
+    },
 }
 
 /// What a subscription asks for.
@@ -146,6 +157,19 @@ enum State {
     Idle,
     Ready,
     Starved,
+    Cold,
+}
+
+/// What a ready subscriber got.
+#[derive(Debug)]
+enum Taken {
+    Delivery(Delivery),
+    /// Nothing this time; it has moved on, or has all there is.
+    Nothing,
+    /// A read of the log has to come first.
+    Waiting,
+    /// The log cannot give the next record.
+    Lost,
 }
 
 #[derive(Debug)]
@@ -160,6 +184,8 @@ struct Sub {
     credit_bytes: i64,
     window: i64,
     filter: Option<Box<dyn RecordFilter>>,
+    /// Blocks taken before this time are passed over, they were not asked for.
+    not_before: WallMs,
     /// `drop_newest`: nothing at or after this is admitted until it is reached.
     ceiling: Option<u64>,
     /// Announced before anything else.
@@ -183,29 +209,48 @@ impl Sub {
             from: Offset(self.next),
             to: Offset(to),
             count: match self.filter {
-                Some(_) => 0,
-                None => to - self.next,
+                None if self.not_before == WallMs(0) => to - self.next,
+                _ => 0,
             },
         }
     }
 
-    fn jump(&mut self, to: u64, ring: &Ring) {
+    fn jump(&mut self, to: u64) {
         assert!(to >= self.next, "a cursor never goes back");
         self.next = to;
-        self.place = ring.seek(to);
+        self.place = Place::NOWHERE;
+    }
+
+    /// Passes over blocks of `chunk` that are too early; gives the bytes
+    /// looked at.
+    fn skip_early(&mut self, chunk: &[u8], end: u64) -> usize {
+        let mut looked_at = 0;
+        while self.not_before > WallMs(0) && self.place.block < chunk.len() && self.next < end {
+            let header = header_at(chunk, self.place.block);
+            looked_at += BLOCK_HEADER_BYTES;
+            if header.timestamp >= self.not_before {
+                // Time never goes back within a partition.
+                self.not_before = WallMs(0);
+                break;
+            }
+            self.next = header.first_offset.0 + u64::from(header.record_count);
+            self.place.block += header.block_len();
+            self.place.record = 0;
+        }
+        looked_at
     }
 
     /// `drop_oldest` and `drop_newest`, applied as of now.
-    fn enforce_backlog(&mut self, ring: &Ring) {
-        let end = ring.visible_end();
+    fn enforce_backlog(&mut self, source: &Source<'_>) {
+        let end = source.end;
         if !self.live || end - self.next <= self.backlog_max {
             return;
         }
         match self.overflow {
             Overflow::DropOldest => {
-                let to = (end - self.backlog_max).max(ring.first());
+                let to = (end - self.backlog_max).max(source.first);
                 self.lag = Some(self.lag(LagReason::DropOldest, to));
-                self.jump(to, ring);
+                self.jump(to);
             }
             Overflow::DropNewest if self.ceiling.is_none() => {
                 self.ceiling = Some(self.next + self.backlog_max);
@@ -215,14 +260,14 @@ impl Sub {
     }
 
     /// The lag to announce now, if any; the cursor moves past it.
-    fn take_lag(&mut self, ring: &Ring) -> Option<Lag> {
+    fn take_lag(&mut self, source: &Source<'_>) -> Option<Lag> {
         if let Some(lag) = self.lag.take() {
             return Some(lag);
         }
-        let (first, end) = (ring.first(), ring.visible_end());
+        let (first, end) = (source.first, source.end);
         if self.next < first {
             let lag = self.lag(LagReason::RingOverran, first);
-            self.jump(first, ring);
+            self.jump(first);
             // What it had admitted is gone; what the ring has is newer and
             // better than nothing.
             self.ceiling = self.ceiling.filter(|ceiling| *ceiling > first);
@@ -231,20 +276,20 @@ impl Sub {
         if self.ceiling == Some(self.next) {
             let lag = self.lag(LagReason::DropNewest, end);
             self.ceiling = None;
-            self.jump(end, ring);
+            self.jump(end);
             return Some(lag);
         }
         None
     }
 
     /// Blocks shared as they lie in the ring: `(records, bytes)`.
-    fn whole_blocks(&self, chunk: &Chunk, stop: u64) -> (u64, usize) {
+    fn whole_blocks(&self, chunk: &[u8], stop: u64) -> (u64, usize) {
         if self.filter.is_some() || self.place.record != 0 {
             return (0, 0);
         }
         let allowed = usize::try_from(self.credit_bytes.min(self.window)).unwrap_or(0);
         let (mut records, mut bytes) = (0, 0);
-        for (_, header) in blocks(&chunk.bytes[self.place.block..]) {
+        for (_, header) in blocks(&chunk[self.place.block..]) {
             let count = u64::from(header.record_count);
             let len = header.block_len();
             if bytes >= allowed
@@ -262,8 +307,8 @@ impl Sub {
 }
 
 /// One past the last offset of the block at `place`.
-fn block_end(chunk: &Chunk, place: Place) -> u64 {
-    let header = header_at(&chunk.bytes, place.block);
+fn block_end(chunk: &[u8], place: Place) -> u64 {
+    let header = header_at(chunk, place.block);
     header.first_offset.0 + u64::from(header.record_count)
 }
 
@@ -280,6 +325,7 @@ pub(crate) struct Subscribers {
     by_key: BTreeMap<SubKey, usize>,
     idle: List,
     ready: List,
+    cold: List,
     max: u32,
     blocking: usize,
     /// No `block` cursor lies below this.
@@ -300,6 +346,7 @@ impl Subscribers {
             by_key: BTreeMap::new(),
             idle: List::default(),
             ready: List::default(),
+            cold: List::default(),
             max,
             blocking: 0,
             blocking_floor: u64::MAX,
@@ -314,23 +361,30 @@ impl Subscribers {
         self.slots.len()
     }
 
+    /// Gives back what is not in use.
+    pub(crate) fn shrink(&mut self) {
+        self.slots.shrink_to_fit();
+        self.scratch = Vec::new();
+    }
+
     pub(crate) const fn has_ready(&self) -> bool {
         self.ready.head.is_some()
     }
 
     pub(crate) fn subscribe(
         &mut self,
-        ring: &Ring,
+        source: &Source<'_>,
         key: SubKey,
         options: SubscribeOptions,
         default_overflow: Overflow,
     ) -> Result<Subscribed, SubscribeError> {
-        let (first, end) = (ring.first(), ring.visible_end());
-        let start = match options.start {
-            Start::Earliest => first,
-            Start::Latest => end,
-            Start::Offset(offset) => offset.0,
-            Start::Time(time) => ring.seek_time(time),
+        let (first, end) = (source.first, source.end);
+        let (start, not_before) = match options.start {
+            Start::Earliest => (first, WallMs(0)),
+            Start::Latest => (end, WallMs(0)),
+            Start::Offset(offset) => (offset.0, WallMs(0)),
+            Start::Time(time) => source.seek_time(time, first),
+            Start::TimeFrom { time, hint } => source.seek_time(time, hint.0),
         };
         if start > end {
             return Err(SubscribeError::BeyondEnd {
@@ -348,7 +402,7 @@ impl Subscribers {
         let mut sub = Sub {
             key,
             next: start,
-            place: ring.seek(next),
+            place: Place::NOWHERE,
             overflow: options.overflow.unwrap_or(default_overflow),
             backlog_max: match options.backlog_max {
                 0 => u64::MAX,
@@ -358,6 +412,7 @@ impl Subscribers {
             credit_bytes: i64::from(options.credit_bytes.min(CREDIT_BYTES_MAX)),
             window: i64::from(options.window_bytes),
             filter: options.filter,
+            not_before,
             ceiling: None,
             lag: None,
             ended: None,
@@ -380,7 +435,7 @@ impl Subscribers {
         }
         let slot = self.slots.insert(sub);
         self.by_key.insert(key, slot);
-        self.settle(slot, ring);
+        self.settle(slot, end);
         Ok(Subscribed {
             next: Offset(next),
             end: Offset(end),
@@ -397,7 +452,7 @@ impl Subscribers {
     /// More credit, more window; false when the key is not known.
     pub(crate) fn allow(
         &mut self,
-        ring: &Ring,
+        source: &Source<'_>,
         key: SubKey,
         add: impl FnOnce(&mut u64, &mut i64, &mut i64),
     ) -> bool {
@@ -411,23 +466,16 @@ impl Subscribers {
             &mut sub.window,
         );
         if sub.state == State::Starved && sub.can_take() {
-            sub.enforce_backlog(ring);
-            self.settle(slot, ring);
+            sub.enforce_backlog(source);
+            self.settle(slot, source.end);
         }
         true
     }
 
     /// The end has moved.
-    pub(crate) fn on_data(&mut self, ring: &Ring) {
-        let mut slot = core::mem::take(&mut self.idle).head;
-        while let Some(s) = slot {
-            let sub = &mut self.slots[s];
-            slot = sub.after.take();
-            sub.before = None;
-            sub.state = State::Starved;
-            self.settle(s, ring);
-        }
-        let end = ring.visible_end();
+    pub(crate) fn on_data(&mut self, end: u64) {
+        let idle = core::mem::take(&mut self.idle);
+        self.settle_all(idle, end);
         if end > self.disconnect_ceiling {
             self.disconnect_ceiling = u64::MAX;
             self.disconnect_where(|sub, ceiling| {
@@ -440,6 +488,25 @@ impl Subscribers {
                 }
                 end > limit
             });
+        }
+    }
+
+    /// A read of the log was answered, or has become useless: everyone who
+    /// waits looks again.
+    pub(crate) fn on_read(&mut self, end: u64) {
+        let cold = core::mem::take(&mut self.cold);
+        self.settle_all(cold, end);
+    }
+
+    /// Settles a whole list that was taken out.
+    fn settle_all(&mut self, list: List, end: u64) {
+        let mut slot = list.head;
+        while let Some(s) = slot {
+            let sub = &mut self.slots[s];
+            slot = sub.after.take();
+            sub.before = None;
+            sub.state = State::Starved;
+            self.settle(s, end);
         }
     }
 
@@ -507,7 +574,7 @@ impl Subscribers {
 
     /// The next thing for anyone. `None`: nothing is ready, or filters have
     /// looked at enough for now.
-    pub(crate) fn poll(&mut self, ring: &Ring) -> Option<(SubKey, Delivery)> {
+    pub(crate) fn poll(&mut self, source: &mut Source<'_>) -> Option<(SubKey, Delivery)> {
         while self.scan_left > 0 {
             let Some(slot) = self.ready.head else {
                 break;
@@ -519,39 +586,60 @@ impl Subscribers {
                 let next = self.remove(slot);
                 return Some((key, Delivery::End { code, next }));
             }
-            if let Some(lag) = sub.take_lag(ring) {
-                self.settle(slot, ring);
+            if let Some(lag) = sub.take_lag(source) {
+                self.settle(slot, source.end);
                 return Some((key, Delivery::Lag(lag)));
             }
-            let records = if sub.can_take() {
-                self.take_records(slot, ring)
+            let taken = if sub.can_take() {
+                self.take_records(slot, source)
             } else {
-                None
+                Taken::Nothing
             };
-            self.settle(slot, ring);
-            if let Some(delivery) = records {
-                return Some((key, delivery));
+            match taken {
+                Taken::Delivery(delivery) => {
+                    self.settle(slot, source.end);
+                    return Some((key, delivery));
+                }
+                Taken::Nothing => self.settle(slot, source.end),
+                Taken::Waiting => self.link(slot, State::Cold),
+                Taken::Lost => self.end(slot, ErrorCode::PartitionFenced),
             }
         }
         self.scan_left = FILTER_SCAN_BYTES_MAX;
         None
     }
 
-    fn take_records(&mut self, slot: usize, ring: &Ring) -> Option<Delivery> {
+    fn take_records(&mut self, slot: usize, source: &mut Source<'_>) -> Taken {
         let sub = &mut self.slots[slot];
-        let stop = sub.ceiling.unwrap_or_else(|| ring.visible_end());
-        // No chunk: it has all there is.
-        let chunk = ring.chunk(sub.place.chunk)?;
+        let end = source.end;
+        let stop = sub.ceiling.unwrap_or(end);
+        if sub.next >= end {
+            return Taken::Nothing;
+        }
+        let (chunk, copy) = match source.locate(sub.next, &mut sub.place, true) {
+            Found::Chunk { bytes, copy } => (bytes, copy),
+            Found::Nothing => return Taken::Nothing,
+            Found::Waiting => return Taken::Waiting,
+            Found::Lost => return Taken::Lost,
+        };
+        if sub.not_before > WallMs(0) {
+            let looked_at = sub.skip_early(chunk, end);
+            self.scan_left = self.scan_left.saturating_sub(looked_at);
+            if sub.place.block == chunk.len() {
+                sub.place = sub.place.after();
+                return Taken::Nothing;
+            }
+        }
         let (mut records, len) = sub.whole_blocks(chunk, stop);
         let bytes = if records > 0 {
             let start = sub.place.block;
             sub.place.block += len;
             sub.next += records;
-            if ring.under_pressure() {
+            if copy {
                 // Readers pin too much already: a copy pins only itself.
-                Bytes::copy_from_slice(&chunk.bytes[start..start + len])
+                Bytes::copy_from_slice(&chunk[start..start + len])
             } else {
-                chunk.bytes.slice(start..start + len)
+                chunk.slice(start..start + len)
             }
         } else {
             // A filter, or a block larger than the record credit: the rare
@@ -571,7 +659,7 @@ impl Subscribers {
             };
             self.scratch.clear();
             let copied = copy_matching(
-                &chunk.bytes,
+                chunk,
                 &mut sub.place,
                 &mut sub.next,
                 sub.filter.as_deref(),
@@ -588,26 +676,26 @@ impl Subscribers {
             }
             bytes
         };
-        if sub.place.block == chunk.bytes.len() {
-            sub.place = Place::start_of(sub.place.chunk + 1);
+        if sub.place.block == chunk.len() {
+            sub.place = sub.place.after();
         }
         if records == 0 {
-            return None;
+            return Taken::Nothing;
         }
         let len = i64::try_from(bytes.len()).expect("a delivery fits i64");
         sub.credit_records -= records;
         sub.credit_bytes -= len;
         sub.window -= len;
-        Some(Delivery::Records {
+        Taken::Delivery(Delivery::Records {
             bytes,
             records: u32::try_from(records).expect("at most the record credit, which is u32"),
             next: Offset(sub.next),
         })
     }
 
-    /// Puts an unlinked subscriber into the state it is in.
-    fn settle(&mut self, slot: usize, ring: &Ring) {
-        let end = ring.visible_end();
+    /// Puts an unlinked subscriber into the state it is in; `end` is the
+    /// visible one.
+    fn settle(&mut self, slot: usize, end: u64) {
         let sub = &mut self.slots[slot];
         let state = if sub.ended.is_some() || sub.lag.is_some() || sub.ceiling == Some(sub.next) {
             State::Ready
@@ -643,6 +731,7 @@ impl Subscribers {
         match state {
             State::Idle => Some(&mut self.idle),
             State::Ready => Some(&mut self.ready),
+            State::Cold => Some(&mut self.cold),
             State::Starved => None,
         }
     }

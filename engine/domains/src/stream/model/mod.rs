@@ -2,7 +2,9 @@
 //! acknowledged, and per subscriber what it must have seen.
 #![allow(clippy::unwrap_used)]
 
+mod durable;
 mod parts;
+mod seam;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -51,6 +53,8 @@ impl World {
         let config = PartitionConfig {
             ring_bytes: 400 + rng.below(12_000),
             ring_records_max: 3 + rng.small(80),
+            retention_bytes: None,
+            durable: false,
             retention_ms: rng.one_in(4).then(|| 5 + rng.below(40)),
             max_record_bytes: 1000,
             producers_max: u32::try_from(PRODUCERS_MAX).unwrap(),
@@ -316,7 +320,7 @@ impl World {
             Start::Earliest => first,
             Start::Latest => end,
             Start::Offset(offset) => offset.0,
-            Start::Time(time) => (first..end)
+            Start::Time(time) | Start::TimeFrom { time, .. } => (first..end)
                 .find(|o| self.log[usize::try_from(*o).unwrap()].1 >= time.0)
                 .unwrap_or(end),
         };
@@ -617,9 +621,12 @@ impl World {
         let filtered = self.rng.one_in(3);
         let filter: Option<&dyn RecordFilter> = filtered.then_some(&StartsWithX);
         let mut out = b"kept".to_vec();
-        let fetched = self
+        let result = self
             .p
             .fetch(Offset(from), max_records, max_bytes, filter, &mut out);
+        let FetchResult::Done(fetched) = result else {
+            panic!("seed {seed}: {result:?}");
+        };
         let blocks = out.strip_prefix(b"kept").unwrap();
         assert_eq!((fetched.end.0, fetched.first_available.0), (end, first));
         let mut sub = Sub {

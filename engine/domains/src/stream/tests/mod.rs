@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod appending;
+mod cold;
+mod durable;
 mod reading;
+mod restart;
 mod subscribing;
 
 use pinion_types::block::{BlockHeader, Record, records};
@@ -136,11 +139,14 @@ impl Story {
         out.join(" ")
     }
 
-    fn fetch(&self, from: u64, max_records: u32, max_bytes: u32) -> (Fetched, String) {
+    fn fetch(&mut self, from: u64, max_records: u32, max_bytes: u32) -> (Fetched, String) {
         let mut out = Vec::new();
-        let fetched = self
+        let result = self
             .p
             .fetch(Offset(from), max_records, max_bytes, None, &mut out);
+        let FetchResult::Done(fetched) = result else {
+            panic!("{result:?}");
+        };
         let words: Vec<String> = decode(&out)
             .into_iter()
             .map(|(o, v)| format!("{o}:{v}"))

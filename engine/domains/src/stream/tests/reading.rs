@@ -10,7 +10,7 @@ fn time_never_goes_back_within_a_partition() {
     s.wall = WallMs(10);
     s.append("b");
     let mut out = Vec::new();
-    s.p.fetch(Offset(1), 1, PLENTY, None, &mut out);
+    let _ = s.p.fetch(Offset(1), 1, PLENTY, None, &mut out);
     let (header, _, _) = BlockHeader::split(&out).unwrap();
     assert_eq!(header.timestamp, WallMs(5000));
 }
@@ -60,7 +60,10 @@ fn a_filtered_fetch_goes_on_where_it_stopped_looking() {
     let (mut next, mut out, mut calls) = (Offset(0), Vec::new(), 0);
     loop {
         let filter = StartsWith("yes");
-        let fetched = s.p.fetch(next, 9, PLENTY, Some(&filter), &mut out);
+        let result = s.p.fetch(next, 9, PLENTY, Some(&filter), &mut out);
+        let FetchResult::Done(fetched) = result else {
+            panic!("{result:?}");
+        };
         calls += 1;
         if fetched.next == fetched.end {
             break;
