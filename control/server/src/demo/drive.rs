@@ -123,11 +123,9 @@ async fn drive_all(
     let publisher = credentials.client("publisher").await?;
     let spec = StreamSpec {
         shards: SHARDS,
-        durability: 0,
         overflow: Overflow::DropOldest,
-        max_record_bytes: 0,
         ring_bytes: super::RING_BYTES,
-        retention_ms: 0,
+        ..StreamSpec::ephemeral(1)
     };
     let stream = publisher.open_stream_with(STREAM, spec).await;
     let stream = stream.map_err(doing("declaring the stream"))?;

@@ -34,6 +34,48 @@ pub struct Spec {
     pub queue: QueueSpec,
 }
 
+impl Spec {
+    /// `shards` partitions in memory only; everything else is the node's default.
+    ///
+    /// ```
+    /// use pinion_wire::message::{QueueSpec, Spec};
+    ///
+    /// let spec = Spec {
+    ///     retention_ms: 7 * 24 * 3600 * 1000,
+    ///     ..Spec::durable(4)
+    /// };
+    /// let queue = Spec {
+    ///     queue: QueueSpec { max_attempts: 3, ..QueueSpec::UNSET },
+    ///     ..Spec::durable(1)
+    /// };
+    /// assert_eq!((spec.durability, queue.shards), (1, 1));
+    /// ```
+    #[must_use]
+    pub const fn ephemeral(shards: u16) -> Self {
+        Self {
+            shards,
+            durability: 0,
+            overflow: Overflow::DropOldest,
+            max_record_bytes: 0,
+            ring_bytes: 0,
+            retention_ms: 0,
+            retention_bytes: 0,
+            queue: QueueSpec::UNSET,
+        }
+    }
+
+    /// `shards` partitions on disk, whose subscribers lose nothing; everything
+    /// else is the node's default.
+    #[must_use]
+    pub const fn durable(shards: u16) -> Self {
+        Self {
+            durability: 1,
+            overflow: Overflow::Block,
+            ..Self::ephemeral(shards)
+        }
+    }
+}
+
 /// What only a queue has. A field that is 0 is the node's default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueSpec {
