@@ -232,8 +232,13 @@ impl Cold {
         };
         self.in_flight.swap_remove(i);
         match result {
-            Ok(chunk) if chunk.end.0 <= floor => {}
-            Ok(chunk) if fits(&chunk, from) => self.insert(chunk),
+            Ok(chunk) if fits(&chunk, from) => {
+                if chunk.end.0 > floor {
+                    self.insert(chunk);
+                }
+            }
+            // Trimmed meanwhile: nobody needs it any more.
+            _ if from < floor => {}
             // Blocks that begin after what was asked for, or that are none:
             // the records are not where the index has them.
             Ok(_) | Err(ColdError::Damaged) => self.fail(from, true),

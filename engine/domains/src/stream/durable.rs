@@ -95,6 +95,8 @@ pub(crate) struct Durable {
     pub(crate) pending: VecDeque<Effect>,
     /// How many of them have been polled.
     pub(crate) polled: usize,
+    /// The last one polled was one of a group and not its last.
+    in_group: bool,
     /// The first block not yet polled.
     next_block: Place,
     ext: [u8; 16],
@@ -117,6 +119,7 @@ impl Durable {
             landed: 0,
             pending: VecDeque::new(),
             polled: 0,
+            in_group: false,
             next_block: Place::start_of(0),
             ext: [0; 16],
             uncommitted_bytes: 0,
@@ -223,7 +226,8 @@ impl Partition {
     /// call; one of an atomic group is left to [`Partition::poll_op`]. Copies
     /// and allocates nothing.
     pub fn poll_single(&mut self) -> Option<OpRef<'_>> {
-        if self.durable.as_deref()?.is_group_next() {
+        let durable = self.durable.as_deref()?;
+        if durable.in_group || durable.is_group_next() {
             return None;
         }
         self.lend_op()
@@ -255,8 +259,12 @@ impl Partition {
         durable.polled += 1;
         Some(match effect {
             Effect::Block {
-                bytes, producer, ..
+                bytes,
+                producer,
+                more,
+                ..
             } => {
+                durable.in_group = *more;
                 let place = place.expect("a block has its place");
                 let body = &self.ring.bytes_at(place)[..*bytes as usize];
                 let (header, _, _) = BlockHeader::split(body).expect("the ring holds whole blocks");
@@ -397,7 +405,7 @@ impl Partition {
             return;
         };
         let cold = durable.cold.memory();
-        if self.ring.bytes() + cold <= target_bytes {
+        if target_bytes > 0 && self.ring.bytes() + cold <= target_bytes {
             return;
         }
         // What was read back serves replay, the ring the live tail.
@@ -551,6 +559,9 @@ impl Partition {
         let durable = self.durable.as_deref_mut().ok_or(malformed)?;
         assert!(durable.pending.is_empty(), "replay comes before requests");
         let end = self.ring.end();
+        if carried && head.kind != kind::STREAM_BLOCK {
+            return Ok(());
+        }
         match head.kind {
             kind::STREAM_BLOCK => {
                 let (block, _, rest) = BlockHeader::split(body).map_err(|_| malformed)?;

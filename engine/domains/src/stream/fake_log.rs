@@ -51,8 +51,7 @@ impl FakeLog {
         let mut grouped = false;
         loop {
             // Both ways of polling must tell the same story.
-            if !grouped
-                && self.records.len().is_multiple_of(2)
+            if self.records.len().is_multiple_of(2)
                 && let Some(op) = p.poll_single()
             {
                 self.records.push(Written {

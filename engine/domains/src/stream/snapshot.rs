@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! 0  u8  version  1
-//! 1  …   the archive of `State`, rkyv 0.8, little-endian, read unaligned
+//! 1  …   the archive of `State`: rkyv 0.8, little-endian, aligned, 32-bit
+//!                 relative pointers
 //! ```
 
 use std::collections::BTreeMap;

@@ -75,7 +75,7 @@ impl Source<'_> {
     pub(crate) fn seek_time(&self, time: WallMs, hint: u64) -> (u64, WallMs) {
         let hot = self.ring.first();
         let found = self.ring.seek_time(time);
-        let is_older = if found == self.ring.end() {
+        let is_older = if found == self.ring.visible_end() {
             // Nothing in the ring is of that time or later; when it is empty,
             // what it let go may be.
             hot == found && self.ring.last_timestamp() >= time
