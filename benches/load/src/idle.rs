@@ -12,7 +12,8 @@ use pinion_client::native::{LinkId, LinkState, NativeClient, NativeConfig};
 use serde::Serialize;
 
 use crate::server::{Node, Server};
-use crate::suite::{GENERATOR_CPU, SERVER_CPU, node_config};
+use crate::suite::node_config;
+use crate::turns::{GENERATOR_CPU, SERVER_CPU};
 
 /// Most processor share of an idle node, per core.
 pub const IDLE_CPU_MAX: f64 = 0.01;

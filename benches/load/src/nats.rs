@@ -9,7 +9,8 @@ use pinion_cli::bench::pubsub::RECORD_BYTES_MIN;
 
 use crate::tcp::{Wire, Wires, decimal, line_end};
 
-const CONNECT: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"tls_required\":false,\"lang\":\"bench\",\"version\":\"0\",\"protocol\":1}\r\nPING\r\n";
+/// What a client says first; the PONG that comes back says it was taken.
+pub(crate) const CONNECT: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"tls_required\":false,\"lang\":\"bench\",\"version\":\"0\",\"protocol\":1}\r\nPING\r\n";
 const SUBJECT: &str = "bench";
 
 /// Unsent bytes above which the publisher waits, as the native client does.
@@ -63,27 +64,33 @@ impl Nats {
         Ok(driver)
     }
 
-    /// A PONG answers everything that was sent before its PING.
-    fn await_pongs(&mut self, mut wanted: usize) -> Result<(), BenchError> {
-        let started = Instant::now();
-        while wanted > 0 {
-            self.wires
-                .flush()
-                .map_err(BenchError::io("sending to NATS"))?;
-            let mut pongs = 0;
-            self.wires
-                .fill(|_, wire| take(wire, |_, _| {}, &mut pongs))
-                .map_err(|Fault(error)| error)?;
-            wanted = wanted.saturating_sub(pongs);
-            if started.elapsed() > SILENCE_MAX {
-                return Err(BenchError::Silence {
-                    waited: started.elapsed(),
-                    in_flight: wanted as u64,
-                });
-            }
-        }
-        Ok(())
+    fn await_pongs(&mut self, wanted: usize) -> Result<(), BenchError> {
+        await_pongs(&mut self.wires, wanted)
     }
+}
+
+/// Waits until the server has answered `wanted` PINGs. A PONG answers everything
+/// that was sent before its PING. Messages that come meanwhile are dropped.
+pub(crate) fn await_pongs(wires: &mut Wires, mut wanted: usize) -> Result<(), BenchError> {
+    let started = Instant::now();
+    while wanted > 0 {
+        wires.flush().map_err(BenchError::io("sending to NATS"))?;
+        let mut pongs = 0;
+        wires
+            .fill(|_, wire| {
+                take(wire, &mut pongs, |_, _| Ok(()))?;
+                Ok(())
+            })
+            .map_err(|Fault(error)| error)?;
+        wanted = wanted.saturating_sub(pongs);
+        if started.elapsed() > SILENCE_MAX {
+            return Err(BenchError::Silence {
+                waited: started.elapsed(),
+                in_flight: wanted as u64,
+            });
+        }
+    }
+    Ok(())
 }
 
 impl Driver for Nats {
@@ -112,18 +119,25 @@ impl Driver for Nats {
         let received = self
             .wires
             .fill(|_, wire| {
-                take(
-                    wire,
-                    |lane, stamp| done.push(Completion { lane, stamp }),
-                    &mut pongs,
-                )
+                take(wire, &mut pongs, |message, _| {
+                    let stamp = message.payload.first_chunk::<RECORD_BYTES_MIN>();
+                    let (Ok(lane), Some(stamp)) = (u32::try_from(message.sid), stamp) else {
+                        return Err(unexpected(message.payload));
+                    };
+                    done.push(Completion {
+                        lane,
+                        stamp: u64::from_le_bytes(*stamp),
+                    });
+                    Ok(())
+                })
             })
             .map_err(|Fault(error)| error)?;
         Ok(sent || received)
     }
 }
 
-struct Fault(BenchError);
+/// An error of the closure given to [`Wires::fill`].
+pub(crate) struct Fault(pub(crate) BenchError);
 
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
@@ -131,42 +145,64 @@ impl From<io::Error> for Fault {
     }
 }
 
+/// One message of a subscription.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Message<'a> {
+    pub(crate) subject: &'a [u8],
+    /// As the subscription was numbered.
+    pub(crate) sid: usize,
+    /// Where an answer is expected; empty is nowhere.
+    pub(crate) reply: &'a [u8],
+    pub(crate) payload: &'a [u8],
+}
+
 /// One operation of the server.
 #[derive(Debug, PartialEq, Eq)]
-enum Operation {
-    Message { lane: u32, stamp: u64 },
+enum Operation<'a> {
+    Message(Message<'a>),
     Ping,
     Pong,
     Other,
 }
 
-/// Takes every whole operation off the wire and answers PINGs.
-fn take(
+/// Takes every whole operation off the wire and answers PINGs. `visit` may
+/// append what it has to say; it is queued behind them.
+pub(crate) fn take(
     wire: &mut Wire,
-    mut delivered: impl FnMut(u32, u64),
     pongs: &mut usize,
+    mut visit: impl FnMut(&Message<'_>, &mut Vec<u8>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let mut at = 0;
-    let mut pings = 0;
+    // The wire lends its input while answers are queued, so its output is
+    // taken out meanwhile.
+    let mut out = std::mem::take(&mut wire.out);
     let input = wire.input();
-    while let Some((operation, length)) = operation(&input[at..])? {
-        at += length;
-        match operation {
-            Operation::Message { lane, stamp } => delivered(lane, stamp),
-            Operation::Ping => pings += 1,
-            Operation::Pong => *pongs += 1,
-            Operation::Other => {}
+    let taken = loop {
+        match operation(&input[at..]) {
+            Ok(Some((operation, length))) => {
+                at += length;
+                match operation {
+                    Operation::Message(message) => {
+                        if let Err(fault) = visit(&message, &mut out) {
+                            break Err(fault);
+                        }
+                    }
+                    Operation::Ping => out.extend_from_slice(b"PONG\r\n"),
+                    Operation::Pong => *pongs += 1,
+                    Operation::Other => {}
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(fault) => break Err(fault),
         }
-    }
+    };
     wire.consume(at);
-    for _ in 0..pings {
-        wire.out.extend_from_slice(b"PONG\r\n");
-    }
-    Ok(())
+    wire.out = out;
+    taken
 }
 
 /// The operation at the front and its bytes; none while it is incomplete.
-fn operation(bytes: &[u8]) -> Result<Option<(Operation, usize)>, Fault> {
+fn operation(bytes: &[u8]) -> Result<Option<(Operation<'_>, usize)>, Fault> {
     let Some(end) = line_end(bytes) else {
         return Ok(None);
     };
@@ -174,24 +210,27 @@ fn operation(bytes: &[u8]) -> Result<Option<(Operation, usize)>, Fault> {
     let whole = end + 2;
     if let Some(rest) = line.strip_prefix(b"MSG ") {
         // MSG subject sid [reply-to] bytes
-        let mut words = rest.split(|&b| b == b' ').skip(1);
-        let lane = words.next().and_then(decimal);
-        let length = words.last().and_then(decimal);
-        let (Some(lane), Some(length)) = (lane, length) else {
+        let mut words = rest.split(|&b| b == b' ');
+        let subject = words.next().unwrap_or_default();
+        let sid = words.next().and_then(decimal);
+        let third = words.next().unwrap_or_default();
+        let (reply, length) = match words.next() {
+            None => (b"".as_slice(), decimal(third)),
+            Some(fourth) => (third, decimal(fourth)),
+        };
+        let (Some(sid), Some(length)) = (sid, length) else {
             return Err(unexpected(line));
         };
         let Some(payload) = bytes.get(whole..whole + length + 2) else {
             return Ok(None);
         };
-        let stamp = payload[..length].first_chunk::<RECORD_BYTES_MIN>();
-        let (Ok(lane), Some(stamp)) = (u32::try_from(lane), stamp) else {
-            return Err(unexpected(line));
+        let message = Message {
+            subject,
+            sid,
+            reply,
+            payload: &payload[..length],
         };
-        let stamp = u64::from_le_bytes(*stamp);
-        return Ok(Some((
-            Operation::Message { lane, stamp },
-            whole + length + 2,
-        )));
+        return Ok(Some((Operation::Message(message), whole + length + 2)));
     }
     let operation = match line {
         b"PING" => Operation::Ping,
@@ -203,11 +242,12 @@ fn operation(bytes: &[u8]) -> Result<Option<(Operation, usize)>, Fault> {
     Ok(Some((operation, whole)))
 }
 
-fn unexpected(line: &[u8]) -> Fault {
+pub(crate) fn unexpected(line: &[u8]) -> Fault {
+    let start = &line[..line.len().min(200)];
     Fault(BenchError::Unexpected {
         peer: "NATS",
         question: "PUB or SUB",
-        answer: String::from_utf8_lossy(line).into_owned(),
+        answer: String::from_utf8_lossy(start).into_owned(),
     })
 }
 
@@ -216,18 +256,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_cut_where_they_end_and_carry_lane_and_stamp() {
+    fn messages_are_cut_where_they_end_and_carry_what_they_were_sent_with() {
         let mut bytes = b"MSG bench 42 10\r\n".to_vec();
         bytes.extend_from_slice(&7_u64.to_le_bytes());
         bytes.extend_from_slice(b"\r\n\r\nPING\r\n");
-        let parse = |bytes: &[u8]| operation(bytes).map_err(|Fault(error)| error.to_string());
-        let whole = Operation::Message { lane: 42, stamp: 7 };
-        assert_eq!(parse(&bytes), Ok(Some((whole, 29))));
+        let parse = |bytes| operation(bytes).map_err(|Fault(error)| error.to_string());
+        let message = Message {
+            subject: b"bench",
+            sid: 42,
+            reply: b"",
+            payload: b"\x07\0\0\0\0\0\0\0\r\n",
+        };
+        assert_eq!(parse(&bytes), Ok(Some((Operation::Message(message), 29))));
         for cut in 0..29 {
             assert_eq!(parse(&bytes[..cut]), Ok(None), "cut at {cut}");
         }
         assert_eq!(parse(&bytes[29..]), Ok(Some((Operation::Ping, 6))));
         assert!(parse(b"-ERR 'Slow Consumer'\r\n").is_err());
         assert!(parse(b"MSG bench x 8\r\n").is_err());
+    }
+
+    #[test]
+    fn a_message_may_name_where_its_answer_goes() {
+        let answered = operation(b"MSG work 1 $JS.ACK.W.c.1 0\r\n\r\n");
+        let Ok(Some((Operation::Message(message), 30))) = answered else {
+            panic!("a whole message");
+        };
+        assert_eq!(message.reply, b"$JS.ACK.W.c.1");
+        assert_eq!(message.payload, b"");
     }
 }

@@ -150,13 +150,59 @@ impl Server {
         self.address
     }
 
-    /// Ends it at once with what it wrote to standard error, for the message.
-    fn failed(mut self, what: &str) -> io::Error {
-        let _ = self.child.kill();
+    /// Asks it to end (SIGTERM) and waits; gives the time it took.
+    ///
+    /// # Errors
+    /// It is still there after `patience`, or ended otherwise than by exit
+    /// code 0. It is gone in either case.
+    pub fn stop(mut self, patience: Duration) -> io::Result<Duration> {
+        let asked = Instant::now();
+        let pid = i32::try_from(self.pid())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+            .ok_or(io::ErrorKind::NotFound)?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                let took = asked.elapsed();
+                return if status.success() {
+                    Ok(took)
+                } else {
+                    Err(self.failed(&format!("asked to end: {status}")))
+                };
+            }
+            if asked.elapsed() > patience {
+                return Err(self.failed(&format!("did not end in {patience:?}")));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Fails with what it wrote when it has ended.
+    ///
+    /// # Errors
+    /// It has.
+    pub fn check_alive(&mut self) -> io::Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(io::Error::other(format!(
+                "ended: {status}: {}",
+                self.said().trim()
+            ))),
+        }
+    }
+
+    fn said(&mut self) -> String {
         let mut text = String::new();
         let _ = self.messages.rewind();
         let _ = (&self.messages).take(4096).read_to_string(&mut text);
-        io::Error::other(format!("{what}: {}", text.trim()))
+        text
+    }
+
+    /// Ends it at once with what it wrote to standard error, for the message.
+    fn failed(mut self, what: &str) -> io::Error {
+        let _ = self.child.kill();
+        io::Error::other(format!("{what}: {}", self.said().trim()))
     }
 
     /// Waits until `ready` says yes; an early end of the process is an error.
@@ -287,9 +333,42 @@ pub fn redis(cpu: usize, tls_dir: Option<&Path>) -> io::Result<Server> {
 /// # Errors
 /// It is not installed (`apt-get install nats-server`) or does not start.
 pub fn nats(cpu: usize) -> io::Result<Server> {
+    nats_with(cpu, |_| {})
+}
+
+/// The same with JetStream, its files below `dir`, synchronised when it likes
+/// to: every two minutes.
+///
+/// # Errors
+/// As [`nats`].
+pub fn jetstream(cpu: usize, dir: &Path) -> io::Result<Server> {
+    nats_with(cpu, |command| {
+        command.args(["-js", "-sd"]).arg(dir);
+    })
+}
+
+/// beanstalkd, in memory or with its log in `binlog` and `fsync` before every
+/// answer that changed something.
+///
+/// # Errors
+/// It is not installed (`apt-get install beanstalkd`) or does not start.
+pub fn beanstalkd(cpu: usize, binlog: Option<&Path>) -> io::Result<Server> {
+    let port = free_port()?;
+    let mut command = Command::new("beanstalkd");
+    command.args(["-l", "127.0.0.1", "-p", &port.to_string()]);
+    if let Some(dir) = binlog {
+        command.args(["-f", "0", "-b"]).arg(dir);
+    }
+    Server::start(&mut command, cpu, port)
+        .map_err(|error| missing("beanstalkd", &error))?
+        .await_ready("beanstalkd", Server::accepts_tcp)
+}
+
+fn nats_with(cpu: usize, options: impl FnOnce(&mut Command)) -> io::Result<Server> {
     let port = free_port()?;
     let mut command = Command::new("nats-server");
     command.args(["-a", "127.0.0.1", "-p", &port.to_string()]);
+    options(&mut command);
     Server::start(&mut command, cpu, port)
         .map_err(|error| missing("nats-server", &error))?
         .await_ready("nats-server", Server::accepts_tcp)
@@ -318,6 +397,20 @@ impl Node {
     /// # Errors
     /// The binary is missing or the node does not start.
     pub fn start(&self, cpu: usize, dir: &Path) -> io::Result<Server> {
+        let token = dir.join("dev/client.token");
+        self.launch(cpu, dir)?
+            .await_ready("pinion serve", |server| {
+                // The token is written before the socket takes packets; a bound port
+                // cannot be bound again.
+                token.exists() && UdpSocket::bind(server.address).is_err()
+            })
+    }
+
+    /// The same without waiting until it is ready.
+    ///
+    /// # Errors
+    /// The binary is missing.
+    pub fn launch(&self, cpu: usize, dir: &Path) -> io::Result<Server> {
         let port = free_port()?;
         let core = cpu.to_string();
         let mut command = Command::new(&self.binary);
@@ -329,17 +422,11 @@ impl Node {
             .arg("--data-dir")
             .arg(dir)
             .args(&self.arguments);
-        let server = Server::start(&mut command, cpu, port).map_err(|error| {
+        Server::start(&mut command, cpu, port).map_err(|error| {
             io::Error::new(
                 error.kind(),
                 format!("{}: {error}; cargo build --release", self.binary.display()),
             )
-        })?;
-        let token = dir.join("dev/client.token");
-        server.await_ready("pinion serve", |server| {
-            // The token is written before the socket takes packets; a bound port
-            // cannot be bound again.
-            token.exists() && UdpSocket::bind(server.address).is_err()
         })
     }
 }

@@ -6,16 +6,13 @@
 //! median and the range over the rounds, and ratios formed within a round.
 
 use std::fs;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use pinion_cli::bench::machine::{
-    Disturbance, MachineFacts, OTHERS_SHARE_MAX, Watch, affinity, disturbance_now, pin_thread,
-};
+use pinion_cli::bench::machine::{Disturbance, MachineFacts};
 use pinion_cli::bench::measure::{BenchError, Driver, Run, Span, closed_loop, flood, open_loop};
 use pinion_cli::bench::pubsub::{Layout, PubSub};
 use pinion_cli::bench::rpc::{Ask, CacheLoad, Rpc};
@@ -28,22 +25,17 @@ use crate::nats::Nats;
 use crate::quinn_echo;
 use crate::redis::Redis;
 use crate::server::{self, Certificate, Node, Server};
-use crate::table::{Bound, Column, Figure, Line, Promise, Sample};
-
-/// The processor every server is bound to.
-pub const SERVER_CPU: usize = 0;
-/// The processor the generator is bound to.
-pub const GENERATOR_CPU: usize = 1;
+use crate::table::{Bound, Figure, Line, Promise, Sample};
+use crate::turns::{self, Marks, Output, SERVER_CPU, Tally, Unit, heading, in_turns, seconds};
 
 /// Records in flight to the slowest subscriber of a fan-out: enough to keep the
 /// server busy, below every server's own bound for a slow subscriber.
 const FANOUT_WINDOW: u64 = 4096;
 
-/// Share of disturbed runs above which nothing is published.
-const DISTURBED_RUNS_MAX: f64 = 0.25;
-
-const BEGIN: &str = "<!-- suite:begin -->";
-const END: &str = "<!-- suite:end -->";
+const MARKS: Marks = Marks {
+    begin: "<!-- suite:begin -->",
+    end: "<!-- suite:end -->",
+};
 
 /// Compare a node with its controls
 #[derive(Clone, Debug, Parser)]
@@ -75,15 +67,8 @@ pub struct SuiteArgs {
     /// Begin no run after so many minutes
     #[arg(long, default_value_t = 15.0)]
     minutes_max: f64,
-    /// Put the tables between the suite marks of this Markdown file
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-    /// Write everything as JSON here
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Measure and publish although the machine is busy
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Who is measured.
@@ -237,8 +222,7 @@ const PLANS: &[Plan] = &[
 pub struct Findings {
     machine: MachineFacts,
     disturbance_before: Disturbance,
-    disturbed_runs: usize,
-    runs: usize,
+    tally: Tally,
     lines: Vec<Line>,
     idle: Option<Idle>,
     minutes: f64,
@@ -259,41 +243,10 @@ pub fn run(args: &SuiteArgs) -> ExitCode {
 }
 
 fn try_run(args: &SuiteArgs) -> Result<(), BenchError> {
-    let usable = affinity();
-    if !usable.contains(&SERVER_CPU) || !usable.contains(&GENERATOR_CPU) {
-        return Err(BenchError::Options(format!(
-            "the suite needs processors {SERVER_CPU} and {GENERATOR_CPU}; it may use {usable:?}"
-        )));
-    }
-    let before = disturbance_now(Duration::from_secs(2));
-    if before.is_too_busy() && !args.force {
-        return Err(BenchError::Options(format!(
-            "other processes use {:.0} % of the machine, more than {:.0} %: wait, or pass --force",
-            before.others_share * 100.0,
-            OTHERS_SHARE_MAX * 100.0
-        )));
-    }
-    // Before pinning, which leaves one processor to be seen.
-    let machine = MachineFacts::read();
-    pin_thread(GENERATOR_CPU).map_err(BenchError::io("binding the generator"))?;
+    let (machine, before) = turns::prepare(args.output.force)?;
     let findings = Session::new(args)?.all(machine, before);
-    let text = findings.markdown();
-    println!("{text}");
-    if let Some(path) = &args.json {
-        let json = serde_json::to_string_pretty(&findings)
-            .map_err(|error| BenchError::Options(format!("--json: {error}")))?;
-        fs::write(path, json).map_err(BenchError::io("--json"))?;
-    }
-    if let Some(path) = &args.out {
-        if findings.is_disturbed() && !args.force {
-            return Err(BenchError::Options(format!(
-                "{} of {} runs were disturbed: not published; run again, or pass --force",
-                findings.disturbed_runs, findings.runs
-            )));
-        }
-        publish(path, &text).map_err(BenchError::io("--out"))?;
-    }
-    Ok(())
+    args.output
+        .deliver(&findings.markdown(), &findings, findings.tally, MARKS)
 }
 
 struct Session<'a> {
@@ -304,8 +257,7 @@ struct Session<'a> {
     span: Span,
     rounds: usize,
     started: Instant,
-    runs: usize,
-    disturbed: usize,
+    tally: Tally,
 }
 
 impl<'a> Session<'a> {
@@ -315,10 +267,6 @@ impl<'a> Session<'a> {
         certificate
             .write(dir.path())
             .map_err(BenchError::io("writing the certificate"))?;
-        let seconds = |option: &str, value: f64| {
-            Duration::try_from_secs_f64(value)
-                .map_err(|_| BenchError::Options(format!("{option} {value} is no time")))
-        };
         let (rounds, measured) = if args.quick {
             (3, Duration::from_millis(500))
         } else {
@@ -338,8 +286,7 @@ impl<'a> Session<'a> {
             },
             rounds,
             started: Instant::now(),
-            runs: 0,
-            disturbed: 0,
+            tally: Tally::default(),
         })
     }
 
@@ -365,8 +312,7 @@ impl<'a> Session<'a> {
         Findings {
             machine,
             disturbance_before,
-            disturbed_runs: self.disturbed,
-            runs: self.runs,
+            tally: self.tally,
             lines,
             idle,
             minutes: self.started.elapsed().as_secs_f64() / 60.0,
@@ -376,30 +322,19 @@ impl<'a> Session<'a> {
 
     fn line(&mut self, plan: &Plan) -> Line {
         eprintln!("{}", plan.title);
-        let mut columns: Vec<Column> = plan
-            .subjects
-            .iter()
-            .map(|subject| Column {
-                subject: subject.name().to_owned(),
-                samples: Vec::new(),
-            })
-            .collect();
-        for round in 0..self.rounds {
-            // Every other round backwards, so that no subject always follows the same one.
-            let mut order: Vec<usize> = (0..plan.subjects.len()).collect();
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for index in order {
-                let subject = plan.subjects[index];
-                let sample = if self.is_over() {
-                    None
-                } else {
-                    self.sample(subject, plan.work)
-                };
-                columns[index].samples.push(sample);
-            }
-        }
+        let rounds = self.rounds;
+        let columns = in_turns(
+            plan.subjects,
+            rounds,
+            |subject| subject.name().to_owned(),
+            |subject| {
+                if self.is_over() {
+                    return None;
+                }
+                let result = self.measure(subject, plan.work);
+                self.tally.count(subject.name(), result)
+            },
+        );
         Line {
             title: plan.title.to_owned(),
             columns,
@@ -412,30 +347,6 @@ impl<'a> Session<'a> {
                     bound,
                 })
                 .collect(),
-        }
-    }
-
-    fn sample(&mut self, subject: Subject, work: Work) -> Option<Sample> {
-        self.runs += 1;
-        match self.measure(subject, work) {
-            Ok(sample) => {
-                self.disturbed += usize::from(sample.others > OTHERS_SHARE_MAX);
-                eprintln!(
-                    "  {:<22} p50 {:>8.1} µs  p99 {:>8.1} µs  {:>9.0} /s  server {:>3.0} %  generator {:>3.0} %  others {:>2.0} %",
-                    subject.name(),
-                    sample.p50_us,
-                    sample.p99_us,
-                    sample.rate,
-                    sample.server_cpu * 100.0,
-                    sample.generator_busy * 100.0,
-                    sample.others * 100.0
-                );
-                Some(sample)
-            }
-            Err(error) => {
-                eprintln!("  {:<22} failed: {error}", subject.name());
-                None
-            }
         }
     }
 
@@ -576,25 +487,7 @@ impl<'a> Session<'a> {
         server: &Server,
         measure: impl FnOnce(Span) -> Result<Run, BenchError>,
     ) -> Result<Sample, BenchError> {
-        let watch = Watch::start(&[server.pid()]);
-        let run = measure(self.span)?;
-        let wall = watch.elapsed().as_secs_f64().max(1e-9);
-        let server_cpu = watch.process_cpu_seconds().iter().sum::<f64>() / wall;
-        let disturbance = watch.stop();
-        let latency = run.latency.summary();
-        Ok(Sample {
-            p50_us: latency.p50_us,
-            p99_us: latency.p99_us,
-            p999_us: latency.p999_us,
-            rate: run.rate(),
-            rate_per_core: run.rate() / server_cpu.max(0.01),
-            server_cpu,
-            generator_busy: run.generator.busy_share,
-            slip_p99_us: run.generator.slip_p99_us,
-            others: disturbance.others_share,
-            steal: disturbance.steal_share,
-            lost: run.lost,
-        })
+        turns::observe(&[server.pid()], Unit::ONE, || measure(self.span))
     }
 
     fn idle(&self) -> Option<Idle> {
@@ -641,27 +534,10 @@ pub fn node_config(server: &Server, dir: &Path) -> Result<NativeConfig, BenchErr
 }
 
 impl Findings {
-    #[allow(clippy::cast_precision_loss, reason = "a few hundred runs")]
-    fn is_disturbed(&self) -> bool {
-        self.disturbed_runs as f64 > self.runs as f64 * DISTURBED_RUNS_MAX
-    }
-
     /// The whole report as Markdown.
     #[must_use]
     pub fn markdown(&self) -> String {
-        let mut out = format!(
-            "Machine: {}.\n\nServer on CPU {SERVER_CPU}, generator on CPU {GENERATOR_CPU}, loopback. \
-             Median (lowest–highest) over interleaved runs; {} runs in {:.1} minutes, {} of them while \
-             other processes used more than {:.0} % of the machine.\n",
-            self.machine.line(),
-            self.runs,
-            self.minutes,
-            self.disturbed_runs,
-            OTHERS_SHARE_MAX * 100.0,
-        );
-        if self.cut_short {
-            out.push_str("\nThe time was up before every run was made.\n");
-        }
+        let mut out = heading(&self.machine, self.tally, self.minutes, self.cut_short);
         for line in &self.lines {
             out.push('\n');
             out.push_str(&line.markdown());
@@ -674,39 +550,9 @@ impl Findings {
     }
 }
 
-/// Replaces what stands between the suite marks of a Markdown file.
-fn publish(path: &Path, text: &str) -> io::Result<()> {
-    let page = fs::read_to_string(path)?;
-    fs::write(
-        path,
-        between_marks(&page, text).ok_or_else(|| {
-            io::Error::other(format!("{} has no {BEGIN} … {END}", path.display()))
-        })?,
-    )
-}
-
-fn between_marks(page: &str, text: &str) -> Option<String> {
-    let (before, rest) = page.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!(
-        "{before}{BEGIN}\n{}\n{END}{after}",
-        text.trim_end()
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_stands_between_the_marks_is_replaced() {
-        let page = format!("head\n{BEGIN}\nold\n{END}\nfoot\n");
-        assert_eq!(
-            between_marks(&page, "new\n"),
-            Some(format!("head\n{BEGIN}\nnew\n{END}\nfoot\n"))
-        );
-        assert_eq!(between_marks("no marks", "new"), None);
-    }
 
     #[test]
     fn every_promise_names_a_subject_of_its_line_and_the_node_comes_first() {

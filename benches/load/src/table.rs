@@ -15,6 +15,8 @@ pub struct Sample {
     pub p999_us: f64,
     /// Operations or deliveries per second.
     pub rate: f64,
+    /// Bytes of payload per second; 0 where they are not of interest.
+    pub bytes_rate: f64,
     /// Operations or deliveries per second of the server's processor time.
     pub rate_per_core: f64,
     /// Server's processor time over wall time.
@@ -42,6 +44,8 @@ pub enum Figure {
     Rate,
     /// Rate per second of the server's processor time.
     RatePerCore,
+    /// Bytes of payload per second.
+    BytesRate,
 }
 
 impl Figure {
@@ -53,6 +57,7 @@ impl Figure {
             Self::P99 => sample.p99_us,
             Self::Rate => sample.rate,
             Self::RatePerCore => sample.rate_per_core,
+            Self::BytesRate => sample.bytes_rate,
         }
     }
 
@@ -62,19 +67,68 @@ impl Figure {
             Self::P99 => "p99",
             Self::Rate => "rate",
             Self::RatePerCore => "rate per core",
+            Self::BytesRate => "bytes per second",
         }
     }
 }
 
-/// The bound on a ratio of the first subject to another.
+/// The bound on the first subject, compared with another in the same round.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum Bound {
     /// At most so many times the other's.
     AtMost(f64),
     /// At least so many times the other's.
     AtLeast(f64),
+    /// At most so much more than the other's, in the unit of the figure.
+    AtMostAbove(f64),
+    /// At least so many times the other's, or at least so much by itself.
+    AtLeastOr {
+        /// Times the other's.
+        ratio: f64,
+        /// In the unit of the figure.
+        absolute: f64,
+    },
     /// Shown for orientation.
     None,
+}
+
+impl Bound {
+    /// The ratio or, where the bound is on it, the difference.
+    fn compare(self, ours: f64, theirs: f64) -> f64 {
+        match self {
+            Self::AtMostAbove(_) => ours - theirs,
+            _ => ours / theirs,
+        }
+    }
+
+    const fn comparison(self) -> &'static str {
+        match self {
+            Self::AtMostAbove(_) => "−",
+            _ => "/",
+        }
+    }
+
+    fn words(self) -> String {
+        match self {
+            Self::AtMost(most) => format!("≤ {most}"),
+            Self::AtLeast(least) => format!("≥ {least}"),
+            Self::AtMostAbove(most) => format!("≤ +{most} µs"),
+            Self::AtLeastOr { ratio, absolute } => {
+                format!("≥ {ratio}, or ≥ {} by itself", short(absolute))
+            }
+            Self::None => String::new(),
+        }
+    }
+
+    /// Whether the median comparison, or our own median, holds it.
+    fn held(self, median: f64, ours: f64) -> Option<bool> {
+        match self {
+            Self::AtMost(most) | Self::AtMostAbove(most) => Some(median <= most),
+            Self::AtLeast(least) => Some(median >= least),
+            Self::AtLeastOr { ratio, absolute } => Some(median >= ratio || ours >= absolute),
+            Self::None => None,
+        }
+    }
 }
 
 /// What a line promises about the first subject and another.
@@ -134,6 +188,67 @@ impl Spread {
         };
         Some(Self { median, low, high })
     }
+
+    /// As tables show it: median (lowest–highest).
+    fn text(&self, digits: usize) -> String {
+        format!(
+            "{:.digits$} ({:.digits$}–{:.digits$})",
+            self.median, self.low, self.high
+        )
+    }
+}
+
+/// One figure that stands by itself, found several times.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Fact {
+    /// What was found.
+    pub what: String,
+    /// Its unit.
+    pub unit: &'static str,
+    /// Median and range; none when no round found it.
+    pub found: Option<Spread>,
+    /// Most it may be in its median; none is for orientation.
+    pub at_most: Option<f64>,
+}
+
+impl Fact {
+    /// Whether the bound is held. What was not found holds nothing.
+    #[must_use]
+    pub fn held(&self) -> Option<bool> {
+        let most = self.at_most?;
+        Some(self.found.is_some_and(|found| found.median <= most))
+    }
+}
+
+/// Facts as one Markdown table.
+#[must_use]
+pub fn facts_markdown(title: &str, facts: &[Fact]) -> String {
+    let mut out = format!("### {title}\n\n| what | found | wanted | |\n|---|---|---|---|\n");
+    for fact in facts {
+        let found = fact.found.map_or_else(
+            || "failed".to_owned(),
+            |found| format!("{} {}", found.text(2), fact.unit),
+        );
+        let wanted = fact
+            .at_most
+            .map(|most| format!("≤ {most} {}", fact.unit))
+            .unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "| {} | {found} | {wanted} | {} |",
+            fact.what,
+            held_word(fact.held())
+        );
+    }
+    out
+}
+
+const fn held_word(held: Option<bool>) -> &'static str {
+    match held {
+        Some(true) => "held",
+        Some(false) => "**missed**",
+        None => "",
+    }
 }
 
 /// A promise held against the samples.
@@ -141,7 +256,8 @@ impl Spread {
 pub struct Verdict {
     /// What was compared.
     pub what: String,
-    /// Ratio of the first subject to the other, round by round.
+    /// Ratio of the first subject to the other, round by round; the difference
+    /// where the bound is on it.
     pub ratio: Spread,
     /// The bound in words.
     pub bound: String,
@@ -170,33 +286,33 @@ impl Line {
             let Some(other) = self.columns.iter().find(|c| c.subject == promise.against) else {
                 continue;
             };
-            let ratios = first
+            let pairs: Vec<(f64, f64)> = first
                 .samples
                 .iter()
                 .zip(&other.samples)
                 .filter_map(|(ours, theirs)| {
-                    let (ours, theirs) = (ours.as_ref()?, theirs.as_ref()?);
-                    let theirs = promise.figure.of(theirs);
-                    (theirs > 0.0).then(|| promise.figure.of(ours) / theirs)
-                });
-            let Some(ratio) = Spread::of(ratios.collect()) else {
+                    let figure = |sample: &Sample| promise.figure.of(sample);
+                    let (ours, theirs) = (figure(ours.as_ref()?), figure(theirs.as_ref()?));
+                    (theirs > 0.0).then_some((ours, theirs))
+                })
+                .collect();
+            let bound = promise.bound;
+            let compared = pairs.iter().map(|&(a, b)| bound.compare(a, b)).collect();
+            let ours = Spread::of(pairs.iter().map(|&(ours, _)| ours).collect());
+            let (Some(ratio), Some(ours)) = (Spread::of(compared), ours) else {
                 continue;
-            };
-            let (bound, held) = match promise.bound {
-                Bound::AtMost(most) => (format!("≤ {most}"), Some(ratio.median <= most)),
-                Bound::AtLeast(least) => (format!("≥ {least}"), Some(ratio.median >= least)),
-                Bound::None => (String::new(), None),
             };
             verdicts.push(Verdict {
                 what: format!(
-                    "{} / {}, {}",
+                    "{} {} {}, {}",
                     first.subject,
+                    bound.comparison(),
                     other.subject,
                     promise.figure.name()
                 ),
                 ratio,
-                bound,
-                held,
+                bound: bound.words(),
+                held: bound.held(ratio.median, ours.median),
             });
         }
         verdicts
@@ -206,17 +322,22 @@ impl Line {
     #[must_use]
     pub fn markdown(&self) -> String {
         let mut out = format!("### {}\n\n", self.title);
-        out.push_str("| subject | p50 µs | p99 µs | p99.9 µs | per second | server CPU | per core-second | generator busy | slip p99 µs |\n");
-        out.push_str("|---|---|---|---|---|---|---|---|---|\n");
+        let samples = || self.columns.iter().flat_map(|c| c.samples.iter().flatten());
+        let bytes = samples().any(|sample| sample.bytes_rate > 0.0);
+        let (head, rule) = if bytes { (" MB/s |", "---|") } else { ("", "") };
+        let _ = writeln!(
+            out,
+            "| subject | p50 µs | p99 µs | p99.9 µs | per second |{head} server CPU | per core-second | generator busy | slip p99 µs |"
+        );
+        let _ = writeln!(out, "|---|---|---|---|---|{rule}---|---|---|---|");
         for column in &self.columns {
             let cell = |figure: fn(&Sample) -> f64, digits: usize| {
                 column.spread(figure).map_or_else(
                     || "failed".to_owned(),
-                    |s| {
-                        format!(
-                            "{:.digits$} ({:.digits$}–{:.digits$})",
-                            s.median, s.low, s.high
-                        )
+                    |s| match s.high {
+                        // Nothing was timed.
+                        0.0 => "–".to_owned(),
+                        _ => s.text(digits),
                     },
                 )
             };
@@ -231,9 +352,14 @@ impl Line {
                     .spread(figure)
                     .map_or_else(String::new, |s| format!("{:.0} %", s.median * 100.0))
             };
+            let megabytes = if bytes {
+                format!(" {} |", cell(|s| s.bytes_rate / 1e6, 1))
+            } else {
+                String::new()
+            };
             let _ = writeln!(
                 out,
-                "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} |{megabytes} {} | {} | {} | {} |",
                 column.subject,
                 cell(|s| s.p50_us, 1),
                 cell(|s| s.p99_us, 1),
@@ -254,27 +380,16 @@ impl Line {
             );
         }
         for verdict in verdicts {
-            let held = match verdict.held {
-                Some(true) => "held",
-                Some(false) => "**missed**",
-                None => "",
-            };
             let _ = writeln!(
                 out,
-                "| {} | {:.2} ({:.2}–{:.2}) | {} | {held} |",
+                "| {} | {} | {} | {} |",
                 verdict.what,
-                verdict.ratio.median,
-                verdict.ratio.low,
-                verdict.ratio.high,
-                verdict.bound
+                verdict.ratio.text(2),
+                verdict.bound,
+                held_word(verdict.held)
             );
         }
-        let lost: u64 = self
-            .columns
-            .iter()
-            .flat_map(|c| c.samples.iter().flatten())
-            .map(|s| s.lost)
-            .sum();
+        let lost: u64 = samples().map(|s| s.lost).sum();
         if lost > 0 {
             let _ = writeln!(out, "\n{lost} records were announced as skipped.");
         }
@@ -351,6 +466,61 @@ mod tests {
     fn a_failed_run_leaves_the_others_standing() {
         let text = line(Bound::None).markdown();
         assert!(text.contains("| pinion | 30.0 (20.0–40.0) |"), "{text}");
+    }
+
+    #[test]
+    fn a_difference_is_bounded_in_its_own_unit() {
+        // 10, 10, 20 and 20 µs above the control: the median is 15.
+        let verdict = &line(Bound::AtMostAbove(14.0)).verdicts()[0];
+        assert_eq!((verdict.ratio.median, verdict.held), (15.0, Some(false)));
+        assert_eq!(verdict.bound, "≤ +14 µs");
+        assert!(verdict.what.contains('−'), "{}", verdict.what);
+        let held = line(Bound::AtMostAbove(15.0)).verdicts()[0].held;
+        assert_eq!(held, Some(true));
+    }
+
+    #[test]
+    fn one_of_two_bounds_is_enough() {
+        // The ratio is 2, our own median 30.
+        let held = |ratio, absolute| line(Bound::AtLeastOr { ratio, absolute }).verdicts()[0].held;
+        assert_eq!(held(2.0, 1e9), Some(true));
+        assert_eq!(held(3.0, 30.0), Some(true));
+        assert_eq!(held(3.0, 31.0), Some(false));
+    }
+
+    #[test]
+    fn bytes_have_a_column_where_there_are_any() {
+        let mut line = line(Bound::None);
+        assert!(!line.markdown().contains("MB/s"));
+        for sample in line.columns[0].samples.iter_mut().flatten() {
+            sample.bytes_rate = 12e6;
+        }
+        let text = line.markdown();
+        let bars = |start: &str| {
+            let row = text.lines().find(|l| l.starts_with(start)).expect("a row");
+            row.matches('|').count()
+        };
+        assert_eq!(bars("| subject"), bars("| pinion |"), "{text}");
+        assert_eq!(bars("| subject"), bars("|---"), "{text}");
+        assert!(text.contains("| 12.0 (12.0–12.0) |"), "{text}");
+    }
+
+    #[test]
+    fn a_fact_nobody_found_holds_nothing() {
+        let mut fact = Fact {
+            what: "start".to_owned(),
+            unit: "s",
+            found: Spread::of(vec![1.0, 2.5, 9.0]),
+            at_most: Some(2.5),
+        };
+        assert_eq!(fact.held(), Some(true));
+        fact.found = None;
+        assert_eq!(fact.held(), Some(false));
+        let text = facts_markdown("Start", &[fact]);
+        assert!(
+            text.contains("| start | failed | ≤ 2.5 s | **missed** |"),
+            "{text}"
+        );
     }
 
     #[test]

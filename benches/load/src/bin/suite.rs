@@ -1,4 +1,4 @@
-//! `suite`: a node beside its controls. With hidden subcommands it is also the
+//! `suite`: a node beside its controls; `suite log`: what is durable. With hidden subcommands it is also the
 //! echo servers and the guard that ends servers whose suite has died.
 
 #![forbid(unsafe_code)]
@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pinion_load::echo::{self, Waiting};
+use pinion_load::log_suite::{self, LogArgs};
 use pinion_load::quinn_echo;
 use pinion_load::server::{self, Certificate, LIFE_MAX};
 use pinion_load::suite::{self, SuiteArgs};
@@ -24,6 +25,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Role {
+    /// Compare what is durable with its controls
+    Log(LogArgs),
     /// An echo server on a loopback port
     #[command(hide = true)]
     Echo(EchoArgs),
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let served = match &cli.role {
         None => return suite::run(&cli.suite),
+        Some(Role::Log(args)) => return log_suite::run(args),
         Some(Role::Echo(args)) => serve(args),
         Some(Role::Guard { pid }) => server::guard(*pid),
     };

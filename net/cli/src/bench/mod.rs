@@ -2,12 +2,16 @@
 //!
 //! Start with [`measure`] for the loops and what they promise; [`rpc`] and
 //! [`pubsub`] speak to the node; [`machine`] says whether the machine was quiet
-//! enough for the figure to mean anything.
+//! enough for the figure to mean anything. [`acked`], [`queue`] and [`replay`]
+//! measure what is durable.
 
+pub mod acked;
 pub mod latency;
 pub mod machine;
 pub mod measure;
 pub mod pubsub;
+pub mod queue;
+pub mod replay;
 pub mod report;
 pub mod rpc;
 pub mod sdk;

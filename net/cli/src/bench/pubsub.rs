@@ -12,7 +12,7 @@ use pinion_wire::message::{
 use pinion_wire::opcode;
 
 use super::measure::{BenchError, Completion, Driver};
-use super::target::{PATIENCE, open, unexpected};
+use super::target::{PATIENCE, connect_to_owner, open, unexpected};
 
 /// Least bytes of a record: its stamp.
 pub const RECORD_BYTES_MIN: usize = 8;
@@ -63,15 +63,10 @@ impl PubSub {
     /// The node refuses, or does not answer.
     pub fn new(config: NativeConfig, layout: Layout) -> Result<Self, BenchError> {
         let mut client = NativeClient::new(config)?;
-        let mut publisher = client.connect(None, PATIENCE)?;
-        let mut opened = open(&mut client, publisher, ResourceKind::Stream, &layout.stream)?;
         // Everything happens in partition 0: land where it lives.
+        let (publisher, opened) =
+            connect_to_owner(&mut client, ResourceKind::Stream, &layout.stream, None)?;
         let core = opened.cores.first().copied().unwrap_or(0);
-        if client.welcome(publisher).is_some_and(|w| w.core != core) {
-            client.close(publisher);
-            publisher = client.connect(Some(core), PATIENCE)?;
-            opened = open(&mut client, publisher, ResourceKind::Stream, &layout.stream)?;
-        }
         let mut subscriptions = Vec::with_capacity(layout.subscribers);
         let mut shared = None;
         for lane in 0..layout.subscribers {

@@ -8,12 +8,15 @@ use std::time::Duration;
 use pinion_client::ClientConfig;
 use pinion_client::native::{LinkId, NativeClient, NativeConfig};
 use pinion_types::ResourceKind;
-use pinion_wire::message::{Handle, Open, Reply, Request};
+use pinion_wire::message::{Handle, Open, Overflow, QueueSpec, Reply, Request, Spec};
 
 use super::measure::BenchError;
 
 /// Longest wait for a connection or one set-up request.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Everything a benchmark opens is in here.
+pub const NAMESPACE: &str = "bench";
 
 /// Where `pinion serve --dev` leaves what clients need.
 const DEV_DIR: &str = "pinion-data/dev";
@@ -127,11 +130,25 @@ pub fn open(
     kind: ResourceKind,
     name: &str,
 ) -> Result<Opened, BenchError> {
+    open_as(client, link, kind, name, None)
+}
+
+/// The same, declared with `spec`.
+///
+/// # Errors
+/// The node refuses, or does not answer.
+pub fn open_as(
+    client: &mut NativeClient,
+    link: LinkId,
+    kind: ResourceKind,
+    name: &str,
+    spec: Option<Spec>,
+) -> Result<Opened, BenchError> {
     let request = Request::Open(Open {
         kind,
-        namespace: "bench",
+        namespace: NAMESPACE,
         name,
-        spec: None,
+        spec,
     });
     let reply = client.call(link, &request, PATIENCE, |_| {})?;
     match reply.decode() {
@@ -140,6 +157,44 @@ pub fn open(
             cores: opened.cores.iter().collect(),
         }),
         other => Err(unexpected("OPEN", &other)),
+    }
+}
+
+/// Connects and opens `bench/NAME`, on the core that owns its first partition.
+///
+/// # Errors
+/// The node refuses, or does not answer.
+pub fn connect_to_owner(
+    client: &mut NativeClient,
+    kind: ResourceKind,
+    name: &str,
+    spec: Option<Spec>,
+) -> Result<(LinkId, Opened), BenchError> {
+    let link = client.connect(None, PATIENCE)?;
+    let opened = open_as(client, link, kind, name, spec)?;
+    let core = opened.cores.first().copied().unwrap_or(0);
+    if client.welcome(link).is_none_or(|w| w.core == core) {
+        return Ok((link, opened));
+    }
+    client.close(link);
+    let link = client.connect(Some(core), PATIENCE)?;
+    let opened = open_as(client, link, kind, name, spec)?;
+    Ok((link, opened))
+}
+
+/// One partition of a stream or queue that waits for whoever reads, everything
+/// else as the node likes it.
+#[must_use]
+pub const fn one_partition(durable: bool) -> Spec {
+    Spec {
+        shards: 1,
+        durability: durable as u8,
+        overflow: Overflow::DropOldest,
+        max_record_bytes: 0,
+        ring_bytes: 0,
+        retention_ms: 0,
+        retention_bytes: 0,
+        queue: QueueSpec::UNSET,
     }
 }
 

@@ -1,0 +1,319 @@
+//! What both suites do alike: looking at the machine before, taking turns,
+//! watching while something is measured, and writing down what was found.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pinion_cli::bench::machine::{
+    Disturbance, MachineFacts, OTHERS_SHARE_MAX, Watch, affinity, disturbance_now, pin_thread,
+};
+use pinion_cli::bench::measure::{BenchError, Run};
+use serde::Serialize;
+
+use crate::table::{Column, Sample};
+
+/// The processor every server is bound to.
+pub const SERVER_CPU: usize = 0;
+/// The processor the generator is bound to.
+pub const GENERATOR_CPU: usize = 1;
+
+/// Share of disturbed runs above which nothing is published.
+const DISTURBED_RUNS_MAX: f64 = 0.25;
+
+/// Looks at the machine and binds the generator to its processor.
+///
+/// # Errors
+/// A processor is missing, or others use the machine and `force` is not given.
+pub fn prepare(force: bool) -> Result<(MachineFacts, Disturbance), BenchError> {
+    let usable = affinity();
+    if !usable.contains(&SERVER_CPU) || !usable.contains(&GENERATOR_CPU) {
+        return Err(BenchError::Options(format!(
+            "the suite needs processors {SERVER_CPU} and {GENERATOR_CPU}; it may use {usable:?}"
+        )));
+    }
+    let before = disturbance_now(Duration::from_secs(2));
+    if before.is_too_busy() && !force {
+        return Err(BenchError::Options(format!(
+            "other processes use {:.0} % of the machine, more than {:.0} %: wait, or pass --force",
+            before.others_share * 100.0,
+            OTHERS_SHARE_MAX * 100.0
+        )));
+    }
+    // Before pinning, which leaves one processor to be seen.
+    let machine = MachineFacts::read();
+    pin_thread(GENERATOR_CPU).map_err(BenchError::io("binding the generator"))?;
+    Ok((machine, before))
+}
+
+/// Turns a number of seconds from an option into time.
+///
+/// # Errors
+/// It is negative or no number.
+pub fn seconds(option: &str, value: f64) -> Result<Duration, BenchError> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| BenchError::Options(format!("{option} {value} is no time")))
+}
+
+/// What one completion of a run stands for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Unit {
+    /// Records, or other things counted.
+    pub records: f64,
+    /// Bytes of payload.
+    pub bytes: f64,
+}
+
+impl Unit {
+    /// One of something whose bytes are not of interest.
+    pub const ONE: Self = Self {
+        records: 1.0,
+        bytes: 0.0,
+    };
+}
+
+/// Measures, watching the processor time of the servers `pids` and everyone
+/// else's. Without a server the generator's own thread is what is measured.
+///
+/// # Errors
+/// What `measure` answers.
+pub fn observe(
+    pids: &[u32],
+    unit: Unit,
+    measure: impl FnOnce() -> Result<Run, BenchError>,
+) -> Result<Sample, BenchError> {
+    let watch = Watch::start(pids);
+    let run = measure()?;
+    let wall = watch.elapsed().as_secs_f64().max(1e-9);
+    let server_cpu = if pids.is_empty() {
+        run.generator.cpu_share
+    } else {
+        watch.process_cpu_seconds().iter().sum::<f64>() / wall
+    };
+    let disturbance = watch.stop();
+    let latency = run.latency.summary();
+    let rate = run.rate() * unit.records;
+    Ok(Sample {
+        p50_us: latency.p50_us,
+        p99_us: latency.p99_us,
+        p999_us: latency.p999_us,
+        rate,
+        bytes_rate: run.rate() * unit.bytes,
+        rate_per_core: rate / server_cpu.max(0.01),
+        server_cpu,
+        generator_busy: run.generator.busy_share,
+        slip_p99_us: run.generator.slip_p99_us,
+        others: disturbance.others_share,
+        steal: disturbance.steal_share,
+        lost: run.lost,
+    })
+}
+
+/// How many runs were made and how many were disturbed.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Tally {
+    /// All of them.
+    pub runs: usize,
+    /// Those while others used more than [`OTHERS_SHARE_MAX`].
+    pub disturbed: usize,
+}
+
+impl Tally {
+    /// Counts one run and says on standard error how it went.
+    pub fn count(&mut self, who: &str, result: Result<Sample, BenchError>) -> Option<Sample> {
+        self.runs += 1;
+        match result {
+            Ok(sample) => {
+                self.disturbed += usize::from(sample.others > OTHERS_SHARE_MAX);
+                eprintln!(
+                    "  {who:<26} p50 {:>8.1} µs  p99 {:>8.1} µs  {:>9.0} /s  server {:>3.0} %  generator {:>3.0} %  others {:>2.0} %",
+                    sample.p50_us,
+                    sample.p99_us,
+                    sample.rate,
+                    sample.server_cpu * 100.0,
+                    sample.generator_busy * 100.0,
+                    sample.others * 100.0
+                );
+                Some(sample)
+            }
+            Err(error) => {
+                eprintln!("  {who:<26} failed: {error}");
+                None
+            }
+        }
+    }
+
+    /// Whether too many runs were disturbed for a published figure.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a few hundred runs")]
+    pub fn is_disturbed(&self) -> bool {
+        self.disturbed as f64 > self.runs as f64 * DISTURBED_RUNS_MAX
+    }
+}
+
+/// Lets `subjects` take turns, round after round. Every other round goes
+/// backwards, so that no subject always follows the same one.
+pub fn in_turns<S: Copy>(
+    subjects: &[S],
+    rounds: usize,
+    name: impl Fn(S) -> String,
+    mut sample: impl FnMut(S) -> Option<Sample>,
+) -> Vec<Column> {
+    let mut columns: Vec<Column> = subjects
+        .iter()
+        .map(|&subject| Column {
+            subject: name(subject),
+            samples: Vec::new(),
+        })
+        .collect();
+    for round in 0..rounds {
+        let mut order: Vec<usize> = (0..subjects.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for index in order {
+            columns[index].samples.push(sample(subjects[index]));
+        }
+    }
+    columns
+}
+
+/// The lines of a Markdown file between which a suite writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks {
+    /// The line before.
+    pub begin: &'static str,
+    /// The line after.
+    pub end: &'static str,
+}
+
+/// Where the findings go besides standard output.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Output {
+    /// Put the tables between the suite marks of this Markdown file
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Write everything as JSON here
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Measure and publish although the machine is busy
+    #[arg(long)]
+    pub force: bool,
+}
+
+impl Output {
+    /// Prints `text`, and writes it and `findings` where they were asked for.
+    ///
+    /// # Errors
+    /// A file cannot be written, or too many runs were disturbed.
+    pub fn deliver(
+        &self,
+        text: &str,
+        findings: &impl Serialize,
+        tally: Tally,
+        marks: Marks,
+    ) -> Result<(), BenchError> {
+        println!("{text}");
+        if let Some(path) = &self.json {
+            let json = serde_json::to_string_pretty(findings)
+                .map_err(|error| BenchError::Options(format!("--json: {error}")))?;
+            fs::write(path, json).map_err(BenchError::io("--json"))?;
+        }
+        let Some(path) = &self.out else {
+            return Ok(());
+        };
+        if tally.is_disturbed() && !self.force {
+            return Err(BenchError::Options(format!(
+                "{} of {} runs were disturbed: not published; run again, or pass --force",
+                tally.disturbed, tally.runs
+            )));
+        }
+        publish(path, text, marks).map_err(BenchError::io("--out"))
+    }
+}
+
+/// The first lines of every report.
+#[must_use]
+pub fn heading(machine: &MachineFacts, tally: Tally, minutes: f64, cut_short: bool) -> String {
+    let mut out = format!(
+        "Machine: {}.\n\nServer on CPU {SERVER_CPU}, generator on CPU {GENERATOR_CPU}, loopback. \
+         Median (lowest–highest) over interleaved runs; {} runs in {minutes:.1} minutes, {} of them while \
+         other processes used more than {:.0} % of the machine.\n",
+        machine.line(),
+        tally.runs,
+        tally.disturbed,
+        OTHERS_SHARE_MAX * 100.0,
+    );
+    if cut_short {
+        out.push_str("\nThe time was up before every run was made.\n");
+    }
+    out
+}
+
+/// Replaces what stands between the marks of a Markdown file.
+fn publish(path: &Path, text: &str, marks: Marks) -> io::Result<()> {
+    let page = fs::read_to_string(path)?;
+    let page = between_marks(&page, text, marks).ok_or_else(|| {
+        io::Error::other(format!(
+            "{} has no {} … {}",
+            path.display(),
+            marks.begin,
+            marks.end
+        ))
+    })?;
+    fs::write(path, page)
+}
+
+fn between_marks(page: &str, text: &str, Marks { begin, end }: Marks) -> Option<String> {
+    let (before, rest) = page.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some(format!(
+        "{before}{begin}\n{}\n{end}{after}",
+        text.trim_end()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARKS: Marks = Marks {
+        begin: "<!-- begin -->",
+        end: "<!-- end -->",
+    };
+
+    #[test]
+    fn only_what_stands_between_the_marks_is_replaced() {
+        let page = "head\n<!-- begin -->\nold\n<!-- end -->\nfoot\n";
+        assert_eq!(
+            between_marks(page, "new\n", MARKS).as_deref(),
+            Some("head\n<!-- begin -->\nnew\n<!-- end -->\nfoot\n")
+        );
+        assert_eq!(between_marks("no marks", "new", MARKS), None);
+    }
+
+    #[test]
+    fn every_other_round_goes_backwards_and_a_failed_run_keeps_its_place() {
+        let mut order = Vec::new();
+        let columns = in_turns(
+            &[1, 2, 3],
+            2,
+            |s| s.to_string(),
+            |subject| {
+                order.push(subject);
+                (subject != 2).then(Sample::default)
+            },
+        );
+        assert_eq!(order, [1, 2, 3, 3, 2, 1]);
+        assert_eq!(columns[1].samples, [None, None]);
+        assert_eq!(columns[2].samples.len(), 2);
+    }
+
+    #[test]
+    fn a_quarter_of_disturbed_runs_is_published_and_more_are_not() {
+        let tally = |runs, disturbed| Tally { runs, disturbed };
+        assert!(!tally(8, 2).is_disturbed());
+        assert!(tally(8, 3).is_disturbed());
+    }
+}
