@@ -134,7 +134,9 @@ fn a_healthy_machine_has_no_fatal_finding_and_every_check_speaks_once_or_more() 
         "udp offload",
         "udp steering",
         "data directory",
+        "file system",
         "direct i/o",
+        "disk latency",
         "disk space",
     ] {
         assert!(

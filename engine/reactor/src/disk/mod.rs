@@ -9,6 +9,7 @@
 //! Requests of one file begin in their order, except that a write does not
 //! wait for reads. Making, shortening and removing run alone in their file.
 
+mod measure;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use pinion_commitlog::{
 use slab::Slab;
 
 use crate::pump::CoreStats;
+pub(crate) use measure::write_latency;
 use ring::{Action, DiskRing, Finished, Gain};
 
 /// Reads in flight; more wait (R11).
@@ -257,6 +259,11 @@ impl Disk {
             steps += 1;
         }
         Ok(steps)
+    }
+
+    /// True while requests are not done.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.requests > 0
     }
 
     /// The last look before sleep, gate closed. True when there is something to

@@ -150,6 +150,7 @@ impl Rig {
     }
 }
 
+#[allow(clippy::needless_pass_by_value)] // The shape `for_each` wants.
 fn done(result: Result<DiskOutput, DiskError>) {
     assert!(matches!(result, Ok(DiskOutput::Done)), "{result:?}");
 }
@@ -197,7 +198,7 @@ fn a_new_file_is_zeros_that_were_really_written() {
     assert!(metadata.blocks() * 512 >= len);
     assert_eq!(
         fs::read(rig.dir.join(file.path())).unwrap(),
-        vec![0; len as usize]
+        vec![0; usize::try_from(len).unwrap()]
     );
     // The folder's folder, the file, the folder.
     assert_eq!(rig.disk.stats.disk_flushes, 3);
@@ -369,12 +370,15 @@ fn many_files_are_used_with_few_open() {
 #[test]
 fn dropping_the_disk_waits_for_what_the_kernel_has() {
     let mut rig = rig();
-    let len = 512 << 10;
+    let len = 512_usize << 10;
     let files: Vec<_> = (1..=24).map(segment).collect();
-    let requests = files.iter().map(|file| rig.create(*file, len)).collect();
+    let requests = files
+        .iter()
+        .map(|file| rig.create(*file, len as u64))
+        .collect();
     rig.all(requests).into_iter().for_each(done);
     for (seed, file) in files.iter().enumerate() {
-        let text = pattern(len as usize, u8::try_from(seed).unwrap());
+        let text = pattern(len, u8::try_from(seed).unwrap());
         let write = rig.write(*file, 0, text);
         rig.disk.ask(Instant::now(), write);
     }
@@ -382,7 +386,7 @@ fn dropping_the_disk_waits_for_what_the_kernel_has() {
     let fresh = open(&rig.dir);
     drop(std::mem::replace(&mut rig.disk, fresh));
     for (seed, file) in files.iter().enumerate() {
-        let text = pattern(len as usize, u8::try_from(seed).unwrap());
+        let text = pattern(len, u8::try_from(seed).unwrap());
         let found = fs::read(rig.dir.join(file.path())).unwrap();
         assert!(found == text.as_slice(), "{file:?} is not whole");
     }

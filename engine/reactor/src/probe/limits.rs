@@ -14,9 +14,10 @@ const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
 const RINGS_PER_EXECUTOR: u64 = 3;
 
 /// Open files of one data core: three rings of glommio's and their eventfds,
-/// the ring and the eventfds of ours, two handles of the socket, and the files
-/// of a log being written, read and compacted. Counted: 13 without a log.
-const FILES_PER_CORE: u64 = 48;
+/// two rings and two eventfds of ours, two handles of the socket, the data
+/// directory and up to 32 files of logs, with a few folders while files are
+/// made. Counted: 13 without a log.
+const FILES_PER_CORE: u64 = 56;
 
 /// Open files of the process besides.
 const FILES_BASE: u64 = 64;
@@ -138,8 +139,8 @@ mod tests {
     #[test]
     fn too_few_open_files_for_the_cores_are_fatal() {
         assert!(judge_open_files(Some(100), 1).is_fatal());
-        assert!(!judge_open_files(Some(112), 1).is_fatal());
-        assert!(judge_open_files(Some(112), 2).is_fatal());
+        assert!(!judge_open_files(Some(120), 1).is_fatal());
+        assert!(judge_open_files(Some(120), 2).is_fatal());
         assert!(!judge_open_files(None, 64).is_fatal());
     }
 }
