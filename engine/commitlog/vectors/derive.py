@@ -434,7 +434,7 @@ refused += [
     refused_footer("footer of another place", "Mismatch", footer(126976, PARTITIONS, NEXT, 13)),
     refused_footer("summaries out of order", "Mismatch", footer(122880, SWAPPED, NEXT, 13)),
     refused_footer("a flag of a summary", "Flags", footer(122880, FLAGGED, NEXT, 13)),
-    refused_footer("more groups than records", "Limit", footer(122880, PARTITIONS, NEXT, 26)),
+    refused_footer("more groups than blocks", "Limit", footer(122880, PARTITIONS, NEXT, 31)),
     refused_footer("index changed (checksum wrong)", "Checksum",
                    changed(good_footer, (512 + 4 * 72, b"\x65"))),
     refused_footer("head changed (checksum wrong)", "Checksum", changed(good_footer, (60, b"\x1a"))),

@@ -8,8 +8,8 @@ use pinion_types::{PartitionId, ResourceId};
 use super::group::Chain;
 use super::segment::SegmentKey;
 use super::{
-    FormatError, SECTOR, SEGMENT_BYTES_MAX, Structure, must_be_zero, open_block, open_sector, put,
-    round_up, seal_sector, u16_at, u32_at, u64_at,
+    FormatError, RECORD_HEADER, SECTOR, SEGMENT_BYTES_MAX, Structure, must_be_zero, open_block,
+    open_sector, put, round_up, seal_sector, u16_at, u32_at, u64_at,
 };
 use crate::{BLOCK, BlockBuf, Lsn};
 
@@ -103,14 +103,22 @@ impl FooterFacts {
             entries: u32_at(sector, 52),
             body_crc: u32_at(sector, 64),
         };
-        // Every summary stands for a record, every entry for a group and a
-        // summary; so none of these can be longer than the groups were.
+        // Every summary and every index entry stands for records of its own, so
+        // none of these can be longer than what lies before the footer.
         for (field, value, limit) in [
             ("offset", u64::from(facts.offset), SEGMENT_BYTES_MAX),
             ("summaries", facts.summaries.into(), facts.records.into()),
             ("index entries", facts.entries.into(), facts.records.into()),
-            ("groups", facts.groups.into(), facts.records.into()),
-            ("records", facts.records.into(), facts.offset as u64 / 64),
+            (
+                "groups",
+                facts.groups.into(),
+                u64::from(facts.offset) / BLOCK as u64,
+            ),
+            (
+                "records",
+                facts.records.into(),
+                u64::from(facts.offset) / RECORD_HEADER as u64,
+            ),
         ] {
             if value > limit {
                 return Err(FormatError::Limit {

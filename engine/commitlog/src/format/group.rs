@@ -300,6 +300,11 @@ pub struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
+    /// `bytes` are those that [`check_group`] read `header` from and passed.
+    pub(crate) const fn checked_before(header: GroupHeader, bytes: &'a [u8]) -> Self {
+        Self { header, bytes }
+    }
+
     /// Its records, in order. They were verified by [`check_group`] and are only
     /// taken apart here.
     #[must_use]
