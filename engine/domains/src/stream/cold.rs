@@ -104,9 +104,18 @@ struct Failure {
 }
 
 /// The cold chunks of one partition and what it waits for. Owned by the
-/// partition's core. Empty it holds no heap.
+/// partition's core. While nobody reads anything cold, which is nearly always,
+/// it is two words.
 #[derive(Debug)]
 pub(crate) struct Cold {
+    /// Number of the newest chunk; never used again, so that no reader takes
+    /// its place in one chunk for a place in another.
+    serial: u64,
+    active: Option<Box<Active>>,
+}
+
+#[derive(Debug)]
+struct Active {
     chunks: Vec<Chunk>,
     /// Chunks let go while transports still hold parts of them.
     pinned: Vec<Bytes>,
@@ -118,7 +127,6 @@ pub(crate) struct Cold {
     /// Records in the last chunk: how far one read is taken to reach, so that
     /// readers near each other ask once. A wrong guess costs a second read.
     span: u64,
-    serial: u64,
     clock: u64,
     /// When idle chunks are looked at.
     due: Option<Monotonic>,
@@ -127,6 +135,82 @@ pub(crate) struct Cold {
 impl Cold {
     pub(crate) const fn new() -> Self {
         Self {
+            serial: COLD_CHUNK,
+            active: None,
+        }
+    }
+
+    /// Finds the chunk with `next` or asks for it. A reader that goes on up to
+    /// `hot`, where the ring begins, has the chunk after it asked for, too.
+    pub(crate) fn locate(&mut self, next: u64, place: &mut Place, hot: Option<u64>) -> Found<'_> {
+        self.active
+            .get_or_insert_with(|| Box::new(Active::new()))
+            .locate(next, place, hot)
+    }
+
+    /// The next read to begin.
+    pub(crate) fn poll(&mut self) -> Option<ColdRead> {
+        self.active.as_mut()?.poll()
+    }
+
+    /// Takes the answer to a read, false when none was awaited. What lies
+    /// before `floor` has been trimmed.
+    pub(crate) fn accept(
+        &mut self,
+        now: Monotonic,
+        from: u64,
+        result: Result<StreamChunk, ColdError>,
+        floor: u64,
+    ) -> bool {
+        let serial = &mut self.serial;
+        self.active
+            .as_mut()
+            .is_some_and(|active| active.accept(now, from, result, floor, serial))
+    }
+
+    /// Everything before `first` has gone.
+    pub(crate) fn drop_before(&mut self, first: u64) {
+        if let Some(active) = &mut self.active {
+            active.drop_before(first);
+        }
+        self.rest();
+    }
+
+    /// Lets all chunks go; who still needs one asks again.
+    pub(crate) fn clear(&mut self) {
+        if let Some(active) = &mut self.active {
+            active.clear();
+        }
+        self.rest();
+    }
+
+    /// Lets go what nobody has read since the last time.
+    pub(crate) fn handle_timeout(&mut self, now: Monotonic) {
+        if let Some(active) = &mut self.active
+            && active.due.is_some_and(|due| due <= now)
+        {
+            active.tick(now);
+            self.rest();
+        }
+    }
+
+    fn rest(&mut self) {
+        self.active = self.active.take().filter(|active| !active.is_idle());
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
+        self.active.as_ref()?.due
+    }
+
+    /// Bytes of the chunks and of those transports keep alive.
+    pub(crate) fn memory(&self) -> u64 {
+        self.active.as_ref().map_or(0, |active| active.memory())
+    }
+}
+
+impl Active {
+    const fn new() -> Self {
+        Self {
             chunks: Vec::new(),
             pinned: Vec::new(),
             in_flight: Vec::new(),
@@ -134,15 +218,12 @@ impl Cold {
             ahead: None,
             failures: Vec::new(),
             span: 1,
-            serial: COLD_CHUNK,
             clock: 0,
             due: None,
         }
     }
 
-    /// Finds the chunk with `next` or asks for it. A reader that goes on up to
-    /// `hot`, where the ring begins, has the chunk after it asked for, too.
-    pub(crate) fn locate(&mut self, next: u64, place: &mut Place, hot: Option<u64>) -> Found<'_> {
+    fn locate(&mut self, next: u64, place: &mut Place, hot: Option<u64>) -> Found<'_> {
         let Some(i) = self.position(next) else {
             *place = Place::NOWHERE;
             if self.is_lost(next) {
@@ -192,8 +273,7 @@ impl Cold {
         }
     }
 
-    /// The next read to begin.
-    pub(crate) fn poll(&mut self) -> Option<ColdRead> {
+    fn poll(&mut self) -> Option<ColdRead> {
         if self.in_flight.len() >= COLD_READS_MAX {
             return None;
         }
@@ -218,14 +298,13 @@ impl Cold {
         }
     }
 
-    /// Takes the answer to a read, false when none was awaited. What lies
-    /// before `floor` has been trimmed.
-    pub(crate) fn accept(
+    fn accept(
         &mut self,
         now: Monotonic,
         from: u64,
         result: Result<StreamChunk, ColdError>,
         floor: u64,
+        serial: &mut u64,
     ) -> bool {
         let Some(i) = self.in_flight.iter().position(|f| *f == from) else {
             return false;
@@ -234,7 +313,8 @@ impl Cold {
         match result {
             Ok(chunk) if fits(&chunk, from) => {
                 if chunk.end.0 > floor {
-                    self.insert(chunk);
+                    *serial += 1;
+                    self.insert(chunk, *serial);
                 }
             }
             // Trimmed meanwhile: nobody needs it any more.
@@ -250,7 +330,7 @@ impl Cold {
         true
     }
 
-    fn insert(&mut self, chunk: StreamChunk) {
+    fn insert(&mut self, chunk: StreamChunk, serial: u64) {
         if self.chunks.len() >= COLD_CHUNKS_MAX {
             let oldest = (0..self.chunks.len()).min_by_key(|i| self.chunks[*i].used);
             let gone = self.chunks.swap_remove(oldest.expect("there are chunks"));
@@ -259,14 +339,13 @@ impl Cold {
         let (first, end) = (chunk.first.0, chunk.end.0);
         self.span = end - first;
         self.clock += 1;
-        self.serial += 1;
         self.wanted.retain(|w| *w < first || *w >= end);
         self.failures.retain(|f| f.at < first || f.at >= end);
         self.chunks.push(Chunk {
             first,
             end,
             bytes: chunk.bytes,
-            serial: self.serial,
+            serial,
             used: self.clock,
             lively: true,
             ahead: false,
@@ -296,8 +375,7 @@ impl Cold {
         });
     }
 
-    /// Everything before `first` has gone.
-    pub(crate) fn drop_before(&mut self, first: u64) {
+    fn drop_before(&mut self, first: u64) {
         self.wanted.retain(|wanted| *wanted >= first);
         self.ahead = self.ahead.filter(|ahead| *ahead >= first);
         self.failures.retain(|failure| failure.at >= first);
@@ -307,19 +385,9 @@ impl Cold {
         }
     }
 
-    /// Lets all chunks go; who still needs one asks again.
-    pub(crate) fn clear(&mut self) {
+    fn clear(&mut self) {
         while let Some(chunk) = self.chunks.pop() {
             self.retire(chunk.bytes);
-        }
-        self.shrink();
-    }
-
-    fn shrink(&mut self) {
-        if self.chunks.is_empty() && self.in_flight.is_empty() && self.wanted.is_empty() {
-            self.chunks = Vec::new();
-            self.in_flight = Vec::new();
-            self.wanted = VecDeque::new();
         }
     }
 
@@ -329,11 +397,16 @@ impl Cold {
             || self.failures.iter().any(|failure| !failure.damaged)
     }
 
-    /// Lets go what nobody has read since the last time.
-    pub(crate) fn handle_timeout(&mut self, now: Monotonic) {
-        if self.due.is_none_or(|due| due > now) {
-            return;
-        }
+    /// Nothing would be lost with it.
+    fn is_idle(&self) -> bool {
+        self.chunks.is_empty()
+            && self.pinned.is_empty()
+            && self.in_flight.is_empty()
+            && self.wanted.is_empty()
+            && self.failures.is_empty()
+    }
+
+    fn tick(&mut self, now: Monotonic) {
         while let Some(i) = self.chunks.iter().position(|chunk| !chunk.lively) {
             let gone = self.chunks.swap_remove(i);
             self.retire(gone.bytes);
@@ -344,16 +417,10 @@ impl Cold {
         self.pinned.retain(|bytes| !bytes.is_unique());
         // The disk may have recovered; damage stays.
         self.failures.retain(|failure| failure.damaged);
-        self.shrink();
         self.due = self.is_worth_a_tick().then(|| now + COLD_KEEP);
     }
 
-    pub(crate) const fn next_deadline(&self) -> Option<Monotonic> {
-        self.due
-    }
-
-    /// Bytes of the chunks and of those transports keep alive.
-    pub(crate) fn memory(&self) -> u64 {
+    fn memory(&self) -> u64 {
         let chunks = self.chunks.iter().map(|chunk| &chunk.bytes);
         chunks.chain(&self.pinned).map(|b| b.len() as u64).sum()
     }

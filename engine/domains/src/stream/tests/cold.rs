@@ -169,7 +169,7 @@ fn blocks_that_are_not_the_ones_asked_for_are_damage() {
         },
         StreamChunk {
             bytes: whole.bytes.slice(..40),
-            ..whole.clone()
+            ..whole
         },
         StreamChunk {
             bytes: bytes::Bytes::new(),
