@@ -76,7 +76,7 @@ pub enum ColdError {
     /// The log is damaged there. Whoever needs these records is told so.
     #[error("the log is damaged there")]
     Damaged,
-    /// The disk failed; the read is tried [`COLD_TRIES`] times.
+    /// The disk failed, as when a read gives nothing; it is tried [`COLD_TRIES`] times.
     #[error("the disk could not read")]
     Failed,
 }
@@ -319,6 +319,7 @@ impl Active {
             }
             // Trimmed meanwhile: nobody needs it any more.
             _ if from < floor => {}
+            Ok(chunk) if chunk.bytes.is_empty() => self.fail(from, false),
             // Blocks that begin after what was asked for, or that are none:
             // the records are not where the index has them.
             Ok(_) | Err(ColdError::Damaged) => self.fail(from, true),
