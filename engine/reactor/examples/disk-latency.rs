@@ -86,7 +86,7 @@ fn main() {
             report(load, way.name, &times, Some(enters));
         }
         for (name, yield_every) in [
-            ("a core", Duration::from_micros(250)),
+            ("a core", Duration::from_millis(1)),
             ("a core that never yields", Duration::MAX),
         ] {
             let times = core(&dir, busy, yield_every, writes);
@@ -252,6 +252,7 @@ struct Log {
     left: u64,
     writes: u64,
     data: Option<BlockBuf>,
+    finished: bool,
     times: SyncSender<Histogram<u64>>,
 }
 
@@ -285,6 +286,7 @@ impl Pump for Log {
             });
         } else if let Some(data) = self.data.take() {
             if self.left == 0 {
+                self.finished = true;
                 self.times.send(io.disk_latency().unwrap().clone()).unwrap();
                 return true;
             }
@@ -306,7 +308,7 @@ impl Pump for Log {
     }
 
     fn finished(&self) -> bool {
-        self.left == 0 && self.data.is_none()
+        self.finished
     }
 
     fn handle_stall(&mut self, _stall: Stall) {}
@@ -314,6 +316,10 @@ impl Pump for Log {
 
 /// A real core.
 fn core(dir: &Path, busy: bool, yield_every: Duration, writes: u64) -> Histogram<u64> {
+    let dir = &dir.join("disk-latency.dir");
+    // Left by a measurement that was broken off.
+    let _ = std::fs::remove_dir_all(dir);
+    std::fs::create_dir(dir).unwrap();
     let options = GroupOptions::default();
     let group = bind_group("127.0.0.1:0".parse().unwrap(), 1, None, options).unwrap();
     let noise = Noise::to(group.local_addr, busy);
@@ -335,13 +341,14 @@ fn core(dir: &Path, busy: bool, yield_every: Duration, writes: u64) -> Histogram
             left: writes + 1,
             writes,
             data: None,
+            finished: false,
             times,
         },
     );
     let times = measured.recv().unwrap();
     core.unwrap().join().unwrap();
     drop(noise);
-    std::fs::remove_dir_all(dir.join("log-0000")).unwrap();
+    std::fs::remove_dir_all(dir).unwrap();
     times
 }
 

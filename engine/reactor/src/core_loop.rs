@@ -78,8 +78,9 @@ const OVERDUE_RETRY: Duration = Duration::from_millis(1);
 /// rest, is done by [`CoreConfig::reactor_pass_every`].
 const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The default of [`CoreConfig::yield_every`].
-const YIELD_EVERY: Duration = Duration::from_micros(250);
+/// The default of [`CoreConfig::yield_every`]: a quarter of the tick that a
+/// write would wait for otherwise.
+const YIELD_EVERY: Duration = Duration::from_millis(1);
 
 /// The default of [`CoreConfig::heartbeat`].
 const HEARTBEAT: Duration = Duration::from_millis(250);
@@ -122,8 +123,9 @@ pub struct CoreConfig {
     /// A durable write is finished by a thread of the kernel, often on the very
     /// CPU that asked. With no other CPU free it waits there for the next tick,
     /// 4 ms, unless the core lets it run. Longer lets commits wait as much
-    /// longer; shorter costs 0.3 µs each time, and where a third party wants the
-    /// same CPU it gets more of it. `docs/decisions/0010-disk-ring.md`.
+    /// longer; shorter costs 0.3 µs each time, and where a third party computes
+    /// on the same CPU it gets a time slice of some 3 ms each time: 250 µs suit
+    /// a CPU of the core's own. `docs/decisions/0010-disk-ring.md`.
     pub yield_every: Duration,
     /// A turn longer than this is a stall.
     pub stall_after: Duration,
