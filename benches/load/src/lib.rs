@@ -17,6 +17,7 @@ pub mod disk;
 pub mod echo;
 pub mod idle;
 pub mod jetstream;
+mod log_session;
 pub mod log_suite;
 pub mod nats;
 pub mod quinn_echo;

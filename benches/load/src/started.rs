@@ -49,11 +49,12 @@ pub const COLD_STREAM: &str = "cold";
 /// Bytes of its records. They do not matter to whoever reads blocks.
 const COLD_RECORD_BYTES: usize = 1024;
 
-/// Records of one publish into it: as many as fit a request.
-const COLD_RECORDS: u32 = 960;
+/// Records of one publish into it. A block of them is a quarter of what a node
+/// reads at once; a larger one would have to be read whole.
+const COLD_RECORDS: u32 = 60;
 
-/// Publishes in flight into it.
-const COLD_DEPTH: u32 = 8;
+/// Publishes in flight into it: four of the groups a log writes at once.
+const COLD_DEPTH: u32 = 64;
 
 /// Bytes it may keep: more than any disk here has.
 const COLD_RETENTION_BYTES: u64 = 1 << 44;
@@ -337,14 +338,12 @@ impl Filled {
 mod tests {
     use std::fs;
 
-    use pinion_types::limits::RECORD_BYTES_MAX;
-
     use super::*;
 
     #[test]
-    fn a_cold_publish_fits_a_request() {
+    fn a_cold_publish_fits_a_quarter_of_a_cold_read() {
         let record = COLD_RECORD_BYTES + pinion_types::block::RECORD_HEADER_BYTES;
-        assert!(record * COLD_RECORDS as usize <= RECORD_BYTES_MAX as usize);
+        assert!(record * COLD_RECORDS as usize <= 64 << 10);
     }
 
     #[test]

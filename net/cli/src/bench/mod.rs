@@ -22,13 +22,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use pinion_client::native::NativeConfig;
+use pinion_wire::message::Durability;
 
+use acked::{AckedPublish, Publishes};
 use machine::{MachineFacts, Watch};
 use measure::{BenchError, Run, Span, closed_loop, flood, open_loop};
 use pubsub::{Layout, PubSub};
+use queue::{QueueCycle, QueueLoad};
+use replay::Replay;
 use report::Report;
 use rpc::{Ask, CacheLoad, Rpc};
-use target::TargetArgs;
+use target::{TargetArgs, one_partition};
 
 /// Measure a running node
 #[derive(Clone, Debug, Args)]
@@ -47,6 +52,12 @@ enum What {
     Pubsub(PubsubArgs),
     /// One publisher, many subscribers
     Fanout(FanoutArgs),
+    /// Publishes that wait for their acknowledgement
+    Publish(PublishArgs),
+    /// A work queue: put, take, ack
+    Queue(QueueArgs),
+    /// Read a stream from its beginning
+    Replay(ReplayArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -164,6 +175,69 @@ struct Publishing {
     acked: bool,
 }
 
+#[derive(Clone, Debug, Args)]
+struct PublishArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Stream under namespace bench; its first partition is used
+    #[arg(long, default_value = "publish")]
+    stream: String,
+    /// Declare the stream durable: an acknowledged record survives a crash
+    #[arg(long)]
+    durable: bool,
+    /// Publishes in flight
+    #[arg(long, default_value_t = 1, conflicts_with = "rate")]
+    depth: u32,
+    /// Open loop: publishes a second; latency counts from the intended send time
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Records of each publish
+    #[arg(long, default_value_t = 1)]
+    records: u32,
+    /// Bytes of each record's value
+    #[arg(long, default_value_t = 256)]
+    size: usize,
+}
+
+#[derive(Clone, Debug, Args)]
+struct QueueArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Queue under namespace bench; its first partition is used
+    #[arg(long, default_value = "queue")]
+    queue: String,
+    /// Declare the queue durable: puts and acks survive a crash
+    #[arg(long)]
+    durable: bool,
+    /// Producers, each on its own connection
+    #[arg(long, default_value_t = 32)]
+    producers: usize,
+    /// Consumers, each on its own connection
+    #[arg(long, default_value_t = 32)]
+    consumers: usize,
+    /// Puts of one producer that may await their answer
+    #[arg(long, default_value_t = 1)]
+    puts: u32,
+    /// Messages of one producer that may be unfinished
+    #[arg(long, default_value_t = 16)]
+    unfinished: u32,
+    /// Most messages of one take
+    #[arg(long, default_value_t = 100)]
+    take: u32,
+    /// Bytes of each message
+    #[arg(long, default_value_t = 100)]
+    size: usize,
+}
+
+#[derive(Clone, Debug, Args)]
+struct ReplayArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Stream under namespace bench; its first partition is read
+    #[arg(long, default_value = "publish")]
+    stream: String,
+}
+
 /// Runs one benchmark and prints its report. Exit code 0, or 1 with the reason
 /// on standard error.
 #[must_use]
@@ -183,6 +257,9 @@ fn try_run(what: &What) -> Result<(), BenchError> {
         What::Cache(args) => &args.common,
         What::Pubsub(args) => &args.common,
         What::Fanout(args) => &args.common,
+        What::Publish(args) => &args.common,
+        What::Queue(args) => &args.common,
+        What::Replay(args) => &args.common,
     };
     // Before pinning, which leaves one processor to be seen.
     let facts = MachineFacts::read();
@@ -196,6 +273,9 @@ fn try_run(what: &What) -> Result<(), BenchError> {
         What::Cache(args) => ("cache", args.run(span)?),
         What::Pubsub(args) => ("pubsub", args.run(span)?),
         What::Fanout(args) => ("fanout", args.run(span)?),
+        What::Publish(args) => ("publish", args.run(span)?),
+        What::Queue(args) => ("queue", args.run(span)?),
+        What::Replay(args) => ("replay (bytes)", args.run(span)?),
     };
     if let Some(path) = &common.hgrm {
         let mut file = std::fs::File::create(path).map_err(BenchError::io("--hgrm"))?;
@@ -214,6 +294,16 @@ fn try_run(what: &What) -> Result<(), BenchError> {
 }
 
 impl Common {
+    /// For what only the native client measures.
+    fn native(&self) -> Result<NativeConfig, BenchError> {
+        if self.sdk {
+            return Err(BenchError::Options(
+                "no --sdk here: leave it out".to_owned(),
+            ));
+        }
+        self.target.config()
+    }
+
     fn span(&self) -> Result<Span, BenchError> {
         let seconds = |option: &str, value: f64| {
             Duration::try_from_secs_f64(value)
@@ -328,6 +418,51 @@ impl FanoutArgs {
     }
 }
 
+impl PublishArgs {
+    fn run(&self, span: Span) -> Result<Run, BenchError> {
+        let mut driver = AckedPublish::new(
+            self.common.native()?,
+            Publishes {
+                stream: self.stream.clone(),
+                spec: Some(one_partition(self.durable)),
+                record_bytes: self.size,
+                records: self.records,
+                durability: if self.durable {
+                    Durability::Disk
+                } else {
+                    Durability::Memory
+                },
+            },
+        )?;
+        match self.rate {
+            Some(rate) => open_loop(&mut driver, rate, span),
+            None => closed_loop(&mut driver, self.depth.max(1), span),
+        }
+    }
+}
+
+impl QueueArgs {
+    fn run(&self, span: Span) -> Result<Run, BenchError> {
+        let load = QueueLoad {
+            producers: self.producers.max(1),
+            consumers: self.consumers.max(1),
+            puts: self.puts.max(1),
+            take: self.take,
+            message_bytes: self.size,
+        };
+        let spec = one_partition(self.durable);
+        let mut driver = QueueCycle::new(self.common.native()?, &self.queue, spec, &load)?;
+        closed_loop(&mut driver, self.unfinished.max(1), span)
+    }
+}
+
+impl ReplayArgs {
+    fn run(&self, span: Span) -> Result<Run, BenchError> {
+        let mut replay = Replay::new(self.common.native()?, &self.stream)?;
+        replay::read(&mut replay, span)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -350,6 +485,10 @@ mod tests {
             "b pubsub --rate 10 --size 100 --batch 1 --acked --stream s",
             "b pubsub --max --window 10",
             "b fanout --subscribers 3 --shared --rate 5",
+            "b publish --durable --depth 256 --records 10 --size 256 --stream s",
+            "b publish --rate 1000",
+            "b queue --durable --producers 3 --consumers 4 --puts 2 --unfinished 5 --take 6 --queue q",
+            "b replay --stream s",
         ] {
             if let Err(error) = Cli::try_parse_from(line.split(' ')) {
                 panic!("{line}: {error}");
@@ -361,6 +500,7 @@ mod tests {
     fn a_rate_and_a_depth_contradict_each_other() {
         assert!(Cli::try_parse_from(["b", "rtt", "--rate", "5", "--depth", "2"]).is_err());
         assert!(Cli::try_parse_from(["b", "pubsub", "--rate", "5", "--max"]).is_err());
+        assert!(Cli::try_parse_from(["b", "publish", "--rate", "5", "--depth", "2"]).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use pinion_client::native::{LinkId, NativeClient, NativeConfig, Received, Submit
 use pinion_types::limits::{CREDIT_BYTES_MAX, CREDIT_RECORDS_MAX};
 use pinion_types::{Offset, PartitionId, ResourceKind, SubscriptionId};
 use pinion_wire::message::{
-    Credit, Delivery, Filter, Handle, Overflow, Reply, Request, Start, Subscribe, Unsubscribe,
+    Credit, Delivery, Filter, Handle, Reply, Request, Start, Subscribe, Unsubscribe,
 };
 
 use super::latency::Latency;
@@ -167,15 +167,14 @@ impl Replay {
     }
 }
 
-/// What a durable stream still holds is read from the disk however far behind
-/// the subscription is, so the policy for slow ones only speaks of what is gone.
+/// A slow subscriber is treated as the stream says; a durable one lets it wait.
 fn from_the_beginning(handle: Handle, subscription: SubscriptionId) -> Request<'static> {
     Request::Subscribe(Subscribe {
         handle,
         partition: PartitionId(0),
         subscription,
         start: Start::Earliest,
-        overflow: Some(Overflow::DropOldest),
+        overflow: None,
         backlog_max: 0,
         credit_records: CREDIT_RECORDS_MAX,
         credit_bytes: CREDIT_BYTES_MAX,

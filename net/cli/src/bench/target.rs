@@ -8,7 +8,7 @@ use std::time::Duration;
 use pinion_client::ClientConfig;
 use pinion_client::native::{LinkId, NativeClient, NativeConfig};
 use pinion_types::ResourceKind;
-use pinion_wire::message::{Handle, Open, Overflow, QueueSpec, Reply, Request, Spec};
+use pinion_wire::message::{Handle, Open, Reply, Request, Spec};
 
 use super::measure::BenchError;
 
@@ -182,19 +182,13 @@ pub fn connect_to_owner(
     Ok((link, opened))
 }
 
-/// One partition of a stream or queue that waits for whoever reads, everything
-/// else as the node likes it.
+/// One partition of a stream or queue, everything else as the node likes it.
 #[must_use]
 pub const fn one_partition(durable: bool) -> Spec {
-    Spec {
-        shards: 1,
-        durability: durable as u8,
-        overflow: Overflow::DropOldest,
-        max_record_bytes: 0,
-        ring_bytes: 0,
-        retention_ms: 0,
-        retention_bytes: 0,
-        queue: QueueSpec::UNSET,
+    if durable {
+        Spec::durable(1)
+    } else {
+        Spec::ephemeral(1)
     }
 }
 
