@@ -14,6 +14,7 @@ use crate::config::ClientConfig;
 use crate::error::{ConnectError, RequestError};
 use crate::link::Lane;
 use crate::node::Node;
+use crate::queue::Queue;
 use crate::request::Class;
 use crate::request::retry_wait;
 use crate::resource::{AttemptError, Resource, Shape, not_sent};
@@ -91,6 +92,24 @@ impl Client {
     pub async fn open_cache_with(&self, name: &str, spec: Spec) -> Result<Cache, RequestError> {
         let (resource, shape) = self.open(ResourceKind::Cache, name, Some(spec)).await?;
         Ok(Cache::new(Arc::clone(&self.node), resource, shape.spec))
+    }
+
+    /// Opens a queue, `NAMESPACE/NAME`.
+    ///
+    /// # Errors
+    /// As [`stream`](Self::stream).
+    pub async fn queue(&self, name: &str) -> Result<Queue, RequestError> {
+        let (resource, shape) = self.open(ResourceKind::Queue, name, None).await?;
+        Ok(Queue::new(Arc::clone(&self.node), resource, shape.spec))
+    }
+
+    /// Declares a queue and opens it.
+    ///
+    /// # Errors
+    /// As [`open_stream_with`](Self::open_stream_with).
+    pub async fn open_queue_with(&self, name: &str, spec: Spec) -> Result<Queue, RequestError> {
+        let (resource, shape) = self.open(ResourceKind::Queue, name, Some(spec)).await?;
+        Ok(Queue::new(Arc::clone(&self.node), resource, shape.spec))
     }
 
     /// How long a PING to this core takes, there and back.

@@ -16,6 +16,7 @@ pub(crate) fn encode(request: &Request<'_>) -> Result<Vec<u8>, RequestError> {
     let body = match request {
         Request::Publish(publish) => publish.records.len(),
         Request::AppendStage(stage) => stage.records.len(),
+        Request::QueuePut(put) => put.records.len(),
         Request::CacheSet(set) => set.value.len() + set.key.len(),
         Request::Ping(ping) => ping.payload.len(),
         _ => 64,

@@ -1,12 +1,15 @@
-//! Keeps one partition of a subscription or watch alive across connections.
+//! Keeps one partition of a subscription, watch or consumer alive across
+//! connections.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use pinion_types::{Offset, PartitionId, Refusal, RetryClass, SubscriptionId};
 use pinion_wire::message::{
-    CacheWatch, Credit, FilterBuf, Lag, Overflow, Start, Subscribe, Subscribed, Unsubscribe,
+    CacheWatch, Credit, FilterBuf, Lag, Overflow, QueueSubscribe, Start, Subscribe, Subscribed,
+    Unsubscribe,
 };
 use pinion_wire::{Delivery, Reply, Request};
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +20,7 @@ use crate::error::{ConnectError, ProtocolError, RequestError, SubscribeError};
 use crate::link::{DeliveryStream, Lane, Link};
 use crate::node::Node;
 use crate::pace::Backoff;
+use crate::queue::{Keeper, Message};
 use crate::record::BlockWalk;
 use crate::resource::{AttemptError, Resource, not_sent};
 use crate::stats::add;
@@ -31,6 +35,8 @@ pub(crate) enum Item {
     Lag(PartitionId, Lag),
     /// An EVENTS frame, checked.
     Changes(PartitionId, crate::frames::Frame, Arc<CreditLine>),
+    /// Messages reserved for a consumer, kept so from here on.
+    Messages(Vec<Message>, Arc<CreditLine>),
     Reset(PartitionId, Offset),
     Reconnected(PartitionId, bool),
     Failed(SubscribeError),
@@ -49,6 +55,11 @@ pub(crate) enum Source {
         key: Bytes,
         prefix: bool,
         with_values: bool,
+    },
+    Messages {
+        keeper: Arc<Keeper>,
+        lease_ms: u32,
+        in_flight_max: u32,
     },
 }
 
@@ -98,6 +109,8 @@ struct Session {
     link: Arc<Link>,
     stream: Arriving,
     credit: Arc<CreditLine>,
+    /// Set when the connection is lost, and every reservation with it.
+    gone: Arc<AtomicBool>,
 }
 
 /// The node opens the stream of a subscription when it likes; on the way it may
@@ -318,6 +331,20 @@ impl Driver {
                 credit_bytes: self.credit_bytes,
                 key,
             }),
+            Source::Messages {
+                keeper,
+                lease_ms,
+                in_flight_max,
+            } => Request::QueueSubscribe(QueueSubscribe {
+                handle,
+                partition: self.partition,
+                subscription,
+                lease_ms: *lease_ms,
+                in_flight_max: *in_flight_max,
+                credit_records: self.credit_records,
+                credit_bytes: self.credit_bytes,
+                group: keeper.group(),
+            }),
         };
         let subscribed = match self.ask(&link, &request).await {
             Ok(subscribed) => subscribed,
@@ -342,6 +369,7 @@ impl Driver {
             link,
             stream: Arriving::Expected(delivery),
             credit,
+            gone: Arc::default(),
         })
     }
 
@@ -414,6 +442,7 @@ impl Driver {
             };
             let Some(frame) = frame else {
                 // The connection or the stream was lost without a word.
+                session.gone.store(true, Ordering::Relaxed);
                 return Over::Again(Duration::ZERO);
             };
             add(&self.node.stats.frames_received, 1);
@@ -442,6 +471,15 @@ impl Driver {
                 }
                 Ok(Delivery::Events(_)) => {
                     Item::Changes(self.partition, frame, Arc::clone(&session.credit))
+                }
+                Ok(Delivery::Messages(messages)) => {
+                    let Source::Messages { keeper, .. } = &self.source else {
+                        return malformed(frame.opcode);
+                    };
+                    let count = u64::from(messages.messages.len());
+                    add(&self.node.stats.records_received, count);
+                    let messages = keeper.unpack(self.partition, &frame, messages, &session.gone);
+                    Item::Messages(messages, Arc::clone(&session.credit))
                 }
                 Ok(Delivery::End(end)) => {
                     let Some(code) = end.error() else {
@@ -474,19 +512,35 @@ impl Driver {
 
     /// Ends the subscription on the node, so that it keeps nothing for us.
     async fn unsubscribe(&self, mut session: Session) {
-        session.stream.stop();
-        session.link.forget_delivery(session.credit.subscription.0);
+        let reserved = matches!(self.source, Source::Messages { .. });
+        if !reserved {
+            session.stream.stop();
+            session.link.forget_delivery(session.credit.subscription.0);
+        }
         let request = Request::Unsubscribe(Unsubscribe {
             subscription: session.credit.subscription,
         });
         let goodbye = async {
             let frame = codec::encode(&request).ok()?;
             let mut pending = session.link.call(Lane::Requests, frame).await.ok()?;
-            pending.reply().await.ok()
+            pending.reply().await.ok()?;
+            // Messages on their way are reserved: they are taken to be given back.
+            while let Some(frame) = session.stream.next_frame().await {
+                match (codec::delivery(&frame), &self.source) {
+                    (Ok(Delivery::Messages(messages)), Source::Messages { keeper, .. }) => {
+                        drop(keeper.unpack(self.partition, &frame, messages, &session.gone));
+                    }
+                    (Ok(Delivery::End(_)) | Err(_), _) => break,
+                    _ => {}
+                }
+            }
+            Some(())
         };
         // Whatever the answer: the node forgets the subscription at the latest
         // with the connection.
         let _ = tokio::time::timeout(UNSUBSCRIBE_WAIT, goodbye).await;
+        session.stream.stop();
+        session.link.forget_delivery(session.credit.subscription.0);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The Rust SDK of Pinion: streams and caches over QUIC, on tokio.
+//! The Rust SDK of Pinion: streams, caches and queues over QUIC, on tokio.
 //!
 //! * [`Client`] keeps one connection per data core it needs and sends each
 //!   request to the core that owns the data. Start there.
@@ -7,6 +7,9 @@
 //! * [`Subscription`] gives records in order, says what was skipped, and goes on
 //!   at the next offset after a lost connection.
 //! * [`Cache`] reads and writes keys, many at once, by page, or under a lease.
+//! * [`Queue`] puts messages, takes or [consumes](Queue::consume) them, and says
+//!   what became of each; [`Message`] is one to work on.
+//! * [`Cursor`] keeps on the node how far somebody has read a stream.
 //! * [`native`] is for those who live by the 99.9th percentile: one thread that
 //!   spins, no runtime.
 //!
@@ -57,6 +60,7 @@ mod client;
 mod codec;
 mod config;
 mod credit;
+mod cursor;
 mod delivery;
 mod error;
 mod frames;
@@ -67,6 +71,7 @@ mod node;
 mod outbox;
 mod pace;
 mod publisher;
+mod queue;
 mod record;
 mod request;
 mod resource;
@@ -85,18 +90,25 @@ pub use client::Client;
 pub use config::{
     BackoffConfig, BreakerConfig, ClientConfig, ConfigError, DEV_DIR, DEV_SERVER, RetryBudgetConfig,
 };
+pub use cursor::Cursor;
 pub use error::{ConnectError, ProtocolError, RequestError, SubscribeError, UnknownCause};
 pub use pinion_types::{
     CoreId, Epoch, ErrorCode, FactId, NameError, Offset, Outcome, PartitionId, Refusal, RetryClass,
     Version,
 };
+pub use pinion_wire::message::QueueSpec as QueueRules;
 pub use pinion_wire::message::Spec as StreamSpec;
 pub use pinion_wire::message::Spec as CacheSpec;
+pub use pinion_wire::message::Spec as QueueSpec;
 pub use pinion_wire::message::{
-    Ack, CacheStatus, Condition, Durability, EventKind, FilterBuf, LagReason, Overflow,
-    StreamStatus,
+    Ack, CacheStatus, Condition, DeadReason, Durability, EventKind, FilterBuf, LagReason,
+    MessageState, Overflow, Reason, States, StreamStatus, Token, WhyReason,
 };
 pub use publisher::{BATCH_BYTES_MAX, Publisher, PublisherOptions, TryPublishError};
+pub use queue::{
+    ConsumeOptions, Consumer, DeadLetter, DeadLetters, DeadSelection, GroupCounts, Message, Peek,
+    PeekOptions, PeekedMessage, PutAck, PutOptions, Queue, QueueCounts, QueueProducer, TakeOptions,
+};
 pub use record::{Received, Record};
 pub use stats::ClientStats;
 pub use stream::{AppendSession, FetchOptions, FetchedPage, Stream};

@@ -23,6 +23,16 @@ pub(crate) enum Class {
     Read,
     /// A repeat may act twice, so it is made only when nothing happened.
     Write,
+    /// A repeat acts once and is answered as the first was. Unlike a read, it
+    /// may have happened when no answer came.
+    Idempotent,
+}
+
+impl Class {
+    /// Whether it may be sent again when nobody knows what became of it.
+    const fn may_repeat(self) -> bool {
+        matches!(self, Self::Read | Self::Idempotent)
+    }
 }
 
 /// Longest wait between attempts that a node's hint may ask for.
@@ -32,7 +42,7 @@ const RETRY_WAIT_MAX: Duration = Duration::from_secs(2);
 /// uniform in `0.0..1.0`.
 pub(crate) fn retry_wait(error: &AttemptError, class: Class, random: f64) -> Option<Duration> {
     match error {
-        AttemptError::Unanswered(_) => (class == Class::Read).then_some(Duration::ZERO),
+        AttemptError::Unanswered(_) => class.may_repeat().then_some(Duration::ZERO),
         AttemptError::NotAdmitted(error) => match error {
             RequestError::Refused(refusal) if refusal.outcome == Outcome::NotAdmitted => {
                 let hint = Duration::from_millis(u64::from(refusal.retry_after_ms.max(1)));
@@ -49,7 +59,7 @@ pub(crate) fn retry_wait(error: &AttemptError, class: Class, random: f64) -> Opt
                     RetryClass::Fatal | RetryClass::OutcomeUnknown => None,
                 }
             }
-            RequestError::OutcomeUnknown(_) if class == Class::Read => Some(Duration::ZERO),
+            RequestError::OutcomeUnknown(_) if class.may_repeat() => Some(Duration::ZERO),
             // The breaker and the backoff decide when; see `Node::link`.
             RequestError::NotConnected(ConnectError::CircuitOpen { .. }) => None,
             RequestError::NotConnected(error) if error.is_transient() => Some(Duration::ZERO),
@@ -64,6 +74,31 @@ fn final_error(error: AttemptError, class: Class) -> RequestError {
         AttemptError::NotAdmitted(error) => error,
         AttemptError::Unanswered(down) if class == Class::Read => not_sent(&down),
         AttemptError::Unanswered(_) => RequestError::OutcomeUnknown(UnknownCause::ConnectionLost),
+    }
+}
+
+/// Whether the attempt may have acted.
+const fn is_unsure(error: &AttemptError) -> bool {
+    matches!(
+        error,
+        AttemptError::Unanswered(_) | AttemptError::NotAdmitted(RequestError::OutcomeUnknown(_))
+    )
+}
+
+const fn unknown() -> RequestError {
+    RequestError::OutcomeUnknown(UnknownCause::ConnectionLost)
+}
+
+/// The error of a repeat that is not made again. A refusal for good judges the
+/// first attempt too: had it acted, the repeat would have been answered as it.
+fn told_again(error: &AttemptError) -> RequestError {
+    match error {
+        AttemptError::NotAdmitted(RequestError::Refused(refusal))
+            if refusal.retry == RetryClass::Fatal =>
+        {
+            RequestError::Refused(*refusal)
+        }
+        _ => unknown(),
     }
 }
 
@@ -110,6 +145,9 @@ impl Node {
             // request may go again once for that without asking the budget:
             // reconnecting has its own pace. A second loss may be its own doing.
             let mut free = true;
+            // An attempt may have acted; what later ones are told about
+            // themselves no longer speaks for all of them.
+            let mut unsure = false;
             loop {
                 let attempt = self.attempt(resource, partition, &build, &read, &asked);
                 let error = match attempt.await {
@@ -117,16 +155,25 @@ impl Node {
                     Err(error) => error,
                 };
                 self.take_hint(resource, partition, &error);
+                unsure |= class == Class::Idempotent && is_unsure(&error);
                 let Some(wait) = retry_wait(&error, class, self.random()) else {
-                    return Err(final_error(error, class));
+                    return Err(if unsure {
+                        told_again(&error)
+                    } else {
+                        final_error(error, class)
+                    });
                 };
-                asked.store(false, Ordering::Relaxed);
+                asked.store(unsure, Ordering::Relaxed);
                 if free && matches!(error, AttemptError::Unanswered(_)) {
                     free = false;
                     add(&self.stats.retries, 1);
                     continue;
                 }
-                let error = final_error(error, class);
+                let error = if unsure {
+                    unknown()
+                } else {
+                    final_error(error, class)
+                };
                 if !self.budget_withdraw() {
                     return Err(error);
                 }
@@ -140,7 +187,7 @@ impl Node {
             Ok(result) => result,
             Err(_) => {
                 add(&self.stats.timeouts, 1);
-                if class == Class::Write && asked.load(Ordering::Relaxed) {
+                if class != Class::Read && asked.load(Ordering::Relaxed) {
                     return Err(RequestError::OutcomeUnknown(UnknownCause::NoReply));
                 }
                 let last = last
@@ -162,8 +209,13 @@ impl Node {
         let core = resource.core_of(partition)?;
         let link = self.link(core).await.map_err(RequestError::from)?;
         let handle = resource.open_on(&link).await?;
+        let request = build(handle);
+        let lane = match request {
+            Request::QueuePut(_) => Lane::Bulk,
+            _ => Lane::Requests,
+        };
         let mut pending = link
-            .call(Lane::Requests, codec::encode(&build(handle))?)
+            .call(lane, codec::encode(&request)?)
             .await
             .map_err(|down| not_sent(&down))?;
         asked.store(true, Ordering::Relaxed);
@@ -217,6 +269,24 @@ mod tests {
         );
         assert!(retry_wait(&refused(ErrorCode::CoreLost), Class::Read, 0.0).is_some());
         assert!(retry_wait(&refused(ErrorCode::Busy), Class::Write, 0.0).is_some());
+    }
+
+    #[test]
+    fn what_acts_once_is_repeated_and_still_unknown_when_no_answer_came() {
+        let lost = || AttemptError::Unanswered(LinkDown::Closed);
+        assert!(retry_wait(&lost(), Class::Idempotent, 0.0).is_some());
+        assert_eq!(
+            final_error(lost(), Class::Idempotent).outcome(),
+            Outcome::Unknown
+        );
+        assert_eq!(
+            told_again(&refused(ErrorCode::Busy)).outcome(),
+            Outcome::Unknown
+        );
+        assert_eq!(
+            told_again(&refused(ErrorCode::InvalidToken)).code(),
+            Some(ErrorCode::InvalidToken)
+        );
     }
 
     #[test]

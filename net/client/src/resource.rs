@@ -1,4 +1,4 @@
-//! A stream or cache as the client knows it: its name, shape and handles.
+//! A stream, cache or queue as the client knows it: its name, shape and handles.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -181,14 +181,7 @@ mod tests {
         let shards = u16::try_from(cores.len()).unwrap();
         Shape {
             cores: cores.iter().copied().map(CoreId).collect(),
-            spec: Spec {
-                shards,
-                durability: 0,
-                overflow: pinion_wire::message::Overflow::DropOldest,
-                max_record_bytes: 0,
-                ring_bytes: 0,
-                retention_ms: 0,
-            },
+            spec: Spec::ephemeral(shards),
         }
     }
 

@@ -11,6 +11,7 @@ use pinion_wire::message::{Handle, Spec};
 use pinion_wire::{Reply, Request};
 
 use crate::codec;
+use crate::cursor::{self, Cursor};
 use crate::error::{RequestError, UnknownCause};
 use crate::link::{Lane, Link};
 use crate::node::Node;
@@ -177,6 +178,30 @@ impl Stream {
                 },
             )
             .await
+    }
+
+    /// A named cursor of this stream: how far somebody has read each partition,
+    /// kept by the node. Nothing is asked of the node yet.
+    ///
+    /// # Errors
+    /// A name that is empty or longer than 255 bytes.
+    pub fn cursor(&self, name: impl Into<String>) -> Result<Cursor, RequestError> {
+        Cursor::new(
+            Arc::clone(&self.node),
+            Arc::clone(&self.resource),
+            name.into(),
+        )
+    }
+
+    /// Every cursor of a partition and the next offset to be read, by name.
+    ///
+    /// # Errors
+    /// As every request; repeating it is safe.
+    pub async fn cursors(
+        &self,
+        partition: PartitionId,
+    ) -> Result<Vec<(String, Offset)>, RequestError> {
+        cursor::list(&self.node, &self.resource, partition).await
     }
 
     /// Begins an append session: records staged in it become visible together.

@@ -1,6 +1,5 @@
 //! Subscriptions as applications see them.
 
-use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,6 +10,7 @@ use pinion_types::{Offset, PartitionId, WallMs};
 use pinion_wire::message::{FilterBuf, LagReason, Overflow, Start};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::cursor::Cursor;
 use crate::delivery::{CreditLine, Driver, Item, Source};
 use crate::error::{ProtocolError, RequestError, SubscribeError};
 use crate::node::Node;
@@ -30,6 +30,16 @@ pub enum Partitions {
     All,
     /// This one.
     One(PartitionId),
+}
+
+impl Partitions {
+    /// The partitions meant, of `shards`.
+    pub(crate) fn list(self, shards: u16) -> Vec<PartitionId> {
+        match self {
+            Self::All => (0..shards).map(PartitionId).collect(),
+            Self::One(partition) => vec![partition],
+        }
+    }
 }
 
 /// Where to begin.
@@ -60,6 +70,9 @@ pub struct SubscribeOptions {
     pub partitions: Partitions,
     /// Where to begin.
     pub start: StartFrom,
+    /// Begin where this [cursor](crate::Cursor) stands; partitions it has no
+    /// place in begin at `start`. Committing it remains the application's.
+    pub cursor: Option<String>,
     /// What happens when this subscription falls behind; `None` is the stream's default.
     pub overflow: Option<Overflow>,
     /// Records it may fall behind before `overflow` acts; 0 is as many as the ring holds.
@@ -79,6 +92,7 @@ impl Default for SubscribeOptions {
         Self {
             partitions: Partitions::All,
             start: StartFrom::Latest,
+            cursor: None,
             overflow: None,
             backlog_max: 0,
             credit_records: 8192,
@@ -155,23 +169,32 @@ impl Subscription {
         shards: u16,
         options: SubscribeOptions,
     ) -> Result<Self, RequestError> {
-        let partitions = match options.partitions {
-            Partitions::All => (0..shards).map(PartitionId).collect(),
-            Partitions::One(partition) => vec![partition],
+        let start = match options.start {
+            StartFrom::Earliest => Start::Earliest,
+            StartFrom::Latest => Start::Latest,
+            StartFrom::Offset(offset) => Start::Offset(offset),
+            StartFrom::Time(ms) => Start::Time(WallMs(ms)),
         };
-        let source = Source::Records {
-            start: match options.start {
-                StartFrom::Earliest => Start::Earliest,
-                StartFrom::Latest => Start::Latest,
-                StartFrom::Offset(offset) => Start::Offset(offset),
-                StartFrom::Time(ms) => Start::Time(WallMs(ms)),
-            },
-            overflow: options.overflow,
-            backlog_max: options.backlog_max,
-            filter: options.filter,
+        let cursor = match options.cursor {
+            Some(name) => Some(Cursor::new(Arc::clone(node), Arc::clone(resource), name)?),
+            None => None,
         };
+        let mut sources = Vec::new();
+        for partition in options.partitions.list(shards) {
+            let kept = match &cursor {
+                Some(cursor) => cursor.get(partition).await?,
+                None => None,
+            };
+            let source = Source::Records {
+                start: kept.map_or(start, Start::Offset),
+                overflow: options.overflow,
+                backlog_max: options.backlog_max,
+                filter: options.filter.clone(),
+            };
+            sources.push((partition, source));
+        }
         let credit = (options.credit_records, options.credit_bytes);
-        let items = open_drivers(node, resource, &partitions, &source, credit).await?;
+        let items = open_drivers(node, resource, sources, credit).await?;
         Ok(Self {
             items,
             walk: None,
@@ -298,8 +321,8 @@ impl Subscription {
                 self.ended = true;
                 return Some(Err(error));
             }
-            // Only watches ask for changes.
-            Item::Changes(..) => return None,
+            // Only watches ask for changes, and only consumers for messages.
+            Item::Changes(..) | Item::Messages(..) => return None,
         }))
     }
 }
@@ -316,8 +339,7 @@ impl futures_core::Stream for Subscription {
 pub(crate) async fn open_drivers(
     node: &Arc<Node>,
     resource: &Arc<Resource>,
-    partitions: &[PartitionId],
-    source: &Source,
+    sources: Vec<(PartitionId, Source)>,
     (credit_records, credit_bytes): (u32, u32),
 ) -> Result<mpsc::Receiver<Item>, RequestError> {
     let records = credit_records.clamp(1, CREDIT_RECORDS_MAX);
@@ -325,23 +347,23 @@ pub(crate) async fn open_drivers(
     // A block has at least one record, so what credit allows always fits and
     // QUIC's windows, which partitions share, never fill up. The channel
     // allocates as it fills.
-    let capacity = partitions.len() * (records as usize + NOTICES_MAX);
+    let capacity = sources.len() * (records as usize + NOTICES_MAX);
     let (sender, receiver) = mpsc::channel(capacity);
-    let mut answers = HashMap::with_capacity(partitions.len());
-    for partition in partitions {
+    let mut answers = Vec::with_capacity(sources.len());
+    for (partition, source) in sources {
         let driver = Driver::new(
             Arc::clone(node),
             Arc::clone(resource),
-            *partition,
-            source.clone(),
+            partition,
+            source,
             (records, bytes),
             sender.clone(),
         );
         let (ready, answer) = oneshot::channel();
         tokio::spawn(driver.run(ready));
-        answers.insert(*partition, answer);
+        answers.push(answer);
     }
-    for answer in answers.into_values() {
+    for answer in answers {
         // Returning early drops the receiver, which ends the other drivers.
         answer.await.unwrap_or(Err(RequestError::Closed))?;
     }

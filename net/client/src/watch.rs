@@ -100,7 +100,7 @@ pub struct Watch {
 
 impl Watch {
     pub(crate) async fn open(cache: &Cache, options: WatchOptions) -> Result<Self, RequestError> {
-        let partitions = if options.prefix {
+        let partitions: Vec<PartitionId> = if options.prefix {
             (0..cache.shards()).map(PartitionId).collect()
         } else {
             vec![cache.partition_of(&options.key)]
@@ -110,9 +110,12 @@ impl Watch {
             prefix: options.prefix,
             with_values: options.with_values,
         };
+        let sources = partitions
+            .into_iter()
+            .map(|partition| (partition, source.clone()))
+            .collect();
         let credit = (options.credit_records, options.credit_bytes);
-        let items =
-            open_drivers(&cache.node, &cache.resource, &partitions, &source, credit).await?;
+        let items = open_drivers(&cache.node, &cache.resource, sources, credit).await?;
         Ok(Self {
             items,
             ready: VecDeque::new(),
@@ -163,8 +166,8 @@ impl Watch {
                     self.ended = true;
                     return Some(Err(error));
                 }
-                // Only subscriptions to streams have these.
-                Item::Block(..) | Item::Reset(..) => {}
+                // Only subscriptions to streams and consumers have these.
+                Item::Block(..) | Item::Reset(..) | Item::Messages(..) => {}
             }
         }
     }

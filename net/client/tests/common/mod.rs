@@ -2,6 +2,8 @@
 //! that can be told to misbehave.
 #![allow(dead_code, clippy::unwrap_used, unreachable_pub, missing_docs)]
 
+pub mod queue;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,8 +19,9 @@ use pinion_types::{
 use pinion_wire::Reply;
 use pinion_wire::frame::{Split, split};
 use pinion_wire::message::{
-    Ack, CacheEvent, CacheEvents, CacheStored, CacheValue, CoreList, Delivery, Durability, End,
-    EventKind, Handle, Opened, Overflow, Published, Request, Spec, Start, Subscribed, Welcome,
+    Ack, CacheEvent, CacheEvents, CacheStored, CacheValue, CoreList, Cursor, CursorItem,
+    CursorItems, CursorPage, Delivery, Durability, End, EventKind, Handle, Opened, Published,
+    Request, Spec, Start, Subscribed, Welcome,
 };
 use tokio::sync::{Notify, watch};
 
@@ -54,6 +57,7 @@ struct Partition {
     end: u64,
     /// Next sequence and the batches stored, by producer.
     producers: HashMap<u64, (u64, BTreeMap<u64, u64>)>,
+    pub cursors: BTreeMap<String, u64>,
 }
 
 /// What all connections share.
@@ -61,6 +65,7 @@ pub struct Node {
     pub node_id: u64,
     steering: Steering,
     partitions: Vec<Partition>,
+    pub queues: Vec<queue::FakeQueue>,
     cache: HashMap<Vec<u8>, (u64, Vec<u8>)>,
     pub rules: HashMap<u8, VecDeque<Rule>>,
     pub requests: HashMap<u8, u64>,
@@ -78,7 +83,7 @@ pub struct Fake {
     pub address: SocketAddr,
     pub ca_pem: String,
     pub node: Arc<Mutex<Node>>,
-    appended: watch::Sender<u64>,
+    pub appended: watch::Sender<u64>,
     endpoint: quinn::Endpoint,
 }
 
@@ -111,6 +116,7 @@ impl Fake {
             node_id: 1,
             steering: Steering::new(0x0102_0304, 0x9e37_79b1, cores).unwrap(),
             partitions: (0..SHARDS).map(|_| Partition::default()).collect(),
+            queues: (0..SHARDS).map(|_| queue::FakeQueue::default()).collect(),
             cache: HashMap::new(),
             rules: HashMap::new(),
             requests: HashMap::new(),
@@ -190,6 +196,7 @@ impl Fake {
             let mut node = self.node();
             node.node_id += 1;
             node.partitions = (0..SHARDS).map(|_| Partition::default()).collect();
+            node.queues = (0..SHARDS).map(|_| queue::FakeQueue::default()).collect();
             node.cache.clear();
         }
         self.cut();
@@ -228,7 +235,9 @@ async fn serve(incoming: quinn::Incoming, node: Arc<Mutex<Node>>, appended: watc
         credits: Mutex::default(),
         core,
         topped: Notify::new(),
+        deferred: Mutex::default(),
     });
+    tokio::spawn(Arc::clone(&session).release_at_the_end());
     while let Ok((send, recv)) = connection.accept_bi().await {
         tokio::spawn(Arc::clone(&session).talk(send, recv));
     }
@@ -242,10 +251,13 @@ struct Session {
     credits: Mutex<HashMap<u32, (i64, i64)>>,
     core: u16,
     topped: Notify,
+    /// Takes to be answered later.
+    deferred: Mutex<Vec<queue::Waiting>>,
 }
 
 impl Session {
-    async fn talk(self: Arc<Self>, mut send: quinn::SendStream, mut recv: quinn::RecvStream) {
+    async fn talk(self: Arc<Self>, send: quinn::SendStream, mut recv: quinn::RecvStream) {
+        let send = Arc::new(tokio::sync::Mutex::new(send));
         let mut buffer = BytesMut::new();
         while let Ok(Some(chunk)) = recv.read_chunk(1 << 20, true).await {
             buffer.extend_from_slice(&chunk.bytes);
@@ -262,12 +274,15 @@ impl Session {
                 if !self.handle(&request, header.correlation, &mut out) {
                     return;
                 }
-                if send.write_all(&out).await.is_err() {
+                if send.lock().await.write_all(&out).await.is_err() {
                     return;
+                }
+                for waiting in self.deferred.lock().unwrap().drain(..) {
+                    tokio::spawn(Arc::clone(&self).take_later(waiting, Arc::clone(&send)));
                 }
             }
         }
-        let _ = send.finish();
+        let _ = send.lock().await.finish();
     }
 
     /// False when the connection is gone.
@@ -337,14 +352,7 @@ impl Session {
                     handle: Handle(9),
                     resource: ResourceId(1),
                     epoch: Epoch(1),
-                    spec: Spec {
-                        shards: SHARDS,
-                        durability: 0,
-                        overflow: Overflow::DropOldest,
-                        max_record_bytes: 0,
-                        ring_bytes: 0,
-                        retention_ms: 0,
-                    },
+                    spec: Spec::ephemeral(SHARDS),
                     cores: CoreList::build(&mut cores, place).unwrap(),
                 })
             }
@@ -452,7 +460,58 @@ impl Session {
                     epoch: Epoch(1),
                 })
             }
-            _ => Reply::Error(Refusal::new(ErrorCode::Unsupported)),
+            Request::CursorCommit(commit) => {
+                let partition = &mut node.partitions[usize::from(commit.partition.0)];
+                partition
+                    .cursors
+                    .insert(commit.name.to_owned(), commit.offset.0);
+                Reply::Cursor(Cursor {
+                    offset: commit.offset,
+                    durability: Durability::Memory,
+                })
+            }
+            Request::CursorGet(get) => {
+                match node.partitions[usize::from(get.partition.0)]
+                    .cursors
+                    .get(get.name)
+                {
+                    None => Reply::Error(Refusal::new(ErrorCode::CursorUnknown)),
+                    Some(offset) => Reply::Cursor(Cursor {
+                        offset: Offset(*offset),
+                        durability: Durability::Memory,
+                    }),
+                }
+            }
+            Request::CursorDelete(delete) => {
+                let cursors = &mut node.partitions[usize::from(delete.partition.0)].cursors;
+                match cursors.remove(delete.name) {
+                    None => Reply::Error(Refusal::new(ErrorCode::CursorUnknown)),
+                    Some(_) => Reply::Done,
+                }
+            }
+            // Two to a page, whatever was asked for.
+            Request::CursorList(list) => {
+                let cursors = &node.partitions[usize::from(list.partition.0)].cursors;
+                let after: Vec<_> = cursors
+                    .iter()
+                    .filter(|c| c.0.as_str() > list.after)
+                    .collect();
+                let mut scratch = Vec::new();
+                let items = after.iter().take(2).map(|(name, offset)| CursorItem {
+                    name,
+                    offset: Offset(**offset),
+                });
+                let page = Reply::CursorPage(CursorPage {
+                    more: after.len() > 2,
+                    items: CursorItems::build(&mut scratch, items).unwrap(),
+                });
+                page.encode(correlation, out).unwrap();
+                return;
+            }
+            ref of_a_queue => {
+                drop(node);
+                return self.act_on_queue(of_a_queue, correlation, out);
+            }
         };
         reply.encode(correlation, out).unwrap();
     }
