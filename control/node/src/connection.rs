@@ -8,6 +8,8 @@ use pinion_types::{CoreId, FixedMap, PartitionId, SessionId, SubscriptionId};
 use pinion_wire::message::Handle;
 
 use crate::access::{Permissions, PrincipalId, TenantId, TokenDigest};
+use pinion_wire::opcode::Permission;
+
 use crate::map::Resource;
 
 /// Append sessions one connection may have open.
@@ -40,6 +42,8 @@ pub(crate) struct Subscription {
     pub(crate) core: CoreId,
     /// Tells it from an earlier use of its id.
     pub(crate) number: u64,
+    /// What the principal must be granted for it to go on.
+    pub(crate) needs: Permission,
     /// Waits in the connection's list of streams with something to send.
     pub(crate) queued: bool,
     /// The transport takes no more, or has no stream for it, until it says so.

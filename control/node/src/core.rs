@@ -15,7 +15,9 @@ use pinion_wire::opcode;
 
 use crate::access::{AccessTable, TokenDigest};
 use crate::connection::{Connection, Identity};
+use crate::durable::Held;
 use crate::execute::Executed;
+use crate::fetches::Fetches;
 use crate::lifecycle::Lifecycle;
 use crate::mail::{ControlMail, CoreMail, Lanes, Origin};
 use crate::map::ShardMap;
@@ -56,6 +58,9 @@ pub struct CoreConfig {
     pub create_on_first_use: bool,
     /// Random words for the shard's keyed hashes.
     pub seed: [u64; 2],
+    /// Bytes the newest records of all durable streams of this core may take in
+    /// memory.
+    pub tail_bytes_max: u64,
 }
 
 /// Whether a stream wants more bytes now.
@@ -74,6 +79,8 @@ pub struct Core {
     pub(crate) map: ShardMap,
     pub(crate) access: Arc<AccessTable>,
     pub(crate) shard: Shard,
+    pub(crate) held: Held,
+    pub(crate) fetches: Fetches,
     pub(crate) stats: CoreStats,
     pub(crate) now: Monotonic,
     pub(crate) wall: WallMs,
@@ -95,13 +102,18 @@ impl Core {
     /// A core without connections or resources.
     #[must_use]
     pub fn new(config: CoreConfig, access: Arc<AccessTable>) -> Self {
-        let shard = Shard::new(ShardConfig { seed: config.seed });
+        let shard = Shard::new(ShardConfig {
+            seed: config.seed,
+            tail_bytes_max: config.tail_bytes_max,
+        });
         let lanes = Lanes::new(config.data_cores);
         Self {
             config,
             map: ShardMap::default(),
             access,
             shard,
+            held: Held::default(),
+            fetches: Fetches::default(),
             stats: CoreStats::default(),
             now: Monotonic::ZERO,
             wall: WallMs(0),
@@ -165,7 +177,7 @@ impl Core {
 
     /// Timers of the shard and of connections that have not said HELLO.
     pub fn handle_timeout(&mut self) {
-        self.shard.handle_timeout(self.now);
+        self.shard.handle_timeout(self.now, self.wall);
         self.close_silent();
     }
 
@@ -434,7 +446,11 @@ impl Core {
             .and_then(|()| self.dispatch(conn, origin, frame, request, out));
         match executed {
             Ok(Executed::Replied | Executed::Silent) => {}
-            Ok(Executed::Deferred) => {
+            Ok(executed @ (Executed::Deferred | Executed::Held(_))) => {
+                if let Executed::Held(ticket) = executed {
+                    self.hold(ticket, origin, &out[start..]);
+                    out.truncate(start);
+                }
                 let connection = self.connection(conn).expect("the caller found it");
                 connection.session.in_flight.defer(origin.correlation);
                 if let Some(state) = connection.session.stream(origin.stream) {
@@ -554,7 +570,9 @@ impl Core {
                     self.send_end(to, code, next);
                 }
             }
-            CoreMail::SessionGone { session } => self.shard.end_session(self.now, session),
+            CoreMail::SessionGone { session } => {
+                self.shard.end_session(self.now, self.wall, session)
+            }
             CoreMail::Declared { epoch, resource } => self.map.insert(epoch, resource),
             CoreMail::DeclareDone { origin, result } => self.handle_declared(origin, result),
             CoreMail::Access(table) => self.handle_access(table),

@@ -1,15 +1,17 @@
 //! From what the shard has to say to bytes on subscriptions' streams.
 
 use bytes::Bytes;
+use pinion_commitlog::LogId;
 use pinion_domains::cache::WatchEvent;
 use pinion_domains::stream::Delivery;
 use pinion_shard::{LateAnswer, ShardOutput, Subscriber};
 use pinion_types::{ErrorCode, Offset, Refusal, SubscriptionId};
 use pinion_wire::message::{self, CacheLeased, CacheValue, End, Lag, LagReason, Reply};
+use pinion_wire::reply::TakenBuilder;
 use pinion_wire::{FrameHeader, opcode};
 
-use crate::core::Core;
-use crate::mail::CoreMail;
+use crate::core::{Core, answer};
+use crate::mail::{ControlMail, CoreMail, StorageNotice};
 
 /// Bytes of one subscription that may wait for the transport, wherever the
 /// connection lives. Larger keeps fast subscribers of a far core busier; it
@@ -20,10 +22,14 @@ impl Core {
     /// Ends the turn: what was appended becomes visible and goes out. Call
     /// after all inputs, before [`Core::poll_output`].
     pub fn end_turn(&mut self) {
-        self.shard.end_turn();
-        while let Some(output) = self.shard.poll_output(self.now) {
+        self.shard.end_turn(self.now);
+        while let Some(output) = self.shard.poll_output(self.now, self.wall) {
             self.route(output);
         }
+        if self.may_seal() {
+            self.shard.seal_logs();
+        }
+        self.shard.finish_turn(self.now);
     }
 
     fn route(&mut self, output: ShardOutput) {
@@ -99,7 +105,46 @@ impl Core {
                 let refusal = Refusal::new(ErrorCode::Draining);
                 self.reply_late(origin, &Reply::Error(refusal));
             }
+            ShardOutput::Messages {
+                to,
+                lease_ms,
+                messages,
+            } => {
+                self.send_messages(to, lease_ms, &messages);
+                self.shard.recycle(messages);
+            }
+            ShardOutput::TakeEnded { origin, refusal } => {
+                let mut frame = Vec::new();
+                match refusal {
+                    Some(refusal) => {
+                        answer(&mut frame, origin.correlation, &Reply::Error(refusal));
+                    }
+                    None => {
+                        TakenBuilder::new(&mut frame, origin.correlation, 0).finish();
+                    }
+                }
+                self.answer_late(origin, &frame);
+            }
+            ShardOutput::QueueEnd { to, code } => self.send_end(to, Some(code), Offset::ZERO),
+            ShardOutput::Committed(ticket) => self.answer_committed(ticket),
+            ShardOutput::LogFailed { log, error } => {
+                self.answer_failed(log);
+                self.notice(log, StorageNotice::Failed(error));
+            }
+            ShardOutput::ReadOnly { log, read_only } => {
+                self.notice(log, StorageNotice::ReadOnly(read_only));
+            }
+            ShardOutput::Damaged { log, damage } => {
+                self.stats.damage_found += 1;
+                self.notice(log, StorageNotice::Damaged(damage));
+            }
+            ShardOutput::ReadReturned { slot } => self.retry_fetches(slot),
         }
+    }
+
+    /// Tells the control thread, which tells people.
+    fn notice(&mut self, log: LogId, notice: StorageNotice) {
+        self.control.push_back(ControlMail::Storage { log, notice });
     }
 
     /// The last frame of a subscription's stream.
@@ -112,7 +157,7 @@ impl Core {
     }
 
     /// Sends bytes to a subscription wherever its connection lives.
-    fn send(&mut self, to: Subscriber, chunk: Bytes, charge: u32, end: bool) {
+    pub(crate) fn send(&mut self, to: Subscriber, chunk: Bytes, charge: u32, end: bool) {
         if to.session.core == self.config.core {
             self.deliver(to, chunk, charge, end);
         } else {

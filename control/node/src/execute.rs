@@ -2,18 +2,16 @@
 
 use pinion_domains::cache::{self, LeaseOutcome, WatchOptions};
 use pinion_domains::stream::{self, PartitionConfig, RecordFilter, SessionError, SubscribeOptions};
-use pinion_shard::Slot;
+use pinion_shard::{PartitionSpec, Slot, Ticket};
 use pinion_types::block::Record;
 use pinion_types::route::partition_of;
 use pinion_types::{ErrorCode, FactId, Offset, PartitionId, Refusal, ResourceKind, SubscriptionId};
 use pinion_wire::message::{
     Ack, AppendBegun, AppendStaged, CacheCounter, CacheDeleted, CacheLeased, CacheSetMany,
-    CacheStatus, CacheStored, CacheValue, Condition, Durability, Fetch, FilterBuf, Overflow,
-    PageItem, Publish, Published, Reply, Request, Start, StreamStatus, Subscribe, Subscribed,
+    CacheStatus, CacheStored, CacheValue, Condition, Durability, FilterBuf, Overflow, PageItem,
+    Publish, Published, Reply, Request, Start, StreamStatus, Subscribe, Subscribed,
 };
-use pinion_wire::reply::{
-    CachePageBuilder, CacheStoredManyBuilder, CacheValuesBuilder, FetchedBuilder,
-};
+use pinion_wire::reply::{CachePageBuilder, CacheStoredManyBuilder, CacheValuesBuilder};
 
 use crate::core::{Core, answer};
 use crate::deliveries::WINDOW_BYTES;
@@ -30,6 +28,8 @@ pub(crate) enum Executed {
     Replied,
     /// The answer follows.
     Deferred,
+    /// The answer is in the output, to be sent when the disk has what it says.
+    Held(Ticket),
     /// This request has no answer.
     Silent,
 }
@@ -57,7 +57,7 @@ impl Target {
 }
 
 #[derive(Debug)]
-struct WireFilter(FilterBuf);
+pub(crate) struct WireFilter(pub(crate) FilterBuf);
 
 impl RecordFilter for WireFilter {
     fn matches(&self, record: &Record<'_>) -> bool {
@@ -72,29 +72,41 @@ impl Core {
         resource: &Resource,
         partition: PartitionId,
     ) -> Result<Slot, Refusal> {
-        let spec = &resource.spec;
-        let slot = match resource.kind {
-            ResourceKind::Stream => {
+        let slot = match Self::partition_spec(resource) {
+            Some(spec) => {
+                let log = resource.log(partition);
+                let (now, wall) = (self.now, self.wall);
                 self.shard
-                    .open_stream(resource.id, partition, || PartitionConfig {
-                        ring_bytes: spec.ring_bytes,
-                        max_record_bytes: spec.max_record_bytes,
-                        retention_ms: (spec.retention_ms > 0).then_some(spec.retention_ms),
-                        default_overflow: overflow(spec.overflow),
-                        ..PartitionConfig::default()
-                    })
+                    .open_partition(resource.id, partition, log, now, wall, || spec)
             }
-            ResourceKind::Cache => {
+            None => {
                 self.shard
-                    .open_cache(resource.id, partition, spec.ring_bytes, self.wall)
+                    .open_cache(resource.id, partition, resource.spec.ring_bytes, self.wall)
             }
-            // None is declared, see `Directory::declare`.
-            ResourceKind::Queue => return Err(ErrorCode::Unsupported.into()),
         };
         slot.ok_or_else(|| {
             Refusal::new(ErrorCode::LimitReached)
                 .with(FactId::Limit, pinion_shard::PARTITIONS_MAX as u64)
         })
+    }
+
+    /// What the partitions of a resource are like; `None` for a cache, which
+    /// is made from the time of its creation, too.
+    pub(crate) fn partition_spec(resource: &Resource) -> Option<PartitionSpec> {
+        let spec = &resource.spec;
+        match resource.kind {
+            ResourceKind::Stream => Some(PartitionSpec::Stream(PartitionConfig {
+                durable: resource.is_durable(),
+                ring_bytes: spec.ring_bytes,
+                max_record_bytes: spec.max_record_bytes,
+                retention_ms: (spec.retention_ms > 0).then_some(spec.retention_ms),
+                retention_bytes: (spec.retention_bytes > 0).then_some(spec.retention_bytes),
+                default_overflow: overflow(spec.overflow),
+                ..PartitionConfig::default()
+            })),
+            ResourceKind::Queue => Some(PartitionSpec::Queue(crate::queues::config(resource))),
+            ResourceKind::Cache => None,
+        }
     }
 
     /// A request that another core's connection sent here. It was authorised there.
@@ -121,6 +133,10 @@ impl Core {
         match result {
             Ok(Executed::Replied | Executed::Silent) => {}
             Ok(Executed::Deferred) => return,
+            Ok(Executed::Held(ticket)) => {
+                self.hold(ticket, origin, &frame);
+                return;
+            }
             Err(refusal) => {
                 frame.clear();
                 answer(&mut frame, origin.correlation, &Reply::Error(refusal));
@@ -320,8 +336,7 @@ impl Core {
             }
             Request::Subscribe(subscribe) => self.subscribe(origin, slot, number, subscribe)?,
             Request::Fetch(fetch) => {
-                self.fetch(correlation, slot, fetch, out);
-                return Ok(Executed::Replied);
+                return self.fetch(origin, slot, fetch, out);
             }
             Request::StreamInfo(_) => {
                 let epoch = self.map.epoch();
@@ -357,13 +372,18 @@ impl Core {
             }
             Request::AppendCommit(commit) => {
                 let (slot, owner, id) = self.append_of(origin, number)?;
+                let staged = self.shard.stream(slot).staged_bytes(now, owner, id);
+                self.shard.admit(slot, staged, false)?;
                 let appended =
                     self.shard
                         .stream(slot)
                         .commit(now, wall, owner, id, commit.expected_offset);
                 let appended = self.append_used(origin, number, true, appended)?;
                 self.stats.published += u64::from(appended.record_count);
-                self.published(target.partition, &appended)
+                let ticket = self.shard.take_ops(now, slot);
+                let reply = self.published(target, &appended);
+                answer(out, correlation, &reply);
+                return Ok(ticket.map_or(Executed::Replied, Executed::Held));
             }
             Request::AppendRollback(_) => {
                 let (slot, owner, id) = self.append_of(origin, number)?;
@@ -376,6 +396,12 @@ impl Core {
             | Request::Open(_)
             | Request::Credit(_)
             | Request::Unsubscribe(_) => unreachable!("handled by the connection's core"),
+            _ => {
+                return self
+                    .execute_queue(origin, target, number, request, out)
+                    .or_else(|| self.execute_cursor(origin, target, request, out))
+                    .expect("every request has its room");
+            }
         };
         answer(out, correlation, &reply);
         Ok(Executed::Replied)
@@ -418,7 +444,9 @@ impl Core {
             // One replica is no quorum; a weaker ack must not pass for it.
             return Err(ErrorCode::AckUnavailable.into());
         }
-        let appended = self.shard.stream(target.slot).append(
+        let slot = target.slot;
+        self.shard.admit(slot, publish.records.len(), false)?;
+        let appended = self.shard.stream(slot).append(
             self.now,
             self.wall,
             &stream::Append {
@@ -428,26 +456,39 @@ impl Core {
                 records: publish.records,
             },
         )?;
-        if !appended.duplicate {
+        let mut ticket = self.shard.take_ops(self.now, slot);
+        if appended.duplicate {
+            // What it repeats may not have reached the disk yet.
+            ticket = self.shard.behind(slot);
+        } else {
             self.stats.published += u64::from(appended.record_count);
         }
         if publish.ack == Ack::None {
             return Ok(Executed::Silent);
         }
-        let reply = self.published(target.partition, &appended);
+        let reply = self.published(target, &appended);
         answer(out, origin.correlation, &reply);
-        Ok(Executed::Replied)
+        Ok(ticket.map_or(Executed::Replied, Executed::Held))
     }
 
-    fn published(&self, partition: PartitionId, appended: &stream::Appended) -> Reply<'static> {
+    fn published(&self, target: Target, appended: &stream::Appended) -> Reply<'static> {
         Reply::Published(Published {
-            partition,
-            durability: Durability::Memory,
+            partition: target.partition,
+            durability: self.durability(target.slot),
             duplicate: appended.duplicate,
             first_offset: appended.first_offset,
             record_count: appended.record_count,
             epoch: self.map.epoch(),
         })
+    }
+
+    /// What an acknowledgement of the partition at `slot` says.
+    pub(crate) fn durability(&self, slot: Slot) -> Durability {
+        if self.shard.is_durable(slot) {
+            Durability::Disk
+        } else {
+            Durability::Memory
+        }
     }
 
     fn subscribe(
@@ -516,28 +557,6 @@ impl Core {
         self.send_end(to, None, next);
         answer(out, origin.correlation, &Reply::Done);
         Ok(Executed::Replied)
-    }
-
-    fn fetch(&mut self, correlation: u32, slot: Slot, fetch: &Fetch<'_>, out: &mut Vec<u8>) {
-        let stream = self.shard.stream(slot);
-        let filter = WireFilter(fetch.filter.into());
-        let filter: Option<&dyn RecordFilter> = if fetch.filter.is_empty() {
-            None
-        } else {
-            Some(&filter)
-        };
-        let mut reply = FetchedBuilder::new(out, correlation);
-        let room = u32::try_from(reply.room()).expect("a frame fits u32");
-        let fetched = stream.fetch(
-            fetch.from,
-            fetch.max_records,
-            fetch.max_bytes.min(room),
-            filter,
-            reply.blocks(),
-        );
-        reply
-            .finish(fetched.next, fetched.end, fetched.first_available)
-            .expect("the fetch was bounded by the room");
     }
 
     fn set_many(

@@ -11,12 +11,18 @@
 pub mod access;
 mod connection;
 mod core;
+mod cursors;
+pub mod declared;
 mod deliveries;
+mod durable;
 mod execute;
+mod fetches;
 mod lifecycle;
 pub mod mail;
 pub mod map;
 mod output;
+mod queue_views;
+mod queues;
 mod requests;
 pub mod stats;
 

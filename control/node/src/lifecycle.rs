@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use pinion_session::{CloseCode, Phase};
 use pinion_types::{CoreId, ErrorCode, Monotonic};
-use pinion_wire::opcode::Permission;
 
 use crate::access::AccessTable;
 use crate::core::{Core, slot_of};
@@ -59,7 +58,7 @@ impl Core {
                         handle.permissions = judge(&handle.resource);
                     }
                     for (id, subscription) in &connection.subscriptions {
-                        if !judge(&subscription.resource).allow(Permission::Read) {
+                        if !judge(&subscription.resource).allow(subscription.needs) {
                             withdrawn.push((connection.id.token, *id));
                         }
                     }
@@ -125,9 +124,17 @@ impl Core {
     /// for them.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        let quiet =
-            self.mails.is_empty() && self.lifecycle.peers_quiet >= self.config.data_cores - 1;
-        self.lifecycle.draining && self.open == 0 && (quiet || self.lifecycle.overdue)
+        let sealed = self.shard.logs_sealed() && self.may_seal();
+        self.lifecycle.draining && self.open == 0 && (sealed || self.lifecycle.overdue)
+    }
+
+    /// Nobody will ask for anything any more: what the logs hold is all they
+    /// will hold in this life.
+    pub(crate) fn may_seal(&self) -> bool {
+        self.lifecycle.draining
+            && self.open == 0
+            && self.mails.is_empty()
+            && self.lifecycle.peers_quiet >= self.config.data_cores - 1
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -168,7 +175,7 @@ impl Core {
         self.open -= 1;
         self.held_bytes -= connection.session.held_len();
         let session = connection.id;
-        self.shard.end_session(self.now, session);
+        self.shard.end_session(self.now, self.wall, session);
         // A core that drains ends everything by itself.
         if connection.went_elsewhere && !self.is_draining() {
             for core in 0..self.config.data_cores {

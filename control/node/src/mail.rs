@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pinion_commitlog::{Damage, DiskError, LogId};
 use pinion_types::{
     CoreId, Epoch, ErrorCode, PartitionId, Refusal, ResourceKind, ResourceName, SessionId,
     SubscriptionId,
@@ -146,6 +147,13 @@ pub enum ControlMail {
         /// Its specification, if the client gave one.
         spec: Option<Spec>,
     },
+    /// Something happened to a log that people must know.
+    Storage {
+        /// The log.
+        log: LogId,
+        /// What.
+        notice: StorageNotice,
+    },
     /// The core has closed its last connection after a drain.
     Drained {
         /// Which core.
@@ -153,6 +161,18 @@ pub enum ControlMail {
         /// What it counted.
         stats: Box<CoreStats>,
     },
+}
+
+/// What happened to a log.
+#[derive(Clone, Debug)]
+pub enum StorageNotice {
+    /// A write failed. The log's partitions are closed until the node has been
+    /// started again.
+    Failed(DiskError),
+    /// The disk is full (true), or has room again.
+    ReadOnly(bool),
+    /// Committed data is damaged. The partitions it belongs to are closed.
+    Damaged(Damage),
 }
 
 /// Bytes of mails for one core above which requests for it are refused with

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use pinion_commitlog::LogId;
 use pinion_types::limits::{RECORD_BYTES_MAX, SHARDS_MAX};
 use pinion_types::{
     CoreId, Epoch, ErrorCode, FactId, FixedMap, PartitionId, Refusal, ResourceId, ResourceKind,
     ResourceName,
 };
-use pinion_wire::message::{Overflow, Spec};
+use pinion_wire::message::{Overflow, QueueSpec, Spec};
 
 use crate::access::TenantId;
+use crate::declared::Declared;
 
-/// A stream or cache as every core knows it; immutable once declared.
+/// A stream, cache or queue as every core knows it; immutable once declared.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resource {
     /// Its number.
@@ -24,11 +26,30 @@ pub struct Resource {
     pub name: ResourceName,
     /// Its specification with every default filled in.
     pub spec: Spec,
+    /// The log each partition belongs to, whether it writes there or not; as
+    /// many as `spec.shards`. It stays when the number of cores changes.
+    pub logs: Box<[LogId]>,
     /// Owner of each partition; as many as `spec.shards`.
     pub cores: Box<[CoreId]>,
 }
 
 impl Resource {
+    /// Whether what it acknowledges survives a restart.
+    #[must_use]
+    pub const fn is_durable(&self) -> bool {
+        self.spec.durability > 0
+    }
+
+    /// The log `partition` writes to; `None` for what lives in memory only.
+    #[must_use]
+    pub fn log(&self, partition: PartitionId) -> Option<LogId> {
+        if self.is_durable() {
+            self.logs.get(usize::from(partition.0)).copied()
+        } else {
+            None
+        }
+    }
+
     /// The core that owns `partition`, if there is such a partition.
     #[must_use]
     pub fn owner(&self, partition: PartitionId) -> Option<CoreId> {
@@ -82,6 +103,11 @@ pub struct SpecDefaults {
     pub stream_shards: u16,
     /// Bytes of each stream partition's ring.
     pub stream_ring_bytes: u64,
+    /// Bytes of the newest records each partition of a durable stream keeps in
+    /// memory while it is busy.
+    pub stream_tail_bytes: u64,
+    /// Bytes of messages each partition of a queue keeps in memory.
+    pub queue_memory_bytes: u64,
     /// Byte budget of a whole cache, divided among its partitions.
     pub cache_bytes: u64,
 }
@@ -91,13 +117,19 @@ impl Default for SpecDefaults {
         Self {
             stream_shards: 4,
             stream_ring_bytes: 16 << 20,
+            stream_tail_bytes: 4 << 20,
+            queue_memory_bytes: 64 << 20,
             cache_bytes: 256 << 20,
         }
     }
 }
 
 /// Resources one node may have. Each costs every core a map entry.
-pub const RESOURCES_MAX: usize = 20_000;
+pub const RESOURCES_MAX: usize = 131_072;
+
+/// What a partition counts that keeps its data in a log: its table entries and
+/// a small tail. Tails that are busy share a budget of their core.
+const DURABLE_PARTITION_BYTES: u64 = 4 << 10;
 
 /// Smallest ring: below this a single large record would push everything else out.
 const RING_BYTES_MIN: u64 = 64 << 10;
@@ -117,6 +149,7 @@ const fn partition_bytes_min(kind: ResourceKind) -> u64 {
 pub struct Directory {
     map: ShardMap,
     data_cores: u16,
+    logs: u16,
     memory_per_core: u64,
     committed: Box<[u64]>,
     defaults: SpecDefaults,
@@ -135,11 +168,61 @@ impl Directory {
         Self {
             map: ShardMap::default(),
             data_cores,
+            logs: data_cores,
             memory_per_core,
             committed: vec![0; usize::from(data_cores)].into(),
             defaults,
             next_id: 1,
         }
+    }
+
+    /// The same over `logs` logs, when an earlier life of the node had more
+    /// cores than this one. Log `l` belongs to core `l mod data_cores`.
+    ///
+    /// # Panics
+    /// With fewer logs than cores: a core without a log takes nothing durable.
+    #[must_use]
+    pub fn with_logs(mut self, logs: u16) -> Self {
+        assert!(logs >= self.data_cores, "each core has a log");
+        self.logs = logs;
+        self
+    }
+
+    /// Takes back what an earlier life declared, before anything new is.
+    ///
+    /// # Errors
+    /// `LimitReached` when it no longer fits: the node has less memory now.
+    pub fn restore(&mut self, declared: Declared) -> Result<Arc<Resource>, Refusal> {
+        let cores = declared.logs.iter().map(|log| self.core_of(*log)).collect();
+        let resource = Arc::new(Resource {
+            id: declared.id,
+            tenant: declared.tenant,
+            kind: declared.kind,
+            name: declared.name,
+            spec: declared.spec,
+            logs: declared.logs,
+            cores,
+        });
+        self.charge(&resource)?;
+        self.next_id = self.next_id.max(declared.id.0 + 1);
+        let epoch = Epoch(self.map.epoch.0 + 1);
+        self.map.insert(epoch, Arc::clone(&resource));
+        Ok(resource)
+    }
+
+    /// Forgets what was declared last, because it could not be made durable.
+    pub fn undo(&mut self, resource: &Resource) {
+        let key = (resource.tenant, resource.kind, resource.name.clone());
+        if self.map.by_name.remove(&key).is_some() {
+            let bytes = memory_of(resource.kind, &resource.spec);
+            for core in &resource.cores {
+                self.committed[usize::from(core.0)] -= bytes;
+            }
+        }
+    }
+
+    fn core_of(&self, log: LogId) -> CoreId {
+        CoreId(log.0 % self.data_cores)
     }
 
     /// The map as it stands.
@@ -171,65 +254,77 @@ impl Directory {
         }
         let spec = match wanted {
             Some(spec) => spec,
-            None => self.complete(kind, EMPTY_SPEC)?,
+            None => {
+                // Work that somebody handed over is not lost unless asked for.
+                let durability = u8::from(kind == ResourceKind::Queue);
+                let spec = Spec {
+                    durability,
+                    ..EMPTY_SPEC
+                };
+                self.complete(kind, spec)?
+            }
         };
         if self.map.by_name.len() >= RESOURCES_MAX {
             return Err(
                 Refusal::new(ErrorCode::LimitReached).with(FactId::Limit, RESOURCES_MAX as u64)
             );
         }
-        let cores = self.place(&spec)?;
-        for core in &cores {
-            self.committed[usize::from(core.0)] += spec.ring_bytes;
-        }
+        let logs = self.place(&spec);
+        let cores = logs.iter().map(|log| self.core_of(*log)).collect();
         let resource = Arc::new(Resource {
             id: ResourceId(self.next_id),
             tenant,
             kind,
             name: name.clone(),
             spec,
+            logs,
             cores,
         });
+        self.charge(&resource)?;
         self.next_id += 1;
         let epoch = Epoch(self.map.epoch.0 + 1);
         self.map.insert(epoch, Arc::clone(&resource));
         Ok((resource, true))
     }
 
-    /// Partitions go round the cores, starting one further for each resource,
+    /// Partitions go round the logs, starting one further for each resource,
     /// so that many resources of one shard spread as well as one of many.
-    fn place(&self, spec: &Spec) -> Result<Box<[CoreId]>, Refusal> {
-        let cores: Box<[CoreId]> = (0..u64::from(spec.shards))
+    fn place(&self, spec: &Spec) -> Box<[LogId]> {
+        (0..u64::from(spec.shards))
             .map(|partition| {
-                let core = (self.next_id + partition) % u64::from(self.data_cores);
-                CoreId(u16::try_from(core).expect("a remainder of a u16"))
+                let log = (self.next_id + partition) % u64::from(self.logs);
+                LogId(u16::try_from(log).expect("a remainder of a u16"))
             })
-            .collect();
+            .collect()
+    }
+
+    /// Counts what a resource takes on each core, or refuses it whole.
+    fn charge(&mut self, resource: &Resource) -> Result<(), Refusal> {
+        let each = memory_of(resource.kind, &resource.spec);
         let mut load = self.committed.clone();
-        for core in &cores {
+        for core in &resource.cores {
             let bytes = &mut load[usize::from(core.0)];
-            *bytes = bytes.saturating_add(spec.ring_bytes);
+            *bytes = bytes.saturating_add(each);
             if *bytes > self.memory_per_core {
                 return Err(Refusal::new(ErrorCode::LimitReached)
                     .with(FactId::Limit, self.memory_per_core)
                     .with(FactId::Core, u64::from(core.0)));
             }
         }
-        Ok(cores)
+        self.committed = load;
+        Ok(())
     }
 
     fn complete(&self, kind: ResourceKind, mut spec: Spec) -> Result<Spec, Refusal> {
-        if kind == ResourceKind::Queue {
-            return Err(ErrorCode::Unsupported.into());
-        }
-        if spec.durability != 0 {
+        if spec.durability != 0 && kind == ResourceKind::Cache {
             return Err(Refusal::new(ErrorCode::Unsupported)
                 .with(FactId::Actual, u64::from(spec.durability)));
         }
         if spec.shards == 0 {
             spec.shards = match kind {
-                ResourceKind::Stream | ResourceKind::Queue => self.defaults.stream_shards,
-                ResourceKind::Cache => self.data_cores,
+                ResourceKind::Stream => self.defaults.stream_shards,
+                // One each, so that work is found with one question per core.
+                ResourceKind::Cache | ResourceKind::Queue => self.data_cores,
             };
         }
         if spec.shards > SHARDS_MAX {
@@ -237,7 +332,9 @@ impl Directory {
         }
         if spec.ring_bytes == 0 {
             spec.ring_bytes = match kind {
-                ResourceKind::Stream | ResourceKind::Queue => self.defaults.stream_ring_bytes,
+                ResourceKind::Stream if spec.durability > 0 => self.defaults.stream_tail_bytes,
+                ResourceKind::Stream => self.defaults.stream_ring_bytes,
+                ResourceKind::Queue => self.defaults.queue_memory_bytes,
                 ResourceKind::Cache => self.defaults.cache_bytes / u64::from(spec.shards),
             }
             .max(partition_bytes_min(kind));
@@ -255,7 +352,58 @@ impl Directory {
                 u64::from(RECORD_BYTES_MAX),
             ));
         }
+        if kind == ResourceKind::Queue {
+            complete_queue(&mut spec)?;
+        }
         Ok(spec)
+    }
+}
+
+/// Fills in what a queue's specification leaves open.
+fn complete_queue(spec: &mut Spec) -> Result<(), Refusal> {
+    let or = |value: &mut u32, default: u32| {
+        if *value == 0 {
+            *value = default;
+        }
+    };
+    let queue = &mut spec.queue;
+    or(&mut queue.visibility_ms, 30_000);
+    if queue.max_attempts == 0 {
+        queue.max_attempts = 5;
+    }
+    or(&mut queue.max_in_flight, 65_536);
+    or(&mut queue.consumer_in_flight, 4_096);
+    or(&mut queue.backoff_min_ms, 100);
+    or(&mut queue.backoff_max_ms, 60_000);
+    or(&mut queue.messages_max, 1_000_000);
+    or(&mut queue.redeliveries_per_s, 10_000);
+    if queue.backoff_min_ms > queue.backoff_max_ms {
+        return Err(out_of_range(
+            u64::from(queue.backoff_min_ms),
+            u64::from(queue.backoff_max_ms),
+        ));
+    }
+    if spec.retention_bytes == 0 {
+        // A queue in memory holds what its memory holds.
+        spec.retention_bytes = if spec.durability > 0 {
+            QUEUE_BYTES_DEFAULT
+        } else {
+            spec.ring_bytes
+        };
+    }
+    Ok(())
+}
+
+/// Bytes of messages a partition of a durable queue holds before a put is
+/// refused. More lets a queue whose consumers are gone fill more of the disk.
+const QUEUE_BYTES_DEFAULT: u64 = 1 << 30;
+
+/// Bytes of memory one partition of a resource may promise.
+fn memory_of(kind: ResourceKind, spec: &Spec) -> u64 {
+    match kind {
+        // The log has the rest.
+        ResourceKind::Stream if spec.durability > 0 => DURABLE_PARTITION_BYTES,
+        ResourceKind::Stream | ResourceKind::Cache | ResourceKind::Queue => spec.ring_bytes,
     }
 }
 
@@ -267,6 +415,8 @@ pub const EMPTY_SPEC: Spec = Spec {
     max_record_bytes: 0,
     ring_bytes: 0,
     retention_ms: 0,
+    retention_bytes: 0,
+    queue: QueueSpec::UNSET,
 };
 
 fn out_of_range(actual: u64, max: u64) -> Refusal {
@@ -354,17 +504,23 @@ mod tests {
     #[test]
     fn what_cannot_be_given_is_refused_and_changes_nothing() {
         let mut directory = directory(32 << 20);
+        let durable = Spec {
+            durability: 1,
+            ..EMPTY_SPEC
+        };
+        let cache = directory.declare(
+            TenantId(1),
+            ResourceKind::Cache,
+            &name("a/b"),
+            Some(durable),
+        );
+        assert_eq!(cache.expect_err("no log").code, ErrorCode::Unsupported);
         let mut refused = |spec: Spec| {
             directory
                 .declare(TenantId(1), ResourceKind::Stream, &name("a/b"), Some(spec))
                 .expect_err("refused")
                 .code
         };
-        let durable = Spec {
-            durability: 1,
-            ..EMPTY_SPEC
-        };
-        assert_eq!(refused(durable), ErrorCode::Unsupported);
         let wide = Spec {
             shards: 2000,
             ..EMPTY_SPEC

@@ -1,6 +1,7 @@
 //! What a core wants done to the world.
 
 use bytes::Bytes;
+use pinion_commitlog::DiskRequest;
 use pinion_session::{CloseCode, DeliveryState, Phase};
 use pinion_types::{CoreId, ErrorCode, Refusal, SubscriptionId};
 use pinion_wire::message::Reply;
@@ -67,6 +68,8 @@ pub enum Output<'a> {
     },
     /// Post to the control thread.
     Control(ControlMail),
+    /// Do this on the disk and tell [`Core::handle_disk_done`] when it is over.
+    Disk(DiskRequest),
 }
 
 /// What a write was for.
@@ -78,6 +81,10 @@ enum Pick {
 impl Core {
     /// The next thing to do, or `None` when all is done for now.
     pub fn poll_output(&mut self) -> Option<Output<'_>> {
+        // The disk is slowest: it starts first.
+        if let Some(request) = self.shard.poll_disk() {
+            return Some(Output::Disk(request));
+        }
         if let Some((to, mail)) = self.mails.pop() {
             return Some(Output::Mail { to, mail });
         }

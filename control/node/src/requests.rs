@@ -9,8 +9,9 @@ use pinion_types::{
     CoreId, ErrorCode, FactId, PartitionId, Refusal, ResourceKind, ResourceName, SubscriptionId,
 };
 use pinion_wire::message::{
-    self, CacheWatch, Credit, Handle, Open, Reply, Request, Subscribe, Unsubscribe,
+    self, CacheWatch, Credit, Handle, Open, QueueSubscribe, Reply, Request, Subscribe, Unsubscribe,
 };
+use pinion_wire::opcode::Permission;
 use pinion_wire::reply;
 
 use crate::access::Permissions;
@@ -105,8 +106,10 @@ impl Core {
 
         let (number, provisional) = match request {
             Request::Subscribe(Subscribe { subscription, .. })
-            | Request::CacheWatch(CacheWatch { subscription, .. }) => {
-                let number = self.admit_subscription(conn, *subscription, owner, handle)?;
+            | Request::CacheWatch(CacheWatch { subscription, .. })
+            | Request::QueueSubscribe(QueueSubscribe { subscription, .. }) => {
+                let needs = request.needs();
+                let number = self.admit_subscription(conn, *subscription, owner, handle, needs)?;
                 (number, Some(Provisional::Subscription(*subscription)))
             }
             Request::AppendBegin(_) => {
@@ -149,7 +152,7 @@ impl Core {
             return;
         };
         match result {
-            Ok(Executed::Deferred) => {
+            Ok(Executed::Deferred | Executed::Held(_)) => {
                 let connection = self.connection(conn).expect("the caller found it");
                 connection
                     .provisional
@@ -221,6 +224,7 @@ impl Core {
         id: SubscriptionId,
         owner: CoreId,
         handle: Handle,
+        needs: Permission,
     ) -> Result<u64, Refusal> {
         let connection = self.connection(conn).expect("the caller found it");
         connection.session.subscribe(id)?;
@@ -232,6 +236,7 @@ impl Core {
                 resource,
                 core: owner,
                 number,
+                needs,
                 queued: false,
                 blocked: false,
             },
@@ -513,7 +518,7 @@ impl Core {
 /// are not about a resource.
 fn target<'a>(request: &Request<'a>) -> Option<(Handle, ResourceKind, Place<'a>)> {
     use Place::{Key, Partition};
-    use ResourceKind::{Cache, Stream};
+    use ResourceKind::{Cache, Queue, Stream};
     Some(match request {
         Request::Publish(r) => (r.handle, Stream, Partition(r.partition)),
         Request::Subscribe(r) => (r.handle, Stream, Partition(r.partition)),
@@ -531,6 +536,24 @@ fn target<'a>(request: &Request<'a>) -> Option<(Handle, ResourceKind, Place<'a>)
         Request::CacheScan(r) => (r.handle, Cache, Partition(r.partition)),
         Request::CacheWatch(r) => (r.handle, Cache, Partition(r.partition)),
         Request::CacheInfo(r) => (r.handle, Cache, Partition(r.partition)),
+        Request::CursorCommit(r) => (r.handle, Stream, Partition(r.partition)),
+        Request::CursorGet(r) => (r.handle, Stream, Partition(r.partition)),
+        Request::CursorList(r) => (r.handle, Stream, Partition(r.partition)),
+        Request::CursorDelete(r) => (r.handle, Stream, Partition(r.partition)),
+        Request::QueuePut(r) => (r.handle, Queue, Partition(r.partition)),
+        Request::QueueTake(r) => (r.handle, Queue, Partition(r.partition)),
+        Request::QueueAck(r) => (r.handle, Queue, Partition(r.partition)),
+        Request::QueueNack(r) => (r.handle, Queue, Partition(r.partition)),
+        Request::QueueExtend(r) => (r.handle, Queue, Partition(r.partition)),
+        Request::QueueRelease(r) => (r.handle, Queue, Partition(r.partition)),
+        Request::QueuePeek(r) => (r.handle, Queue, Partition(r.partition)),
+        Request::QueueDeadList(r) => (r.handle, Queue, Partition(r.partition)),
+        Request::QueueDeadReplay(r) => (r.handle, Queue, Partition(r.partition)),
+        Request::QueueDeadPurge(r) => (r.handle, Queue, Partition(r.partition)),
+        Request::QueueInfo(r) => (r.handle, Queue, Partition(r.partition)),
+        Request::QueueWhy(r) => (r.handle, Queue, Partition(r.partition)),
+        Request::QueueSubscribe(r) => (r.handle, Queue, Partition(r.partition)),
+        Request::QueueGroup(r) => (r.handle, Queue, Partition(r.partition)),
         Request::Hello(_)
         | Request::Ping(_)
         | Request::Open(_)

@@ -15,12 +15,20 @@ pub struct CoreStats {
     pub wrong_shard: u64,
     /// Records taken by the stream partitions of this core; repeats are not counted.
     pub published: u64,
+    /// Messages taken by the queue partitions of this core; repeats are not counted.
+    pub enqueued: u64,
+    /// Messages handed to consumers, redeliveries included.
+    pub taken: u64,
     /// Bytes handed to the transport for subscriptions.
     pub delivered_bytes: u64,
     /// Connections closed for breaking the protocol.
     pub protocol_errors: u64,
     /// Mails that had to wait because another core's box was full.
     pub mail_waits: u64,
+    /// Logs that take nothing more because a write failed.
+    pub logs_failed: u64,
+    /// Partitions' data found damaged while it was read.
+    pub damage_found: u64,
 }
 
 impl CoreStats {
@@ -34,9 +42,13 @@ impl CoreStats {
             refused,
             wrong_shard,
             published,
+            enqueued,
+            taken,
             delivered_bytes,
             protocol_errors,
             mail_waits,
+            logs_failed,
+            damage_found,
         } = other;
         self.sessions += sessions;
         self.unauthenticated += unauthenticated;
@@ -44,8 +56,12 @@ impl CoreStats {
         self.refused += refused;
         self.wrong_shard += wrong_shard;
         self.published += published;
+        self.enqueued += enqueued;
+        self.taken += taken;
         self.delivered_bytes += delivered_bytes;
         self.protocol_errors += protocol_errors;
         self.mail_waits += mail_waits;
+        self.logs_failed += logs_failed;
+        self.damage_found += damage_found;
     }
 }

@@ -10,7 +10,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use pinion_node::access::{Grant, Permissions, Principal, Scope, TenantId, TokenDigest};
 use pinion_node::map::{EMPTY_SPEC, SpecDefaults};
 use pinion_types::{ResourceKind, ResourceName};
-use pinion_wire::message::{Overflow, Spec};
+use pinion_wire::message::{Overflow, QueueSpec, Spec};
 use serde::{Deserialize, Serialize};
 
 /// Everything `pinion serve` can be told.
@@ -39,6 +39,7 @@ pub(crate) struct Config {
     pub(crate) tls: Tls,
     pub(crate) limits: Limits,
     pub(crate) defaults: Defaults,
+    pub(crate) storage: Storage,
     pub(crate) token: Vec<Token>,
     pub(crate) resource: Vec<Declared>,
 }
@@ -151,7 +152,20 @@ pub(crate) struct Limits {
 pub(crate) struct Defaults {
     pub(crate) stream_shards: u16,
     pub(crate) stream_ring_bytes: u64,
+    pub(crate) stream_tail_bytes: u64,
+    pub(crate) queue_memory_bytes: u64,
     pub(crate) cache_bytes: u64,
+}
+
+/// How the logs use the disk.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Storage {
+    /// Bytes of one segment; written full of zeros before it is used.
+    pub(crate) segment_bytes: u64,
+    /// Bytes of log after which the state of all partitions is written down, so
+    /// that a start reads no more than about this.
+    pub(crate) checkpoint_every_bytes: u64,
 }
 
 /// One bearer token, as its SHA-256.
@@ -190,6 +204,7 @@ pub(crate) enum PermissionWord {
 pub(crate) enum KindWord {
     Stream,
     Cache,
+    Queue,
 }
 
 /// A resource that exists from the start.
@@ -206,12 +221,36 @@ pub(crate) struct Declared {
     /// Per partition; 0 = default.
     #[serde(default)]
     pub(crate) bytes: u64,
+    /// Whether it survives a restart; of a queue unless it says otherwise.
+    pub(crate) durable: Option<bool>,
+    /// Of a queue, the time to live of its messages.
     #[serde(default)]
     pub(crate) retention_ms: u64,
+    /// Per partition: what a durable stream keeps, or a queue holds.
+    #[serde(default)]
+    pub(crate) retention_bytes: u64,
+    #[serde(default)]
+    pub(crate) queue: QueueOptions,
     #[serde(default)]
     pub(crate) max_record_bytes: u32,
     #[serde(default = "drop_oldest")]
     pub(crate) overflow: OverflowWord,
+}
+
+/// What only a queue has; 0 is the default.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct QueueOptions {
+    pub(crate) visibility_ms: u32,
+    pub(crate) max_attempts: u16,
+    pub(crate) ordered_by_key: bool,
+    pub(crate) drop_expired: bool,
+    pub(crate) max_in_flight: u32,
+    pub(crate) consumer_in_flight: u32,
+    pub(crate) backoff_min_ms: u32,
+    pub(crate) backoff_max_ms: u32,
+    pub(crate) messages_max: u32,
+    pub(crate) redeliveries_per_s: u32,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -248,6 +287,7 @@ impl Default for Config {
             tls: Tls::default(),
             limits: Limits::default(),
             defaults: Defaults::default(),
+            storage: Storage::default(),
             token: Vec::new(),
             resource: Vec::new(),
         }
@@ -272,7 +312,18 @@ impl Default for Defaults {
         Self {
             stream_shards: defaults.stream_shards,
             stream_ring_bytes: defaults.stream_ring_bytes,
+            stream_tail_bytes: defaults.stream_tail_bytes,
+            queue_memory_bytes: defaults.queue_memory_bytes,
             cache_bytes: defaults.cache_bytes,
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+            checkpoint_every_bytes: 256 << 20,
         }
     }
 }
@@ -348,6 +399,11 @@ pub(crate) enum ConfigError {
     },
 }
 
+/// A segment holds at least a few of the largest groups.
+const SEGMENT_BYTES_MIN: u64 = 4 << 20;
+/// A byte's place in its segment is kept in 32 bits.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
 /// Variables of the client commands; they share the prefix and are not ours.
 const CLIENT_VARIABLES: &[&str] = &["server", "ca", "token", "log"];
 
@@ -388,6 +444,20 @@ impl Config {
         self.control_core.cpu()?;
         self.principals()?;
         self.resources()?;
+        self.check_storage()
+    }
+
+    fn check_storage(&self) -> Result<(), ConfigError> {
+        let segment = self.storage.segment_bytes;
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment)
+            || !segment.is_multiple_of(pinion_commitlog::BLOCK as u64)
+        {
+            return Err(ConfigError::Value {
+                key: "storage.segment_bytes",
+                value: segment.to_string(),
+                expected: "a multiple of 4096 from 4194304 (4 MiB) to 1073741824 (1 GiB)",
+            });
+        }
         Ok(())
     }
 
@@ -401,6 +471,8 @@ impl Config {
         SpecDefaults {
             stream_shards: self.defaults.stream_shards.max(1),
             stream_ring_bytes: self.defaults.stream_ring_bytes,
+            stream_tail_bytes: self.defaults.stream_tail_bytes,
+            queue_memory_bytes: self.defaults.queue_memory_bytes,
             cache_bytes: self.defaults.cache_bytes,
         }
     }
@@ -486,6 +558,7 @@ impl KindWord {
         match self {
             Self::Stream => ResourceKind::Stream,
             Self::Cache => ResourceKind::Cache,
+            Self::Queue => ResourceKind::Queue,
         }
     }
 }
@@ -496,10 +569,33 @@ impl Declared {
             name: self.name.clone(),
             source,
         })?;
+        let is_queue = self.kind.kind() == ResourceKind::Queue;
+        let queue = QueueSpec {
+            visibility_ms: self.queue.visibility_ms,
+            max_attempts: self.queue.max_attempts,
+            ordered_by_key: self.queue.ordered_by_key,
+            drop_expired: self.queue.drop_expired,
+            max_in_flight: self.queue.max_in_flight,
+            consumer_in_flight: self.queue.consumer_in_flight,
+            backoff_min_ms: self.queue.backoff_min_ms,
+            backoff_max_ms: self.queue.backoff_max_ms,
+            messages_max: self.queue.messages_max,
+            redeliveries_per_s: self.queue.redeliveries_per_s,
+        };
+        if !is_queue && queue != QueueSpec::UNSET {
+            return Err(ConfigError::Value {
+                key: "resource.queue",
+                value: self.name.clone(),
+                expected: "kind = 'queue' beside it",
+            });
+        }
         let spec = Spec {
             shards: self.shards,
+            durability: u8::from(self.durable.unwrap_or(is_queue)),
             ring_bytes: self.bytes,
             retention_ms: self.retention_ms,
+            retention_bytes: self.retention_bytes,
+            queue,
             max_record_bytes: self.max_record_bytes,
             overflow: match self.overflow {
                 OverflowWord::Block => Overflow::Block,

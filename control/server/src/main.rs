@@ -10,9 +10,11 @@ mod control;
 mod demo;
 mod doctor;
 mod identity;
+mod meta;
 mod node;
 mod pump;
 mod serve;
+mod store;
 mod token;
 
 use std::process::ExitCode;

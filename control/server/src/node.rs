@@ -5,25 +5,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use pinion_node::CoreConfig;
 use pinion_node::access::AccessTable;
 use pinion_node::map::Directory;
-use pinion_node::{Core, CoreConfig};
 use pinion_quic::{
     ClockAnchor, CorePlace, Endpoint, EndpointError, ServerConfig, Steering, tls, transport,
 };
 use pinion_reactor::{
-    BindError, CoreConfig as ReactorConfig, GroupOptions, MAILBOX_CAPACITY_DEFAULT, Placement,
-    PlacementError, PlacementMode, bind_group, cpu, mesh, run_core,
+    BindError, CoreConfig as ReactorConfig, DiskConfig, GroupOptions, MAILBOX_CAPACITY_DEFAULT,
+    Placement, PlacementError, PlacementMode, bind_group, cpu, mesh, run_core,
 };
-use pinion_types::CoreId;
+use pinion_types::{CoreId, WallMs};
 use rand::RngExt;
 
 use crate::config::{self, Config, ConfigError, SteeringMode};
 use crate::control::{Control, Ending};
 use crate::identity::{self, IdentityError};
 use crate::pump::NodePump;
+use crate::store::{OpenError, OpenedCore, Store, open_cores};
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +41,8 @@ pub(crate) enum StartError {
     Tls(#[from] tls::TlsError),
     #[error("{0}")]
     Quic(#[from] EndpointError),
-    #[error("resource in the configuration: {0}")]
-    Resource(pinion_types::Refusal),
+    #[error(transparent)]
+    Data(#[from] OpenError),
     #[error("{what}: {source}")]
     System {
         what: &'static str,
@@ -50,9 +51,14 @@ pub(crate) enum StartError {
 }
 
 /// How often glommio passes through its rings under load. One pass costs about
-/// ten system calls; nothing of this node waits for the disk, so only timers of
-/// the executor itself are served by it.
+/// ten system calls; the disk has a ring of its own, so only timers of the
+/// executor itself are served by it.
 const REACTOR_PASS_EVERY: Duration = Duration::from_millis(1);
+
+/// The part of a core's memory that the tails of durable streams may take. A
+/// smaller share leaves more to rings and caches and sends more readers to the
+/// disk.
+const TAILS_SHARE: u64 = 4;
 
 /// A node at work.
 pub(crate) struct Node {
@@ -63,6 +69,7 @@ pub(crate) struct Node {
     pub(crate) ca_path: Option<PathBuf>,
     pub(crate) warnings: Vec<String>,
     pub(crate) socket_buffers: pinion_reactor::BufferReport,
+    pub(crate) found: Findings,
     stop: Arc<AtomicBool>,
     control: JoinHandle<Ending>,
 }
@@ -88,18 +95,17 @@ impl Node {
         }
         let access = Arc::new(AccessTable::new(principals));
 
+        let mut random = rand::rng();
+        let wall = wall_now();
+        let store = Store::open(&config.data_dir, random.random(), wall)?;
         let mut directory = Directory::new(
             cores,
             memory_per_core(config, cores),
             config.spec_defaults(),
-        );
-        for (tenant, kind, name, spec) in config.resources()? {
-            directory
-                .declare(tenant, kind, &name, Some(spec))
-                .map_err(StartError::Resource)?;
-        }
+        )
+        .with_logs(store.logs(cores));
+        let meta = store.declarations(config, &mut directory, random.random(), wall)?;
 
-        let mut random = rand::rng();
         let steering = Steering::from_seed(random.random(), cores).map_err(EndpointError::from)?;
         let node_id = random.random();
         let node_secret = random.random();
@@ -141,25 +147,36 @@ impl Node {
         };
         let spin = placement.spin(mode, &usable);
         let control_port = control_end.port();
+        let core_configs = (0..cores)
+            .map(|me| {
+                let core = CoreConfig {
+                    core: CoreId(me),
+                    data_cores: cores,
+                    node_id,
+                    steering: (keys.k0, keys.k1),
+                    create_on_first_use: config.dev,
+                    seed: random.random(),
+                    tail_bytes_max: memory_per_core(config, cores) / TAILS_SHARE,
+                };
+                (core, random.random())
+            })
+            .collect();
+        let opened = open_cores(&store, config, &directory, core_configs, &access, wall)?;
+        let found = Findings::of(&opened);
         let mut handles = Vec::new();
-        for (index, end) in ends.into_iter().enumerate() {
+        for ((index, end), opened) in ends.into_iter().enumerate().zip(opened) {
             let me = u16::try_from(index).expect("the plan is bounded");
             let place = CorePlace { steering, core: me };
             let endpoint = Endpoint::server(&quic, place, random.random())?;
-            let core = CoreConfig {
-                core: CoreId(me),
-                data_cores: cores,
-                node_id,
-                steering: (keys.k0, keys.k1),
-                create_on_first_use: config.dev,
-                seed: random.random(),
-            };
-            let access = Arc::clone(&access);
+            let core = opened.core;
             let drain_timeout = config.drain_timeout();
             let reactor = ReactorConfig {
                 cpu: Some(placement.data[index]),
                 spin,
                 reactor_pass_every: REACTOR_PASS_EVERY,
+                disk: Some(DiskConfig {
+                    dir: config.data_dir.clone(),
+                }),
                 ..ReactorConfig::new(index)
             };
             let socket = group.socket(index).map_err(|source| StartError::System {
@@ -167,7 +184,6 @@ impl Node {
                 source,
             })?;
             let handle = run_core(reactor, socket, end, move || {
-                let core = Core::new(core, access);
                 NodePump::new(core, endpoint, me, control_port, started, drain_timeout)
             })
             .map_err(|source| StartError::System {
@@ -192,7 +208,9 @@ impl Node {
                     // The group's sockets stay open, in their order, as long as
                     // any core runs: the kernel steers by position.
                     let _group = group;
-                    Control::new(control_end, directory, handles).run(&stop, drain_timeout)
+                    // And nobody else may have the directory.
+                    let _store = store;
+                    Control::new(control_end, directory, meta, handles).run(&stop, drain_timeout)
                 })
                 .map_err(|source| StartError::System {
                     what: "starting the control thread",
@@ -208,6 +226,7 @@ impl Node {
             ca_path: identity.ca_path,
             warnings: usable.warnings(),
             socket_buffers,
+            found,
             stop,
             control,
         })
@@ -231,6 +250,63 @@ impl Node {
             failures: vec!["the control thread panicked".to_owned()],
         })
     }
+}
+
+/// What the start found in the logs, for the operator.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Findings {
+    /// Segments and bytes of them.
+    pub(crate) segments: usize,
+    pub(crate) bytes: u64,
+    pub(crate) records_replayed: u64,
+    /// What is wrong or was cut, one sentence each.
+    pub(crate) remarks: Vec<String>,
+}
+
+impl Findings {
+    fn of(cores: &[OpenedCore]) -> Self {
+        let mut found = Self::default();
+        for (log, opened) in cores.iter().flat_map(|core| &core.logs) {
+            let report = &opened.report;
+            found.segments += report.segments;
+            found.bytes += report.bytes;
+            found.records_replayed += report.records_replayed;
+            if let Some(torn) = &report.torn {
+                found.remarks.push(format!(
+                    "log {}: {} bytes at {} of segment {} were never finished and never acknowledged: cut off",
+                    log.0, torn.bytes, torn.offset, torn.segment
+                ));
+            }
+            for damage in &report.damage {
+                found.remarks.push(format!("log {}: {damage}", log.0));
+            }
+            for name in &report.foreign {
+                found.remarks.push(format!(
+                    "log {}: {name} is not a file of a log; left alone",
+                    log.0
+                ));
+            }
+            if opened.fenced > 0 {
+                found.remarks.push(format!(
+                    "log {}: {} partitions are closed because data of theirs is damaged; \
+                     `pinion doctor --data-dir` names it",
+                    log.0, opened.fenced
+                ));
+            }
+            if opened.orphans > 0 {
+                found.remarks.push(format!(
+                    "log {}: {} partitions belong to no declared resource; their data is kept",
+                    log.0, opened.orphans
+                ));
+            }
+        }
+        found
+    }
+}
+
+fn wall_now() -> WallMs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    WallMs(since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0)))
 }
 
 /// Loopback takes large packets, so that fewer carry the same bytes.

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use pinion_commitlog::DiskDone;
 use pinion_node::mail::{ControlMail, CoreMail};
 use pinion_node::{Core, Feed, Output};
 use pinion_quic::{
@@ -243,6 +244,7 @@ impl NodePump {
                         self.core.mail_refused(to, mail);
                     }
                 }
+                Output::Disk(request) => io.disk(request),
                 Output::Control(mail) => {
                     if let Err(Full(Mail::Control(mail))) =
                         io.try_mail(self.control, Mail::Control(mail))
@@ -384,6 +386,11 @@ impl Pump for NodePump {
             }
             Mail::Control(mail) => unreachable!("{mail:?} is for the control thread"),
         }
+    }
+
+    fn handle_disk(&mut self, now: Instant, done: DiskDone) {
+        self.start_turn(now);
+        self.core.handle_disk_done(done);
     }
 
     fn drive(&mut self, now: Instant, io: &mut Io<'_, Mail>) -> bool {

@@ -89,12 +89,25 @@ fn print_facts(config: &Config, node: &Node) {
             "  token       --token {}",
             dir.join("client.token").display()
         );
-        eprintln!("  dev mode    loopback only; streams and caches are created on first use");
+        eprintln!(
+            "  dev mode    loopback only; streams, caches and queues are created on first use"
+        );
         eprintln!("  try         pinion pub demo/hello --key k   (in another shell, here)");
     } else if config.token.is_empty() {
         eprintln!(
             "  no tokens   every client is refused: run `pinion token --name NAME` and put what it prints into the configuration"
         );
+    }
+    let found = &node.found;
+    eprintln!(
+        "  data        {} ({} segments, {} MiB; {} records read again)",
+        config.data_dir.display(),
+        found.segments,
+        found.bytes >> 20,
+        found.records_replayed
+    );
+    for remark in &found.remarks {
+        eprintln!("  data        {remark}");
     }
     for warning in &node.warnings {
         eprintln!("  warning     {warning}");

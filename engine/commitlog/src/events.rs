@@ -144,6 +144,29 @@ pub struct Damage {
     pub partitions: DamagedPartitions,
 }
 
+impl core::fmt::Display for Damage {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let what = match self.kind {
+            DamageKind::Group => "records are not what was written",
+            DamageKind::Header => "the header is not what was written",
+            DamageKind::Vanished => "the file is missing",
+            DamageKind::Shortened => "the file is too short: records at its end are missing",
+            DamageKind::Chain => "a group does not continue the one before",
+        };
+        write!(
+            f,
+            "segment {:020}, byte {}: {what}",
+            self.segment, self.offset
+        )?;
+        match &self.partitions {
+            DamagedPartitions::All => write!(f, "; whose they are cannot be told"),
+            DamagedPartitions::Some(partitions) => {
+                write!(f, "; of {} partitions", partitions.len())
+            }
+        }
+    }
+}
+
 /// A group that a crash cut short; nobody was told that it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Torn {

@@ -12,10 +12,14 @@
 
 #![forbid(unsafe_code)]
 
+mod durable;
 mod origin;
 mod output;
+mod queues;
 mod shard;
 
+pub use durable::{OpenLogError, OpenedLog, PartitionSpec, Ticket};
 pub use origin::{Origin, Subscriber};
-pub use output::{LateAnswer, ShardOutput};
+pub use output::{LateAnswer, MessagesFor, ShardOutput};
+pub use queues::{QueueSubscription, TakeRequest};
 pub use shard::{PARTITIONS_MAX, Shard, ShardConfig, Slot};

@@ -1,10 +1,14 @@
 //! What partitions have to say, addressed.
 
+use pinion_commitlog::{Damage, DiskError, LogId};
 use pinion_domains::cache::{Wakeup, WatchEvent};
+use pinion_domains::queue::Taken;
 use pinion_domains::stream::Delivery;
-use pinion_types::Version;
+use pinion_types::{ErrorCode, Refusal, Version};
 
+use crate::durable::Ticket;
 use crate::origin::{Origin, Subscriber};
+use crate::shard::Slot;
 
 /// One thing for one connection.
 #[derive(Debug)]
@@ -35,6 +39,71 @@ pub enum ShardOutput {
         /// Whom to answer.
         origin: Origin,
     },
+    /// Messages of a queue, reserved for who gets them. Give the buffer back
+    /// with [`crate::Shard::recycle`].
+    Messages {
+        /// Whose.
+        to: MessagesFor,
+        /// How long they are reserved unless the request said otherwise, in
+        /// milliseconds.
+        lease_ms: u32,
+        /// The messages, oldest first.
+        messages: Vec<Taken>,
+    },
+    /// A take that waited gets no messages.
+    TakeEnded {
+        /// Whom to answer.
+        origin: Origin,
+        /// Why; `None` when its time is over.
+        refusal: Option<Refusal>,
+    },
+    /// A subscription to a queue is over.
+    QueueEnd {
+        /// Whose.
+        to: Subscriber,
+        /// Why.
+        code: ErrorCode,
+    },
+    /// Everything up to the ticket is durable: what was held for it may be
+    /// acknowledged.
+    Committed(Ticket),
+    /// A write of the log failed. What was not committed is unknown, and the
+    /// log's partitions are closed.
+    LogFailed {
+        /// The log.
+        log: LogId,
+        /// What the disk said.
+        error: DiskError,
+    },
+    /// The disk is full, or has room again.
+    ReadOnly {
+        /// The log.
+        log: LogId,
+        /// Only what frees space is taken.
+        read_only: bool,
+    },
+    /// Committed data is damaged; the partitions it belongs to are closed.
+    Damaged {
+        /// The log.
+        log: LogId,
+        /// Where.
+        damage: Damage,
+    },
+    /// What a partition lacked was read, or cannot be: a fetch that waited for
+    /// it can be tried again.
+    ReadReturned {
+        /// The partition.
+        slot: Slot,
+    },
+}
+
+/// Who gets messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessagesFor {
+    /// A take that waited.
+    Take(Origin),
+    /// A subscription.
+    Subscription(Subscriber),
 }
 
 /// Answer to a get-or-lease that waited.

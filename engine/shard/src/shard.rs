@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use pinion_commitlog::LogId;
 use pinion_domains::cache::{
     CacheConfig, CacheError, CachePartition, LeaseOutcome, WaiterId, WatchId, WatchOptions,
 };
+use pinion_domains::op::Op;
+use pinion_domains::queue::{PushId, QueuePartition, Taken};
 use pinion_domains::stream::{
-    Delivery, Partition, PartitionConfig, SessionError, SubKey, SubscribeError, SubscribeOptions,
-    Subscribed,
+    Delivery, Partition, SessionError, Start, SubKey, SubscribeError, SubscribeOptions, Subscribed,
 };
 use pinion_types::{
     ErrorCode, FixedMap, Monotonic, Offset, PartitionId, ResourceId, SessionId, SubscriptionId,
@@ -15,53 +17,92 @@ use pinion_types::{
 };
 use slab::Slab;
 
+use crate::durable::{Logs, PartitionSpec};
 use crate::origin::{Origin, Subscriber};
 use crate::output::{LateAnswer, ShardOutput};
 
-/// Partitions one core may own. Each costs a map entry and, once used, its ring.
-pub const PARTITIONS_MAX: usize = 100_000;
+/// Partitions one core may own. Each costs a map entry and, once used, what it
+/// keeps in memory.
+pub const PARTITIONS_MAX: usize = 1 << 18;
 
 /// What a shard is told once.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardConfig {
     /// Random words for keyed hashes, so that nobody outside can choose collisions.
     pub seed: [u64; 2],
+    /// Bytes the committed tails of all durable streams may hold in memory.
+    /// More lets more subscribers be served without reading the disk.
+    pub tail_bytes_max: u64,
 }
 
 /// Place of a partition in its shard; stays valid for the shard's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(u32);
 
-#[derive(Debug)]
-enum Kind {
-    Stream(Box<Partition>),
-    Cache(Box<CachePartition>),
+impl Slot {
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    pub(crate) fn from_index(index: usize) -> Self {
+        Self(u32::try_from(index).expect("bounded by PARTITIONS_MAX"))
+    }
 }
 
 #[derive(Debug)]
-struct Owned {
-    kind: Kind,
+pub(crate) enum Kind {
+    Stream(Box<Partition>),
+    Cache(Box<CachePartition>),
+    Queue(Box<QueuePartition>),
+}
+
+impl Kind {
+    pub(crate) fn poll_op(&mut self) -> Option<Op> {
+        match self {
+            Self::Stream(stream) => stream.poll_op(),
+            Self::Queue(queue) => queue.poll_op(),
+            Self::Cache(_) => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Owned {
+    pub(crate) kind: Kind,
+    pub(crate) key: (ResourceId, PartitionId),
+    /// The log it writes to; `None` for what lives in memory only.
+    pub(crate) log: Option<LogId>,
+    /// Closed for good, by damage or a failed write.
+    pub(crate) fenced: bool,
+    /// Longest age in milliseconds and most bytes of what it keeps in the log.
+    pub(crate) retention: (Option<u64>, Option<u64>),
     /// In `active`.
     active: bool,
     /// As it stands in `deadlines`.
     deadline: Option<Monotonic>,
+    /// Bytes its committed tail holds in memory, as counted in `tails`.
+    tail_bytes: u64,
+    /// In the queue of `tails`.
+    in_tails: bool,
 }
 
 /// A subscription or watch: the partition knows it by its index.
 #[derive(Debug)]
-struct Attached {
-    to: Subscriber,
+pub(crate) struct Attached {
+    pub(crate) to: Subscriber,
     slot: Slot,
 }
 
 /// What a connection has in this shard, to be undone when it goes.
 #[derive(Debug, Default)]
-struct Belongings {
+pub(crate) struct Belongings {
     subscriptions: FixedMap<SubscriptionId, usize>,
     /// The connection's number of an append session → where and which it is.
     appends: FixedMap<u64, (Slot, u64)>,
     /// Caches it has leases or waits in.
     caches: Vec<Slot>,
+    /// Queues it has reservations or waits in.
+    pub(crate) queues: Vec<Slot>,
     /// The owner number partitions know it by.
     owner: u64,
 }
@@ -70,11 +111,14 @@ struct Belongings {
 #[derive(Debug)]
 pub struct Shard {
     config: ShardConfig,
-    partitions: Vec<Owned>,
-    index: FixedMap<(ResourceId, PartitionId), Slot>,
-    subscribers: Slab<Attached>,
+    pub(crate) partitions: Vec<Owned>,
+    pub(crate) index: FixedMap<(ResourceId, PartitionId), Slot>,
+    pub(crate) logs: Logs,
+    pub(crate) subscribers: Slab<Attached>,
     /// Requests that wait for a filler, by waiter number.
-    waiting: FixedMap<u64, Origin>,
+    pub(crate) waiting: FixedMap<u64, Origin>,
+    /// Buffer of messages on their way out.
+    pub(crate) taken: Vec<Taken>,
     next_waiter: u64,
     sessions: FixedMap<SessionId, Belongings>,
     next_owner: u64,
@@ -83,8 +127,11 @@ pub struct Shard {
     /// How many of `active` are still to be asked in this turn.
     turn: usize,
     deadlines: BTreeSet<(Monotonic, Slot)>,
-    ready: VecDeque<ShardOutput>,
+    pub(crate) ready: VecDeque<ShardOutput>,
     draining: bool,
+    /// Durable streams with a tail in memory, the longest idle first.
+    tails: VecDeque<Slot>,
+    tail_bytes: u64,
 }
 
 impl Shard {
@@ -95,8 +142,10 @@ impl Shard {
             config,
             partitions: Vec::new(),
             index: FixedMap::default(),
+            logs: Logs::default(),
             subscribers: Slab::new(),
             waiting: FixedMap::default(),
+            taken: Vec::new(),
             next_waiter: 0,
             sessions: FixedMap::default(),
             next_owner: 1,
@@ -105,6 +154,8 @@ impl Shard {
             deadlines: BTreeSet::new(),
             ready: VecDeque::new(),
             draining: false,
+            tails: VecDeque::new(),
+            tail_bytes: 0,
         }
     }
 
@@ -114,17 +165,64 @@ impl Shard {
         self.partitions.len()
     }
 
-    /// The slot of a stream partition, creating it on first use. `None` when
-    /// the shard is full.
-    pub fn open_stream(
+    /// The slot of a partition, creating it on first use; `log` is the one it
+    /// writes to, `None` for what lives in memory only. `None` when the shard is
+    /// full.
+    ///
+    /// # Panics
+    /// When the log is not open here: the caller routes partitions to logs.
+    pub fn open_partition(
         &mut self,
         resource: ResourceId,
         partition: PartitionId,
-        config: impl FnOnce() -> PartitionConfig,
+        log: Option<LogId>,
+        now: Monotonic,
+        wall: WallMs,
+        spec: impl FnOnce() -> PartitionSpec,
     ) -> Option<Slot> {
-        self.open((resource, partition), |_| {
-            Kind::Stream(Box::new(Partition::new(config())))
-        })
+        if let Some(&slot) = self.index.get(&(resource, partition)) {
+            return Some(slot);
+        }
+        let fenced = log.is_some_and(|log| self.log_is_fenced(log));
+        let born = Some((now, wall));
+        let slot = self.open_spec(resource, partition, log, spec(), born)?;
+        if fenced {
+            self.fence(slot);
+        }
+        Some(slot)
+    }
+
+    /// With the time when it begins empty, without when a log will be folded
+    /// into it.
+    pub(crate) fn open_spec(
+        &mut self,
+        resource: ResourceId,
+        partition: PartitionId,
+        log: Option<LogId>,
+        spec: PartitionSpec,
+        born: Option<(Monotonic, WallMs)>,
+    ) -> Option<Slot> {
+        let retention = match &spec {
+            PartitionSpec::Stream(config) if config.durable => {
+                (config.retention_ms, config.retention_bytes)
+            }
+            PartitionSpec::Stream(_) | PartitionSpec::Queue(_) => (None, None),
+        };
+        let slot = self.open((resource, partition), log, |seed| match spec {
+            PartitionSpec::Stream(config) => Kind::Stream(Box::new(Partition::new(config))),
+            PartitionSpec::Queue(mut config) => {
+                config.seed ^= mix(seed, resource, partition);
+                Kind::Queue(Box::new(match born {
+                    Some((now, wall)) => QueuePartition::new(config, now, wall),
+                    None => QueuePartition::unopened(config),
+                }))
+            }
+        })?;
+        if retention != (None, None) {
+            self.partitions[slot.index()].retention = retention;
+            self.watch_retention();
+        }
+        Some(slot)
     }
 
     /// The slot of a cache partition with `budget_bytes`, creating it on first
@@ -136,7 +234,7 @@ impl Shard {
         budget_bytes: u64,
         wall: WallMs,
     ) -> Option<Slot> {
-        self.open((resource, partition), |seed| {
+        self.open((resource, partition), None, |seed| {
             let mut config = CacheConfig::new(budget_bytes, seed);
             // 2^20 versions a millisecond: a restart never gives a version
             // that the life before could have given.
@@ -148,6 +246,7 @@ impl Shard {
     fn open(
         &mut self,
         key: (ResourceId, PartitionId),
+        log: Option<LogId>,
         make: impl FnOnce([u64; 2]) -> Kind,
     ) -> Option<Slot> {
         if let Some(&slot) = self.index.get(&key) {
@@ -159,8 +258,14 @@ impl Shard {
         let slot = Slot(u32::try_from(self.partitions.len()).expect("bounded above"));
         self.partitions.push(Owned {
             kind: make(self.config.seed),
+            key,
+            log,
+            fenced: false,
+            retention: (None, None),
             active: false,
             deadline: None,
+            tail_bytes: 0,
+            in_tails: false,
         });
         self.index.insert(key, slot);
         Some(slot)
@@ -185,18 +290,31 @@ impl Shard {
         self.touch(slot);
         match &mut self.partitions[slot.0 as usize].kind {
             Kind::Cache(cache) => cache,
-            Kind::Stream(_) => unreachable!("slot {slot:?} is a stream"),
+            Kind::Stream(_) | Kind::Queue(_) => unreachable!("slot {slot:?} is no cache"),
+        }
+    }
+
+    /// The queue partition at `slot`; it will be asked for deliveries at the
+    /// end of the turn.
+    ///
+    /// # Panics
+    /// When something else lies there: resources never change their kind.
+    pub fn queue(&mut self, slot: Slot) -> &mut QueuePartition {
+        self.touch(slot);
+        match &mut self.partitions[slot.0 as usize].kind {
+            Kind::Queue(queue) => queue,
+            Kind::Stream(_) | Kind::Cache(_) => unreachable!("slot {slot:?} is no queue"),
         }
     }
 
     fn stream_untouched(&mut self, slot: Slot) -> &mut Partition {
         match &mut self.partitions[slot.0 as usize].kind {
             Kind::Stream(stream) => stream,
-            Kind::Cache(_) => unreachable!("slot {slot:?} is a cache"),
+            Kind::Cache(_) | Kind::Queue(_) => unreachable!("slot {slot:?} is no stream"),
         }
     }
 
-    fn touch(&mut self, slot: Slot) {
+    pub(crate) fn touch(&mut self, slot: Slot) {
         let owned = &mut self.partitions[slot.0 as usize];
         if !owned.active {
             owned.active = true;
@@ -204,7 +322,7 @@ impl Shard {
         }
     }
 
-    fn belongings(&mut self, session: SessionId) -> &mut Belongings {
+    pub(crate) fn belongings(&mut self, session: SessionId) -> &mut Belongings {
         self.sessions.entry(session).or_insert_with(|| {
             let owner = self.next_owner;
             self.next_owner += 1;
@@ -223,9 +341,14 @@ impl Shard {
         &mut self,
         slot: Slot,
         to: Subscriber,
-        options: SubscribeOptions,
+        mut options: SubscribeOptions,
     ) -> Result<Subscribed, SubscribeError> {
-        let key = self.subscribers.insert(Attached { to, slot });
+        if let Start::Time(time) = options.start
+            && let Some(hint) = self.seek_time(slot, time)
+        {
+            options.start = Start::TimeFrom { time, hint };
+        }
+        let key = self.attach(to, slot);
         let result = self.stream(slot).subscribe(SubKey(key as u64), options);
         self.keep_or_drop(key, to, result.is_ok());
         result
@@ -241,13 +364,33 @@ impl Shard {
         to: Subscriber,
         options: &WatchOptions<'_>,
     ) -> Result<Version, CacheError> {
-        let key = self.subscribers.insert(Attached { to, slot });
+        let key = self.attach(to, slot);
         let result = self.cache(slot).watch(WatchId(key as u64), options);
         self.keep_or_drop(key, to, result.is_ok());
         result
     }
 
-    fn keep_or_drop(&mut self, key: usize, to: Subscriber, keep: bool) {
+    pub(crate) fn attach(&mut self, to: Subscriber, slot: Slot) -> usize {
+        self.subscribers.insert(Attached { to, slot })
+    }
+
+    /// A partition has ended a subscription by itself.
+    pub(crate) fn forget_subscriber(&mut self, key: usize) -> Subscriber {
+        let to = self.subscribers.remove(key).to;
+        if let Some(belongings) = self.sessions.get_mut(&to.session) {
+            belongings.subscriptions.remove(&to.subscription);
+        }
+        to
+    }
+
+    /// Never reused: a wakeup of a waiter that is gone finds nobody.
+    pub(crate) fn new_waiter(&mut self) -> u64 {
+        let waiter = self.next_waiter;
+        self.next_waiter += 1;
+        waiter
+    }
+
+    pub(crate) fn keep_or_drop(&mut self, key: usize, to: Subscriber, keep: bool) {
         if keep {
             let before = self
                 .belongings(to.session)
@@ -290,6 +433,9 @@ impl Shard {
                 Kind::Cache(cache) => {
                     cache.watch_credit(WatchId(key as u64), records, bytes);
                 }
+                Kind::Queue(queue) => {
+                    queue.credit(PushId(key as u64), records, bytes);
+                }
             }
         }
     }
@@ -304,6 +450,9 @@ impl Shard {
                 }
                 Kind::Cache(cache) => {
                     cache.watch_window(WatchId(key as u64), bytes);
+                }
+                Kind::Queue(queue) => {
+                    queue.window(PushId(key as u64), u64::from(bytes));
                 }
             }
         }
@@ -335,6 +484,10 @@ impl Shard {
             Kind::Cache(cache) => cache
                 .unwatch(WatchId(key as u64))
                 .map_or(Offset::ZERO, |version| Offset(version.0)),
+            Kind::Queue(queue) => {
+                queue.unsubscribe(PushId(key as u64));
+                Offset::ZERO
+            }
         };
         (to, next)
     }
@@ -393,12 +546,10 @@ impl Shard {
         if !belongings.caches.contains(&slot) {
             belongings.caches.push(slot);
         }
-        // Never reused: a wakeup of a waiter that is gone finds nobody.
-        let waiter = self.next_waiter;
-        self.next_waiter += 1;
+        let waiter = self.new_waiter();
         let cache = match &mut self.partitions[slot.0 as usize].kind {
             Kind::Cache(cache) => cache,
-            Kind::Stream(_) => unreachable!("slot {slot:?} is a stream"),
+            Kind::Stream(_) | Kind::Queue(_) => unreachable!("slot {slot:?} is no cache"),
         };
         let outcome = cache.get_or_lease(
             now,
@@ -425,7 +576,7 @@ impl Shard {
 
     /// The connection is gone (domains.md §0): its subscriptions, append
     /// sessions, leases and waiting requests go with it.
-    pub fn end_session(&mut self, now: Monotonic, session: SessionId) {
+    pub fn end_session(&mut self, now: Monotonic, wall: WallMs, session: SessionId) {
         let Some(belongings) = self.sessions.remove(&session) else {
             return;
         };
@@ -437,6 +588,9 @@ impl Shard {
         }
         for slot in belongings.caches {
             self.cache(slot).abort_owner(now, session);
+        }
+        for slot in belongings.queues {
+            self.queue(slot).session_ended(now, wall, session);
         }
         self.waiting.retain(|_, origin| origin.session != session);
     }
@@ -452,13 +606,13 @@ impl Shard {
             self.touch(slot);
             match &mut self.partitions[slot.0 as usize].kind {
                 Kind::Stream(stream) => stream.end_subscriptions(ErrorCode::Draining),
-                Kind::Cache(_) => {}
+                Kind::Cache(_) | Kind::Queue(_) => {}
             }
         }
         let watches: Vec<usize> = self
             .subscribers
             .iter()
-            .filter(|(_, s)| matches!(self.partitions[s.slot.0 as usize].kind, Kind::Cache(_)))
+            .filter(|(_, s)| !matches!(self.partitions[s.slot.0 as usize].kind, Kind::Stream(_)))
             .map(|(key, _)| key)
             .collect();
         for key in watches {
@@ -481,7 +635,8 @@ impl Shard {
 
     /// Fires every due timer of every partition; bounded by what they allow
     /// themselves per call.
-    pub fn handle_timeout(&mut self, now: Monotonic) {
+    pub fn handle_timeout(&mut self, now: Monotonic, wall: WallMs) {
+        self.logs_timeout(now, wall);
         while let Some(&(due, slot)) = self.deadlines.first() {
             if due > now {
                 break;
@@ -492,6 +647,7 @@ impl Shard {
             match &mut owned.kind {
                 Kind::Stream(stream) => stream.handle_timeout(now),
                 Kind::Cache(cache) => cache.handle_timeout(now),
+                Kind::Queue(queue) => queue.handle_timeout(now, wall),
             }
             // `end_turn` finds its next deadline.
             self.touch(slot);
@@ -501,56 +657,64 @@ impl Shard {
     /// When [`Shard::handle_timeout`] has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Monotonic> {
-        self.deadlines.first().map(|(due, _)| *due)
+        let partitions = self.deadlines.first().map(|(due, _)| *due);
+        [partitions, self.logs_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether another turn would bring more although nothing new came.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.active.is_empty() || !self.ready.is_empty()
+        !self.active.is_empty() || !self.ready.is_empty() || self.logs_have_work()
     }
 
-    /// Makes this turn's appends visible. Deliveries follow from
-    /// [`Shard::poll_output`].
-    pub fn end_turn(&mut self) {
+    /// Makes this turn's appends visible, as far as they are committed, and
+    /// writes what timers changed. Deliveries follow from [`Shard::poll_output`],
+    /// and [`Shard::finish_turn`] after them.
+    pub fn end_turn(&mut self, now: Monotonic) {
         self.turn = self.active.len();
         for i in 0..self.turn {
-            let owned = &mut self.partitions[self.active[i].0 as usize];
-            if let Kind::Stream(stream) = &mut owned.kind {
+            let slot = self.active[i];
+            if let Kind::Stream(stream) = &mut self.partitions[slot.index()].kind {
                 stream.seal();
             }
+            self.take_ops(now, slot);
         }
     }
 
     /// The next thing for a connection, until `None` ends the turn.
-    pub fn poll_output(&mut self, now: Monotonic) -> Option<ShardOutput> {
+    pub fn poll_output(&mut self, now: Monotonic, wall: WallMs) -> Option<ShardOutput> {
         if let Some(output) = self.ready.pop_front() {
             return Some(output);
         }
         while self.turn > 0 {
             let slot = *self.active.front().expect("`turn` counts its front part");
-            if let Some(output) = self.poll_partition(now, slot) {
+            if let Some(output) = self.poll_partition(now, wall, slot) {
                 return Some(output);
             }
             self.turn -= 1;
             self.active.pop_front();
+            self.take_ops(now, slot);
+            self.take_reads(now, slot);
             self.settle(slot);
         }
         None
     }
 
-    fn poll_partition(&mut self, now: Monotonic, slot: Slot) -> Option<ShardOutput> {
+    fn poll_partition(&mut self, now: Monotonic, wall: WallMs, slot: Slot) -> Option<ShardOutput> {
+        if let Kind::Queue(_) = &self.partitions[slot.index()].kind {
+            return self.poll_queue(now, wall, slot);
+        }
         match &mut self.partitions[slot.0 as usize].kind {
             Kind::Stream(stream) => {
                 let (key, delivery) = stream.poll_delivery()?;
                 let key = usize::try_from(key.0).expect("a slab index");
-                let to = self.subscribers[key].to;
-                if let Delivery::End { .. } = delivery {
-                    self.subscribers.remove(key);
-                    if let Some(belongings) = self.sessions.get_mut(&to.session) {
-                        belongings.subscriptions.remove(&to.subscription);
-                    }
-                }
+                let to = match delivery {
+                    Delivery::End { .. } => self.forget_subscriber(key),
+                    Delivery::Records { .. } | Delivery::Lag(_) => self.subscribers[key].to,
+                };
                 Some(ShardOutput::Delivery { to, delivery })
             }
             Kind::Cache(cache) => {
@@ -566,15 +730,60 @@ impl Shard {
                 let to = self.subscribers[key].to;
                 Some(ShardOutput::Watch { to, event })
             }
+            Kind::Queue(_) => unreachable!("asked above"),
+        }
+    }
+
+    /// Keeps the tails of durable streams within their budget: what is on the
+    /// disk can be read again. The longest idle go first.
+    fn count_tail(&mut self, slot: Slot) {
+        let owned = &mut self.partitions[slot.index()];
+        let (Kind::Stream(stream), Some(_)) = (&owned.kind, owned.log) else {
+            return;
+        };
+        let bytes = stream.memory();
+        self.tail_bytes = self.tail_bytes - owned.tail_bytes + bytes;
+        owned.tail_bytes = bytes;
+        if !owned.in_tails && bytes > 0 {
+            owned.in_tails = true;
+            self.tails.push_back(slot);
+        }
+        let mut left = self.tails.len();
+        while self.tail_bytes > self.config.tail_bytes_max && left > 0 {
+            left -= 1;
+            let Some(idle) = self.tails.pop_front() else {
+                return;
+            };
+            if idle == slot {
+                // In use at this moment: the next one.
+                self.tails.push_back(idle);
+                continue;
+            }
+            let owned = &mut self.partitions[idle.index()];
+            let Kind::Stream(stream) = &mut owned.kind else {
+                continue;
+            };
+            stream.evict_committed(0);
+            let bytes = stream.memory();
+            self.tail_bytes = self.tail_bytes - owned.tail_bytes + bytes;
+            owned.tail_bytes = bytes;
+            if bytes > 0 {
+                self.tails.push_back(idle);
+            } else {
+                owned.in_tails = false;
+            }
         }
     }
 
     /// The partition has nothing more to say in this turn.
     fn settle(&mut self, slot: Slot) {
+        self.tell_first(slot);
+        self.count_tail(slot);
         let owned = &mut self.partitions[slot.0 as usize];
         let (deadline, more) = match &owned.kind {
             Kind::Stream(stream) => (stream.next_deadline(), stream.has_work()),
             Kind::Cache(cache) => (cache.next_deadline(), false),
+            Kind::Queue(queue) => (queue.next_deadline(), queue.has_work()),
         };
         if deadline != owned.deadline {
             if let Some(old) = owned.deadline {
@@ -590,4 +799,12 @@ impl Shard {
             self.active.push_back(slot);
         }
     }
+}
+
+/// Randomness of one partition out of the shard's.
+fn mix(seed: [u64; 2], resource: ResourceId, partition: PartitionId) -> u64 {
+    let mut z = seed[0] ^ resource.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(partition.0);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31) ^ seed[1]
 }

@@ -7,7 +7,7 @@ use pinion_session::CloseCode;
 use pinion_types::block::Record;
 use pinion_types::{ErrorCode, Refusal, SubscriptionId};
 use pinion_wire::frame::{Split, split};
-use pinion_wire::message::{Delivery, End, EventKind, Lag, Reply};
+use pinion_wire::message::{Delivery, End, EventKind, Lag, Reply, Token};
 
 /// A reply as it came.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,6 +49,12 @@ impl Answer {
 pub(crate) enum Got {
     Record {
         offset: u64,
+        value: Vec<u8>,
+    },
+    Message {
+        id: u64,
+        token: Token,
+        attempt: u16,
         value: Vec<u8>,
     },
     Lag(Lag),
@@ -368,6 +374,16 @@ impl DeliveryStream {
                                     version: event.version.0,
                                     key: event.key.to_vec(),
                                     value: event.value.map(<[u8]>::to_vec),
+                                });
+                            }
+                        }
+                        Delivery::Messages(messages) => {
+                            for message in messages.messages.iter() {
+                                self.got.push_back(Got::Message {
+                                    id: message.id,
+                                    token: message.token,
+                                    attempt: message.attempt,
+                                    value: message.record.value.to_vec(),
                                 });
                             }
                         }

@@ -9,16 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pinion_commitlog::{LogConfig, LogId};
 use pinion_node::access::{
     AccessTable, Grant, Permissions, Principal, Scope, TenantId, TokenDigest,
 };
-use pinion_node::mail::{ControlMail, CoreMail};
+use pinion_node::mail::{ControlMail, CoreMail, StorageNotice};
 use pinion_node::map::{Directory, EMPTY_SPEC, SpecDefaults};
 use pinion_node::stats::CoreStats;
 use pinion_node::{Core, CoreConfig, Feed, Output};
 use pinion_session::CloseCode;
+use pinion_simkit::{CrashMode, SimDisk, SimDiskConfig, SimRng};
 use pinion_types::{
-    CoreId, ErrorCode, Monotonic, PartitionId, Refusal, ResourceKind, SubscriptionId, WallMs,
+    CoreId, Epoch, ErrorCode, Monotonic, PartitionId, Refusal, ResourceKind, SubscriptionId, WallMs,
 };
 use pinion_wire::message::{Handle, Hello, MAGIC, Open, Reply, Request, Spec};
 
@@ -106,6 +108,10 @@ pub(crate) struct Setup {
     /// Mail is delivered some of the time only, and cores take turns unevenly.
     pub(crate) delays: bool,
     pub(crate) create_on_first_use: bool,
+    /// Longest a request to the disk takes; a test that sets it must advance
+    /// the time.
+    pub(crate) disk_latency: Duration,
+    pub(crate) segment_bytes: u64,
 }
 
 impl Default for Setup {
@@ -116,6 +122,8 @@ impl Default for Setup {
             box_capacity: 1024,
             delays: false,
             create_on_first_use: true,
+            disk_latency: Duration::ZERO,
+            segment_bytes: 4 << 20,
         }
     }
 }
@@ -123,6 +131,13 @@ impl Default for Setup {
 pub(crate) struct World {
     setup: Setup,
     pub(crate) cores: Vec<Core>,
+    /// One for each core.
+    pub(crate) disks: Vec<SimDisk>,
+    sim_rng: SimRng,
+    /// Times the node has started.
+    lives: u64,
+    /// What the cores said of their logs.
+    pub(crate) notices: Vec<(LogId, StorageNotice)>,
     /// `boxes[to][from]`; the last `from` is the control thread.
     boxes: Vec<Vec<VecDeque<CoreMail>>>,
     to_control: Vec<VecDeque<ControlMail>>,
@@ -159,24 +174,22 @@ impl World {
     }
 
     pub(crate) fn new(setup: Setup) -> Self {
-        let access = Arc::new(table());
         let ports = usize::from(setup.cores);
-        let cores = (0..setup.cores)
-            .map(|core| {
-                let config = CoreConfig {
-                    core: CoreId(core),
-                    data_cores: setup.cores,
-                    node_id: 77,
-                    steering: (5, 7),
-                    create_on_first_use: setup.create_on_first_use,
-                    seed: [setup.seed, 3],
-                };
-                Core::new(config, Arc::clone(&access))
-            })
+        let disk = SimDiskConfig {
+            latency_min: Duration::ZERO,
+            latency_max: setup.disk_latency,
+            ..SimDiskConfig::default()
+        };
+        let mut rng = SimRng::new(setup.seed);
+        let disks = (0..u64::from(setup.cores))
+            .map(|core| SimDisk::new(disk.clone(), rng.fork(core)))
             .collect();
-        Self {
+        let mut world = Self {
             setup,
-            cores,
+            cores: Vec::new(),
+            disks,
+            sim_rng: rng,
+            lives: 0,
             boxes: (0..ports)
                 .map(|_| (0..=ports).map(|_| VecDeque::new()).collect())
                 .collect(),
@@ -191,7 +204,67 @@ impl World {
             opens_refused: 0,
             mute: None,
             control_mute: false,
+            notices: Vec::new(),
+        };
+        world.boot();
+        world
+    }
+
+    /// Makes the cores and has them read their logs.
+    fn boot(&mut self) {
+        self.lives += 1;
+        let access = Arc::new(table());
+        let mut resources: Vec<_> = self.directory.map().iter().cloned().collect();
+        resources.sort_by_key(|resource| resource.id);
+        self.cores = (0..self.setup.cores)
+            .zip(&mut self.disks)
+            .map(|(core, disk)| {
+                let config = CoreConfig {
+                    core: CoreId(core),
+                    data_cores: self.setup.cores,
+                    node_id: 76 + self.lives,
+                    steering: (5, 7),
+                    create_on_first_use: self.setup.create_on_first_use,
+                    seed: [self.setup.seed, self.lives],
+                    tail_bytes_max: 64 << 20,
+                };
+                let mut state = Core::new(config, Arc::clone(&access));
+                state.start_turn(self.now, self.wall);
+                for (epoch, resource) in (1..).zip(&resources) {
+                    state.handle_mail(CoreMail::Declared {
+                        epoch: Epoch(epoch),
+                        resource: Arc::clone(resource),
+                    });
+                }
+                let log = LogConfig {
+                    log: LogId(core),
+                    segment_bytes: self.setup.segment_bytes,
+                    checkpoint_every_bytes: self.setup.segment_bytes,
+                    seed: self.lives,
+                    ..LogConfig::default()
+                };
+                let opened = state.open_log(disk, log).expect("the log opens");
+                assert!(opened.report.damage.is_empty(), "{:?}", opened.report);
+                state
+            })
+            .collect();
+    }
+
+    /// Power is lost: connections, memory and what was not on the disk yet are
+    /// gone. Then the node starts again.
+    pub(crate) fn crash(&mut self, mode: CrashMode) {
+        for disk in &mut self.disks {
+            disk.crash(mode, &mut self.sim_rng);
         }
+        for boxes in &mut self.boxes {
+            boxes.iter_mut().for_each(VecDeque::clear);
+        }
+        self.to_control.iter_mut().for_each(VecDeque::clear);
+        self.from_control.iter_mut().for_each(VecDeque::clear);
+        for client in &mut self.clients {
+            client.gone = true;
+        }
+        self.boot();
     }
 
     // ---- clients -------------------------------------------------------
@@ -234,6 +307,14 @@ impl World {
             client_name: "test",
         };
         self.call(id, &Request::Hello(hello))
+    }
+
+    /// One partition that survives a restart.
+    pub(crate) fn durable() -> Spec {
+        Spec {
+            durability: 1,
+            ..Self::spec(1)
+        }
     }
 
     pub(crate) fn spec(shards: u16) -> Spec {
@@ -439,13 +520,17 @@ impl World {
             .flat_map(|from| from.iter().enumerate())
             .any(|(from, mails)| boxed(from, mails));
         let control = !self.control_mute && self.to_control.iter().any(|b| !b.is_empty());
+        let disk = self
+            .disks
+            .iter()
+            .any(|disk| disk.next_deadline().is_some_and(|due| due <= self.now));
         let working = self
             .cores
             .iter()
             .enumerate()
             .any(|(core, state)| state.has_work() && self.mute != Some(core));
         let sending = self.clients.iter().any(Client::has_input);
-        !(mailed || control || working || sending)
+        !(mailed || control || disk || working || sending)
     }
 
     /// One turn of everyone, in an order of the seed's. True when bytes, mails
@@ -487,6 +572,10 @@ impl World {
     }
 
     fn control(&mut self, mail: ControlMail) {
+        if let ControlMail::Storage { log, notice } = mail {
+            self.notices.push((log, notice));
+            return;
+        }
         let ControlMail::Declare {
             origin,
             tenant,
@@ -521,6 +610,10 @@ impl World {
         {
             moved = true;
             self.cores[core].handle_timeout();
+        }
+        while let Some(done) = self.disks[core].poll_done(self.now) {
+            moved = true;
+            self.cores[core].handle_disk_done(done);
         }
         for from in 0..=self.cores.len() {
             if self.mute == Some(from) {
@@ -634,6 +727,7 @@ impl World {
                         core.mail_refused(to, mail);
                     }
                 }
+                Output::Disk(request) => self.disks[me].submit(self.now, request),
                 Output::Control(mail) => {
                     if self.to_control[me].len() < self.setup.box_capacity {
                         moved = true;

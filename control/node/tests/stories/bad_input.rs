@@ -215,6 +215,7 @@ fn a_resource_of_odd_numbers_does_its_work_or_is_refused() {
                         ResourceKind::Cache => {
                             w.call(id, &Request::CacheSet(super::set(handle, b"k", &value)));
                         }
+                        ResourceKind::Queue => unreachable!("not declared here"),
                     }
                 }
                 w.advance(std::time::Duration::from_millis(10));

@@ -262,7 +262,7 @@ fn history(seed: u64) -> Truth {
         seed,
         box_capacity: 1 + usize::try_from(seed % 5).unwrap() * 7,
         delays: true,
-        create_on_first_use: true,
+        ..Setup::default()
     });
     let mut rng = Rng::new(seed ^ 0xfeed);
     let (mut fresh, mut truth) = (0, Truth::default());

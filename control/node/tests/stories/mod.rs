@@ -4,6 +4,7 @@ mod access;
 mod bad_input;
 mod caches;
 mod drain;
+mod durable;
 mod handshake;
 mod histories;
 mod limits;

@@ -105,7 +105,7 @@ pub enum Overflow {
 
 /// Chooses the records a subscription or a fetch wants. Called once per record
 /// and reader, on the partition's core: it must be quick and must not block.
-pub trait RecordFilter: fmt::Debug {
+pub trait RecordFilter: fmt::Debug + Send {
     /// Whether the record is wanted.
     fn matches(&self, record: &Record<'_>) -> bool;
 }

@@ -396,6 +396,14 @@ impl Partition {
         Ok(StagedTotals { records, bytes })
     }
 
+    /// Bytes a commit of the session would append; 0 when it is not known.
+    pub fn staged_bytes(&mut self, now: Monotonic, owner: u64, session: u64) -> usize {
+        self.sessions.staged(now, owner, session).map_or(0, |staged| {
+            let lens = staged.blocks().map(|(_, bytes)| bytes.len());
+            lens.map(|len| len + BLOCK_HEADER_BYTES).sum()
+        })
+    }
+
     /// Appends all a session has staged at consecutive offsets and makes it
     /// visible at once, of a durable partition when all of it is committed;
     /// the session is over. Nothing staged is a success with no records.

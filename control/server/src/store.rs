@@ -1,0 +1,204 @@
+//! The data directory at start: whose it is, what was declared, and what the
+//! logs hold.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use pinion_commitlog::{LogConfig, LogId};
+use pinion_node::access::AccessTable;
+use pinion_node::declared::Declared;
+use pinion_node::mail::CoreMail;
+use pinion_node::map::{Directory, Resource};
+use pinion_node::{Core, CoreConfig};
+use pinion_reactor::FileStore;
+use pinion_reactor::store::{DirLock, FORMAT, Identity, StoreError};
+use pinion_shard::{OpenLogError, OpenedLog};
+use pinion_types::{Epoch, WallMs};
+
+use crate::config::Config;
+use crate::meta::{META_LOG, MetaError, MetaLog};
+
+/// Why the data directory cannot be used. Nothing in it was changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{dir} cannot be made: {source}; choose another with --data-dir")]
+    Make {
+        dir: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{dir} cannot be read: {source}")]
+    List {
+        dir: PathBuf,
+        source: pinion_commitlog::DiskError,
+    },
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    #[error("a declared resource no longer fits: {0}; raise memory_bytes, or give the node more")]
+    Memory(pinion_types::Refusal),
+    #[error("resource in the configuration: {0}")]
+    Resource(pinion_types::Refusal),
+    #[error("resource in the configuration cannot be written down: {0}")]
+    Declare(pinion_commitlog::AdmitError),
+    #[error("log {log}: {source}; look with `pinion log verify --data-dir {dir}`")]
+    Log {
+        log: u16,
+        dir: PathBuf,
+        source: OpenLogError,
+    },
+}
+
+/// A data directory that is ours.
+pub(crate) struct Store {
+    pub(crate) dir: PathBuf,
+    pub(crate) identity: Identity,
+    /// Data logs found, or 0.
+    logs: u16,
+    /// Held as long as the node runs.
+    _lock: DirLock,
+}
+
+impl Store {
+    /// Takes the directory for this process; makes it on first use.
+    pub(crate) fn open(dir: &Path, new_uuid: [u8; 16], wall: WallMs) -> Result<Self, OpenError> {
+        fs::create_dir_all(dir).map_err(|source| OpenError::Make {
+            dir: dir.to_owned(),
+            source,
+        })?;
+        let lock = DirLock::take(dir)?;
+        let identity = match Identity::read(dir)? {
+            Some(identity) => identity,
+            None => {
+                let identity = Identity {
+                    uuid: new_uuid,
+                    format: FORMAT,
+                    created_wall_ms: wall.0,
+                };
+                identity.create(dir)?;
+                identity
+            }
+        };
+        let logs = FileStore::new(dir)
+            .logs()
+            .map_err(|source| OpenError::List {
+                dir: dir.to_owned(),
+                source,
+            })?
+            .into_iter()
+            .filter(|log| *log != META_LOG)
+            .map(|log| log.0 + 1)
+            .max()
+            .unwrap_or(0);
+        Ok(Self {
+            dir: dir.to_owned(),
+            identity,
+            logs,
+            _lock: lock,
+        })
+    }
+
+    /// Logs this node has with `cores` data cores: never fewer than before.
+    pub(crate) fn logs(&self, cores: u16) -> u16 {
+        self.logs.max(cores)
+    }
+
+    /// Reads what was declared into `directory`, and adds what the
+    /// configuration declares.
+    pub(crate) fn declarations(
+        &self,
+        config: &Config,
+        directory: &mut Directory,
+        seed: u64,
+        wall: WallMs,
+    ) -> Result<MetaLog, OpenError> {
+        let (mut meta, declared) = MetaLog::open(&self.dir, self.identity.uuid, seed, wall)?;
+        for one in declared {
+            directory.restore(one).map_err(OpenError::Memory)?;
+        }
+        let mut new = Vec::new();
+        let resources = config.resources().expect("checked when it was loaded");
+        for (tenant, kind, name, spec) in resources {
+            let (resource, is_new) = directory
+                .declare(tenant, kind, &name, Some(spec))
+                .map_err(OpenError::Resource)?;
+            if is_new {
+                new.push(Declared::from(&*resource));
+            }
+        }
+        meta.declare(&new, wall).map_err(OpenError::Declare)?;
+        Ok(meta)
+    }
+}
+
+/// What a core found in its logs.
+pub(crate) struct OpenedCore {
+    pub(crate) core: Core,
+    pub(crate) logs: Vec<(LogId, OpenedLog)>,
+}
+
+/// Makes the cores and has each read its logs, all at the same time.
+pub(crate) fn open_cores(
+    store: &Store,
+    config: &Config,
+    directory: &Directory,
+    cores: Vec<(CoreConfig, u64)>,
+    access: &Arc<AccessTable>,
+    wall: WallMs,
+) -> Result<Vec<OpenedCore>, OpenError> {
+    let mut resources: Vec<Arc<Resource>> = directory.map().iter().map(Arc::clone).collect();
+    resources.sort_by_key(|resource| resource.id);
+    let resources = &resources;
+    let count = u16::try_from(cores.len()).expect("the plan is bounded");
+    let total = store.logs(count);
+    thread::scope(|scope| {
+        let threads: Vec<_> = cores
+            .into_iter()
+            .map(|(core_config, seed)| {
+                scope.spawn(move || {
+                    let me = core_config.core.0;
+                    let mut core = Core::new(core_config, Arc::clone(access));
+                    for (epoch, resource) in (1..).zip(resources) {
+                        core.handle_mail(CoreMail::Declared {
+                            epoch: Epoch(epoch),
+                            resource: Arc::clone(resource),
+                        });
+                    }
+                    let mut files = FileStore::new(&store.dir);
+                    let mut logs = Vec::new();
+                    for number in (me..total).step_by(usize::from(count)) {
+                        let log = LogId(number);
+                        let log_config = LogConfig {
+                            log,
+                            store: store.identity.uuid,
+                            segment_bytes: config.storage.segment_bytes,
+                            checkpoint_every_bytes: config.storage.checkpoint_every_bytes,
+                            seed: seed ^ u64::from(number),
+                            started: wall,
+                            ..LogConfig::default()
+                        };
+                        let opened = core.open_log(&mut files, log_config).map_err(|source| {
+                            OpenError::Log {
+                                log: number,
+                                dir: store.dir.clone(),
+                                source,
+                            }
+                        })?;
+                        logs.push((log, opened));
+                    }
+                    Ok(OpenedCore { core, logs })
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect()
+    })
+}
