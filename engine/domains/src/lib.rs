@@ -12,4 +12,5 @@
 
 pub mod cache;
 pub mod op;
+pub mod queue;
 pub mod stream;

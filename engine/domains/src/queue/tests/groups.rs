@@ -1,0 +1,133 @@
+//! Consumer groups.
+
+use super::*;
+
+#[test]
+fn each_group_sees_every_message_and_the_last_one_done_removes_it() {
+    let mut w = World::new(config());
+    w.put(&["a"]);
+    let one = w.take_in("one", 1, 10);
+    let two = w.take_in("two", 1, 10);
+    assert_eq!(
+        (values(&one), values(&two)),
+        (vec!["a".into()], vec!["a".into()])
+    );
+    w.ack(&tokens(&one));
+    assert_eq!(w.releases(), 0);
+    assert_eq!(w.counts("one").bytes, 0);
+    assert!(w.counts("two").bytes > 0);
+    w.ack(&tokens(&two));
+    assert_eq!(w.releases(), 1);
+    w.put(&["b"]);
+    assert_eq!(w.take_in("one", 1, 10).len(), 1);
+    assert_eq!(w.take_in("two", 1, 10).len(), 1);
+}
+
+#[test]
+fn a_group_delivers_only_when_its_creation_is_durable() {
+    let mut w = World::new(config());
+    w.put(&["a"]);
+    let take = Take {
+        session: session(1),
+        waiter: WaiterId(1),
+        group: b"g",
+        max: 1,
+        max_bytes: 100,
+        wait_ms: 0,
+        lease_ms: 0,
+    };
+    let mut out = Vec::new();
+    let outcome = w.q.take(w.now(), w.wall(), &take, &mut out).unwrap();
+    assert_eq!(outcome, TakeOutcome::Waiting);
+    w.append();
+    assert_eq!(w.why("g"), Why::Creating);
+    assert_eq!(w.poll(), None);
+    w.commit();
+    let (delivery, taken) = w.poll().unwrap();
+    assert_eq!(delivery, Delivery::Taken(WaiterId(1)));
+    assert_eq!(values(&taken), ["a"]);
+}
+
+#[test]
+fn failures_in_one_group_are_nothing_to_another() {
+    let mut w = World::new(QueueConfig {
+        max_attempts: 1,
+        ..config()
+    });
+    w.put(&["a"]);
+    let one = w.take_in("one", 1, 1);
+    w.nack(&tokens(&one), None, "no");
+    assert_eq!(w.dead("one").len(), 1);
+    let two = w.take_in("two", 1, 1);
+    assert_eq!(two[0].attempt, 1);
+    assert_eq!(two[0].last_error, None);
+}
+
+#[test]
+fn a_deleted_group_is_done_with_everything_and_its_number_is_free() {
+    let mut w = World::new(config());
+    w.put(&["a", "b", "c"]);
+    w.q.create_group(w.wall(), b"kept").unwrap();
+    w.q.create_group(w.wall(), b"gone").unwrap();
+    w.flush();
+    let kept = w.take_in("kept", 1, 2);
+    w.ack(&tokens(&kept));
+    let held = w.take_in("gone", 2, 1);
+    assert_eq!(w.take_in("gone", 3, 5).len(), 2);
+    let late = w.wait("gone", 3, 5, 10_000);
+    w.q.delete_group(w.wall(), b"gone").unwrap();
+    assert_eq!(
+        w.q.delete_group(w.wall(), b"gone"),
+        Err(QueueError::UnknownGroup)
+    );
+    w.flush();
+    assert_eq!(
+        w.poll(),
+        Some((Delivery::Nothing(late, Gone::GroupDeleted), vec![]))
+    );
+    assert_eq!(w.ack(&tokens(&held)), [TokenResult::Expired]);
+    // What the other group had done goes now, the rest stays for it.
+    assert_eq!(w.q.queue_counts().messages, 1);
+    assert_eq!(values(&w.take_in("kept", 1, 10)), ["c"]);
+    // The next group of that number starts afresh.
+    let fresh = w.take_in("fresh", 1, 10);
+    assert_eq!(values(&fresh), ["c"]);
+    let names: Vec<&[u8]> = w.q.group_names().collect();
+    assert_eq!(names, [&b"kept"[..], b"fresh"]);
+}
+
+#[test]
+fn the_last_group_takes_everything_with_it() {
+    let mut w = World::new(config());
+    w.put(&["a", "b"]);
+    w.take_in("g", 1, 1);
+    w.q.delete_group(w.wall(), b"g").unwrap();
+    w.flush();
+    assert_eq!(w.q.queue_counts().messages, 0);
+    assert_eq!(w.releases(), 1);
+    w.put(&["c"]);
+    assert_eq!(values(&w.take_in("g", 1, 10)), ["c"]);
+}
+
+#[test]
+fn a_group_and_a_consumer_have_no_more_in_flight_than_they_may() {
+    let mut w = World::new(QueueConfig {
+        max_in_flight: 3,
+        consumer_in_flight: 2,
+        ..config()
+    });
+    w.put(&["a", "b", "c", "d", "e"]);
+    let one = w.take(1, 10);
+    assert_eq!(one.len(), 2);
+    assert_eq!(w.take(1, 10), []);
+    let two = w.take(2, 10);
+    assert_eq!(two.len(), 1, "the group's bound comes first");
+    assert!(matches!(w.why(""), Why::GroupFull { limit: 3, .. }));
+    let waiter = w.wait("", 1, 10, 10_000);
+    w.ack(&tokens(&two));
+    assert_eq!(w.poll(), None, "its consumer has two");
+    w.ack(&[one[0].token]);
+    let (delivery, taken) = w.poll().unwrap();
+    assert_eq!(delivery, Delivery::Taken(waiter));
+    assert_eq!(values(&taken), ["d"]);
+}

@@ -1,0 +1,1 @@
+//! Random histories. Filled in below.

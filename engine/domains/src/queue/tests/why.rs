@@ -1,0 +1,171 @@
+//! Every non-delivery has a reason, and a group that stands still is noticed.
+
+use super::*;
+
+#[test]
+fn each_reason_is_named_with_its_facts() {
+    let mut w = World::new(QueueConfig {
+        consumer_in_flight: 1,
+        ordered_by_key: true,
+        ..config()
+    });
+    w.q.create_group(w.wall(), b"").unwrap();
+    w.flush();
+    assert_eq!(w.why(""), Why::Empty { dead: 0 });
+    w.q.set_read_only(true);
+    assert_eq!(w.why(""), Why::ReadOnly);
+    w.q.set_read_only(false);
+    assert_eq!(
+        w.q.why(w.now(), w.wall(), b"nobody"),
+        Err(QueueError::UnknownGroup)
+    );
+    w.put_later(&["late"], 5000, 0);
+    assert_eq!(
+        w.why(""),
+        Why::Delayed {
+            messages: 1,
+            until: Some(Monotonic::from_millis(5000)),
+        }
+    );
+    w.put_records(&[("k", "1"), ("k", "2")], 0, 0);
+    assert_eq!(w.why(""), Why::NoConsumers { ready: 2 });
+    let one = w.take(1, 1);
+    assert_eq!(w.why(""), Why::NoConsumers { ready: 1 });
+    assert_eq!(w.take(2, 1), []);
+    assert_eq!(
+        w.why(""),
+        Why::KeyBlocked {
+            messages: 1,
+            by: one[0].id
+        }
+    );
+    w.put(&["3"]);
+    w.wait("", 1, 1, 20_000);
+    assert_eq!(w.poll(), None);
+    w.pass(398);
+    assert_eq!(
+        w.why(""),
+        Why::ConsumerFull {
+            limit: 1,
+            session: session(1),
+            push: None,
+            oldest_ms: 400,
+        }
+    );
+    w.nack(&tokens(&one), Some(3000), "");
+    let (_, three) = w.poll().unwrap();
+    assert_eq!(values(&three), ["3"]);
+    w.ack(&tokens(&three));
+    assert_eq!(
+        w.why(""),
+        Why::KeyBlocked {
+            messages: 1,
+            by: one[0].id
+        }
+    );
+}
+
+#[test]
+fn all_in_flight_and_backoff_are_told_apart() {
+    let mut w = World::new(config());
+    w.put(&["a"]);
+    let taken = w.take(1, 1);
+    w.pass(998);
+    assert_eq!(
+        w.why(""),
+        Why::AllInFlight {
+            messages: 1,
+            oldest_ms: 1000,
+        }
+    );
+    w.nack(&tokens(&taken), Some(500), "");
+    assert_eq!(
+        w.why(""),
+        Why::Backoff {
+            messages: 1,
+            until: Some(Monotonic::from_millis(1500)),
+        }
+    );
+}
+
+#[test]
+fn a_limited_rate_is_named_and_over_at_its_time() {
+    let mut w = World::new(QueueConfig {
+        redelivery_per_sec: 1,
+        redelivery_burst: 1,
+        ..config()
+    });
+    w.put(&["a", "b"]);
+    w.take(1, 2);
+    w.q.session_ended(w.now(), w.wall(), session(1));
+    assert_eq!(w.take(2, 2).len(), 1);
+    let waiter = w.wait("", 2, 1, 10_000);
+    assert_eq!(w.poll(), None);
+    let until = Monotonic::from_millis(1000);
+    assert_eq!(w.why(""), Why::RateLimited { until });
+    w.pass(900);
+    assert_eq!(w.poll(), None);
+    w.pass(98);
+    assert_eq!(w.poll().unwrap().0, Delivery::Taken(waiter));
+}
+
+#[test]
+fn a_group_that_stands_still_is_told_once_until_it_moves() {
+    let mut w = World::new(QueueConfig {
+        consumer_in_flight: 1,
+        lease_ms: 3_600_000,
+        stuck_after_ms: 1000,
+        ..config()
+    });
+    w.put(&["a", "b"]);
+    let taken = w.take(1, 1);
+    w.wait("", 1, 1, 30_000);
+    assert_eq!(w.poll(), None);
+    w.pass(900);
+    assert_eq!(w.q.poll_stuck(w.now(), w.wall()), None);
+    w.pass(200);
+    let (group, why) = w.q.poll_stuck(w.now(), w.wall()).unwrap();
+    assert_eq!(group, b"");
+    assert!(matches!(why, Why::ConsumerFull { .. }), "{why:?}");
+    w.pass(5000);
+    assert_eq!(w.q.poll_stuck(w.now(), w.wall()), None, "told once");
+    w.ack(&tokens(&taken));
+    assert!(w.poll().is_some());
+    w.put(&["c"]);
+    w.wait("", 1, 1, 30_000);
+    assert_eq!(w.poll(), None);
+    w.pass(1100);
+    w.pass(1100);
+    assert!(
+        w.q.poll_stuck(w.now(), w.wall()).is_some(),
+        "it moved since"
+    );
+    assert_eq!(w.counts("").counters.stuck, 2);
+}
+
+#[test]
+fn peek_takes_nothing_and_says_where_each_stands() {
+    let mut w = World::new(QueueConfig {
+        max_attempts: 1,
+        ..config()
+    });
+    w.put(&["dead", "held", "ready"]);
+    w.put_later(&["late"], 1000, 0);
+    let taken = w.take(1, 2);
+    w.nack(&[taken[0].token], None, "x");
+    let mut all = Vec::new();
+    assert_eq!(w.q.peek(b"", 0, 3, &mut all), Ok(Some(3)));
+    assert_eq!(w.q.peek(b"", 3, 3, &mut all), Ok(None));
+    let standings: Vec<Standing> = all.iter().map(|one| one.standing).collect();
+    assert_eq!(
+        standings,
+        [
+            Standing::Dead,
+            Standing::InFlight,
+            Standing::Ready,
+            Standing::Delayed
+        ]
+    );
+    assert!(matches!(&all[3].body, Body::Here(body) if value(body) == "late"));
+    assert_eq!(values(&w.take(1, 10)), ["ready"]);
+}

@@ -1,0 +1,464 @@
+//! What a person asks: how much is there, what is it, and why is nothing
+//! delivered?
+
+use bytes::Bytes;
+use pinion_commitlog::Location;
+use pinion_types::{Monotonic, SessionId, WallMs};
+
+use super::config::{PAGE_MAX, QueueError};
+use super::demand::PushId;
+use super::group::{GroupCounters, Life};
+use super::messages::State;
+use super::partition::QueuePartition;
+use super::pool::NIL;
+
+/// Rows looked at for the earliest time in an answer.
+const LOOK_MAX: usize = 65_536;
+
+/// The bytes of a message, or where they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Its record.
+    Here(Bytes),
+    /// Its record is `len` bytes at `pos` of the body of the log record at `at`.
+    InLog {
+        /// The put's record in the log.
+        at: Location,
+        /// Where in its body.
+        pos: u32,
+        /// How many bytes.
+        len: u32,
+    },
+}
+
+/// Where a message stands in a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// May be delivered.
+    Ready,
+    /// Waits for a delay or a backoff.
+    Delayed,
+    /// Reserved, or on its way out of being so.
+    InFlight,
+    /// Waits for an earlier message of its key.
+    Blocked,
+    /// A dead letter.
+    Dead,
+    /// The group is done with it; another is not.
+    Done,
+}
+
+/// A message looked at without taking it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peeked {
+    /// Message id.
+    pub id: u64,
+    /// Where it stands in the group.
+    pub standing: Standing,
+    /// Attempts that failed.
+    pub attempts: u16,
+    /// When it was put.
+    pub enqueued: WallMs,
+    /// Text of the last failure.
+    pub last_error: Option<Bytes>,
+    /// Key, headers and value.
+    pub body: Body,
+}
+
+/// How much of what a group has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupCounts {
+    /// May be delivered.
+    pub ready: u64,
+    /// Wait for a delay or a backoff.
+    pub delayed: u64,
+    /// Reserved, or on their way to the log.
+    pub in_flight: u64,
+    /// Wait for an earlier message of their key.
+    pub blocked: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Bytes of all of these.
+    pub bytes: u64,
+    /// The group is done with every message below this id.
+    pub done_below: u64,
+    /// When the oldest message that is not done was put.
+    pub oldest: Option<WallMs>,
+    /// Waiting takes and subscriptions.
+    pub demands: u32,
+    /// Sessions and subscriptions that took something.
+    pub consumers: u32,
+    /// What happened since the partition was opened.
+    pub counters: GroupCounters,
+}
+
+/// How much the whole partition has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounts {
+    /// Messages not gone.
+    pub messages: u64,
+    /// Of these, waiting for the delay of their put.
+    pub delayed: u64,
+    /// Bytes of all.
+    pub bytes: u64,
+    /// Bytes of bodies in memory.
+    pub resident: u64,
+    /// Dead letters of all groups.
+    pub dead: u64,
+    /// Puts not yet committed.
+    pub pending: u64,
+    /// Messages that expired without any group.
+    pub dropped: u64,
+    /// Id of the next message.
+    pub next_id: u64,
+    /// Groups.
+    pub groups: u64,
+}
+
+/// Why a group is given nothing at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Nothing is wrong: there are messages and takers, and it goes on.
+    Delivering,
+    /// There is nothing; of what there was, `dead` are dead letters.
+    Empty {
+        /// Dead letters.
+        dead: u64,
+    },
+    /// All there is was put with a delay.
+    Delayed {
+        /// How many.
+        messages: u64,
+        /// The first of those looked at is due then.
+        until: Option<Monotonic>,
+    },
+    /// All there is failed before and waits to be tried again.
+    Backoff {
+        /// How many.
+        messages: u64,
+        /// The first of those looked at is due then.
+        until: Option<Monotonic>,
+    },
+    /// All there is, consumers have.
+    AllInFlight {
+        /// How many.
+        messages: u64,
+        /// For how long the oldest, milliseconds.
+        oldest_ms: u64,
+    },
+    /// `max_in_flight` of the group is reached.
+    GroupFull {
+        /// The bound.
+        limit: u32,
+        /// Who has the oldest.
+        session: Option<SessionId>,
+        /// For how long, milliseconds.
+        oldest_ms: u64,
+    },
+    /// Everyone who wants messages has as many in flight as a consumer may;
+    /// this one the oldest.
+    ConsumerFull {
+        /// The bound.
+        limit: u32,
+        /// Whose.
+        session: SessionId,
+        /// Which subscription of it.
+        push: Option<PushId>,
+        /// For how long it has its oldest message, milliseconds.
+        oldest_ms: u64,
+    },
+    /// Only redeliveries are left, and they come at a limited rate.
+    RateLimited {
+        /// The next may go then.
+        until: Monotonic,
+    },
+    /// All that is left waits for an earlier message of its key.
+    KeyBlocked {
+        /// How many.
+        messages: u64,
+        /// One of the messages they wait for.
+        by: u64,
+    },
+    /// There are messages and nobody wants any.
+    NoConsumers {
+        /// How many.
+        ready: u64,
+    },
+    /// The subscriptions have no credit or their transports are full.
+    NoCredit {
+        /// How many subscriptions.
+        subscriptions: u32,
+    },
+    /// The next message's body is being read from the log.
+    Loading,
+    /// The group is being created.
+    Creating,
+    /// There is nothing, and the disk is full: puts are refused.
+    ReadOnly,
+    /// Data is damaged or a write has failed.
+    Fenced,
+}
+
+impl QueuePartition {
+    /// Why a group is given nothing at this moment. O(consumers) and, for the
+    /// earliest time, up to 65,536 rows.
+    ///
+    /// # Errors
+    /// [`QueueError::UnknownGroup`].
+    pub fn why(&mut self, now: Monotonic, wall: WallMs, name: &[u8]) -> Result<Why, QueueError> {
+        self.see(now, wall);
+        let group = self.find_group(name).ok_or(QueueError::UnknownGroup)?;
+        let row = self.t.group(group);
+        if self.fenced {
+            return Ok(Why::Fenced);
+        }
+        match row.life {
+            Life::Creating => return Ok(Why::Creating),
+            Life::Closing => return Err(QueueError::UnknownGroup),
+            Life::Open => {}
+        }
+        let (demands, held) = (row.demands, row.in_flight + row.settling);
+        let (hungry, loading, next) = (
+            !row.hungry.is_empty(),
+            row.loading,
+            row.bucket
+                .next(self.config.redelivery_per_sec, self.config.redelivery_burst),
+        );
+        let (failed, returned) = (row.delayed, row.returned.len() as u64);
+        let counts = self.counts(group);
+        if counts.ready == 0 {
+            return Ok(self.why_nothing_ready(group, &counts, failed));
+        }
+        if held >= self.config.max_in_flight {
+            let oldest = self.oldest_held(group, |_| true);
+            return Ok(Why::GroupFull {
+                limit: self.config.max_in_flight,
+                session: oldest.map(|(session, ..)| session),
+                oldest_ms: oldest.map_or(0, |(.., ms)| ms),
+            });
+        }
+        if demands == 0 {
+            return Ok(Why::NoConsumers {
+                ready: counts.ready,
+            });
+        }
+        if !hungry {
+            let blocked = self.oldest_held(group, |consumer| {
+                !self.consumers[consumer].blocked.is_empty()
+            });
+            return Ok(match blocked {
+                Some((session, push, oldest_ms)) => Why::ConsumerFull {
+                    limit: self.config.consumer_in_flight,
+                    session,
+                    push,
+                    oldest_ms,
+                },
+                None => Why::NoCredit {
+                    subscriptions: demands,
+                },
+            });
+        }
+        if returned == counts.ready && next > self.clock {
+            return Ok(Why::RateLimited { until: next });
+        }
+        Ok(if loading {
+            Why::Loading
+        } else {
+            Why::Delivering
+        })
+    }
+
+    fn why_nothing_ready(&self, group: u8, counts: &GroupCounts, failed: u32) -> Why {
+        let row = self.t.group(group);
+        if counts.blocked > 0 {
+            let by = self
+                .t
+                .entries
+                .rows()
+                .iter()
+                .find(|e| e.group == group && e.owns_key && e.state != State::Free);
+            return Why::KeyBlocked {
+                messages: counts.blocked,
+                by: by.map_or(0, |e| self.t.messages[e.message].id),
+            };
+        }
+        if row.in_flight + row.settling > 0 {
+            let oldest = self.oldest_held(group, |_| true);
+            return Why::AllInFlight {
+                messages: counts.in_flight,
+                oldest_ms: oldest.map_or(0, |(.., ms)| ms),
+            };
+        }
+        if failed > 0 {
+            let rows = self.t.entries.rows().iter().take(LOOK_MAX);
+            return Why::Backoff {
+                messages: u64::from(failed),
+                until: rows
+                    .filter(|e| e.group == group && e.state == State::Delayed)
+                    .map(|e| e.timer.deadline())
+                    .min(),
+            };
+        }
+        if counts.delayed > 0 {
+            let rows = self.t.messages.rows().iter().take(LOOK_MAX);
+            return Why::Delayed {
+                messages: counts.delayed,
+                until: rows
+                    .filter(|m| m.len > 0 && m.delayed)
+                    .map(|m| self.t.records[m.record].due)
+                    .min(),
+            };
+        }
+        if self.read_only {
+            return Why::ReadOnly;
+        }
+        Why::Empty { dead: counts.dead }
+    }
+
+    /// Who of the group has had a message for the longest time.
+    fn oldest_held(
+        &self,
+        group: u8,
+        of: impl Fn(u32) -> bool,
+    ) -> Option<(SessionId, Option<PushId>, u64)> {
+        self.names
+            .consumers
+            .iter()
+            .filter(|(key, consumer)| key.group == group && of(**consumer))
+            .filter_map(|(key, consumer)| {
+                let head = self.consumers[*consumer].reservations.head;
+                (head != NIL).then(|| (self.t.entries[head].at, key))
+            })
+            .min_by_key(|(at, key)| (*at, key.session))
+            .map(|(at, key)| {
+                let ms = self.clock.since(at).as_millis();
+                (key.session, key.push, u64::try_from(ms).unwrap_or(u64::MAX))
+            })
+    }
+
+    /// How much a group has.
+    ///
+    /// # Errors
+    /// [`QueueError::UnknownGroup`].
+    pub fn group_counts(&mut self, name: &[u8]) -> Result<GroupCounts, QueueError> {
+        let group = self.open_group(name)?;
+        Ok(self.counts(group))
+    }
+
+    pub(super) fn counts(&mut self, group: u8) -> GroupCounts {
+        // Ids only become done, so where the last answer ended the next begins.
+        let bit = 1_u64 << group;
+        let prefix = self.t.group(group).prefix;
+        let oldest = self
+            .index
+            .from(&self.t.messages, prefix)
+            .find(|m| self.t.messages[*m].done & bit == 0);
+        let done_below = oldest.map_or(self.committed_id, |m| self.t.messages[m].id);
+        self.t.group_mut(group).prefix = done_below;
+        let row = self.t.group(group);
+        GroupCounts {
+            ready: u64::from(self.ready.len - row.touched)
+                + row.front.len() as u64
+                + row.returned.len() as u64,
+            delayed: u64::from(self.delayed - row.touched_delayed) + u64::from(row.delayed),
+            in_flight: u64::from(row.in_flight) + u64::from(row.settling),
+            blocked: u64::from(row.parked),
+            dead: row.dead.len() as u64,
+            bytes: self.bytes - row.done_bytes,
+            done_below,
+            oldest: oldest.map(|m| self.t.records[self.t.messages[m].record].timestamp),
+            demands: row.demands,
+            consumers: row.consumers,
+            counters: row.counters,
+        }
+    }
+
+    /// How much the partition has.
+    #[must_use]
+    pub fn queue_counts(&self) -> QueueCounts {
+        QueueCounts {
+            messages: u64::from(self.t.messages.len()),
+            delayed: u64::from(self.delayed),
+            bytes: self.bytes,
+            resident: self.bodies.resident,
+            dead: u64::from(self.dead),
+            pending: u64::from(self.pending_messages),
+            dropped: self.bodies.dropped,
+            next_id: self.next_id,
+            groups: u64::from(self.group_mask.count_ones()),
+        }
+    }
+
+    /// Messages a group is not done with, from id `from` on, at most `max` and
+    /// [`PAGE_MAX`], appended to `out`; nothing is reserved. The id to go on
+    /// from, if there may be more.
+    ///
+    /// # Errors
+    /// [`QueueError::UnknownGroup`].
+    pub fn peek(
+        &self,
+        name: &[u8],
+        from: u64,
+        max: usize,
+        out: &mut Vec<Peeked>,
+    ) -> Result<Option<u64>, QueueError> {
+        let group = self.open_group(name)?;
+        let max = max.clamp(1, PAGE_MAX);
+        let mut looked = 0;
+        let mut found = 0;
+        for message in self.index.from(&self.t.messages, from) {
+            let row = &self.t.messages[message];
+            if found == max || looked == LOOK_MAX {
+                return Ok(Some(row.id));
+            }
+            looked += 1;
+            if row.done & (1 << group) != 0 {
+                continue;
+            }
+            found += 1;
+            let entry = self.entry_of(message, group).map(|e| &self.t.entries[e]);
+            out.push(Peeked {
+                id: row.id,
+                standing: self.standing_of(message, group),
+                attempts: entry.map_or(0, |e| e.attempts),
+                enqueued: self.t.records[row.record].timestamp,
+                last_error: entry.and_then(|e| e.error().cloned()),
+                body: self.body_of(message),
+            });
+        }
+        Ok(None)
+    }
+
+    fn standing_of(&self, message: u32, group: u8) -> Standing {
+        let row = &self.t.messages[message];
+        match self.entry_of(message, group) {
+            None if row.done & (1 << group) != 0 => Standing::Done,
+            None if row.delayed => Standing::Delayed,
+            None => Standing::Ready,
+            Some(entry) => match self.t.entries[entry].state {
+                State::Front | State::Returned | State::Restored | State::Free => Standing::Ready,
+                State::Delayed => Standing::Delayed,
+                State::InFlight | State::Settling => Standing::InFlight,
+                State::Parked => Standing::Blocked,
+                State::Dead => Standing::Dead,
+            },
+        }
+    }
+
+    pub(super) fn body_of(&self, message: u32) -> Body {
+        let row = &self.t.messages[message];
+        let put = &self.t.records[row.record];
+        match (&put.body, put.location) {
+            (Some(body), _) => {
+                let pos = row.pos as usize;
+                Body::Here(body.slice(pos..pos + row.len as usize))
+            }
+            (None, Some(at)) => Body::InLog {
+                at,
+                pos: row.pos,
+                len: row.len,
+            },
+            (None, None) => unreachable!("a body is in memory or in the log"),
+        }
+    }
+}
