@@ -15,6 +15,9 @@ use super::machine::thread_cpu;
 use super::measure::{BenchError, Completion, Driver, Generator, Run, SILENCE_MAX, Span};
 use super::target::{PATIENCE, connect_to_owner, unexpected};
 
+/// End of a stream before the node has said it.
+const NOT_KNOWN: Offset = Offset(u64::MAX);
+
 /// One subscription that starts at the oldest record, and again from there
 /// when it has reached the end. Belongs to the thread that drives it.
 pub struct Replay {
@@ -24,10 +27,11 @@ pub struct Replay {
     subscription: SubscriptionId,
     /// Offset after the last record there was when the subscription began.
     end: Offset,
+    /// Offset after the last record that came.
+    next: Offset,
     owed_records: u32,
     owed_bytes: u32,
     credit_due: bool,
-    rewind_due: bool,
     bytes: u64,
     lost: u64,
 }
@@ -40,26 +44,39 @@ impl Replay {
     pub fn new(config: NativeConfig, stream: &str) -> Result<Self, BenchError> {
         let mut client = NativeClient::new(config)?;
         let (link, opened) = connect_to_owner(&mut client, ResourceKind::Stream, stream, None)?;
-        let subscription = SubscriptionId(1);
-        let request = from_the_beginning(opened.handle, subscription);
-        let reply = client.call(link, &request, PATIENCE, |_| {})?;
-        let end = match reply.decode() {
-            Ok(Reply::Subscribed(subscribed)) if subscribed.end > subscribed.next => subscribed.end,
-            other => return Err(unexpected("SUBSCRIBE", &other)),
-        };
-        Ok(Self {
+        let mut replay = Self {
             client,
             link,
             handle: opened.handle,
-            subscription,
-            end,
+            subscription: SubscriptionId(1),
+            end: NOT_KNOWN,
             owed_records: 0,
             owed_bytes: 0,
             credit_due: false,
-            rewind_due: false,
+            next: Offset(0),
             bytes: 0,
             lost: 0,
-        })
+        };
+        // Records may come with the answer, so the answer is not waited for alone.
+        let request = from_the_beginning(replay.handle, replay.subscription);
+        replay
+            .client
+            .submit(link, &request)
+            .map_err(|error| BenchError::Native(error.into()))?;
+        let started = Instant::now();
+        while replay.end == NOT_KNOWN {
+            replay.turn()?;
+            if started.elapsed() > PATIENCE {
+                return Err(BenchError::Silence {
+                    waited: started.elapsed(),
+                    in_flight: 1,
+                });
+            }
+        }
+        if replay.end == Offset(0) {
+            return Err(BenchError::Options(format!("{stream} is empty")));
+        }
+        Ok(replay)
     }
 
     /// Bytes of records that came so far, without the headers of blocks.
@@ -90,7 +107,7 @@ impl Replay {
             owed_records,
             owed_bytes,
             credit_due,
-            rewind_due,
+            next,
             bytes,
             lost,
             ..
@@ -107,7 +124,7 @@ impl Replay {
                         .saturating_add(u32::try_from(header.block_len()).unwrap_or(u32::MAX));
                     *credit_due = *owed_bytes >= CREDIT_BYTES_MAX / 4
                         || *owed_records >= CREDIT_RECORDS_MAX / 4;
-                    *rewind_due |= header.first_offset.0 + u64::from(header.record_count) >= end.0;
+                    *next = Offset(header.first_offset.0 + u64::from(header.record_count));
                 }
                 Ok(Delivery::Lag(lag)) => *lost += lag.count,
                 Ok(Delivery::Head(_)) => {}
@@ -128,21 +145,22 @@ impl Replay {
 
     /// Gives used credit back, or begins anew.
     fn speak(&mut self) -> Result<(), BenchError> {
-        if self.rewind_due {
-            let next = SubscriptionId(self.subscription.0.wrapping_add(1));
+        if self.next >= self.end {
+            let again = SubscriptionId(self.subscription.0.wrapping_add(1));
             let stop = Request::Unsubscribe(Unsubscribe {
                 subscription: self.subscription,
             });
-            if !self.submit(&stop)? || !self.submit(&from_the_beginning(self.handle, next))? {
+            if !self.submit(&stop)? || !self.submit(&from_the_beginning(self.handle, again))? {
                 return Err(BenchError::Options(
                     "no room for two small requests".to_owned(),
                 ));
             }
-            self.subscription = next;
+            self.subscription = again;
+            self.next = Offset(0);
+            self.end = NOT_KNOWN;
             self.owed_records = 0;
             self.owed_bytes = 0;
             self.credit_due = false;
-            self.rewind_due = false;
         } else if self.credit_due {
             let credit = Request::Credit(Credit {
                 subscription: self.subscription,
