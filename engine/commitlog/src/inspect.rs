@@ -347,7 +347,7 @@ fn checkpoint_trailer(
         .map_err(Fault::Unreadable)?;
     CheckpointTrailer::decode(header, len, last).map_err(|error| match error {
         // Its trailer is the last thing of it that is written, in one sector:
-        // bytes that do not even start like one belong to a state.
+        // bytes that do not even start like one belong to a state, or to nothing.
         FormatError::Blank { .. } | FormatError::Magic { .. } | FormatError::Short { .. } => {
             Fault::Unfinished
         }

@@ -4,10 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 use pinion_commitlog::format::{
-    Chain, Finished, GROUP_BYTES_MAX, GroupDamage, GroupVerdict, GroupWriter, RECORD_BYTES_MAX,
-    RecordFlags, SECTOR, SegmentKey, check_group, decode_record,
+    Chain, Finished, FormatError, GROUP_BYTES_MAX, GroupDamage, GroupVerdict, GroupWriter,
+    RECORD_BYTES_MAX, RecordFlags, SECTOR, SegmentHeader, SegmentKey, check_group, decode_record,
 };
-use pinion_commitlog::{BLOCK, BlockBuf, Location, Lsn, RecordHead};
+use pinion_commitlog::{BLOCK, BlockBuf, Location, LogId, Lsn, RecordHead};
 use pinion_types::{PartitionId, ResourceId, WallMs};
 use proptest::prelude::*;
 
@@ -251,6 +251,31 @@ fn every_subset_of_a_small_groups_sectors_is_classified() {
             subset_is_classified(&whole, |sector| subset >> sector & 1 == 1);
         }
     }
+}
+
+#[test]
+fn a_flipped_bit_of_a_segments_header_is_damage_and_not_another_kind_of_file() {
+    let header = SegmentHeader {
+        store: [7; 16],
+        log: LogId(1),
+        number: 2,
+        salt: 3,
+        chain: CHAIN,
+        segment_bytes: 1 << 20,
+        created: WallMs(4),
+    };
+    let mut block = header.encode();
+    for bit in 0..BLOCK * 8 {
+        block[bit / 8] ^= 1 << (bit % 8);
+        let error = SegmentHeader::decode(&block).unwrap_err();
+        match error {
+            FormatError::Checksum { .. } => assert!(bit < SECTOR * 8),
+            FormatError::NotZero { .. } => assert!(bit >= SECTOR * 8),
+            other => panic!("bit {bit}: {other}"),
+        }
+        block[bit / 8] ^= 1 << (bit % 8);
+    }
+    assert_eq!(SegmentHeader::decode(&block), Ok(header));
 }
 
 #[test]

@@ -233,6 +233,11 @@ pub fn salted_crc(salt: u64, parts: &[&[u8]]) -> u32 {
 /// Where the checksum of a sector that stands for itself lies.
 pub(crate) const SECTOR_CRC: usize = SECTOR - 4;
 
+/// Bits of a magic that may be flipped while it still counts as harmed and not
+/// as something else: "damaged" and "not of this kind" have other consequences.
+/// More would take one structure's magic for another's: they differ in three.
+const MAGIC_BITS_MAX: u32 = 1;
+
 /// Facts that fit in one sector lie in one sector, so that a crash leaves all of
 /// them or none: 8 bytes of magic, version, flags, the facts, zeros, checksum.
 pub(crate) fn seal_sector(sector: &mut [u8; SECTOR], magic: [u8; 8], salt: Option<u64>) {
@@ -266,9 +271,11 @@ pub(crate) fn open_sector(
     if is_blank(sector) {
         return Err(FormatError::Blank { what });
     }
-    if sector[..8] != magic {
-        let found = u64_at(sector, 0);
-        return Err(FormatError::Magic { what, found });
+    let found = u64_at(sector, 0);
+    let other_bits = (found ^ u64::from_le_bytes(magic)).count_ones();
+    let another = FormatError::Magic { what, found };
+    if other_bits > MAGIC_BITS_MAX {
+        return Err(another);
     }
     let (stored, computed) = (u32_at(sector, SECTOR_CRC), sector_crc(sector, salt));
     if stored != computed {
@@ -277,6 +284,9 @@ pub(crate) fn open_sector(
             stored,
             computed,
         });
+    }
+    if other_bits > 0 {
+        return Err(another);
     }
     // Magic, version and checksum keep their places in every version, so that
     // an older release can say "newer" instead of "damaged".
