@@ -336,6 +336,25 @@ fn vectors_that_must_be_refused_are_and_say_why() {
 }
 
 #[test]
+fn the_example_in_the_document_is_a_vector() {
+    let path = format!(
+        "{}/../../docs/storage-format.md",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let document = std::fs::read_to_string(path).unwrap();
+    let (_, example) = document.rsplit_once("```text\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let mut bytes = Vec::new();
+    for line in example.lines().filter(|line| !line.is_empty()) {
+        let (hex, _) = line.split_once("  ").unwrap();
+        bytes.extend(unhex(&hex.replace(' ', "")));
+    }
+    bytes.resize(BLOCK, 0);
+    let vector = &vectors("groups")[1];
+    same_bytes(&vector["name"], &bytes, &bytes_of(vector));
+}
+
+#[test]
 fn vectors_are_counted() {
     let files = ["segments", "groups", "footers", "checkpoints", "refused"];
     let count: usize = files.iter().map(|file| vectors(file).len()).sum();
