@@ -80,7 +80,7 @@ pub const GROUP_BYTES_MAX: u8 = u8::MAX;
 
 /// Consumer groups of one queue. Each keeps a state for every message it has
 /// not finished.
-pub const QUEUE_GROUPS_MAX: u16 = 256;
+pub const QUEUE_GROUPS_MAX: u16 = 64;
 
 /// Messages one take may ask for. Higher lets one consumer starve the others
 /// of a queue for longer.

@@ -30,7 +30,8 @@ pub struct PeekOptions {
     pub partitions: Partitions,
     /// Which messages.
     pub states: States,
-    /// Give the records, not only what is known of them.
+    /// Give the records that are in the node's memory, not only what is known
+    /// of them.
     pub bodies: bool,
     /// Most messages of one page, 1 to 1,024.
     pub page_items: u32,
@@ -69,7 +70,8 @@ pub struct PeekedMessage {
     pub last_error: String,
     /// Bytes of its record.
     pub record_bytes: u32,
-    /// The record, when it was asked for; its offset is the message's id.
+    /// The record, when it was asked for and is in the node's memory; its offset
+    /// is the message's id.
     pub record: Option<Received>,
 }
 
@@ -92,7 +94,8 @@ pub struct DeadLetter {
     pub last_error: String,
     /// Bytes of its record.
     pub record_bytes: u32,
-    /// The record, when it was asked for; its offset is the message's id.
+    /// The record, when it was asked for and is in the node's memory; its offset
+    /// is the message's id.
     pub record: Option<Received>,
 }
 
@@ -143,7 +146,8 @@ pub struct GroupCounts {
     pub name: String,
     /// Messages the next take may have.
     pub ready: u64,
-    /// Messages that wait for their delay or backoff.
+    /// Messages that wait for their delay, their backoff, or an earlier message
+    /// of their key.
     pub delayed: u64,
     /// Reserved messages.
     pub in_flight: u64,
@@ -180,8 +184,8 @@ impl Queue {
     }
 
     /// Makes dead letters ready again, their attempts forgotten, at most
-    /// `rate_per_s` of each partition in a second (0: at once). Gives how many
-    /// are or will be.
+    /// `rate_per_s` of each partition in a second (0: as fast as it goes). Gives
+    /// how many are; when no ids are named, how many will be.
     ///
     /// # Errors
     /// Partitions before the one that failed have done their part. Repeating it
@@ -194,7 +198,8 @@ impl Queue {
         self.move_dead(selection, Some(rate_per_s)).await
     }
 
-    /// Forgets dead letters for good. Gives how many.
+    /// Forgets dead letters for good. Gives how many, as
+    /// [`replay_dead`](Self::replay_dead).
     ///
     /// # Errors
     /// As [`replay_dead`](Self::replay_dead).

@@ -45,7 +45,7 @@ wire_enum! {
     pub enum MessageState {
         /// The next take may have it.
         Ready = 1,
-        /// It waits for its delay or backoff.
+        /// It waits for its delay, its backoff, or an earlier message of its key.
         Delayed = 2,
         /// A consumer has it reserved.
         InFlight = 3,
@@ -300,7 +300,7 @@ message! {
         pub max_bytes: u32 => fixed,
         /// Which messages.
         pub states: States => fixed,
-        /// Records are answered, not only what is known of them.
+        /// Records that are in memory are answered, not only what is known of them.
         pub bodies: bool => fixed,
         /// The consumer group; empty is the default one.
         pub group: &'a str => text8,
@@ -394,7 +394,7 @@ message! {
         pub max_items: u32 => within(1, u64::from(QUEUE_PAGE_MAX)),
         /// Most bytes of their records; the first is answered even when it is larger.
         pub max_bytes: u32 => fixed,
-        /// Records are answered, not only what is known of them.
+        /// Records that are in memory are answered, not only what is known of them.
         pub bodies: bool => fixed,
         /// Which of them.
         pub select: DeadSelect<'a> => dead_select,
@@ -472,7 +472,8 @@ message! {
         /// Length of the reservations in milliseconds, at most
         /// `QUEUE_LEASE_MS_MAX`; 0 is the queue's.
         pub lease_ms: u32 => within(0, u64::from(QUEUE_LEASE_MS_MAX)),
-        /// Most messages reserved by this consumer at a time; 0 is the queue's.
+        /// Most messages reserved by this consumer at a time; 0 is the queue's
+        /// bound, which a node without one for each consumer asks for.
         pub in_flight_max: u32 => fixed,
         /// Messages that may be delivered before the first CREDIT.
         pub credit_records: u32 => fixed,

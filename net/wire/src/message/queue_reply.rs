@@ -150,15 +150,15 @@ pub struct PeekItem<'a> {
     pub attempts: u16,
     /// When it was put.
     pub enqueued: WallMs,
-    /// When a delayed message becomes ready or a reservation ends; else 0.
+    /// When a delayed message becomes ready or a reservation ends; 0 is not known.
     pub due: WallMs,
-    /// When its time to live is over; 0 is never.
+    /// When its time to live is over; 0 is never or not known.
     pub expires: WallMs,
     /// What the last nack said; empty when there is none.
     pub last_error: &'a str,
     /// Bytes of the record.
     pub record_bytes: u32,
-    /// `None` when records were not asked for.
+    /// `None` when records were not asked for, or it is on disk only.
     pub record: Option<Record<'a>>,
 }
 
@@ -223,7 +223,7 @@ pub struct DeadItem<'a> {
     pub last_error: &'a str,
     /// Bytes of the record.
     pub record_bytes: u32,
-    /// `None` when records were not asked for.
+    /// `None` when records were not asked for, or it is on disk only.
     pub record: Option<Record<'a>>,
 }
 
@@ -256,7 +256,7 @@ impl<'a> DeadItem<'a> {
 message! {
     /// Dead letters were replayed or purged.
     pub struct Moved {
-        /// How many; with a rate, how many will be.
+        /// How many; when no ids were named, how many will be.
         pub messages: u64 => fixed,
         /// What the change survives.
         pub durability: Durability => fixed,
@@ -294,7 +294,8 @@ pub struct GroupItem<'a> {
     pub name: &'a str,
     /// Messages the next take may have.
     pub ready: u64,
-    /// Messages that wait for their delay or backoff.
+    /// Messages that wait for their delay, their backoff, or an earlier message
+    /// of their key.
     pub delayed: u64,
     /// Reserved messages.
     pub in_flight: u64,
@@ -366,6 +367,8 @@ wire_enum! {
         ReadOnly = 11,
         /// Data of the partition is damaged or a write of it failed.
         Fenced = 12,
+        /// Consumers have all there is.
+        AllInFlight = 13,
     }
 }
 
