@@ -70,6 +70,12 @@ impl Bodies {
     }
 }
 
+impl Bodies {
+    pub(super) fn forget_releases(&mut self) {
+        self.releases.clear();
+    }
+}
+
 impl QueuePartition {
     /// A body to be read from the log; answer with
     /// [`QueuePartition::handle_loaded`]. At most [`LOADS_MAX`] at once.

@@ -5,7 +5,7 @@ use pinion_types::wheel::TimerLink;
 use pinion_types::{Monotonic, WallMs};
 
 use super::config::{BATCH_MAX, PAGE_MAX, QueueError};
-use super::group::Bucket;
+use super::group::{Bucket, Life};
 use super::messages::{DeadReason, State};
 use super::ops;
 use super::partition::{OpNumber, QueuePartition, Settled};
@@ -245,7 +245,7 @@ impl QueuePartition {
     /// The next letters of a redrive, [`BATCH_MAX`] at most.
     pub(super) fn redrive_due(&mut self, group: u8) {
         self.t.group_mut(group).redrive_timer = TimerLink::IDLE;
-        if self.fenced {
+        if self.fenced || self.t.group(group).life != Life::Open {
             return;
         }
         let Some(mut redrive) = self.t.group_mut(group).redrive.take() else {

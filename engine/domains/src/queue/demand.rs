@@ -131,10 +131,10 @@ pub(super) struct Names {
     pub(super) pushes: FixedMap<PushId, u32>,
     /// Ordered, so that those of a session are neighbours.
     pub(super) consumers: BTreeMap<ConsumerKey, u32>,
-    /// Waiters to be told that nothing came.
-    pub(super) timed_out: VecDeque<(WaiterId, Gone)>,
-    /// Subscriptions to be told that they are over.
-    pub(super) ended: VecDeque<(PushId, ErrorCode)>,
+    /// Waiters to be told that nothing came, and whose they are.
+    pub(super) timed_out: VecDeque<(WaiterId, Gone, SessionId)>,
+    /// Subscriptions to be told that they are over, and whose they are.
+    pub(super) ended: VecDeque<(PushId, ErrorCode, SessionId)>,
 }
 
 /// Why a waiter gets nothing.

@@ -202,7 +202,7 @@ impl QueuePartition {
     pub fn cancel(&mut self, waiter: WaiterId) -> bool {
         let Some(demand) = self.names.waiters.get(&waiter).copied() else {
             let told = self.names.timed_out.len();
-            self.names.timed_out.retain(|(id, _)| *id != waiter);
+            self.names.timed_out.retain(|(id, ..)| *id != waiter);
             return self.names.timed_out.len() < told;
         };
         self.remove_demand(demand);
@@ -223,7 +223,8 @@ impl QueuePartition {
         if self.fenced {
             return Err(QueueError::Fenced);
         }
-        if self.names.pushes.contains_key(&subscribe.push) {
+        let ending = self.names.ended.iter().any(|e| e.0 == subscribe.push);
+        if ending || self.names.pushes.contains_key(&subscribe.push) {
             return Err(QueueError::DuplicateId);
         }
         let lease_ms = self.lease(subscribe.lease_ms)?;
@@ -306,10 +307,10 @@ impl QueuePartition {
         out: &mut Vec<Taken>,
     ) -> Option<Delivery> {
         self.see(now, wall);
-        if let Some((waiter, gone)) = self.names.timed_out.pop_front() {
+        if let Some((waiter, gone, _)) = self.names.timed_out.pop_front() {
             return Some(Delivery::Nothing(waiter, gone));
         }
-        if let Some((push, code)) = self.names.ended.pop_front() {
+        if let Some((push, code, _)) = self.names.ended.pop_front() {
             return Some(Delivery::End(push, code));
         }
         let mut scan = SCAN_MAX;
@@ -647,6 +648,11 @@ impl QueuePartition {
         demand
     }
 
+    fn session_of(&self, consumer: u32) -> SessionId {
+        let key = self.consumers[consumer].key;
+        key.expect("a consumer in use has a name").session
+    }
+
     fn group_of(&self, consumer: u32) -> u8 {
         let key = self.consumers[consumer].key;
         key.expect("a consumer in use has a name").group
@@ -751,8 +757,11 @@ impl QueuePartition {
     /// The patience of a waiter is over.
     pub(super) fn demand_due(&mut self, demand: u32) {
         if let Want::Waiter { id, .. } = self.t.demands[demand].want {
+            let session = self.session_of(self.t.demands[demand].consumer);
             self.remove_demand(demand);
-            self.names.timed_out.push_back((id, Gone::TimedOut));
+            self.names
+                .timed_out
+                .push_back((id, Gone::TimedOut, session));
         }
     }
 
@@ -825,10 +834,13 @@ impl QueuePartition {
         for consumer in consumers {
             while let Some(demand) = self.consumers[consumer].demands.last().copied() {
                 let want = self.t.demands[demand].want;
+                let session = self.session_of(consumer);
                 self.remove_demand(demand);
                 match want {
-                    Want::Waiter { id, .. } => self.names.timed_out.push_back((id, gone)),
-                    Want::Push { id, .. } => self.names.ended.push_back((id, code)),
+                    Want::Waiter { id, .. } => {
+                        self.names.timed_out.push_back((id, gone, session));
+                    }
+                    Want::Push { id, .. } => self.names.ended.push_back((id, code, session)),
                 }
             }
             self.drop_if_idle(consumer);

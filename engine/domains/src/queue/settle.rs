@@ -7,6 +7,7 @@ use pinion_types::{Monotonic, SessionId, WallMs};
 
 use super::apply::LAPSED;
 use super::config::{BATCH_MAX, ERROR_BYTES_MAX, LEASE_MS_MAX, QueueError, TIME_MS_MAX};
+use super::group::Life;
 use super::messages::{DeadReason, Ended, State};
 use super::ops;
 use super::partition::{OpNumber, QueuePartition, Settled, Verdict, after_ms};
@@ -51,6 +52,10 @@ impl QueuePartition {
             return Standing::Over(Ended::Lost);
         }
         match entry.state {
+            // No op about a group may follow the one that deletes it.
+            State::InFlight if self.t.group(entry.group).life != Life::Open => {
+                Standing::Over(Ended::Lost)
+            }
             State::InFlight => Standing::Held(token.slot),
             _ => Standing::Over(entry.ended),
         }
@@ -263,6 +268,8 @@ impl QueuePartition {
         while let Some((key, consumer)) = self.next_consumer_of(session) {
             self.end_consumer(key, consumer);
         }
+        self.names.timed_out.retain(|told| told.2 != session);
+        self.names.ended.retain(|told| told.2 != session);
     }
 
     /// Gives back all a consumer has reserved.
@@ -285,7 +292,7 @@ impl QueuePartition {
         let group = row.group;
         match row.state {
             State::InFlight => {
-                if self.t.group(group).life != super::group::Life::Open {
+                if self.t.group(group).life != Life::Open {
                     return;
                 }
                 self.t.group_mut(group).counters.lapsed += 1;

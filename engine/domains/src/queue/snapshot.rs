@@ -437,6 +437,8 @@ impl QueuePartition {
         assert!(!self.started, "a partition is opened once");
         self.see(now, wall);
         self.started = true;
+        // The log is told what lives, not what went before it was opened.
+        self.bodies.forget_releases();
         // A new secret in each life: tokens of an earlier one are not genuine.
         let seed = self.config.seed;
         self.secret = SipHasher13::new_with_keys(seed, wall.0.rotate_left(32) ^ now.0);
