@@ -1,0 +1,262 @@
+//! Many seeds, one after the other or side by side, and what they covered.
+
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Instant;
+
+use crate::Violation;
+use crate::log::crash::{self, CrashCounts};
+use crate::log::faults::{self, FaultCounts};
+use crate::log::rot::{self, RotCounts};
+
+/// Bits turned over per log that is made for it.
+const FLIPS_PER_SEED: u64 = 500;
+/// Requests of one workload that fail, each in a run of its own.
+const SITES_PER_SEED: u64 = 40;
+/// Failures after which a campaign ends: the first ones are enough to work on.
+const FAILURES_MAX: usize = 10;
+
+/// A way to hurt the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// A crash of the log at every operation, mode and sector boundary.
+    Crash,
+    /// Single bits of the log's files turned over.
+    Rot,
+    /// Every request of a log fails once.
+    Fault,
+    /// The disk below a log fills up and is given room again.
+    Full,
+    /// The disk below a log misdirects, gives old bytes, and is slow.
+    Lying,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Crash, Self::Rot, Self::Fault, Self::Full, Self::Lying];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::Rot => "rot",
+            Self::Fault => "fault",
+            Self::Full => "full",
+            Self::Lying => "lying",
+        }
+    }
+}
+
+/// What was covered so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Seeds run.
+    pub seeds: u64,
+    /// Seeds run a second time to compare the hashes of what happened.
+    pub repeated: u64,
+    /// Crashes.
+    pub crash: CrashCounts,
+    /// Bits.
+    pub rot: RotCounts,
+    /// Failing requests, full disks and lies.
+    pub fault: FaultCounts,
+}
+
+impl Totals {
+    /// Adds another campaign's.
+    pub fn add(&mut self, other: &Self) {
+        self.seeds += other.seeds;
+        self.repeated += other.repeated;
+        self.crash.add(&other.crash);
+        self.rot.add(&other.rot);
+        self.fault.add(&other.fault);
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            seeds,
+            repeated,
+            crash,
+            rot,
+            fault,
+        } = self;
+        let mut row = |name: &str, count: u64| writeln!(f, "  {name:<34} {count:>12}");
+        row("seeds", *seeds)?;
+        row("seeds run twice, same hash", *repeated)?;
+        row("crash points", crash.points)?;
+        row("sector boundaries cut", crash.boundaries)?;
+        row("logs opened after a crash", crash.recoveries)?;
+        row("torn tails found", crash.torn)?;
+        row("checkpoints under crashes", crash.checkpoints)?;
+        row("records moved under crashes", crash.relocated)?;
+        row("reads compared", crash.reads)?;
+        row("bits turned over", rot.flips)?;
+        row("  noticed at opening", rot.at_opening + rot.refused)?;
+        row("  noticed at reading", rot.at_reading)?;
+        row("  in bytes that nobody needs", rot.harmless)?;
+        row("requests made to fail", fault.sites)?;
+        row("  logs that stopped", fault.failed)?;
+        row("disks that filled up", fault.read_only)?;
+        row("disks that lied", fault.lying)?;
+        row("  lies told", fault.lies)?;
+        row("  noticed", fault.noticed)
+    }
+}
+
+/// A seed that broke a promise.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// How the engine was hurt.
+    pub kind: Kind,
+    /// From which seed.
+    pub seed: u64,
+    /// What was found.
+    pub violation: Violation,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, seed) = (self.kind.name(), self.seed);
+        writeln!(f, "FAILED {kind}, seed {seed}: {}", self.violation)?;
+        for event in &self.violation.events {
+            writeln!(f, "    {event}")?;
+        }
+        write!(f, "  again: pinion-sim --only {kind} --seed {seed}")
+    }
+}
+
+/// What one seed gave.
+pub struct Outcome {
+    /// What it covered.
+    pub totals: Totals,
+    /// Hash of everything that happened.
+    pub hash: u64,
+}
+
+/// Runs one seed of one kind. A panic of the engine is a violation.
+///
+/// # Errors
+/// The first broken promise.
+pub fn run_seed(kind: Kind, seed: u64) -> Result<Outcome, Failure> {
+    let work = AssertUnwindSafe(|| attempt(kind, seed));
+    let result = catch_unwind(work).unwrap_or_else(|panic| {
+        let what = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("without a word");
+        Err(Violation::new(format!("the engine panicked: {what}")))
+    });
+    result.map_err(|violation| Failure {
+        kind,
+        seed,
+        violation,
+    })
+}
+
+fn attempt(kind: Kind, seed: u64) -> Result<Outcome, Violation> {
+    let mut totals = Totals {
+        seeds: 1,
+        ..Totals::default()
+    };
+    let mut hash = seed;
+    match kind {
+        Kind::Crash => (totals.crash, hash) = crash::enumerate(seed)?,
+        Kind::Rot => totals.rot = rot::flip(seed, FLIPS_PER_SEED)?,
+        Kind::Fault => totals.fault = faults::at_every_request(seed, SITES_PER_SEED)?,
+        Kind::Full => (totals.fault, hash) = faults::full_disk(seed)?,
+        Kind::Lying => (totals.fault, hash) = faults::lying_disk(seed)?,
+    }
+    Ok(Outcome { totals, hash })
+}
+
+/// When a campaign has done enough.
+#[derive(Clone, Copy, Debug)]
+pub enum Enough {
+    /// After so many seeds.
+    Seeds(u64),
+    /// After so many crash points.
+    CrashPoints(u64),
+    /// After so many bits.
+    Flips(u64),
+    /// After so many requests made to fail.
+    Sites(u64),
+    /// After so long.
+    Time(Duration),
+}
+
+impl Enough {
+    fn reached(self, totals: &Totals, started: u64, since: Instant) -> bool {
+        match self {
+            Self::Seeds(seeds) => started >= seeds,
+            Self::CrashPoints(points) => totals.crash.points >= points,
+            Self::Flips(flips) => totals.rot.flips >= flips,
+            Self::Sites(sites) => totals.fault.sites >= sites,
+            Self::Time(time) => since.elapsed() >= time,
+        }
+    }
+}
+
+/// Runs seeds from `first` on until it is enough, on `threads` threads. Every
+/// hundredth seed is run twice and must give the same hash.
+#[must_use]
+pub fn run(kind: Kind, first: u64, enough: Enough, threads: usize) -> (Totals, Vec<Failure>) {
+    let since = Instant::now();
+    let next = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    let shared = Mutex::new((Totals::default(), Vec::new()));
+    let locked = || shared.lock().expect("a seed's panic is caught before");
+    let work = || {
+        loop {
+            let started = next.fetch_add(1, Ordering::Relaxed);
+            if stop.load(Ordering::Relaxed) || enough.reached(&locked().0, started, since) {
+                return;
+            }
+            let seed = first + started;
+            let mut result = run_seed(kind, seed);
+            if let Ok(outcome) = &mut result
+                && started.is_multiple_of(100)
+            {
+                outcome.totals.repeated = 1;
+                if let Err(failure) = compare(kind, seed, outcome.hash) {
+                    result = Err(failure);
+                }
+            }
+            let mut shared = locked();
+            match result {
+                Ok(outcome) => shared.0.add(&outcome.totals),
+                Err(failure) => {
+                    shared.0.seeds += 1;
+                    shared.1.push(failure);
+                    stop.store(shared.1.len() >= FAILURES_MAX, Ordering::Relaxed);
+                }
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let (totals, mut failures) = shared.into_inner().expect("every worker came home");
+    failures.sort_by_key(|failure| failure.seed);
+    (totals, failures)
+}
+
+fn compare(kind: Kind, seed: u64, hash: u64) -> Result<(), Failure> {
+    let again = run_seed(kind, seed)?.hash;
+    if again == hash {
+        return Ok(());
+    }
+    let what = format!("two runs of one seed differ: {hash:016x} and {again:016x}");
+    Err(Failure {
+        kind,
+        seed,
+        violation: Violation::new(what),
+    })
+}

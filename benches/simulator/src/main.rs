@@ -1,0 +1,168 @@
+//! `pinion-sim`: hunts for counter-examples and says from which seed they come.
+
+#![forbid(unsafe_code)]
+
+use core::time::Duration;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+use simulator::campaign::{self, Enough, Failure, Kind, Totals};
+use simulator::mutants::{self, Copy, MutantError, Verdict};
+
+/// Simulates the engine on disks that fail on purpose, from seeds.
+///
+/// Without options it runs the slice that every change runs. Exit code 0: no
+/// promise was broken; 1: one was, and its seed is printed.
+#[derive(Parser)]
+#[command(name = "pinion-sim", version)]
+struct Options {
+    #[command(subcommand)]
+    command: Option<Job>,
+    /// Runs this one seed again and prints the hash of what happened.
+    #[arg(long, conflicts_with_all = ["seeds", "minutes", "nightly"])]
+    seed: Option<u64>,
+    /// Runs so many seeds of each kind.
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// Runs each kind for its share of so many minutes.
+    #[arg(long, conflicts_with = "seeds")]
+    minutes: Option<u64>,
+    /// Runs the volume of a night.
+    #[arg(long, conflicts_with_all = ["seeds", "minutes"])]
+    nightly: bool,
+    /// Only this kind; may be given several times.
+    #[arg(long, value_enum)]
+    only: Vec<Kind>,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// Worker threads; the result does not depend on it.
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+#[derive(Subcommand)]
+enum Job {
+    /// Builds the engine with deliberate mistakes and shows which are noticed.
+    Mutants {
+        /// Where the copy of the tree is built; some gigabytes.
+        #[arg(long)]
+        folder: PathBuf,
+        /// Only those whose name contains this.
+        #[arg(long, default_value = "")]
+        name: String,
+    },
+}
+
+/// Share of the mutants that must be noticed, in percent.
+const CAUGHT_PERCENT_MIN: usize = 95;
+
+fn volume(options: &Options, kind: Kind, kinds: u64) -> Enough {
+    if let Some(seeds) = options.seeds {
+        return Enough::Seeds(seeds);
+    }
+    if let Some(minutes) = options.minutes {
+        return Enough::Time(Duration::from_secs(60 * minutes) / u32::try_from(kinds).unwrap_or(1));
+    }
+    // docs: requirements of the fault matrix, per change and per night.
+    match (kind, options.nightly) {
+        (Kind::Crash, false) => Enough::CrashPoints(2_000),
+        (Kind::Crash, true) => Enough::CrashPoints(250_000),
+        (Kind::Rot, false) => Enough::Flips(10_000),
+        (Kind::Rot, true) => Enough::Flips(1_000_000),
+        (Kind::Fault, false) => Enough::Sites(400),
+        (Kind::Fault, true) => Enough::Sites(100_000),
+        (_, false) => Enough::Seeds(200),
+        (_, true) => Enough::Seeds(20_000),
+    }
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if let Some(Job::Mutants { folder, name }) = &options.command {
+        return run_mutants(folder, name).unwrap_or_else(|error| {
+            eprintln!("pinion-sim: {error}");
+            ExitCode::from(1)
+        });
+    }
+    let kinds = if options.only.is_empty() {
+        Kind::ALL.to_vec()
+    } else {
+        options.only.clone()
+    };
+    if let Some(seed) = options.seed {
+        return again(&kinds, seed);
+    }
+    let threads = options.threads.unwrap_or_else(|| {
+        let cpus = std::thread::available_parallelism();
+        cpus.map_or(1, core::num::NonZero::get)
+    });
+    let mut totals = Totals::default();
+    let mut failures = Vec::new();
+    for kind in &kinds {
+        let started = Instant::now();
+        let enough = volume(&options, *kind, kinds.len() as u64);
+        let (covered, found) = campaign::run(*kind, options.first, enough, threads);
+        let took = started.elapsed().as_secs_f64();
+        let violations = found.len();
+        println!(
+            "{kind:?}: {} seeds, {violations} violations, {took:.1} s",
+            covered.seeds
+        );
+        totals.add(&covered);
+        failures.extend(found);
+    }
+    println!("\ncovered\n{totals}");
+    report(&failures)
+}
+
+fn again(kinds: &[Kind], seed: u64) -> ExitCode {
+    let mut failures = Vec::new();
+    for kind in kinds {
+        match campaign::run_seed(*kind, seed) {
+            Ok(outcome) => println!("{kind:?} seed {seed}: hash {:016x}", outcome.hash),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    report(&failures)
+}
+
+fn report(failures: &[Failure]) -> ExitCode {
+    for failure in failures {
+        println!("{failure}\n");
+    }
+    println!("violations: {}", failures.len());
+    ExitCode::from(u8::from(!failures.is_empty()))
+}
+
+fn run_mutants(folder: &Path, name: &str) -> Result<ExitCode, MutantError> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = mutants::read_all(&here.join("mutants"))?;
+    all.retain(|mutant| mutant.name.contains(name));
+    let copy = Copy::build(&here.join("../.."), folder, &all)?;
+    let mut noticed = 0;
+    let mut fine_without: Vec<&[String]> = Vec::new();
+    for mutant in &all {
+        // A campaign that fails by itself would notice everything.
+        if !fine_without.contains(&&mutant.options[..]) {
+            if copy.run(mutant, false)? != Verdict::Missed {
+                return Err(MutantError::Broken("a campaign fails without a mutant"));
+            }
+            fine_without.push(&mutant.options);
+        }
+        let started = Instant::now();
+        let verdict = copy.run(mutant, true)?;
+        noticed += usize::from(verdict != Verdict::Missed);
+        let took = started.elapsed().as_secs_f64();
+        let verdict = format!("{verdict:?}").to_lowercase();
+        println!(
+            "{verdict:<7} {took:6.1} s  {:<32} {}",
+            mutant.name, mutant.why
+        );
+    }
+    println!("\nmutants: {} of {} noticed", noticed, all.len());
+    let enough = 100 * noticed >= CAUGHT_PERCENT_MIN * all.len();
+    Ok(ExitCode::from(u8::from(!enough)))
+}
