@@ -89,12 +89,13 @@ const fn unknown() -> RequestError {
     RequestError::OutcomeUnknown(UnknownCause::ConnectionLost)
 }
 
-/// The error of a repeat that is not made again. A refusal for good judges the
-/// first attempt too: had it acted, the repeat would have been answered as it.
+/// The error of a repeat that is not made again. What a refusal says of the
+/// repeat it does not say of the first attempt, but for one: a node that misses
+/// records before this batch has not stored the batch.
 fn told_again(error: &AttemptError) -> RequestError {
     match error {
         AttemptError::NotAdmitted(RequestError::Refused(refusal))
-            if refusal.retry == RetryClass::Fatal =>
+            if refusal.code == ErrorCode::SequenceGap =>
         {
             RequestError::Refused(*refusal)
         }
@@ -280,13 +281,17 @@ mod tests {
             Outcome::Unknown
         );
         assert_eq!(
-            told_again(&refused(ErrorCode::Busy)).outcome(),
-            Outcome::Unknown
+            told_again(&refused(ErrorCode::SequenceGap)).code(),
+            Some(ErrorCode::SequenceGap)
         );
-        assert_eq!(
-            told_again(&refused(ErrorCode::InvalidToken)).code(),
-            Some(ErrorCode::InvalidToken)
-        );
+        for code in [
+            ErrorCode::Busy,
+            ErrorCode::PartitionFenced,
+            ErrorCode::Forbidden,
+        ] {
+            let error = told_again(&refused(code));
+            assert_eq!(error.outcome(), Outcome::Unknown, "{code:?}");
+        }
     }
 
     #[test]

@@ -609,3 +609,41 @@ async fn a_group_is_made_and_forgotten_in_every_partition() {
         assert_eq!(actions, ["CreateLatest", "CreateEarliest", "Delete"]);
     }
 }
+
+#[tokio::test]
+async fn a_refusal_of_a_repeat_does_not_deny_what_the_first_may_have_done() {
+    let fake = Fake::start();
+    let queue = opened(&fake).await;
+    put(&queue, &["work"]).await;
+    let taken = soon(queue.take(up_to(1))).await.unwrap();
+    fake.rule(opcode::QUEUE_ACK, Rule::DoAndHangUp, 1);
+    fake.rule(
+        opcode::QUEUE_ACK,
+        Rule::Refuse(ErrorCode::PartitionFenced),
+        1,
+    );
+    let error = soon(taken[0].ack()).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown);
+    assert_eq!(fake.queued(|s| s == State::Done), ["work"]);
+
+    // A failed write leaves it open too, and is not tried again for ever.
+    fake.rule(
+        opcode::QUEUE_PUT,
+        Rule::Refuse(ErrorCode::DurabilityFailed),
+        1,
+    );
+    let error = soon(queue.put(Record::new("x").key(KEY), plain())).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown);
+    assert_eq!(error.code(), Some(ErrorCode::DurabilityFailed));
+}
+
+#[tokio::test]
+async fn a_full_queue_is_asked_again_after_its_hint() {
+    let fake = Fake::start();
+    let queue = opened(&fake).await;
+    fake.rule(opcode::QUEUE_PUT, Rule::Refuse(ErrorCode::QueueFull), 1);
+    let ack = soon(queue.put(Record::new("x").key(KEY), plain())).await;
+    assert_eq!(ack.unwrap().id, 0);
+    assert_eq!(fake.requests(opcode::QUEUE_PUT), 2);
+}
