@@ -12,12 +12,16 @@ mod streams;
 mod two_cores;
 
 use pinion_types::route::partition_of;
-use pinion_types::{PartitionId, ResourceKind, SubscriptionId};
+use pinion_types::{Offset, PartitionId, ResourceKind, SubscriptionId};
 use pinion_wire::message::{
     Ack, AppendBegin, AppendCommit, AppendRollback, AppendStage, CacheDelete, CacheGet,
     CacheGetMany, CacheIncr, CacheInfo, CacheLease, CacheScan, CacheSet, CacheSetMany, CacheTouch,
-    CacheWatch, Condition, Credit, Fetch, Filter, Handle, Hello, ItemList, KeyList, MAGIC, Open,
-    Ping, Publish, Request, SetItem, Start, StreamInfo, Subscribe, Unsubscribe,
+    CacheWatch, Condition, Credit, CursorCommit, CursorDelete, CursorGet, CursorList, DeadSelect,
+    Fetch, Filter, GroupAction, Handle, Hello, IdList, ItemList, KeyList, MAGIC, Open, Ping,
+    Publish, QueueAck, QueueDeadList, QueueDeadPurge, QueueDeadReplay, QueueExtend, QueueGroup,
+    QueueInfo, QueueNack, QueuePeek, QueuePut, QueueRelease, QueueSubscribe, QueueTake, QueueWhy,
+    Reply, Request, SetItem, Spec, Start, States, StreamInfo, Subscribe, Token, TokenList,
+    Unsubscribe,
 };
 use pinion_wire::opcode;
 
@@ -130,12 +134,14 @@ pub(crate) fn values(got: &[Got]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A stream and a cache of two partitions each, opened by a client, with what
-/// every request needs to succeed.
+/// A stream, a cache, a durable stream and a queue of two partitions each,
+/// opened by a client, with what every request needs to succeed.
 pub(crate) struct Scene {
     pub(crate) id: Id,
     pub(crate) stream: Handle,
     pub(crate) cache: Handle,
+    pub(crate) durable: Handle,
+    pub(crate) queue: Handle,
     pub(crate) partition: u16,
     pub(crate) key: Vec<u8>,
     pub(crate) append: u64,
@@ -154,9 +160,44 @@ impl Scene {
         let on = |w: &World, p| w.owner(1, ResourceKind::Stream, "s", p);
         let partition = (0..2).find(|p| (on(w, *p) != core) == far).unwrap();
         // Partitions of stream and cache alternate over the cores, one further
-        // for each resource.
+        // for each resource; so do those of the durable stream and the queue.
+        let durable = Spec {
+            durability: 1,
+            ..World::spec(2)
+        };
+        let opened = |answer: Answer| match answer.reply() {
+            Reply::Opened(opened) => opened.handle,
+            other => panic!("{other:?}"),
+        };
+        let stream_kept = opened(w.try_open(id, ResourceKind::Stream, "d", Some(durable)));
+        let queue = opened(w.try_open(id, ResourceKind::Queue, "q", Some(durable)));
         let place = |w: &World, p| w.owner(1, ResourceKind::Cache, "c", p);
         let cached = (0..2).find(|p| (place(w, *p) != core) == far).unwrap();
+        let records = batch(&[b"work"]);
+        let put = QueuePut {
+            handle: queue,
+            partition: PartitionId(cached),
+            producer: None,
+            delay_ms: 0,
+            ttl_ms: 0,
+            record_count: 1,
+            records: &records,
+        };
+        done(w, id, &Request::QueuePut(put));
+        let group = QueueGroup {
+            handle: queue,
+            partition: PartitionId(cached),
+            action: GroupAction::CreateEarliest,
+            group: "",
+        };
+        done(w, id, &Request::QueueGroup(group));
+        let commit = CursorCommit {
+            handle: stream_kept,
+            partition: PartitionId(partition),
+            offset: Offset(0),
+            name: "reader",
+        };
+        done(w, id, &Request::CursorCommit(commit));
         published(w, id, stream, partition, &[b"one", b"two"]);
         let key = key_in(cached, 2);
         done(w, id, &Request::CacheSet(set(cache, &key, &[0; 8])));
@@ -183,6 +224,8 @@ impl Scene {
             id,
             stream,
             cache,
+            durable: stream_kept,
+            queue,
             partition,
             key,
             append,
@@ -202,6 +245,14 @@ impl Scene {
         let partition = PartitionId(self.partition);
         let key = &self.key[..];
         let (handle, cache) = (self.stream, self.cache);
+        let (durable, queue) = (self.durable, self.queue);
+        let worked = self.cached();
+        let mut scratch = Vec::new();
+        // Of no reservation: the request succeeds, and says so of its token.
+        let tokens = TokenList::build(&mut scratch, [Token([7; 16])]).unwrap();
+        let mut no_ids = Vec::new();
+        let ids = IdList::build(&mut no_ids, []).unwrap();
+        let select = DeadSelect::default();
         let request = match code {
             opcode::HELLO => Request::Hello(Hello {
                 magic: MAGIC,
@@ -296,6 +347,133 @@ impl Scene {
             opcode::CACHE_INFO => Request::CacheInfo(CacheInfo {
                 handle: cache,
                 partition: self.cached(),
+            }),
+            opcode::CURSOR_COMMIT => Request::CursorCommit(CursorCommit {
+                handle: durable,
+                partition,
+                offset: Offset(0),
+                name: "reader",
+            }),
+            opcode::CURSOR_GET => Request::CursorGet(CursorGet {
+                handle: durable,
+                partition,
+                name: "reader",
+            }),
+            opcode::CURSOR_LIST => Request::CursorList(CursorList {
+                handle: durable,
+                partition,
+                max_items: 10,
+                after: "",
+            }),
+            opcode::CURSOR_DELETE => Request::CursorDelete(CursorDelete {
+                handle: durable,
+                partition,
+                name: "reader",
+            }),
+            opcode::QUEUE_PUT => Request::QueuePut(QueuePut {
+                handle: queue,
+                partition: worked,
+                producer: None,
+                delay_ms: 0,
+                ttl_ms: 0,
+                record_count: 2,
+                records: &records,
+            }),
+            opcode::QUEUE_TAKE => Request::QueueTake(QueueTake {
+                handle: queue,
+                partition: worked,
+                max_messages: 1,
+                max_bytes: 1000,
+                wait_ms: 0,
+                lease_ms: 0,
+                group: "",
+            }),
+            opcode::QUEUE_ACK => Request::QueueAck(QueueAck {
+                handle: queue,
+                partition: worked,
+                group: "",
+                tokens,
+            }),
+            opcode::QUEUE_NACK => Request::QueueNack(QueueNack {
+                handle: queue,
+                partition: worked,
+                delay_ms: None,
+                error: "why",
+                group: "",
+                tokens,
+            }),
+            opcode::QUEUE_EXTEND => Request::QueueExtend(QueueExtend {
+                handle: queue,
+                partition: worked,
+                lease_ms: 1000,
+                group: "",
+                tokens,
+            }),
+            opcode::QUEUE_RELEASE => Request::QueueRelease(QueueRelease {
+                handle: queue,
+                partition: worked,
+                group: "",
+                tokens,
+            }),
+            opcode::QUEUE_PEEK => Request::QueuePeek(QueuePeek {
+                handle: queue,
+                partition: worked,
+                from: 0,
+                max_items: 10,
+                max_bytes: 1000,
+                states: States::ALL,
+                bodies: true,
+                group: "",
+            }),
+            opcode::QUEUE_DEAD_LIST => Request::QueueDeadList(QueueDeadList {
+                handle: queue,
+                partition: worked,
+                from: 0,
+                max_items: 10,
+                max_bytes: 1000,
+                bodies: true,
+                select,
+                group: "",
+            }),
+            opcode::QUEUE_DEAD_REPLAY => Request::QueueDeadReplay(QueueDeadReplay {
+                handle: queue,
+                partition: worked,
+                rate_per_s: 0,
+                select,
+                group: "",
+                ids,
+            }),
+            opcode::QUEUE_DEAD_PURGE => Request::QueueDeadPurge(QueueDeadPurge {
+                handle: queue,
+                partition: worked,
+                select,
+                group: "",
+                ids,
+            }),
+            opcode::QUEUE_INFO => Request::QueueInfo(QueueInfo {
+                handle: queue,
+                partition: worked,
+            }),
+            opcode::QUEUE_WHY => Request::QueueWhy(QueueWhy {
+                handle: queue,
+                partition: worked,
+                group: "",
+            }),
+            opcode::QUEUE_SUBSCRIBE => Request::QueueSubscribe(QueueSubscribe {
+                handle: queue,
+                partition: worked,
+                subscription: SubscriptionId(903),
+                lease_ms: 0,
+                in_flight_max: 0,
+                credit_records: 1,
+                credit_bytes: 1000,
+                group: "",
+            }),
+            opcode::QUEUE_GROUP => Request::QueueGroup(QueueGroup {
+                handle: queue,
+                partition: worked,
+                action: GroupAction::CreateEarliest,
+                group: "another",
             }),
             other => panic!("opcode {other:#04x} has no row here"),
         };

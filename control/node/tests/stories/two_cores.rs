@@ -17,6 +17,8 @@ fn told(answer: &Answer) -> String {
     match answer.reply() {
         Reply::AppendBegun(_) => "begun".to_owned(),
         Reply::Published(p) => format!("{:?}+{} {}", p.first_offset, p.record_count, p.duplicate),
+        Reply::Enqueued(e) => format!("{}+{} {}", e.first_id, e.message_count, e.duplicate),
+        Reply::Taken(t) => format!("{:?}", t.messages.iter().map(|m| m.id).collect::<Vec<_>>()),
         Reply::CacheStored(_) => "stored".to_owned(),
         Reply::Opened(o) => format!("{:?} {:?}", o.handle, o.spec),
         Reply::StreamStatus(s) => {
