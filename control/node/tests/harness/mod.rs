@@ -13,6 +13,7 @@ use pinion_commitlog::{LogConfig, LogId};
 use pinion_node::access::{
     AccessTable, Grant, Permissions, Principal, Scope, TenantId, TokenDigest,
 };
+use pinion_node::declared::Declared;
 use pinion_node::mail::{ControlMail, CoreMail, StorageNotice};
 use pinion_node::map::{Directory, EMPTY_SPEC, SpecDefaults};
 use pinion_node::stats::CoreStats;
@@ -134,6 +135,9 @@ pub(crate) struct World {
     /// One for each core.
     pub(crate) disks: Vec<SimDisk>,
     sim_rng: SimRng,
+    disk: SimDiskConfig,
+    /// Logs there are: as many as the node ever had cores.
+    logs: u16,
     /// Times the node has started.
     lives: u64,
     /// What the cores said of their logs.
@@ -189,6 +193,8 @@ impl World {
             cores: Vec::new(),
             disks,
             sim_rng: rng,
+            disk,
+            logs: setup.cores,
             lives: 0,
             boxes: (0..ports)
                 .map(|_| (0..=ports).map(|_| VecDeque::new()).collect())
@@ -236,15 +242,18 @@ impl World {
                         resource: Arc::clone(resource),
                     });
                 }
-                let log = LogConfig {
-                    log: LogId(core),
-                    segment_bytes: self.setup.segment_bytes,
-                    checkpoint_every_bytes: self.setup.segment_bytes,
-                    seed: self.lives,
-                    ..LogConfig::default()
-                };
-                let opened = state.open_log(disk, log).expect("the log opens");
-                assert!(opened.report.damage.is_empty(), "{:?}", opened.report);
+                for log in (core..self.logs).step_by(usize::from(self.setup.cores)) {
+                    let config = LogConfig {
+                        log: LogId(log),
+                        segment_bytes: self.setup.segment_bytes,
+                        checkpoint_every_bytes: self.setup.segment_bytes,
+                        reserve_bytes: self.setup.segment_bytes / 8,
+                        seed: self.lives,
+                        ..LogConfig::default()
+                    };
+                    let opened = state.open_log(disk, config).expect("the log opens");
+                    assert!(opened.report.damage.is_empty(), "{:?}", opened.report);
+                }
                 state
             })
             .collect();
@@ -261,6 +270,50 @@ impl World {
         }
         self.to_control.iter_mut().for_each(VecDeque::clear);
         self.from_control.iter_mut().for_each(VecDeque::clear);
+        for client in &mut self.clients {
+            client.gone = true;
+        }
+        self.boot();
+    }
+
+    /// The same, on a machine with another number of cores.
+    pub(crate) fn crash_and_move(&mut self, mode: CrashMode, cores: u16) {
+        for disk in &mut self.disks {
+            disk.crash(mode, &mut self.sim_rng);
+        }
+        let mut disks: Vec<SimDisk> = (0..cores)
+            .map(|core| SimDisk::new(self.disk.clone(), self.sim_rng.fork(u64::from(core))))
+            .collect();
+        for disk in &self.disks {
+            for (file, _) in disk.files() {
+                let bytes = disk.bytes(file).expect("listed just now");
+                disks[usize::from(file.log().0 % cores)].put(file, &bytes);
+            }
+        }
+        self.disks = disks;
+        self.setup.cores = cores;
+        self.logs = self.logs.max(cores);
+        let mut directory =
+            Directory::new(cores, 4 << 30, SpecDefaults::default()).with_logs(self.logs);
+        let mut declared: Vec<Declared> = self
+            .directory
+            .map()
+            .iter()
+            .map(|resource| Declared::from(&**resource))
+            .collect();
+        declared.sort_by_key(|one| one.id);
+        for one in declared {
+            // As they would come from the log of declarations.
+            let one = Declared::decode(&one.encode()).expect("what was encoded");
+            directory.restore(one).expect("room");
+        }
+        self.directory = directory;
+        let ports = usize::from(cores);
+        self.boxes = (0..ports)
+            .map(|_| (0..=ports).map(|_| VecDeque::new()).collect())
+            .collect();
+        self.to_control = (0..ports).map(|_| VecDeque::new()).collect();
+        self.from_control = (0..ports).map(|_| VecDeque::new()).collect();
         for client in &mut self.clients {
             client.gone = true;
         }
