@@ -298,4 +298,19 @@ mod tests {
             })
         );
     }
+
+    #[test]
+    fn a_hole_in_what_is_replayed_leaves_nothing_before_it() {
+        let mut t = table(4);
+        t.replay(ANA, Sequence(0), 1, Offset(0));
+        t.replay(ANA, Sequence(10), 1, Offset(5));
+        assert_eq!(
+            t.check(ANA, Sequence(0), 1),
+            Err(AppendError::SequenceTooOld {
+                oldest: Sequence(10),
+                received: Sequence(0)
+            })
+        );
+        assert_eq!(t.check(ANA, Sequence(11), 1), Ok(Verdict::Fresh));
+    }
 }

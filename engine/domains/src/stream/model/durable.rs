@@ -314,6 +314,8 @@ impl Node {
         }
         while let Some(read) = self.p.poll_read() {
             self.counts.cold_reads += 1;
+            let first = self.p.first_available();
+            assert!(read.from >= first, "seed {}: trimmed", self.seed);
             self.reads.push(read);
         }
         assert!(self.reads.len() <= COLD_READS_MAX, "seed {}", self.seed);

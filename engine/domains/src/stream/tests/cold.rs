@@ -213,6 +213,37 @@ fn a_failing_disk_is_tried_a_few_times_and_forgiven_later() {
 }
 
 #[test]
+fn a_read_that_succeeds_forgets_earlier_failures() {
+    let (mut s, log) = cold("a b");
+    s.subscribe(1, slow(Overflow::Block, 0, 0));
+    for _ in 0..2 {
+        assert_eq!(try_fetch(&mut s, 0), FetchResult::Cold);
+        for _ in 1..COLD_TRIES {
+            let read = s.p.poll_read().unwrap();
+            s.p.handle_read(s.now, read.from, Err(ColdError::Failed));
+            assert_eq!(try_fetch(&mut s, 0), FetchResult::Cold);
+        }
+        log.answer(s.now, &mut s.p);
+        assert_eq!(s.fetch(0, 9, PLENTY).1, "0:a 1:b");
+        s.p.evict_committed(0);
+    }
+}
+
+#[test]
+fn what_was_trimmed_is_not_asked_for_any_more() {
+    let (mut s, log) = cold("a b c d");
+    assert_eq!(try_fetch(&mut s, 0), FetchResult::Cold);
+    log.answer(s.now, &mut s.p);
+    assert!(s.p.memory() > 0);
+    s.p.trim(Offset(4), s.wall);
+    assert_eq!(s.p.memory(), 0, "nor kept");
+    let (mut s, _) = cold("a b c d");
+    assert_eq!(try_fetch(&mut s, 0), FetchResult::Cold);
+    s.p.trim(Offset(1), s.wall);
+    assert_eq!(s.p.poll_read(), None);
+}
+
+#[test]
 fn what_was_read_back_is_let_go_when_nobody_reads_it() {
     let (mut s, log) = cold("a b c");
     s.subscribe(1, from(Start::Earliest));
