@@ -388,7 +388,7 @@ fn reason(why: Why, now: Monotonic, wall: WallMs) -> Option<Reason> {
             messages,
             oldest_ms,
         } => {
-            fact.reason = WhyReason::GroupInFlight;
+            fact.reason = WhyReason::AllInFlight;
             fact.messages = messages;
             fact.age_ms = oldest_ms;
         }

@@ -233,6 +233,10 @@ impl Core {
         subscribe: &QueueSubscribe<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Executed, Refusal> {
+        if subscribe.in_flight_max != 0 {
+            // A bound that is not kept must not pass for one that is.
+            return Err(ErrorCode::Unsupported.into());
+        }
         self.shard.queue_subscribe(
             self.now,
             self.wall,
