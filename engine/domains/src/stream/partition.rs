@@ -398,10 +398,12 @@ impl Partition {
 
     /// Bytes a commit of the session would append; 0 when it is not known.
     pub fn staged_bytes(&mut self, now: Monotonic, owner: u64, session: u64) -> usize {
-        self.sessions.staged(now, owner, session).map_or(0, |staged| {
-            let lens = staged.blocks().map(|(_, bytes)| bytes.len());
-            lens.map(|len| len + BLOCK_HEADER_BYTES).sum()
-        })
+        self.sessions
+            .staged(now, owner, session)
+            .map_or(0, |staged| {
+                let lens = staged.blocks().map(|(_, bytes)| bytes.len());
+                lens.map(|len| len + BLOCK_HEADER_BYTES).sum()
+            })
     }
 
     /// Appends all a session has staged at consecutive offsets and makes it
