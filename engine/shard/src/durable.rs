@@ -797,12 +797,17 @@ impl Shard {
 
     /// The partition's first record moved: what lies before it is dead.
     pub(crate) fn tell_first(&mut self, slot: Slot) {
-        let owned = &self.partitions[slot.index()];
-        if let (Some(at), Kind::Stream(stream)) =
-            (owned.log.and_then(|id| self.logs.index(id)), &owned.kind)
-        {
+        let owned = &mut self.partitions[slot.index()];
+        let Kind::Stream(stream) = &owned.kind else {
+            return;
+        };
+        let first = stream.committed_first();
+        if first == owned.told_first {
+            return;
+        }
+        owned.told_first = first;
+        if let Some(at) = owned.log.and_then(|id| self.logs.index(id)) {
             let (resource, partition) = owned.key;
-            let first = stream.committed_first();
             self.logs.slots[at]
                 .log
                 .release_stream(resource, partition, first);

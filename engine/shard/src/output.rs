@@ -44,8 +44,7 @@ pub enum ShardOutput {
     Messages {
         /// Whose.
         to: MessagesFor,
-        /// How long they are reserved unless the request said otherwise, in
-        /// milliseconds.
+        /// How long they are reserved, in milliseconds.
         lease_ms: u32,
         /// The messages, oldest first.
         messages: Vec<Taken>,

@@ -7,7 +7,7 @@ use pinion_types::{ErrorCode, Monotonic, SessionId, WallMs};
 
 use crate::origin::{Origin, Subscriber};
 use crate::output::{MessagesFor, ShardOutput};
-use crate::shard::{Kind, Shard, Slot};
+use crate::shard::{Attached, Kind, Shard, Slot};
 
 /// What a take asks for, without who asks.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +69,9 @@ impl Shard {
         self.uses_queue(origin.session, slot);
         if outcome == TakeOutcome::Waiting {
             self.waiting.insert(waiter, origin);
+            if request.lease_ms != 0 {
+                self.take_leases.insert(waiter, request.lease_ms);
+            }
         }
         Ok(outcome)
     }
@@ -98,6 +101,7 @@ impl Shard {
         let result = self.queue(slot).subscribe(now, wall, &subscribe);
         self.keep_or_drop(key, to, result.is_ok());
         if result.is_ok() {
+            self.subscribers[key].lease_ms = request.lease_ms;
             self.uses_queue(to.session, slot);
         }
         result
@@ -127,16 +131,20 @@ impl Shard {
         let Kind::Queue(queue) = &mut self.partitions[slot.index()].kind else {
             return None;
         };
-        let lease_ms = queue.config().lease_ms;
+        let default = queue.config().lease_ms;
+        let or_default = |asked: u32| if asked == 0 { default } else { asked };
         let mut messages = core::mem::take(&mut self.taken);
         loop {
             let Some(delivery) = queue.poll_delivery(now, wall, &mut messages) else {
                 self.taken = messages;
                 return None;
             };
-            let to = match delivery {
+            let (to, lease_ms) = match delivery {
                 Delivery::Taken(waiter) => match self.waiting.remove(&waiter.0) {
-                    Some(origin) => MessagesFor::Take(origin),
+                    Some(origin) => {
+                        let asked = self.take_leases.remove(&waiter.0).unwrap_or(0);
+                        (MessagesFor::Take(origin), or_default(asked))
+                    }
                     None => {
                         // Whoever waited was told that the node is shutting
                         // down: the messages go back untouched.
@@ -148,6 +156,7 @@ impl Shard {
                     }
                 },
                 Delivery::Nothing(waiter, gone) => {
+                    self.take_leases.remove(&waiter.0);
                     let Some(origin) = self.waiting.remove(&waiter.0) else {
                         continue;
                     };
@@ -161,7 +170,8 @@ impl Shard {
                 }
                 Delivery::Pushed(push) => {
                     let key = usize::try_from(push.0).expect("a slab index");
-                    MessagesFor::Subscription(self.subscribers[key].to)
+                    let Attached { to, lease_ms, .. } = self.subscribers[key];
+                    (MessagesFor::Subscription(to), or_default(lease_ms))
                 }
                 Delivery::End(push, code) => {
                     self.taken = messages;

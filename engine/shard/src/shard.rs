@@ -84,12 +84,16 @@ pub(crate) struct Owned {
     tail_bytes: u64,
     /// In the queue of `tails`.
     in_tails: bool,
+    /// First offset the log was told of.
+    pub(crate) told_first: Offset,
 }
 
 /// A subscription or watch: the partition knows it by its index.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Attached {
     pub(crate) to: Subscriber,
+    /// What a subscription to a queue asked for; 0 = the queue's default.
+    pub(crate) lease_ms: u32,
     slot: Slot,
 }
 
@@ -117,6 +121,8 @@ pub struct Shard {
     pub(crate) subscribers: Slab<Attached>,
     /// Requests that wait for a filler, by waiter number.
     pub(crate) waiting: FixedMap<u64, Origin>,
+    /// What waiting takes asked for beside the queue's default, by waiter number.
+    pub(crate) take_leases: FixedMap<u64, u32>,
     /// Buffer of messages on their way out.
     pub(crate) taken: Vec<Taken>,
     next_waiter: u64,
@@ -145,6 +151,7 @@ impl Shard {
             logs: Logs::default(),
             subscribers: Slab::new(),
             waiting: FixedMap::default(),
+            take_leases: FixedMap::default(),
             taken: Vec::new(),
             next_waiter: 0,
             sessions: FixedMap::default(),
@@ -266,6 +273,7 @@ impl Shard {
             deadline: None,
             tail_bytes: 0,
             in_tails: false,
+            told_first: Offset::ZERO,
         });
         self.index.insert(key, slot);
         Some(slot)
@@ -371,7 +379,11 @@ impl Shard {
     }
 
     pub(crate) fn attach(&mut self, to: Subscriber, slot: Slot) -> usize {
-        self.subscribers.insert(Attached { to, slot })
+        self.subscribers.insert(Attached {
+            to,
+            lease_ms: 0,
+            slot,
+        })
     }
 
     /// A partition has ended a subscription by itself.
@@ -474,7 +486,7 @@ impl Shard {
     }
 
     fn detach(&mut self, key: usize) -> (Subscriber, Offset) {
-        let Attached { to, slot } = self.subscribers.remove(key);
+        let Attached { to, slot, .. } = self.subscribers.remove(key);
         // A blocking subscriber that went may let publishers on.
         self.touch(slot);
         let next = match &mut self.partitions[slot.0 as usize].kind {
@@ -592,7 +604,14 @@ impl Shard {
         for slot in belongings.queues {
             self.queue(slot).session_ended(now, wall, session);
         }
-        self.waiting.retain(|_, origin| origin.session != session);
+        let leases = &mut self.take_leases;
+        self.waiting.retain(|waiter, origin| {
+            let stays = origin.session != session;
+            if !stays {
+                leases.remove(waiter);
+            }
+            stays
+        });
     }
 
     /// Ends every subscription and wait, because the node is shutting down.
