@@ -264,7 +264,7 @@ impl Log {
             }
             match walk.step(start, data.as_slice()) {
                 Step::Record(record) => self.carry_record(victim, &record),
-                Step::DamagedBody(header) => {
+                Step::DamagedBody(position, header) => {
                     let key = (header.head.resource, header.head.partition);
                     let stays = self.is_alive(
                         victim,

@@ -69,6 +69,9 @@ pub(crate) struct FilesState {
     /// Why the last file could not be made.
     pub(crate) refused: Option<DiskError>,
     pub(crate) read_only: bool,
+    /// When making is tried again.
+    pub(crate) make_at: Option<Monotonic>,
+    /// When sealing and removing are tried again.
     pub(crate) retry_at: Option<Monotonic>,
     /// A torn segment: nothing follows it before it is cut.
     pub(crate) cutting: Option<u64>,
@@ -90,6 +93,7 @@ impl FilesState {
             leftovers: Vec::new(),
             refused: None,
             read_only: false,
+            make_at: None,
             retry_at: None,
             cutting: None,
             to_seal: VecDeque::new(),
@@ -120,7 +124,7 @@ impl Log {
     }
 
     fn pump_making(&mut self) {
-        if self.files.making.is_some() || self.files.retry_at.is_some() {
+        if self.files.making.is_some() || self.files.make_at.is_some() {
             return;
         }
         let Some(number) = self.wanted() else {
@@ -273,9 +277,7 @@ impl Log {
                 self.segments.remove(number);
                 self.stats.removed += 1;
                 // Room may have come back.
-                if self.files.refused.is_some() {
-                    self.files.retry_at = None;
-                }
+                self.files.make_at = None;
             }
         }
         self.pump_files();
@@ -287,7 +289,7 @@ impl Log {
             self.files.leftovers.push(number);
         }
         self.files.refused = Some(error);
-        self.files.retry_at = Some(now + RETRY);
+        self.files.make_at = Some(now + RETRY);
     }
 
     fn sealed(&mut self, number: u64, output: DiskOutput) {

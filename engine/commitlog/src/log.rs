@@ -496,6 +496,7 @@ impl Log {
             return None;
         }
         [
+            self.files.make_at,
             self.files.retry_at,
             self.compaction.resume_at,
             self.checkpoints.retry_at,
@@ -507,9 +508,8 @@ impl Log {
 
     /// The time has come.
     pub fn handle_timeout(&mut self, now: Monotonic) {
-        if self.files.retry_at.is_some_and(|at| at <= now) {
-            self.files.retry_at = None;
-            self.pump_files();
+        for at in [&mut self.files.make_at, &mut self.files.retry_at] {
+            at.take_if(|at| *at <= now);
         }
         if self.compaction.resume_at.is_some_and(|at| at <= now) {
             self.compaction.resume_at = None;

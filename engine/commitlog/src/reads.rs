@@ -549,7 +549,7 @@ impl Data {
                         return Some(self.answer());
                     }
                 }
-                Step::DamagedBody(header) => {
+                Step::DamagedBody(position, header) => {
                     if !wanted(&header.head, header.flags.retained, self.next) {
                         continue;
                     }

@@ -505,7 +505,10 @@ fn each_state(
         let inside = entry.at >= window_at
             && entry.at + u64::from(entry.len) <= window_at + window.len() as u64;
         if !inside {
-            window.resize(len.max(STATES_AT_ONCE), 0);
+            // The states end before the directory.
+            let left = base.trailer.directory_at.saturating_sub(entry.at);
+            let left = usize::try_from(left).unwrap_or(usize::MAX);
+            window = vec![0; len.max(STATES_AT_ONCE).min(left)];
             window_at = entry.at;
             let got = read(files, file, window_at, &mut window)?;
             window.truncate(got);

@@ -25,6 +25,8 @@ const UNIT: u32 = BLOCK as u32;
 /// Bytes of a segment read at once.
 const AT_ONCE: usize = 1 << 20;
 
+static ZERO: [u8; BLOCK] = [0; BLOCK];
+
 /// Partitions named by one damage; with more it concerns all.
 const NAMED_MAX: usize = 4096;
 
@@ -33,6 +35,7 @@ const NAMED_MAX: usize = 4096;
 struct Window {
     bytes: Vec<u8>,
     at: u32,
+    file_bytes: u32,
 }
 
 impl Window {
@@ -46,7 +49,12 @@ impl Window {
     ) -> Result<&[u8], RecoverError> {
         let end = u64::from(at) + len as u64;
         if at < self.at || end > u64::from(self.at) + self.bytes.len() as u64 {
-            self.bytes.resize(len.max(AT_ONCE), 0);
+            let left = self.file_bytes.saturating_sub(at) as usize;
+            let size = len.max(AT_ONCE).min(left);
+            if size > self.bytes.capacity() {
+                self.bytes = vec![0; size];
+            }
+            self.bytes.resize(size, 0);
             let got = read(files, file, at.into(), &mut self.bytes)?;
             self.bytes.truncate(got);
             self.at = at;
@@ -168,7 +176,6 @@ impl<'a> Scan<'a> {
     ) -> Result<(), RecoverError> {
         let number = header.number;
         self.harmed = false;
-        self.window = Window::default();
         if let Some(chain) = self.chain
             && chain != header.chain
         {
@@ -279,6 +286,8 @@ impl<'a> Scan<'a> {
         let mut at = UNIT;
         let mut want = BLOCK;
         let mut window = core::mem::take(&mut self.window);
+        window.bytes.clear();
+        window.file_bytes = len;
         let whole_segment_read = loop {
             if let (Some(limit), Some(chain)) = (limit, self.chain)
                 && chain.sequence >= limit.sequence
@@ -411,8 +420,14 @@ impl<'a> Scan<'a> {
             if bytes.is_empty() {
                 break;
             }
-            if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
-                end = at.saturating_add(u32::try_from(last + 1).unwrap_or(u32::MAX));
+            let blocks = (at..).step_by(BLOCK).zip(bytes.chunks(BLOCK));
+            // Most of it is zero: compared block by block, looked into at the end.
+            if let Some((place, block)) = blocks
+                .filter(|(_, block)| **block != ZERO[..block.len()])
+                .last()
+                && let Some(last) = block.iter().rposition(|byte| *byte != 0)
+            {
+                end = place.saturating_add(u32::try_from(last + 1).unwrap_or(u32::MAX));
             }
             at = at.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         }

@@ -25,8 +25,8 @@ pub(crate) struct Walk {
 pub(crate) enum Step<'a> {
     /// A verified record.
     Record(RecordView<'a>),
-    /// A record whose body is damaged, and whose it is.
-    DamagedBody(RecordHeader),
+    /// A record at this byte whose body is damaged, and whose it is.
+    DamagedBody(u32, RecordHeader),
     /// The bytes end: read on from [`Walk::at`], at least so many bytes.
     More(u32),
     /// Neither a group nor a record is here.
@@ -78,8 +78,9 @@ impl Walk {
                 ..
             }) => match RecordHeader::decode(rest, self.key, self.at) {
                 Ok(header) => {
+                    let position = self.at;
                     self.pass(header.len);
-                    Step::DamagedBody(header)
+                    Step::DamagedBody(position, header)
                 }
                 Err(_) => Step::Damaged,
             },
