@@ -21,7 +21,7 @@ pub const LAPSED: &[u8] = b"lease expired";
 
 /// Key of the hash that tells message keys apart. It is part of the snapshot,
 /// so it never changes; two keys with one hash only wait for each other.
-const KEY_HASH: (u64, u64) = (0x7069_6e69_6f6e, 0x7175_6575_65);
+const KEY_HASH: (u64, u64) = (0x7069_6e69_6f6e, 0x71_7565_7565);
 
 fn key_hash(key: &[u8]) -> u64 {
     if key.is_empty() {
@@ -227,13 +227,13 @@ impl QueuePartition {
             return;
         }
         if item.delay_ms == 0 || due <= self.clock {
-            self.to_returned(entry);
+            self.make_returned(entry);
         } else {
-            self.to_delayed(entry, due);
+            self.make_delayed(entry, due);
         }
     }
 
-    pub(super) fn to_delayed(&mut self, entry: u32, due: Monotonic) {
+    pub(super) fn make_delayed(&mut self, entry: u32, due: Monotonic) {
         let row = &mut self.t.entries[entry];
         row.state = State::Delayed;
         let group = row.group;
@@ -291,7 +291,7 @@ impl QueuePartition {
     /// Makes an entry ready, behind whoever has the turn of its key.
     pub(super) fn take_turn(&mut self, entry: u32) {
         if self.claim_key(entry) {
-            self.to_front(entry);
+            self.make_ready(entry);
         }
     }
 

@@ -40,6 +40,7 @@ mod bodies;
 mod config;
 mod dead;
 mod demand;
+mod entries;
 mod group;
 mod messages;
 pub mod ops;
@@ -51,6 +52,7 @@ mod settle;
 mod snapshot;
 mod tokens;
 mod turn;
+mod waiting;
 mod why;
 
 #[cfg(test)]

@@ -255,7 +255,7 @@ impl QueuePartition {
         self.each(tokens, Ended::Release, results, |queue, entry, _| {
             queue.detach(entry);
             queue.t.entries[entry].ended = Ended::Release;
-            queue.to_front(entry);
+            queue.make_ready(entry);
         });
         Ok(())
     }
@@ -281,7 +281,7 @@ impl QueuePartition {
             }
             self.detach(entry);
             self.t.entries[entry].ended = Ended::Lost;
-            self.to_returned(entry);
+            self.make_returned(entry);
         }
     }
 
@@ -300,7 +300,7 @@ impl QueuePartition {
             }
             State::Delayed => {
                 self.detach(entry);
-                self.to_returned(entry);
+                self.make_returned(entry);
             }
             _ => {}
         }

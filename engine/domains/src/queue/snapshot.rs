@@ -483,11 +483,11 @@ impl QueuePartition {
                 let trouble = row.trouble.as_deref();
                 let left = trouble.map_or(0, |t| remaining_ms(t.since, t.delay_ms, wall));
                 if left > 0 {
-                    self.to_delayed(entry, after_ms(now, left));
+                    self.make_delayed(entry, after_ms(now, left));
                 } else if row.attempts > 0 {
-                    self.to_returned(entry);
+                    self.make_returned(entry);
                 } else {
-                    self.to_front(entry);
+                    self.make_ready(entry);
                 }
             }
             entry = sibling;

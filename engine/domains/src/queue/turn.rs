@@ -27,6 +27,9 @@ impl QueuePartition {
     /// decides are ops like any other.
     pub fn handle_timeout(&mut self, now: Monotonic, wall: WallMs) {
         self.see(now, wall);
+        if self.fenced {
+            return;
+        }
         let mut budget = TIMERS_PER_CALL;
         while let Some(wheel) = &mut self.wheel
             && let Some(index) = wheel.pop_due(&mut self.t, now, &mut budget)
@@ -45,6 +48,9 @@ impl QueuePartition {
     /// When [`QueuePartition::handle_timeout`] next has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Monotonic> {
+        if self.fenced {
+            return None;
+        }
         self.wheel.as_ref()?.next_deadline()
     }
 

@@ -404,14 +404,13 @@ impl QueuePartition {
     ) -> Result<Option<u64>, QueueError> {
         let group = self.open_group(name)?;
         let max = max.clamp(1, PAGE_MAX);
-        let mut looked = 0;
         let mut found = 0;
-        for message in self.index.from(&self.t.messages, from) {
+        let messages = self.index.from(&self.t.messages, from);
+        for (looked, message) in messages.enumerate() {
             let row = &self.t.messages[message];
             if found == max || looked == LOOK_MAX {
                 return Ok(Some(row.id));
             }
-            looked += 1;
             if row.done & (1 << group) != 0 {
                 continue;
             }

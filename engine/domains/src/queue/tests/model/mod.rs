@@ -7,11 +7,14 @@
 //! and in the end that every message was acknowledged, purged or is a dead
 //! letter, and every record of the log released once.
 
+mod fold;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use pinion_types::{ProducerId, Sequence};
 
 use super::*;
+use fold::{Fold, Place};
 
 /// Histories; the issue asks for at least 2,000.
 const HISTORIES: u64 = 2500;
@@ -31,134 +34,6 @@ impl Rng {
     fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         let at = self.below(of.len() as u64);
         of[usize::try_from(at).unwrap()]
-    }
-}
-
-/// A message in a group, as the ops say.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Place {
-    done: bool,
-    attempts: u16,
-    error: Vec<u8>,
-    dead: bool,
-    replayed: bool,
-    /// Wall time before which it must not come again.
-    not_before: u64,
-}
-
-#[derive(Clone, Debug)]
-struct Msg {
-    value: String,
-    key: String,
-    put_at: u64,
-    delay_ms: u64,
-    ttl_ms: u64,
-}
-
-/// The fold of the committed ops, in maps.
-#[derive(Clone, Debug, Default)]
-struct Fold {
-    groups: BTreeMap<u8, String>,
-    messages: BTreeMap<u64, Msg>,
-    places: BTreeMap<(u8, u64), Place>,
-}
-
-impl Fold {
-    fn place(&mut self, group: u8, id: u64) -> &mut Place {
-        self.places.entry((group, id)).or_default()
-    }
-
-    fn tidy(&mut self) {
-        let (groups, places) = (&self.groups, &self.places);
-        if groups.is_empty() {
-            return;
-        }
-        self.messages.retain(|id, _| {
-            let done = |g: &u8| places.get(&(*g, *id)).is_some_and(|p| p.done);
-            !groups.keys().all(done)
-        });
-    }
-
-    fn apply(&mut self, record: &Logged) {
-        let at = record.head.timestamp.0;
-        match record.head.kind {
-            ops::PUT => {
-                let put = ops::PutExt::decode(&record.ext).unwrap();
-                let mut id = record.head.first;
-                for one in pinion_types::block::records(&record.body) {
-                    let one = one.unwrap();
-                    let msg = Msg {
-                        value: String::from_utf8(one.value.to_vec()).unwrap(),
-                        key: String::from_utf8(one.key.to_vec()).unwrap(),
-                        put_at: at,
-                        delay_ms: put.delay_ms,
-                        ttl_ms: put.ttl_ms,
-                    };
-                    self.messages.insert(id, msg);
-                    id += 1;
-                }
-            }
-            ops::GROUP_CREATE => {
-                let name = String::from_utf8(record.ext[1..].to_vec()).unwrap();
-                self.groups.insert(record.ext[0], name);
-            }
-            ops::GROUP_DELETE => {
-                let group = record.ext[0];
-                self.groups.remove(&group);
-                let gone: BTreeSet<u64> = self
-                    .messages
-                    .keys()
-                    .filter(|id| !self.places.get(&(group, **id)).is_some_and(|p| p.done))
-                    .copied()
-                    .collect();
-                self.places.retain(|(g, _), _| *g != group);
-                if self.groups.is_empty() {
-                    self.messages.retain(|id, _| !gone.contains(id));
-                }
-            }
-            kind => {
-                let (head, items) = ops::decode(kind, &record.ext).unwrap();
-                for item in items {
-                    if head.group == ops::ALL_GROUPS {
-                        self.messages.remove(&item.id);
-                        continue;
-                    }
-                    let place = self.place(head.group, item.id);
-                    match kind {
-                        ops::ACK | ops::PURGE | ops::DROP => {
-                            *place = Place {
-                                done: true,
-                                ..Place::default()
-                            };
-                        }
-                        ops::NACK | ops::LAPSE => {
-                            place.attempts = item.attempts;
-                            place.error = if kind == ops::NACK {
-                                head.error.to_vec()
-                            } else {
-                                LAPSED.to_vec()
-                            };
-                            place.not_before = at + item.delay_ms;
-                        }
-                        ops::DEAD => {
-                            place.dead = true;
-                            place.attempts = item.attempts;
-                            if !head.error.is_empty() {
-                                place.error = head.error.to_vec();
-                            }
-                        }
-                        ops::REPLAY => {
-                            *place = Place {
-                                replayed: true,
-                                ..Place::default()
-                            };
-                        }
-                        _ => panic!("kind {kind}"),
-                    }
-                }
-            }
-        }
-        self.tidy();
     }
 }
 
@@ -676,16 +551,16 @@ impl Run {
         for letter in &letters {
             let place = self.fold.place(group, letter.id);
             assert!(place.dead && place.attempts == letter.attempts);
-            assert_eq!(letter.last_error.as_deref().unwrap_or_default(), place.error);
+            assert_eq!(
+                letter.last_error.as_deref().unwrap_or_default(),
+                place.error
+            );
         }
         let action = self.rng.pick(&[DeadAction::Replay, DeadAction::Purge]);
         let (now, wall) = (self.w.now(), self.w.wall());
         if self.rng.below(3) == 0 {
             let rate = self.rng.pick(&[0, 10]);
-            self.w
-                .q
-                .redrive(now, wall, b"", all, action, rate)
-                .unwrap();
+            self.w.q.redrive(now, wall, b"", all, action, rate).unwrap();
             return;
         }
         let ids: Vec<u64> = letters.iter().map(|l| l.id).take(2).chain([9999]).collect();
@@ -708,7 +583,10 @@ impl Run {
                 }
             }
         } else {
-            let _ = self.w.q.create_group(wall, self.rng.pick(&GROUPS).as_bytes());
+            let _ = self
+                .w
+                .q
+                .create_group(wall, self.rng.pick(&GROUPS).as_bytes());
         }
     }
 
@@ -921,7 +799,9 @@ impl Run {
 
 #[test]
 fn random_histories_lose_nothing_and_give_nothing_twice_without_cause() {
-    let first = std::env::var("PINION_SEED").ok().map(|s| s.parse().unwrap());
+    let first = std::env::var("PINION_SEED")
+        .ok()
+        .map(|s| s.parse().unwrap());
     let seeds = first.map_or(0..HISTORIES, |seed: u64| seed..seed + 1);
     let (mut acked, mut crashes) = (0, 0);
     for seed in seeds {
