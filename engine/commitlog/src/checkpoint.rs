@@ -12,7 +12,7 @@ use pinion_types::{Monotonic, PartitionId, ResourceId};
 
 use crate::Lsn;
 use crate::config::CHECKPOINT_RETRY;
-use crate::disk::{BlockBuf, DiskError, DiskOutput, DiskRequest, FileId};
+use crate::disk::{BlockBuf, DiskError, DiskRequest, FileId};
 use crate::events::LogEvent;
 use crate::format::{CheckpointHeader, CheckpointWriter, SegmentRef};
 use crate::log::{Log, Phase, Work};
@@ -230,7 +230,7 @@ impl Log {
         &mut self,
         now: Monotonic,
         number: u64,
-        result: Result<DiskOutput, DiskError>,
+        result: Result<(), DiskError>,
     ) {
         let writing = self.checkpoints.writing.as_mut();
         let Some(writing) = writing.filter(|writing| writing.number == number) else {

@@ -11,7 +11,7 @@ use pinion_types::{FixedMap, Monotonic};
 
 use crate::Lsn;
 use crate::config::COMPACT_READ_BYTES;
-use crate::disk::{BLOCK, BlockBuf, DiskError, DiskOutput, DiskRequest, FileId};
+use crate::disk::{BlockBuf, DiskError, DiskOutput, DiskRequest, FileId, UNIT};
 use crate::events::{Damage, DamageKind, DamagedPartitions};
 use crate::format::RecordView;
 use crate::index::{Key, Place};
@@ -129,9 +129,9 @@ impl Log {
         self.compaction.victim = segment.key.number;
         self.compaction.last = Lsn(0);
         self.compaction.stage = Stage::Walking {
-            walk: Walk::new(segment.key, BLOCK as u32),
+            walk: Walk::new(segment.key, UNIT),
             end: segment.end,
-            need: BLOCK as u32,
+            need: UNIT,
             reading: false,
         };
         self.compaction.filled_at = now;
@@ -159,7 +159,7 @@ impl Log {
             return;
         }
         // What clients append goes first.
-        if self.stats().pending_bytes > self.config.backlog_bytes_max / 4 {
+        if self.pending_bytes > self.config.backlog_bytes_max / 4 {
             return;
         }
         let Stage::Walking {
@@ -174,9 +174,7 @@ impl Log {
         *reading = true;
         let offset = walk.resume();
         let needed = (walk.position() - offset).saturating_add(*need);
-        let len = COMPACT_READ_BYTES
-            .max(needed)
-            .next_multiple_of(BLOCK as u32);
+        let len = COMPACT_READ_BYTES.max(needed).next_multiple_of(UNIT);
         let len = len.min(*end - offset);
         let number = self.compaction.victim;
         let op = self.op(Work::Compact);

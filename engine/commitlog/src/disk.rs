@@ -15,6 +15,10 @@ use crate::LogId;
 /// block never shares a physical one with a later write.
 pub const BLOCK: usize = 4096;
 
+/// [`BLOCK`] among places in a segment.
+#[allow(clippy::cast_possible_truncation)] // 4,096 fits.
+pub(crate) const UNIT: u32 = BLOCK as u32;
+
 /// Names one request until it is done; never reused within a log's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId(pub u64);
@@ -273,6 +277,9 @@ pub enum DiskError {
     },
 }
 
+/// Files with their lengths in bytes, and names that are no file of the log.
+pub type Listing = (Vec<(FileId, u64)>, Vec<String>);
+
 /// A log's files as they are found at start, before anything is written. Only
 /// recovery and the tools for people read this way; it may block.
 pub trait Files {
@@ -281,7 +288,7 @@ pub trait Files {
     ///
     /// # Errors
     /// What the disk said.
-    fn list(&mut self, log: LogId) -> Result<(Vec<(FileId, u64)>, Vec<String>), DiskError>;
+    fn list(&mut self, log: LogId) -> Result<Listing, DiskError>;
 
     /// Reads at `offset`, any length and alignment; gives the bytes read, fewer
     /// only at the end of the file.

@@ -22,6 +22,7 @@ mod ids;
 mod index;
 pub mod inspect;
 mod log;
+mod owner;
 mod reads;
 mod recover;
 mod scan;

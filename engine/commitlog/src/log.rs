@@ -10,13 +10,15 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use pinion_types::{FixedMap, Monotonic, Offset, PartitionId, ResourceId, WallMs};
+use pinion_types::{FixedMap, Monotonic, PartitionId, ResourceId, WallMs};
 
 use crate::checkpoint::Checkpoints;
 use crate::compact::Compaction;
-use crate::config::{AdmitError, LogConfig, ReadRefused};
-use crate::disk::{BLOCK, BlockBuf, DiskDone, DiskError, DiskOutput, DiskRequest, FileId, OpId};
-use crate::events::{Damage, LogEvent, LogState, LogStats};
+use crate::config::{AdmitError, LogConfig};
+use crate::disk::{
+    BLOCK, BlockBuf, DiskDone, DiskError, DiskOutput, DiskRequest, FileId, OpId, UNIT,
+};
+use crate::events::{Damage, LogEvent, LogStats};
 use crate::files::FileWork;
 use crate::format::{
     Chain, GROUP_HEADER, GROUP_TAIL, GroupWriter, RECORD_HEADER, RecordFlags, SegmentHeader,
@@ -138,15 +140,15 @@ pub struct Log {
 
     /// What the next group to be begun continues.
     pub(crate) next: Chain,
-    appended: Lsn,
-    committed: Lsn,
+    pub(crate) appended: Lsn,
+    pub(crate) committed: Lsn,
     /// Segment that is appended to.
     pub(crate) cursor: u64,
     open: Option<OpenGroup>,
     closed: VecDeque<ClosedGroup>,
     /// Whether a group or a header is being written: one at a time.
     writing: bool,
-    pending_bytes: usize,
+    pub(crate) pending_bytes: usize,
     locations: Vec<Location>,
     buffers: Vec<BlockBuf>,
 
@@ -309,6 +311,11 @@ impl Log {
             self.roll();
         }
         let segment = self.active();
+        let end = u64::from(segment.end) + alone as u64;
+        assert!(
+            end <= self.config.segment_bytes,
+            "an admitted append fits a segment: {payload} bytes in {count} records"
+        );
         let (key, offset) = (segment.key, segment.end);
         let buffer = self
             .buffers
@@ -336,7 +343,7 @@ impl Log {
         let (lsn, location) = (pushed.lsn, pushed.location);
         let bytes = (location.len as usize).next_multiple_of(8);
         open.bytes += bytes;
-        let group_block = open.writer.offset() / BLOCK as u32;
+        let group_block = open.writer.offset() / UNIT;
         self.pending_bytes += bytes;
         self.appended = lsn;
         self.stats.records += 1;
@@ -384,7 +391,7 @@ impl Log {
             .index
             .as_mut()
             .expect("the active segment has its index");
-        index.close_group(header.end() / BLOCK as u32);
+        index.close_group(header.end() / UNIT);
         self.closed.push_back(ClosedGroup {
             segment: self.cursor,
             offset: header.offset,
@@ -473,9 +480,11 @@ impl Log {
         };
         match work {
             Work::Group => self.group_done(now, done.result),
-            Work::Header(number) => self.header_done(number, done.result),
+            Work::Header(number) => self.header_done(number, done.result.map(drop)),
             Work::File(file) => self.file_done(now, file, done.result),
-            Work::Checkpoint(number) => self.checkpoint_step_done(now, number, done.result),
+            Work::Checkpoint(number) => {
+                self.checkpoint_step_done(now, number, done.result.map(drop));
+            }
             Work::OldCheckpoint => {}
             Work::Read(job) => self.read_done(job, done.result),
             Work::Compact => self.compact_read_done(now, done.result),
@@ -595,10 +604,10 @@ impl Log {
         }
     }
 
-    fn header_done(&mut self, number: u64, result: Result<DiskOutput, DiskError>) {
+    fn header_done(&mut self, number: u64, result: Result<(), DiskError>) {
         self.writing = false;
         match result {
-            Ok(_) => {
+            Ok(()) => {
                 self.stats.writes += 1;
                 let segment = self.segments.get_mut(number).expect("it is being opened");
                 segment.file = FileState::Open;
@@ -686,8 +695,6 @@ impl Log {
     }
 }
 
-// ---------------------------------------------------------------- the owner's
-
 impl Log {
     /// A log without records, or the one that recovery found, about to append
     /// behind everything in `segments`.
@@ -732,166 +739,9 @@ impl Log {
         log
     }
 
-    /// The last record appended.
-    #[must_use]
-    pub fn appended(&self) -> Lsn {
-        self.appended
-    }
-
-    /// The last durable record: everything up to it may be acknowledged.
-    #[must_use]
-    pub fn committed(&self) -> Lsn {
-        self.committed
-    }
-
-    /// The settings it runs with.
-    #[must_use]
-    pub fn config(&self) -> &LogConfig {
-        &self.config
-    }
-
-    /// What it did and holds.
-    #[must_use]
-    pub fn stats(&self) -> LogStats {
-        LogStats {
-            segments: self.segments.len(),
-            disk_bytes: self
-                .segments
-                .iter()
-                .filter(|segment| segment.file >= FileState::Made)
-                .map(|segment| segment.file_bytes)
-                .sum(),
-            pending_bytes: self.pending_bytes,
-            reads_pending: self.reads.pending(),
-            partitions: self.partitions.len(),
-            state: match self.phase {
-                Phase::Failed => LogState::Failed,
-                Phase::Sealing | Phase::Sealed => LogState::Sealed,
-                Phase::Running if self.files.read_only => LogState::ReadOnly,
-                Phase::Running => LogState::Running,
-            },
-            ..self.stats
-        }
-    }
-
-    /// After a restart: the body at `at` is needed. What is not named between
-    /// recovery and [`Log::ready`] counts as released.
-    pub fn retain(&mut self, at: Location) {
-        self.segments.retain(at);
-    }
-
-    /// After a restart: everything needed was named. Before it, nothing is
-    /// removed or rewritten.
-    pub fn ready(&mut self) {
-        self.told = true;
-        self.segments.emptied = true;
-    }
-
-    /// The body at `at` is not needed any more.
-    pub fn release(&mut self, at: Location) {
-        self.segments.release(at);
-    }
-
-    /// Records of the partition below `first` are not needed any more.
-    pub fn release_stream(&mut self, resource: ResourceId, partition: PartitionId, first: Offset) {
-        self.partitions
-            .release(&mut self.segments, (resource, partition), first.0);
-    }
-
-    /// The partition is deleted: none of its records that live by offset is
-    /// needed any more. Retained bodies are released one by one.
-    pub fn forget(&mut self, resource: ResourceId, partition: PartitionId) {
-        self.partitions
-            .forget(&mut self.segments, (resource, partition));
-    }
-
-    /// An offset at or before the partition's first record of `time` or later,
-    /// at the granularity of the index; `None` when there is no such record.
-    #[must_use]
-    pub fn seek_time(
-        &self,
-        resource: ResourceId,
-        partition: PartitionId,
-        time: WallMs,
-    ) -> Option<Offset> {
-        self.partitions
-            .seek_time(&self.segments, (resource, partition), time)
-            .map(Offset)
-    }
-
-    /// Where the partition's first offset may move when records older than
-    /// `before` go, at the granularity of the index.
-    #[must_use]
-    pub fn expired(
-        &self,
-        resource: ResourceId,
-        partition: PartitionId,
-        before: WallMs,
-    ) -> Option<Offset> {
-        self.partitions
-            .expired(&self.segments, (resource, partition), before)
-            .map(Offset)
-    }
-
-    /// Bytes of the partition's records that are not released, headers included.
-    #[must_use]
-    pub fn stream_bytes(&self, resource: ResourceId, partition: PartitionId) -> u64 {
-        self.partitions.bytes(&self.segments, (resource, partition))
-    }
-
-    /// Where the partition's first offset must move so that at most `max_bytes`
-    /// stay; inside a sealed segment the place is estimated. `None` when they do.
-    #[must_use]
-    pub fn over_size(
-        &self,
-        resource: ResourceId,
-        partition: PartitionId,
-        max_bytes: u64,
-    ) -> Option<Offset> {
-        self.partitions
-            .over_size(&self.segments, (resource, partition), max_bytes)
-            .map(Offset)
-    }
-
-    /// Takes no more records, writes what there is, seals the active segment,
-    /// and says [`LogEvent::Sealed`] when all of it is durable.
-    pub fn seal(&mut self) {
-        if self.phase != Phase::Running {
-            return;
-        }
-        self.phase = Phase::Sealing;
-        self.compaction.stop();
-        self.pump(true);
-        self.finish_seal();
-    }
-
     /// Whether every appended record is durable.
     pub(crate) fn is_flushed(&self) -> bool {
         self.open.is_none() && self.closed.is_empty() && !self.writing
-    }
-
-    /// Takes a read, see [`LogEvent::StreamRead`]: whole records of the
-    /// partition from the one that holds `from` on, about `max_bytes`.
-    ///
-    /// # Errors
-    /// It is not taken and will not be answered.
-    pub fn read_stream(
-        &mut self,
-        token: u64,
-        resource: ResourceId,
-        partition: PartitionId,
-        from: Offset,
-        max_bytes: u32,
-    ) -> Result<(), ReadRefused> {
-        self.queue_stream_read(token, (resource, partition), from.0, max_bytes)
-    }
-
-    /// Takes a read, see [`LogEvent::RecordRead`].
-    ///
-    /// # Errors
-    /// It is not taken and will not be answered.
-    pub fn read_record(&mut self, token: u64, at: Location) -> Result<(), ReadRefused> {
-        self.queue_record_read(token, at)
     }
 }
 

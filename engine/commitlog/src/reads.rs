@@ -10,7 +10,7 @@ use bytes::Bytes;
 use pinion_types::{FixedMap, Offset};
 
 use crate::config::{READ_BYTES_MAX, READS_QUEUED_MAX, ReadRefused};
-use crate::disk::{BLOCK, BlockBuf, DiskError, DiskOutput, DiskRequest, FileId};
+use crate::disk::{BLOCK, BlockBuf, DiskError, DiskOutput, DiskRequest, FileId, UNIT};
 use crate::events::{LogEvent, ReadError, RecordBytes, StreamChunk};
 use crate::format::{INDEX_ENTRY, IndexEntry, decode_entries, decode_record};
 use crate::index::{Key, Place};
@@ -27,8 +27,6 @@ const GAP_BLOCKS: u32 = 16;
 
 /// Entries looked at for one read of a segment whose index is in memory.
 const ENTRIES_PER_READ: usize = 64;
-
-const UNIT: u32 = BLOCK as u32;
 
 #[derive(Debug)]
 enum Task {

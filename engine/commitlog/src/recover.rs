@@ -163,7 +163,6 @@ pub fn recover(
                 as_of: Lsn(entry.as_of),
                 state,
             });
-            Ok(())
         })?;
     }
 
@@ -477,7 +476,6 @@ fn read_checkpoint(
         if let Err(error) = entry.check(&base.header, state) {
             harm.get_or_insert(error);
         }
-        Ok(())
     })?;
     Ok(match harm {
         None => Ok(base),
@@ -492,7 +490,7 @@ fn each_state(
     files: &mut dyn Files,
     config: &LogConfig,
     base: &Base,
-    visit: &mut dyn FnMut(&StateEntry, &[u8]) -> Result<(), RecoverError>,
+    visit: &mut dyn FnMut(&StateEntry, &[u8]),
 ) -> Result<(), RecoverError> {
     let file = FileId::Checkpoint {
         log: config.log,
@@ -517,7 +515,7 @@ fn each_state(
         let state = window
             .get(start..start.saturating_add(len))
             .unwrap_or_default();
-        visit(entry, state)?;
+        visit(entry, state);
     }
     Ok(())
 }

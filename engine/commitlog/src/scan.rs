@@ -8,7 +8,7 @@
 
 use pinion_types::FixedMap;
 
-use crate::disk::{BLOCK, FileId, Files};
+use crate::disk::{BLOCK, FileId, Files, UNIT};
 use crate::events::{Damage, DamageKind, DamagedPartitions, RecoverError, RecoveryReport, Torn};
 use crate::format::{
     Chain, Group, GroupDamage, GroupHeader, GroupVerdict, RecordView, SegmentHeader, SegmentKey,
@@ -19,8 +19,6 @@ use crate::log::{CONTROL, SEGMENT_REMOVED};
 use crate::recover::{Replay, read, visit_damage};
 use crate::segments::{FileState, Segment, Segments};
 use crate::{LogId, Lsn, index};
-
-const UNIT: u32 = BLOCK as u32;
 
 /// Bytes of a segment read at once.
 const AT_ONCE: usize = 1 << 20;

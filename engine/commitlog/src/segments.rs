@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::config::COMPACT_LIVE_PERCENT_MAX;
-use crate::disk::BLOCK;
+use crate::disk::UNIT;
 use crate::format::{Chain, SegmentKey};
 use crate::index::{OpenIndex, Place, Run};
 use crate::{Location, Lsn};
@@ -72,13 +72,12 @@ pub(crate) struct Segment {
 
 impl Segment {
     pub(crate) fn new(key: SegmentKey, chain: Chain, segment_bytes: u64) -> Self {
-        const HEADER: u32 = BLOCK as u32;
         Self {
             key,
             chain,
             file: FileState::Planned,
-            end: HEADER,
-            durable: HEADER,
+            end: UNIT,
+            durable: UNIT,
             last_lsn: Lsn(chain.lsn.0 - 1),
             last_group: chain.sequence - 1,
             last_crc: chain.previous_crc,

@@ -2,11 +2,16 @@
 //! pieces. Headers and bodies are verified with the segment's salt and their
 //! place; what does not pass is never given out.
 
-use crate::disk::BLOCK;
+use crate::disk::UNIT;
 use crate::format::{
     FormatError, GROUP_HEADER, GROUP_TAIL, GroupHeader, RecordHeader, RecordView, SegmentKey,
     Structure, decode_record,
 };
+
+#[allow(clippy::cast_possible_truncation)] // 64 and 8 fit.
+const HEADER: u32 = GROUP_HEADER as u32;
+#[allow(clippy::cast_possible_truncation)]
+const TAIL: u32 = GROUP_TAIL.len() as u32;
 
 /// Where a walk is.
 #[derive(Clone, Copy, Debug)]
@@ -51,14 +56,14 @@ impl Walk {
             self.at = self.group_end;
             let rest = bytes.get((self.at - start) as usize..).unwrap_or_default();
             if rest.len() < GROUP_HEADER {
-                return Step::More(BLOCK as u32);
+                return Step::More(UNIT);
             }
             let Ok(group) = GroupHeader::decode(rest, self.key, self.at) else {
                 return Step::Damaged;
             };
             self.left = group.records;
             self.group_end = group.end();
-            self.at += GROUP_HEADER as u32;
+            self.at += HEADER;
         }
         let rest = bytes.get((self.at - start) as usize..).unwrap_or_default();
         match decode_record(self.key, self.at, rest) {
@@ -68,7 +73,7 @@ impl Walk {
             }
             Err(FormatError::Short { needed, .. }) => {
                 let needed = u32::try_from(needed).unwrap_or(u32::MAX);
-                if self.at.saturating_add(needed) > self.group_end - GROUP_TAIL.len() as u32 {
+                if self.at.saturating_add(needed) > self.group_end - TAIL {
                     return Step::Damaged;
                 }
                 Step::More(needed)
@@ -100,7 +105,7 @@ impl Walk {
         } else {
             self.at
         };
-        at / BLOCK as u32 * BLOCK as u32
+        at / UNIT * UNIT
     }
 
     /// Where the next record or group is.

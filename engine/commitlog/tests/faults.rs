@@ -1,6 +1,11 @@
 //! Writes fail, disks fill, bits flip, files are swapped: what is damaged is
 //! named, what is not is served, nothing is acknowledged that may be lost.
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+// Every case begins from a copy of the same disk, also the last one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::redundant_clone
+)]
 
 mod support;
 

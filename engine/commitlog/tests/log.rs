@@ -554,3 +554,34 @@ fn a_forgotten_partition_leaves_nothing_behind() {
     assert_eq!(world.log.stats().removed, 3);
     assert_eq!(world.log.stats().partitions, 0);
 }
+
+#[test]
+fn a_hundred_thousand_partitions_open_from_their_footers() {
+    let config = LogConfig {
+        segment_bytes: 16 << 20,
+        group_bytes_max: 1 << 20,
+        ..config()
+    };
+    let mut world = World::with(config);
+    for n in 0..3 {
+        for resource in 1..=100_000 {
+            world.append(resource, n, 1, &resource.to_le_bytes());
+            if resource % 5_000 == 0 {
+                world.settle();
+            }
+        }
+    }
+    world.checkpoint(&[(1, b"all of them")]);
+    world.log.seal();
+    world.settle();
+    let (mut after, _, report) = world.crash(Crash::Nothing);
+    assert_eq!((report.bytes_replayed, report.damage.len()), (0, 0));
+    assert_eq!(after.log.stats().partitions, 100_000);
+    for resource in [1, 2, 50_000, 99_999, 100_000] {
+        assert_eq!(
+            after.read_all(resource, 0, 100),
+            resource.to_le_bytes().repeat(3)
+        );
+        assert_eq!(after.log.stream_bytes(ResourceId(resource), P), 3 * 72);
+    }
+}
