@@ -430,7 +430,6 @@ fn streams_move_forward_and_are_read_across_the_places_they_moved_to() {
     let all = [all, b"newest".to_vec()].concat();
     assert_eq!(after.read_all(2, 0, 5_000), all);
     // And once more, from where they are now.
-    let mut next = next;
     after.log.release_stream(ResourceId(1), P, Offset(next));
     fill(&mut after, &mut next, 2);
     after.log.release_stream(ResourceId(1), P, Offset(next));
