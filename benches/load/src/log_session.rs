@@ -21,7 +21,7 @@ use crate::server::{self, Node, Server};
 use crate::started::{
     COLD_STREAM, Filled, STOP_MAX, declare_many, log_bytes, segments, start_timed, stream_name,
 };
-use crate::suite::node_config;
+use crate::suite::admin_config;
 use crate::table::{Fact, Line, Promise, Sample, Spread};
 use crate::turns::{SERVER_CPU, Tally, Unit, in_turns, observe, seconds};
 
@@ -51,8 +51,9 @@ const RECORD_BYTES: usize = 256;
 /// with the header of each.
 const LARGE_RECORDS: u32 = 3900;
 
-/// Large batches in flight: one is written while the next arrive.
-const LARGE_DEPTH: u32 = 8;
+/// Large batches in flight: one is written while the next arrive, and together
+/// they stay below the 4 MiB that a partition lets wait for the disk.
+const LARGE_DEPTH: u32 = 4;
 
 /// One request of the sequential control.
 const LARGE_WRITE_BYTES: usize = 1 << 20;
@@ -312,7 +313,7 @@ impl<'a> Session<'a> {
             Subject::Pinion | Subject::PinionMemory => {
                 let node = self.start_node()?;
                 let spec = one_partition(subject == Subject::Pinion);
-                let config = node_config(&node.server, node.dir.path())?;
+                let config = admin_config(&node.server, node.dir.path())?;
                 let mut driver = QueueCycle::new(config, "work", spec, load)?;
                 node.observe(Unit::ONE, || self.cycles(&mut driver))
             }
@@ -385,7 +386,7 @@ impl<'a> Session<'a> {
             _ => (&prepared.few, FEW_STREAMS),
         };
         let (server, took) = start_timed(&self.node, dir.path())?;
-        let config = node_config(&server, dir.path())?;
+        let config = admin_config(&server, dir.path())?;
         let publishes = Publishes {
             // Neither the first nor the last.
             stream: stream_name(count / 2),
@@ -474,7 +475,7 @@ impl<'a> Session<'a> {
             });
         }
         let (server, _) = start_timed(&node, dir)?;
-        let mut replay = Replay::new(node_config(&server, dir)?, COLD_STREAM)?;
+        let mut replay = Replay::new(admin_config(&server, dir)?, COLD_STREAM)?;
         let sample = observe(&[server.pid()], unit(1), || replay::read(&mut replay, span))?;
         server
             .stop(STOP_MAX)
@@ -488,9 +489,11 @@ impl<'a> Session<'a> {
         let dir = cold.dir.path();
         let (server, _) = start_timed(&node, dir)?;
         let publishes = publishes("live", 1);
-        let driver = AckedPublish::new(node_config(&server, dir)?, publishes)?;
+        let driver = AckedPublish::new(admin_config(&server, dir)?, publishes)?;
         let mut replay = match subject {
-            Subject::PinionReplaying => Some(Replay::new(node_config(&server, dir)?, COLD_STREAM)?),
+            Subject::PinionReplaying => {
+                Some(Replay::new(admin_config(&server, dir)?, COLD_STREAM)?)
+            }
             _ => None,
         };
         let mut driver = Beside {
@@ -579,7 +582,7 @@ struct StartedNode {
 
 impl StartedNode {
     fn publisher(&self, stream: &str, records: u32) -> Result<AckedPublish, BenchError> {
-        let config = node_config(&self.server, self.dir.path())?;
+        let config = admin_config(&self.server, self.dir.path())?;
         AckedPublish::new(config, publishes(stream, records))
     }
 

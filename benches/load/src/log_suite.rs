@@ -158,7 +158,7 @@ pub(crate) const PLANS: &[Plan] = &[
             (Subject::Raw, Figure::BytesRate, Bound::AtLeast(0.7)),
             (Subject::JetStream, Figure::Rate, Bound::None),
         ],
-        note: "Pinion: 3,900 records a publish, 8 in flight; values count as bytes, headers do not. \
+        note: "Pinion: 3,900 records a publish, 4 in flight; values count as bytes, headers do not. \
                Raw: 1 MiB written and `fdatasync`, one after the other. JetStream: 4,096 publishes of \
                one record in flight. Times are those of a whole publish.",
     },

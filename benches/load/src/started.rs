@@ -16,7 +16,7 @@ use pinion_wire::message::{Ack, Durability, Handle, Open, Publish, Reply, Reques
 
 use crate::disk::{files_below, forget_cached};
 use crate::server::{Node, Server};
-use crate::suite::node_config;
+use crate::suite::admin_config;
 use crate::turns::SERVER_CPU;
 
 /// Longest wait for a node to serve its first client.
@@ -77,7 +77,7 @@ pub fn start_timed(node: &Node, dir: &Path) -> Result<(Server, Duration), BenchE
     let mut server = node
         .launch(SERVER_CPU, dir)
         .map_err(BenchError::io("starting the node"))?;
-    let config = node_config(&server, dir)?;
+    let config = admin_config(&server, dir)?;
     let mut client = NativeClient::new(config)?;
     // A packet that comes before the socket is bound is lost, and is sent again
     // only after a second: so a fresh attempt is made every now and then.
@@ -122,7 +122,7 @@ pub fn declare_many(node: &Node, dir: &Path, count: usize) -> Result<(), BenchEr
     let server = node
         .start(SERVER_CPU, dir)
         .map_err(BenchError::io("starting the node"))?;
-    let mut client = NativeClient::new(node_config(&server, dir)?)?;
+    let mut client = NativeClient::new(admin_config(&server, dir)?)?;
     let started = Instant::now();
     let names: Vec<String> = (0..count).map(stream_name).collect();
     for names in names.chunks(STREAMS_PER_CONNECTION) {
@@ -257,7 +257,7 @@ pub fn cold_publisher(server: &Server, dir: &Path) -> Result<AckedPublish, Bench
     let mut spec = one_partition(true);
     spec.retention_bytes = COLD_RETENTION_BYTES;
     AckedPublish::new(
-        node_config(server, dir)?,
+        admin_config(server, dir)?,
         Publishes {
             stream: COLD_STREAM.to_owned(),
             spec: Some(spec),

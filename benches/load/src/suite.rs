@@ -521,6 +521,18 @@ struct StartedNode {
 /// # Errors
 /// The node has not written its files.
 pub fn node_config(server: &Server, dir: &Path) -> Result<NativeConfig, BenchError> {
+    config_with(server, dir, "client.token")
+}
+
+/// The same as someone who may declare what a resource is like.
+///
+/// # Errors
+/// The node has not written its files.
+pub fn admin_config(server: &Server, dir: &Path) -> Result<NativeConfig, BenchError> {
+    config_with(server, dir, "admin.token")
+}
+
+fn config_with(server: &Server, dir: &Path, token: &str) -> Result<NativeConfig, BenchError> {
     let read = |name: &str| {
         fs::read(dir.join("dev").join(name)).map_err(BenchError::io("reading the node's files"))
     };
@@ -529,7 +541,7 @@ pub fn node_config(server: &Server, dir: &Path) -> Result<NativeConfig, BenchErr
         address,
         "localhost",
         &read("ca.pem")?,
-        &read("client.token")?,
+        &read(token)?,
     ))
 }
 

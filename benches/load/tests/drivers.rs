@@ -32,12 +32,16 @@ fn publishes(records: u32) -> Publishes {
 }
 
 #[test]
-fn publishes_are_completed_by_their_acknowledgements() {
+fn publishes_are_completed_by_their_acknowledgements_and_refused_ones_are_sent_again() {
     let node = FakeNode::start(Durability::Disk);
     let mut driver = AckedPublish::new(node.config(), publishes(10)).expect("a node");
     let run = closed_loop(&mut driver, 16, SPAN).expect("answers");
     assert!(run.completed > 16, "{}", run.completed);
     assert!(driver.acked_records() >= run.completed * 10);
+    // Two of three are taken; nothing was given up.
+    let sent = node.seen.publishes.load(Ordering::Relaxed);
+    assert!(driver.refusals() >= sent / 3, "{sent} sent");
+    assert_eq!(driver.acked_records(), (sent - driver.refusals()) * 10);
     assert_eq!(driver.status().expect("an answer").end.0, STREAM_RECORDS);
 }
 

@@ -18,7 +18,9 @@ use pinion_quic::{
 };
 use pinion_types::block::{BlockHeader, Record, records};
 use pinion_types::limits::{FRAME_BYTES_MAX, IN_FLIGHT_MAX};
-use pinion_types::{Epoch, ErrorCode, Offset, PartitionId, ResourceId, SubscriptionId, WallMs};
+use pinion_types::{
+    Epoch, ErrorCode, Offset, PartitionId, Refusal, ResourceId, SubscriptionId, WallMs,
+};
 use pinion_wire::frame::{Split, split};
 use pinion_wire::message::{
     Delivery, Durability, Enqueued, Handle, Published, QueueMessage, QueueMessageList,
@@ -35,6 +37,8 @@ pub(crate) const VALUE_BYTES: usize = 100;
 /// What the node has seen, for the test to look at.
 #[derive(Default)]
 pub(crate) struct Seen {
+    /// Publishes that came, refused ones included.
+    pub(crate) publishes: AtomicU64,
     pub(crate) puts: AtomicU64,
     pub(crate) acks: AtomicU64,
     /// Acks of tokens that were not, or no longer, reserved.
@@ -90,6 +94,7 @@ impl FakeNode {
             socket,
             durability,
             streams: HashMap::new(),
+            deliveries: HashMap::new(),
             ready: VecDeque::new(),
             reserved: HashSet::new(),
             takes: VecDeque::new(),
@@ -128,6 +133,7 @@ struct Node {
     socket: UdpSocket,
     durability: Durability,
     streams: HashMap<(ConnId, StreamId), Conversation>,
+    deliveries: HashMap<(ConnId, SubscriptionId), StreamId>,
     ready: VecDeque<(u64, Vec<u8>)>,
     reserved: HashSet<u64>,
     /// Takes that wait: where the answer goes, and how many messages.
@@ -245,6 +251,10 @@ impl Node {
                 .expect("small");
                 return;
             }
+            // Every third is one too many.
+            Request::Publish(_) if self.seen.publishes.fetch_add(1, Ordering::Relaxed) % 3 == 2 => {
+                Reply::Error(Refusal::new(ErrorCode::LogBacklogged))
+            }
             Request::Publish(publish) => Reply::Published(Published {
                 partition: PartitionId(0),
                 durability: self.durability,
@@ -263,6 +273,8 @@ impl Node {
             Request::Subscribe(subscribe) => {
                 self.seen.subscriptions.fetch_add(1, Ordering::Relaxed);
                 let stream = self.endpoint.open_uni(at.0).expect("the client allows it");
+                let named = (at.0, subscribe.subscription);
+                self.deliveries.insert(named, stream);
                 let delivery = self.streams.entry((at.0, stream)).or_default();
                 deliver_all(subscribe.subscription, &mut delivery.out);
                 Reply::Subscribed(Subscribed {
@@ -277,7 +289,14 @@ impl Node {
                 self.seen.credit.fetch_add(bytes, Ordering::Relaxed);
                 return;
             }
-            Request::Unsubscribe(_) => Reply::Done,
+            Request::Unsubscribe(unsubscribe) => {
+                // Else the client would run out of streams it allows.
+                let ended = (at.0, unsubscribe.subscription);
+                let stream = self.deliveries.remove(&ended).expect("subscribed");
+                self.streams.remove(&(at.0, stream));
+                let _ = self.endpoint.reset(at.0, stream, 0);
+                Reply::Done
+            }
             Request::QueuePut(put) => {
                 let first_id = self.next_id;
                 for record in records(put.records) {

@@ -1,12 +1,13 @@
 //! Publishing where every publish is acknowledged: what a durable stream costs
 //! who waits for it.
 
-use std::time::Instant;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use pinion_client::native::{LinkId, NativeClient, NativeConfig, Received, SubmitError};
 use pinion_types::block::Record;
 use pinion_types::limits::BATCH_RECORDS_MAX;
-use pinion_types::{PartitionId, ResourceKind};
+use pinion_types::{Outcome, PartitionId, ResourceKind, RetryClass};
 use pinion_wire::message::{
     Ack, Durability, Handle, Publish, Reply, Request, Spec, StreamInfo, StreamStatus,
 };
@@ -44,7 +45,11 @@ pub struct AckedPublish {
     /// `(correlation, stamp)`, at `correlation mod len`.
     stamps: Vec<(u32, u64)>,
     in_flight: usize,
+    /// Publishes that were refused without being stored, with the time at which
+    /// they may be sent again and their stamp.
+    refused: VecDeque<(Instant, u64)>,
     acked: u64,
+    refusals: u64,
 }
 
 impl AckedPublish {
@@ -83,7 +88,9 @@ impl AckedPublish {
             batch,
             stamps: vec![(0, 0); IN_FLIGHT_MAX],
             in_flight: 0,
+            refused: VecDeque::new(),
             acked: 0,
+            refusals: 0,
         })
     }
 
@@ -91,6 +98,37 @@ impl AckedPublish {
     #[must_use]
     pub const fn acked_records(&self) -> u64 {
         self.acked
+    }
+
+    /// Publishes that the node was too busy to take and that were sent again.
+    #[must_use]
+    pub const fn refusals(&self) -> u64 {
+        self.refusals
+    }
+
+    /// False: not now.
+    fn send(&mut self, stamp: u64) -> Result<bool, BenchError> {
+        if self.in_flight == IN_FLIGHT_MAX {
+            return Ok(false);
+        }
+        let request = Request::Publish(Publish {
+            handle: self.handle,
+            partition: PartitionId(0),
+            ack: Ack::Leader,
+            producer: None,
+            expected_offset: None,
+            record_count: self.publishes.records,
+            records: &self.batch,
+        });
+        match self.client.submit(self.link, &request) {
+            Ok(correlation) => {
+                self.stamps[correlation as usize & (IN_FLIGHT_MAX - 1)] = (correlation, stamp);
+                self.in_flight += 1;
+                Ok(true)
+            }
+            Err(SubmitError::InFlight { .. } | SubmitError::Full { .. }) => Ok(false),
+            Err(error) => Err(BenchError::Native(error.into())),
+        }
     }
 
     /// What the node knows of the stream. Call it while nothing is in flight.
@@ -116,38 +154,26 @@ impl Driver for AckedPublish {
     }
 
     fn submit(&mut self, _lane: usize, stamp: u64) -> Result<bool, BenchError> {
-        if self.in_flight == IN_FLIGHT_MAX {
-            return Ok(false);
-        }
-        let request = Request::Publish(Publish {
-            handle: self.handle,
-            partition: PartitionId(0),
-            ack: Ack::Leader,
-            producer: None,
-            expected_offset: None,
-            record_count: self.publishes.records,
-            records: &self.batch,
-        });
-        match self.client.submit(self.link, &request) {
-            Ok(correlation) => {
-                self.stamps[correlation as usize & (IN_FLIGHT_MAX - 1)] = (correlation, stamp);
-                self.in_flight += 1;
-                Ok(true)
-            }
-            Err(SubmitError::InFlight { .. } | SubmitError::Full { .. }) => Ok(false),
-            Err(error) => Err(BenchError::Native(error.into())),
-        }
+        self.send(stamp)
     }
 
     fn turn(&mut self, done: &mut Vec<Completion>) -> Result<bool, BenchError> {
         let now = Instant::now();
+        while let Some(&(due, stamp)) = self.refused.front()
+            && due <= now
+            && self.send(stamp)?
+        {
+            self.refused.pop_front();
+        }
         let sent = self.client.flush(now)?;
         let Self {
             client,
             publishes,
             stamps,
             in_flight,
+            refused,
             acked,
+            refusals,
             ..
         } = self;
         let mut fault = None;
@@ -167,6 +193,17 @@ impl Driver for AckedPublish {
                         *in_flight -= 1;
                         *acked += u64::from(published.record_count);
                         done.push(Completion { lane: 0, stamp });
+                    }
+                    // As any client would, and the wait counts.
+                    Ok(Reply::Error(refusal))
+                        if asked == correlation
+                            && refusal.outcome == Outcome::NotAdmitted
+                            && refusal.retry == RetryClass::RetryAfter =>
+                    {
+                        *in_flight -= 1;
+                        *refusals += 1;
+                        let pause = Duration::from_millis(u64::from(refusal.retry_after_ms));
+                        refused.push_back((now + pause, stamp));
                     }
                     other => fault = Some(unexpected("PUBLISH", &other)),
                 }

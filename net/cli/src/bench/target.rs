@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pinion_client::ClientConfig;
 use pinion_client::native::{LinkId, NativeClient, NativeConfig};
-use pinion_types::ResourceKind;
+use pinion_types::{ErrorCode, ResourceKind};
 use pinion_wire::message::{Handle, Open, Reply, Request, Spec};
 
 use super::measure::BenchError;
@@ -156,6 +156,12 @@ pub fn open_as(
             handle: opened.handle,
             cores: opened.cores.iter().collect(),
         }),
+        Ok(Reply::Error(refusal)) if spec.is_some() && refusal.code == ErrorCode::Forbidden => {
+            Err(BenchError::Options(format!(
+                "this token may not declare {NAMESPACE}/{name}; pass --token with an administrator's \
+                 (a node started with --dev writes DIR/dev/admin.token)"
+            )))
+        }
         other => Err(unexpected("OPEN", &other)),
     }
 }
