@@ -146,4 +146,6 @@ pub enum Gone {
     GroupDeleted,
     /// The partition was fenced.
     Fenced,
+    /// The partition goes away; ask again elsewhere.
+    Closed,
 }

@@ -493,12 +493,6 @@ impl QueuePartition {
             entry = sibling;
         }
     }
-
-    /// Ends every subscription and waiter, for a partition that goes away; the
-    /// ends come out of [`QueuePartition::poll_delivery`].
-    pub fn end_subscriptions(&mut self) {
-        self.end_all_demands();
-    }
 }
 
 /// Writes what of an entry must survive; false if nothing must.

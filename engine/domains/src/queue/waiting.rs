@@ -239,19 +239,23 @@ impl QueuePartition {
 
     /// Ends and tells every waiter and subscription of a group that goes.
     pub(super) fn end_demands_of(&mut self, group: u8) {
-        self.tell_demands(|key| key.group == group, Gone::GroupDeleted);
+        let code = ErrorCode::UnknownGroup;
+        self.tell_demands(|key| key.group == group, Gone::GroupDeleted, code);
     }
 
     /// The same for all, when the partition is fenced.
     pub(super) fn end_all_demands(&mut self) {
-        self.tell_demands(|_| true, Gone::Fenced);
+        self.tell_demands(|_| true, Gone::Fenced, ErrorCode::PartitionFenced);
     }
 
-    fn tell_demands(&mut self, of: impl Fn(&ConsumerKey) -> bool, gone: Gone) {
-        let code = match gone {
-            Gone::Fenced => ErrorCode::PartitionFenced,
-            Gone::GroupDeleted | Gone::TimedOut => ErrorCode::UnknownGroup,
-        };
+    /// Ends every subscription with `code` and every waiting take, for a
+    /// partition that goes away; the ends come out of
+    /// [`QueuePartition::poll_delivery`].
+    pub fn end_subscriptions(&mut self, code: ErrorCode) {
+        self.tell_demands(|_| true, Gone::Closed, code);
+    }
+
+    fn tell_demands(&mut self, of: impl Fn(&ConsumerKey) -> bool, gone: Gone, code: ErrorCode) {
         let consumers = self.names.consumers.iter();
         let consumers: Vec<u32> = consumers
             .filter(|(key, _)| of(key))

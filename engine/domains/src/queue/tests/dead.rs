@@ -201,3 +201,29 @@ fn what_expires_without_any_group_is_found_in_the_default_one() {
     assert_eq!((counts.messages, counts.dropped, counts.groups), (0, 1, 0));
     assert_eq!(w.releases(), 1);
 }
+
+#[test]
+fn what_comes_back_after_its_time_dies_without_anyone_asking_for_it() {
+    let mut w = World::new(config());
+    w.put_later(&["a"], 0, 1000);
+    let held = w.take(1, 1);
+    w.pass(2000);
+    assert_eq!(w.release(&tokens(&held)), [TokenResult::Done]);
+    assert_eq!(w.dead("").len(), 0);
+    w.pass(1000);
+    assert_eq!(w.dead("").len(), 1);
+}
+
+#[test]
+fn a_replayed_letter_is_still_so_after_a_restart_from_a_snapshot() {
+    let mut w = World::new(config());
+    w.q.create_group(w.wall(), b"").unwrap();
+    w.put_later(&["a"], 0, 1000);
+    w.pass(1000);
+    assert_eq!(w.settle_dead(DeadAction::Replay, &[0]), [true]);
+    let mut bytes = Vec::new();
+    w.q.snapshot(&mut bytes);
+    w.crash(0, 0, Some((&bytes, w.committed)));
+    w.pass(2000);
+    assert_eq!(values(&w.take(1, 1)), ["a"]);
+}

@@ -131,3 +131,20 @@ fn a_group_and_a_consumer_have_no_more_in_flight_than_they_may() {
     assert_eq!(delivery, Delivery::Taken(waiter));
     assert_eq!(values(&taken), ["d"]);
 }
+
+#[test]
+fn an_ack_on_its_way_counts_against_the_group_until_it_is_durable() {
+    let mut w = World::new(QueueConfig {
+        max_in_flight: 1,
+        ..config()
+    });
+    w.put(&["a", "b"]);
+    let taken = w.take(1, 1);
+    let waiter = w.wait("", 2, 1, 10_000);
+    let mut results = Vec::new();
+    let (now, wall) = (w.now(), w.wall());
+    w.q.ack(now, wall, &tokens(&taken), &mut results).unwrap();
+    assert_eq!(w.poll(), None);
+    w.flush();
+    assert_eq!(w.poll().unwrap().0, Delivery::Taken(waiter));
+}

@@ -155,3 +155,24 @@ fn a_fence_ends_every_waiter_and_subscription_and_refuses_the_rest() {
     );
     assert_eq!(w.why(""), Why::Fenced);
 }
+
+#[test]
+fn a_partition_that_goes_away_says_so_to_everyone_and_keeps_its_messages() {
+    let mut w = World::new(config());
+    let waiter = w.wait("", 1, 1, 10_000);
+    subscribe(&mut w, 2, 1);
+    let code = pinion_types::ErrorCode::Draining;
+    w.q.end_subscriptions(code);
+    w.put(&["a"]);
+    let mut ends = vec![w.poll().unwrap().0, w.poll().unwrap().0];
+    ends.sort_by_key(|end| format!("{end:?}"));
+    assert_eq!(
+        ends,
+        [
+            Delivery::End(PushId(2), code),
+            Delivery::Nothing(waiter, Gone::Closed),
+        ]
+    );
+    assert_eq!(w.poll(), None);
+    assert_eq!(values(&w.take(3, 1)), ["a"]);
+}

@@ -230,3 +230,18 @@ fn an_idle_queue_costs_little() {
     assert!(w.q.wheel.is_none(), "no timer, no wheel");
     assert_eq!(w.q.next_deadline(), None);
 }
+
+#[test]
+fn an_ack_before_the_restart_is_remembered_from_the_restart_on() {
+    let mut w = World::new(config());
+    w.put(&["a"]);
+    let taken = w.take(1, 1);
+    w.ack(&tokens(&taken));
+    let mut q = w.replayed(None);
+    // The node's clock stands far beyond five minutes when this one is opened.
+    let now = Monotonic::from_millis(3_600_000);
+    q.ready(now, w.wall());
+    let mut results = Vec::new();
+    q.ack(now, w.wall(), &tokens(&taken), &mut results).unwrap();
+    assert_eq!(results, [TokenResult::Done]);
+}
