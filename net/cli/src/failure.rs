@@ -34,6 +34,25 @@ pub(crate) enum Failure {
         done: u64,
         source: RequestError,
     },
+    /// A message of the input was not put.
+    #[error("message {number}: {source}; {stored} others are in the queue")]
+    Message {
+        /// Counted from 1.
+        number: u64,
+        /// Acknowledged messages.
+        stored: u64,
+        source: RequestError,
+    },
+    /// Tokens or messages that were not settled; each was named before.
+    #[error("{failed} of {of} were not settled")]
+    Unsettled {
+        failed: usize,
+        of: usize,
+        code: Option<ErrorCode>,
+    },
+    /// An option that is missing, or contradicts what is there.
+    #[error("{0}")]
+    Usage(String),
     /// A line does not fit a record.
     #[error("line {line} is longer than {limit} bytes, the most a record holds")]
     LineTooLong { line: u64, limit: usize },
@@ -100,9 +119,11 @@ impl Failure {
 
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::LineTooLong { .. } => EXIT_USAGE,
+            Self::Config(_) | Self::LineTooLong { .. } | Self::Usage(_) => EXIT_USAGE,
             Self::Request(error) if is_usage(error) => EXIT_USAGE,
-            Self::Record { source, .. } if is_usage(source) => EXIT_USAGE,
+            Self::Record { source, .. } | Self::Message { source, .. } if is_usage(source) => {
+                EXIT_USAGE
+            }
             _ => EXIT_FAILED,
         }
     }
@@ -118,7 +139,8 @@ impl Failure {
             }
             Self::Connect(error) => connect_hint(error),
             Self::Request(error) => code_hint(error.code()?),
-            Self::Record { source, .. } => match source {
+            Self::Unsettled { code, .. } => code_hint((*code)?),
+            Self::Record { source, .. } | Self::Message { source, .. } => match source {
                 RequestError::NotConnected(error) => connect_hint(error),
                 error => code_hint(error.code()?),
             },
@@ -170,6 +192,28 @@ fn code_hint(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::Backlogged => {
             Some("a subscriber with overflow `block` holds the stream; see `pinion stream info`")
         }
+        ErrorCode::SpecConflict => Some(
+            "`pinion stream info` and `pinion queue info` say what it is; a specification cannot be changed",
+        ),
+        ErrorCode::DurabilityFailed => Some(
+            "look whether it is there before you send it again; `pinion doctor --data-dir DIR` on the node says what is wrong",
+        ),
+        ErrorCode::ReadOnly => {
+            Some("free space on the node's disk: it goes on by itself within a second")
+        }
+        ErrorCode::PartitionFenced => Some(
+            "`pinion log verify --data-dir DIR` on the node names the file, the byte and the way out",
+        ),
+        ErrorCode::InvalidToken | ErrorCode::TokenExpired => Some(
+            "a token is good while its message is reserved: until it is settled, its lease is over, or the connection that took it is closed; take the message again",
+        ),
+        ErrorCode::QueueFull => Some(
+            "its consumers do not keep up, or dead letters fill it: see `pinion queue info` and `pinion queue why`",
+        ),
+        ErrorCode::UnknownGroup => Some(
+            "`pinion queue info` lists the groups there are; `pinion queue group create` makes one",
+        ),
+        ErrorCode::CursorUnknown => Some("`pinion stream cursor list` shows the ones there are"),
         ErrorCode::SlowSubscriber => Some("resume with --from and the offset named above"),
         ErrorCode::NotACounter => {
             Some("`incr` needs a value that `incr` made; delete the key to begin anew")

@@ -18,8 +18,12 @@ mod cache;
 pub mod completions;
 mod connect;
 mod failure;
+pub mod human;
+mod input;
 mod output;
+pub mod progress;
 mod publish;
+mod queue;
 mod stream;
 mod subscribe;
 mod value;
@@ -35,8 +39,10 @@ pub enum ClientCommand {
     Pub(publish::PubArgs),
     /// Print records of a stream as they come
     Sub(subscribe::SubArgs),
-    /// Look at streams
+    /// Make streams, look at them, and move cursors
     Stream(stream::StreamArgs),
+    /// Put, take and settle messages, and look at queues
+    Queue(queue::QueueArgs),
     /// Read and write a cache
     Cache(cache::CacheArgs),
     /// Measure a running node
@@ -50,6 +56,7 @@ pub fn run(command: &ClientCommand) -> ExitCode {
         ClientCommand::Pub(args) => block_on(publish::run(args)),
         ClientCommand::Sub(args) => block_on(subscribe::run(args)),
         ClientCommand::Stream(args) => block_on(stream::run(args)),
+        ClientCommand::Queue(args) => block_on(queue::run(args)),
         ClientCommand::Cache(args) => block_on(cache::run(args)),
         ClientCommand::Bench(args) => return bench::run(args),
     };
@@ -102,7 +109,38 @@ mod tests {
             "pinion sub payments/orders --from 17 --partition 3",
             "pinion sub payments/orders --from 2026-01-02T03:04:05Z --raw",
             "pinion sub payments/orders --from 15m --where kind=wind --wait 10s --long",
+            "pinion sub payments/orders --from -10m",
+            "pinion sub payments/orders --cursor billing",
+            "pinion sub payments/orders --cursor billing --from earliest",
             "pinion stream info payments/orders --json",
+            "pinion stream create a/b --durable --retention 7d --retention-bytes 10GiB",
+            "pinion stream create a/b --partitions 1 --overflow drop-newest --json",
+            "pinion stream cursor list a/b --json",
+            "pinion stream cursor get a/b billing",
+            "pinion stream cursor set a/b billing --to 17 --partition 3",
+            "pinion stream cursor set a/b billing --to earliest",
+            "pinion stream cursor delete a/b billing",
+            "pinion queue put a/b hello --key k --delay 5s --ttl 7d --header kind=x",
+            "pinion queue put a/b --file orders.txt --json",
+            "pinion queue put a/b -",
+            "pinion queue --server h:1 put a/b hello",
+            "pinion queue take a/b --group g --max 10 --wait 5s --lease 1m --ack --json",
+            "pinion queue take a/b --hold",
+            "pinion queue consume a/b --count 10 --wait 5s --credit 1 --raw",
+            "pinion queue ack a/b 0:000102030405060708090a0b0c0d0e0f --group g",
+            "pinion queue nack a/b 0:000102030405060708090a0b0c0d0e0f --delay 5s --error why",
+            "pinion queue extend a/b 0:000102030405060708090a0b0c0d0e0f --lease 5m",
+            "pinion queue release a/b --partition 0 000102030405060708090a0b0c0d0e0f",
+            "pinion queue peek a/b --state ready,in-flight --limit 5",
+            "pinion queue dlq list a/b --reason lease-expired --json",
+            "pinion queue dlq replay a/b --id 0:3 --id 1:4 --rate 100",
+            "pinion queue dlq purge a/b --error-prefix boom --yes",
+            "pinion queue info a/b",
+            "pinion queue why a/b --group g",
+            "pinion queue group create a/b audit --from latest",
+            "pinion queue group delete a/b audit --yes",
+            "pinion queue create a/b --ephemeral --partitions 1 --lease 1m --max-attempts 3",
+            "pinion queue create a/b --ordered-by-key --ttl 1d --drop-expired --max-bytes 1GiB",
             "pinion cache get a/b k --server h:1 --ca c --token t",
             "pinion cache --server h:1 get a/b k1 k2 --raw",
             "pinion cache set a/b k v --ttl 90s --if-absent",
@@ -132,6 +170,18 @@ mod tests {
             "pinion sub a/b --from yesterday",
             "pinion sub a/b --count 0",
             "pinion sub a/b --raw --json",
+            "pinion stream create a/b --retention-bytes 1GiB",
+            "pinion stream create a/b --partitions 0",
+            "pinion stream cursor set a/b billing",
+            "pinion queue put a/b hello --file f",
+            "pinion queue put a/b hello --delay 11000d",
+            "pinion queue take a/b --max 0",
+            "pinion queue take a/b --ack --hold",
+            "pinion queue ack a/b",
+            "pinion queue ack a/b 0:12",
+            "pinion queue peek a/b --state lost",
+            "pinion queue dlq replay a/b --rate 0",
+            "pinion queue extend a/b 0:000102030405060708090a0b0c0d0e0f --lease 13h",
             "pinion cache get a/b",
             "pinion cache set a/b k",
             "pinion cache set a/b k v --if-absent --if-version 3",

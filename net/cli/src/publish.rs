@@ -1,35 +1,24 @@
 //! `pinion pub`: records from an argument, a file or standard input.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal as _, Read};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::PathBuf;
 use std::pin::pin;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use pinion_client::{
     Bytes, Durability, PublishAck, PublishTicket, Publisher, PublisherOptions, Record, RequestError,
 };
-use pinion_types::limits::RECORD_BYTES_MAX;
 use serde::Serialize;
-use tokio::sync::mpsc;
 
 use crate::connect::ConnectArgs;
 use crate::failure::Failure;
+use crate::input::{Source, read_lines};
 use crate::output::Printer;
+use crate::progress::Progress;
 use crate::value;
 
-/// Longest line or file that is taken for one record. Key and headers share the
-/// node's limit with it; the node's own check says so when they are too much.
-const INPUT_BYTES_MAX: usize = RECORD_BYTES_MAX as usize;
-/// Lines read ahead of the publisher. More hides a slow disk; each may be 1 MiB.
-const LINES_AHEAD: usize = 64;
 /// Records that await their acknowledgement before the input waits too.
 const UNSETTLED_MAX: usize = 16_384;
-/// Work shorter than this shows no progress bar.
-const PROGRESS_AFTER: Duration = Duration::from_millis(500);
 /// Acknowledgements printed before output is written.
 const OUTPUT_BYTES: usize = 32 << 10;
 
@@ -61,19 +50,9 @@ pub struct PubArgs {
     json: bool,
 }
 
-/// What is published.
-enum Source {
-    One(Bytes),
-    Lines {
-        input: Box<dyn Read + Send>,
-        /// Bytes in all, where the source knows.
-        bytes: Option<u64>,
-    },
-}
-
 pub(crate) async fn run(args: &PubArgs) -> Result<(), Failure> {
     // Before the connection: a file that is not there needs none.
-    let source = args.source()?;
+    let source = Source::of(args.value.as_deref(), args.file.as_deref(), args.whole)?;
     let client = args.connect.client().await?;
     let stream = client.stream(&args.stream).await?;
     let publisher = stream.publisher(PublisherOptions::default());
@@ -136,7 +115,7 @@ impl Job<'_> {
         bytes: Option<u64>,
     ) -> Result<(), Failure> {
         let mut lines = read_lines(input);
-        let mut progress = Progress::new(bytes);
+        let mut progress = Progress::of_bytes(bytes);
         let mut interrupt = pin!(tokio::signal::ctrl_c());
         let mut bytes_taken = 0;
         loop {
@@ -227,189 +206,11 @@ struct Stored {
     duplicate: bool,
 }
 
-const fn durability(durability: Durability) -> &'static str {
+/// The word for what an acknowledgement promised.
+pub(crate) const fn durability(durability: Durability) -> &'static str {
     match durability {
         Durability::Memory => "memory",
         Durability::Disk => "disk",
         Durability::Quorum => "quorum",
-    }
-}
-
-impl PubArgs {
-    fn source(&self) -> Result<Source, Failure> {
-        match (self.value.as_deref(), self.file.as_deref()) {
-            (Some(value), _) if value != "-" => {
-                Ok(Source::One(Bytes::copy_from_slice(value.as_bytes())))
-            }
-            (_, Some(path)) if path != Path::new("-") => {
-                let doing = || format!("read {}", path.display());
-                let file = File::open(path).map_err(|error| Failure::io(doing(), error))?;
-                let bytes = file.metadata().ok().map(|meta| meta.len());
-                self.read(Box::new(file), bytes, doing())
-            }
-            (None, None) if io::stdin().is_terminal() => {
-                eprintln!("a record per line; end with Ctrl-D");
-                self.read(
-                    Box::new(io::stdin()),
-                    None,
-                    "read standard input".to_owned(),
-                )
-            }
-            _ => self.read(
-                Box::new(io::stdin()),
-                None,
-                "read standard input".to_owned(),
-            ),
-        }
-    }
-
-    fn read(
-        &self,
-        mut input: Box<dyn Read + Send>,
-        bytes: Option<u64>,
-        doing: String,
-    ) -> Result<Source, Failure> {
-        if !self.whole {
-            return Ok(Source::Lines { input, bytes });
-        }
-        let mut whole = Vec::new();
-        let limit = INPUT_BYTES_MAX as u64 + 1;
-        input
-            .by_ref()
-            .take(limit)
-            .read_to_end(&mut whole)
-            .map_err(|error| Failure::io(doing, error))?;
-        if whole.len() > INPUT_BYTES_MAX {
-            return Err(Failure::Request(RequestError::TooLarge {
-                what: "the input, as one record,",
-                len: whole.len(),
-                limit: INPUT_BYTES_MAX,
-            }));
-        }
-        Ok(Source::One(whole.into()))
-    }
-}
-
-/// Reads lines on a thread of its own, because a read of standard input cannot
-/// be given up. The channel's bound holds it back.
-fn read_lines(input: Box<dyn Read + Send>) -> mpsc::Receiver<Result<Bytes, Failure>> {
-    let (sender, receiver) = mpsc::channel(LINES_AHEAD);
-    thread::spawn(move || {
-        let mut reader = BufReader::with_capacity(64 << 10, input);
-        let mut number = 0;
-        loop {
-            number += 1;
-            let line = match next_line(&mut reader, number) {
-                Ok(Some(line)) => Ok(line),
-                Ok(None) => return,
-                Err(error) => Err(error),
-            };
-            let last = line.is_err();
-            if sender.blocking_send(line).is_err() || last {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
-fn next_line(reader: &mut impl BufRead, number: u64) -> Result<Option<Bytes>, Failure> {
-    let mut line = Vec::new();
-    reader
-        .by_ref()
-        .take(INPUT_BYTES_MAX as u64 + 1)
-        .read_until(b'\n', &mut line)
-        .map_err(|error| Failure::io("read the input", error))?;
-    if line.is_empty() {
-        return Ok(None);
-    }
-    if line.last() == Some(&b'\n') {
-        line.pop();
-    } else if line.len() > INPUT_BYTES_MAX {
-        return Err(Failure::LineTooLong {
-            line: number,
-            limit: INPUT_BYTES_MAX,
-        });
-    }
-    Ok(Some(line.into()))
-}
-
-/// A bar on standard error once the work has lasted a moment; none when that
-/// is no terminal or nobody knows how much there is.
-struct Progress {
-    started: Instant,
-    total: Option<u64>,
-    bar: Option<ProgressBar>,
-}
-
-impl Progress {
-    fn new(total: Option<u64>) -> Self {
-        Self {
-            started: Instant::now(),
-            total: total.filter(|_| io::stderr().is_terminal()),
-            bar: None,
-        }
-    }
-
-    fn set(&mut self, bytes: u64) {
-        let Some(total) = self.total else { return };
-        if self.bar.is_none() && self.started.elapsed() > PROGRESS_AFTER {
-            let bar = ProgressBar::new(total);
-            let style = ProgressStyle::with_template(
-                "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-            );
-            bar.set_style(style.expect("a constant template"));
-            self.bar = Some(bar);
-        }
-        if let Some(bar) = &self.bar {
-            bar.set_position(bytes.min(total));
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lines(input: &[u8]) -> Vec<Result<Bytes, Failure>> {
-        let mut reader = input;
-        let mut lines = Vec::new();
-        while let Some(line) = next_line(&mut reader, lines.len() as u64 + 1).transpose() {
-            let failed = line.is_err();
-            lines.push(line);
-            if failed {
-                break;
-            }
-        }
-        lines
-    }
-
-    #[test]
-    fn every_line_is_a_record_also_an_empty_one_and_one_without_an_end() {
-        let got: Vec<Bytes> = lines(b"one\n\n\xff\r\nlast")
-            .into_iter()
-            .map(|line| line.expect("short"))
-            .collect();
-        assert_eq!(got, [&b"one"[..], b"", b"\xff\r", b"last"]);
-        assert!(lines(b"").is_empty());
-    }
-
-    #[test]
-    fn a_line_over_the_limit_is_named_and_not_held_in_memory() {
-        let mut input = vec![b'x'; INPUT_BYTES_MAX];
-        input.push(b'\n');
-        assert!(lines(&input).iter().all(Result::is_ok));
-        input.insert(0, b'x');
-        input.splice(0..0, *b"first\n");
-        let got = lines(&input);
-        assert!(matches!(got[1], Err(Failure::LineTooLong { line: 2, .. })));
     }
 }

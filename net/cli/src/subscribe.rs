@@ -1,20 +1,26 @@
 //! `pinion sub`: records as they come, and what was skipped.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::num::NonZeroU64;
 use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use pinion_client::{
-    ErrorCode, Event, FactId, FilterBuf, LagReason, PartitionId, Partitions, Received,
-    RequestError, StartFrom, SubscribeOptions, Subscription,
+    Cursor, ErrorCode, Event, FactId, FilterBuf, LagReason, Offset, PartitionId, Partitions,
+    Received, RequestError, StartFrom, SubscribeOptions, Subscription,
 };
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::connect::ConnectArgs;
 use crate::failure::Failure;
 use crate::output::{JsonBytes, Printer, Style, escape};
-use crate::value;
+use crate::{human, value};
+
+/// How often a cursor is committed while records come. Rarer repeats more of
+/// them after a crash, more often is a write each time.
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
 /// Records printed at once. More writes less often; one batch is in memory.
 const BATCH: u64 = 1024;
@@ -27,9 +33,12 @@ pub struct SubArgs {
     /// The stream, NAMESPACE/NAME
     #[arg(value_name = "NS/NAME", value_parser = value::resource)]
     stream: String,
-    /// earliest, latest, an offset, a time like 2026-01-02T03:04:05Z, or how long ago, like 15m
-    #[arg(long, value_name = "WHERE", default_value = "latest", value_parser = value::from)]
-    from: value::From,
+    /// earliest, latest, an offset, a time like 2026-01-02T03:04:05Z, or how long ago, like -15m [default: latest; with --cursor earliest]
+    #[arg(long, value_name = "WHERE", allow_hyphen_values = true, value_parser = value::from)]
+    from: Option<value::From>,
+    /// Begin where this cursor stands (at --from where it has no place yet) and move it along with what is printed
+    #[arg(long, value_name = "NAME")]
+    cursor: Option<String>,
     /// End after so many records
     #[arg(long, value_name = "N")]
     count: Option<NonZeroU64>,
@@ -58,38 +67,103 @@ pub(crate) async fn run(args: &SubArgs) -> Result<(), Failure> {
     let opening = async {
         let client = args.connect.client().await?;
         let stream = client.stream(&args.stream).await?;
+        let cursor = args.cursor.as_ref().map(|name| stream.cursor(name));
+        let cursor = cursor.transpose()?;
         let subscription = stream.subscribe(args.options()?).await;
         let subscription = subscription.map_err(|error| args.refused(error))?;
-        Ok::<_, Failure>((client, subscription))
+        Ok::<_, Failure>((client, subscription, cursor))
     };
-    let (client, mut subscription) = tokio::select! {
+    let (client, mut subscription, cursor) = tokio::select! {
         opened = opening => opened?,
         () = &mut interrupt => return Ok(()),
     };
     let mut printer = Printer::default();
+    let mut place = Place::new(cursor);
     let result = tokio::select! {
-        result = print(args, &mut subscription, &mut printer) => result,
+        result = print(args, &mut subscription, &mut printer, &mut place) => result,
         () = &mut interrupt => Ok(()),
     };
+    // What was printed is done with, however it ended.
+    let committed = place.commit().await;
     client.close().await;
-    result
+    result.and(committed)
+}
+
+/// How far was printed, and how far the node knows.
+struct Place {
+    /// `None`: nobody keeps a place.
+    cursor: Option<Cursor>,
+    /// The next offset of each partition whose change the node does not know.
+    ahead: BTreeMap<PartitionId, Offset>,
+    next_commit: Instant,
+}
+
+impl Place {
+    fn new(cursor: Option<Cursor>) -> Self {
+        Self {
+            cursor,
+            ahead: BTreeMap::new(),
+            next_commit: Instant::now() + COMMIT_EVERY,
+        }
+    }
+
+    /// What was written to standard output.
+    fn printed(&mut self, moved: BTreeMap<PartitionId, Offset>) {
+        if self.cursor.is_some() {
+            self.ahead.extend(moved);
+        }
+    }
+
+    /// When to commit next; `None` while there is nothing to commit.
+    fn due(&self) -> Option<Instant> {
+        (!self.ahead.is_empty()).then_some(self.next_commit)
+    }
+
+    /// Tells the node. Cancelled, what was not told is told the next time.
+    async fn commit(&mut self) -> Result<(), Failure> {
+        let Some(cursor) = &self.cursor else {
+            return Ok(());
+        };
+        while let Some((partition, offset)) = self.ahead.first_key_value() {
+            cursor.commit(*partition, *offset).await?;
+            self.ahead.pop_first();
+        }
+        self.next_commit = Instant::now() + COMMIT_EVERY;
+        Ok(())
+    }
+}
+
+/// Where a partition goes on after this event, if it says.
+const fn moved_to(event: &Event) -> Option<(PartitionId, Offset)> {
+    match event {
+        Event::Record(record) => Some((record.partition, record.offset.plus(1))),
+        Event::Lag { partition, to, .. } => Some((*partition, *to)),
+        _ => None,
+    }
 }
 
 async fn print(
     args: &SubArgs,
     subscription: &mut Subscription,
     printer: &mut Printer,
+    place: &mut Place,
 ) -> Result<(), Failure> {
     let style = Style::of(args.json, args.raw);
     let mut left = args.count.map_or(u64::MAX, NonZeroU64::get);
     while left > 0 {
         let most = usize::try_from(left.min(BATCH)).expect("bounded by BATCH");
-        let events = tokio::select! {
-            events = subscription.next_batch(most) => events,
-            () = quiet(args.wait) => return args.ended_quietly(left),
+        let quiet = args.wait.map(|wait| Instant::now() + wait);
+        let events = loop {
+            tokio::select! {
+                events = subscription.next_batch(most) => break events,
+                () = until(quiet) => return args.ended_quietly(left),
+                () = until(place.due()) => place.commit().await?,
+            }
         };
         let Some(events) = events else { return Ok(()) };
+        let mut moved = BTreeMap::new();
         for event in events? {
+            moved.extend(moved_to(&event));
             match event {
                 Event::Record(record) => {
                     left -= 1;
@@ -99,6 +173,7 @@ async fn print(
             }
         }
         printer.flush().await?;
+        place.printed(moved);
     }
     Ok(())
 }
@@ -122,7 +197,7 @@ fn print_record(args: &SubArgs, style: Style, record: &Received, printer: &mut P
             "{}:{}\t{}\t{}\t{}",
             record.partition,
             record.offset,
-            time(record.timestamp_ms),
+            human::time(record.timestamp_ms),
             escape(&record.key),
             escape(&record.value)
         ));
@@ -250,13 +325,6 @@ pub(crate) const fn lag_reason(reason: LagReason) -> &'static str {
     }
 }
 
-fn time(ms: u64) -> String {
-    i64::try_from(ms)
-        .ok()
-        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
-        .map_or_else(|| ms.to_string(), |time| format!("{time:.3}"))
-}
-
 impl SubArgs {
     fn options(&self) -> Result<SubscribeOptions, Failure> {
         let mut filter = FilterBuf::default();
@@ -265,12 +333,19 @@ impl SubArgs {
                 .equals(name.as_bytes(), value.as_bytes())
                 .map_err(|error| Failure::Request(error.into()))?;
         }
-        let start: StartFrom = self.from.at(SystemTime::now());
+        // Who keeps a place wants what came while it was away, from the first
+        // time on.
+        let start = match (self.from, &self.cursor) {
+            (Some(from), _) => from.at(SystemTime::now()),
+            (None, Some(_)) => StartFrom::Earliest,
+            (None, None) => StartFrom::Latest,
+        };
         Ok(SubscribeOptions {
             partitions: self
                 .partition
                 .map_or(Partitions::All, |p| Partitions::One(PartitionId(p))),
             start,
+            cursor: self.cursor.clone(),
             filter,
             ..SubscribeOptions::default()
         })
@@ -280,7 +355,7 @@ impl SubArgs {
     /// the node's own words for it fit every field.
     fn refused(&self, error: RequestError) -> Failure {
         match (&error, self.from) {
-            (RequestError::Refused(refusal), value::From::Offset(offset))
+            (RequestError::Refused(refusal), Some(value::From::Offset(offset)))
                 if refusal.code == ErrorCode::BadArgument =>
             {
                 let end = refusal.fact(FactId::Limit).unwrap_or_default();
@@ -313,6 +388,14 @@ pub(crate) async fn quiet(wait: Option<Duration>) {
     }
 }
 
+/// Ends then, or never.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
+        None => pending().await,
+    }
+}
+
 /// Ends at SIGINT or SIGTERM, after which what was printed is complete.
 pub(crate) async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
@@ -327,8 +410,6 @@ pub(crate) async fn interrupted() {
 
 #[cfg(test)]
 mod tests {
-    use pinion_client::Offset;
-
     use super::*;
 
     #[test]
@@ -351,8 +432,27 @@ mod tests {
     }
 
     #[test]
-    fn times_are_printed_in_utc() {
-        assert_eq!(time(1_500), "1970-01-01T00:00:01.500Z");
-        assert_eq!(time(u64::MAX), u64::MAX.to_string());
+    fn a_place_moves_past_records_and_past_what_was_skipped() {
+        let partition = PartitionId(1);
+        let lag = Event::Lag {
+            partition,
+            from: Offset(5),
+            to: Offset(9),
+            count: 4,
+            reason: LagReason::Retention,
+        };
+        assert_eq!(moved_to(&lag), Some((partition, Offset(9))));
+        let reset = Event::Reset {
+            partition,
+            expected: Offset(5),
+        };
+        assert_eq!(moved_to(&reset), None);
+    }
+
+    #[test]
+    fn without_a_cursor_there_is_nothing_to_commit() {
+        let mut place = Place::new(None);
+        place.printed(BTreeMap::from([(PartitionId(0), Offset(1))]));
+        assert_eq!(place.due(), None);
     }
 }

@@ -326,6 +326,36 @@ impl Queue {
         self.settle(partition, group, tokens, how).await
     }
 
+    /// [`extend`](Self::extend) for who kept the tokens of one partition only;
+    /// without a `lease`, for as long as the queue reserves.
+    ///
+    /// # Errors
+    /// A request failed as a whole; those before it have done their part.
+    pub async fn extend_tokens(
+        &self,
+        partition: PartitionId,
+        group: &str,
+        tokens: &[Token],
+        lease: Option<Duration>,
+    ) -> Result<Vec<Result<(), ErrorCode>>, RequestError> {
+        let lease_ms = lease_ms(lease);
+        self.settle(partition, group, tokens, Settle::Extend { lease_ms })
+            .await
+    }
+
+    /// [`release`](Self::release) for who kept the tokens of one partition only.
+    ///
+    /// # Errors
+    /// A request failed as a whole; those before it have done their part.
+    pub async fn release_tokens(
+        &self,
+        partition: PartitionId,
+        group: &str,
+        tokens: &[Token],
+    ) -> Result<Vec<Result<(), ErrorCode>>, RequestError> {
+        self.settle(partition, group, tokens, Settle::Release).await
+    }
+
     async fn settle_messages(
         &self,
         messages: &[Message],
