@@ -6,8 +6,8 @@
 
 use std::collections::VecDeque;
 
-use pinion_commitlog::{DiskDone, Files, LogConfig, LogId, LogStats, Lsn};
-use pinion_shard::{OpenLogError, OpenedLog, Ticket};
+use pinion_commitlog::{DiskDone, Files, LogConfig, LogId, LogStats, Lsn, RecoverError};
+use pinion_shard::{OpenedLog, Ticket};
 use pinion_types::{ErrorCode, FixedMap, PartitionId, ResourceId};
 use pinion_wire::message::Reply;
 
@@ -79,12 +79,12 @@ impl Core {
     /// [`CoreMail::Declared`] before. Blocks while it reads.
     ///
     /// # Errors
-    /// [`OpenLogError`]; the core is then not to be used.
+    /// [`RecoverError`]; the core is then not to be used.
     pub fn open_log(
         &mut self,
         files: &mut dyn Files,
         config: LogConfig,
-    ) -> Result<OpenedLog, OpenLogError> {
+    ) -> Result<OpenedLog, RecoverError> {
         let by_id: FixedMap<ResourceId, _> = self
             .map
             .iter()

@@ -108,7 +108,7 @@ impl Node {
 
         let steering = Steering::from_seed(random.random(), cores).map_err(EndpointError::from)?;
         let node_id = random.random();
-        let node_secret = random.random();
+        let node_secret = identity::secret(config)?;
         let started = Instant::now();
         let tls =
             tls::server_config_pem(identity.chain_pem.as_bytes(), identity.key_pem.as_bytes())?;
@@ -291,6 +291,12 @@ impl Findings {
                     "log {}: {} partitions are closed because data of theirs is damaged; \
                      `pinion doctor --data-dir` names it",
                     log.0, opened.fenced
+                ));
+            }
+            for one in &opened.senseless {
+                found.remarks.push(format!(
+                    "log {}: record {} of resource {}, partition {} makes no sense: {}; the partition is closed",
+                    log.0, one.lsn.0, one.resource, one.partition, one.reason
                 ));
             }
             if opened.orphans > 0 {

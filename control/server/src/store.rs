@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use pinion_commitlog::{LogConfig, LogId};
+use pinion_commitlog::{LogConfig, LogId, RecoverError};
 use pinion_node::access::AccessTable;
 use pinion_node::declared::Declared;
 use pinion_node::mail::CoreMail;
@@ -14,7 +14,7 @@ use pinion_node::map::{Directory, Resource};
 use pinion_node::{Core, CoreConfig};
 use pinion_reactor::FileStore;
 use pinion_reactor::store::{DirLock, FORMAT, Identity, StoreError};
-use pinion_shard::{OpenLogError, OpenedLog};
+use pinion_shard::OpenedLog;
 use pinion_types::{Epoch, WallMs};
 
 use crate::config::Config;
@@ -23,7 +23,7 @@ use crate::meta::{META_LOG, MetaError, MetaLog};
 /// Why the data directory cannot be used. Nothing in it was changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    #[error(transparent)]
+    #[error("{0}{fix}", fix = fix(.0))]
     Store(#[from] StoreError),
     #[error("{dir} cannot be made: {source}; choose another with --data-dir")]
     Make {
@@ -47,8 +47,27 @@ pub(crate) enum OpenError {
     Log {
         log: u16,
         dir: PathBuf,
-        source: OpenLogError,
+        source: RecoverError,
     },
+}
+
+/// What to do about it, to stand behind the error's own words.
+const fn fix(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::InUse { .. } => "; stop that first, or choose another with --data-dir",
+        StoreError::ReadOnly { .. } => "; mount it writable, or choose another with --data-dir",
+        StoreError::Denied { .. } => {
+            "; let this user read and write it, or choose another with --data-dir"
+        }
+        StoreError::Vanished { .. } => "; mount or restore it, or choose another with --data-dir",
+        StoreError::NotADirectory { .. } => "; choose another with --data-dir",
+        StoreError::Full { .. } => "; free some space",
+        StoreError::Future { .. } => "; run the later release that wrote it",
+        StoreError::Damaged { .. } | StoreError::Nameless { .. } => {
+            "; restore that file from a backup: the logs are untouched"
+        }
+        StoreError::Exists { .. } | StoreError::Io { .. } => "",
+    }
 }
 
 /// A data directory that is ours.

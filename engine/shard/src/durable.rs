@@ -31,6 +31,16 @@ const CHECKPOINT_PARTITIONS_PER_TURN: usize = 256;
 /// Bytes of states after which a turn adds no more to a checkpoint.
 const CHECKPOINT_BYTES_PER_TURN: usize = 256 << 10;
 
+/// Bytes of a checkpoint that may wait for the disk before more is added.
+const CHECKPOINT_PENDING_MAX: usize = 4 << 20;
+
+/// Bytes the timers of a queue may write in one call, roughly. While the log has
+/// no room for them they wait.
+const TIMER_OPS_BYTES: usize = 64 << 10;
+
+/// How long the timers of a partition wait when its log has no room.
+const TIMERS_WAIT: core::time::Duration = core::time::Duration::from_secs(1);
+
 /// How often retention is looked at.
 const RETENTION_EVERY: core::time::Duration = core::time::Duration::from_secs(1);
 
@@ -62,27 +72,6 @@ pub enum PartitionSpec {
     Queue(QueueConfig),
 }
 
-/// Why a log cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenLogError {
-    /// The log itself is beyond use.
-    #[error(transparent)]
-    Recover(#[from] RecoverError),
-    /// A record passed its checksum and yet makes no sense to its domain: it
-    /// was written by another version, or the log by somebody else.
-    #[error("record {lsn} of resource {resource}, partition {partition}: {reason}")]
-    Replay {
-        /// The record.
-        lsn: u64,
-        /// Whose.
-        resource: ResourceId,
-        /// Which partition of it.
-        partition: PartitionId,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
-
 /// What opening a log found.
 #[derive(Clone, Debug)]
 pub struct OpenedLog {
@@ -90,8 +79,24 @@ pub struct OpenedLog {
     pub report: RecoveryReport,
     /// Partitions whose resource nobody declares. Their data is kept (R37).
     pub orphans: usize,
-    /// Partitions that damage has closed.
+    /// Records that make no sense to their domain; their partitions are closed.
+    pub senseless: Vec<Senseless>,
+    /// Partitions that are closed.
     pub fenced: usize,
+}
+
+/// A record or state that passed its checksum and yet makes no sense to its
+/// domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Senseless {
+    /// The record, or the last one in the state.
+    pub lsn: Lsn,
+    /// Whose.
+    pub resource: ResourceId,
+    /// Which partition of it.
+    pub partition: PartitionId,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 #[derive(Debug)]
@@ -136,7 +141,7 @@ impl Shard {
     /// `find` gives a specification. Blocks while it reads; for the start.
     ///
     /// # Errors
-    /// [`OpenLogError`]; the shard is then not to be used.
+    /// [`RecoverError`]; the shard is then not to be used.
     ///
     /// # Panics
     /// When the log is open already.
@@ -147,16 +152,13 @@ impl Shard {
         now: Monotonic,
         wall: WallMs,
         find: &dyn Fn(ResourceId, PartitionId) -> Option<PartitionSpec>,
-    ) -> Result<OpenedLog, OpenLogError> {
+    ) -> Result<OpenedLog, RecoverError> {
         let id = config.log;
         assert!(self.logs.index(id).is_none(), "{id:?} is opened once");
         let mut orphans: FixedMap<(ResourceId, PartitionId), ()> = FixedMap::default();
-        let mut failed = None;
+        let mut senseless = Vec::new();
         let mut all_damaged = false;
         let recovered = pinion_commitlog::recover(files, config, &mut |found| {
-            if failed.is_some() {
-                return;
-            }
             if let Replay::Damage(damage) = &found {
                 // From here on what follows of these partitions need not make
                 // sense; they are closed, and folded only so far as it does.
@@ -198,20 +200,19 @@ impl Shard {
                 self.fence(slot);
             }
             if let Err(reason) = self.fold(slot, &found) {
-                if self.partitions[slot.index()].fenced {
-                    return;
+                if !self.partitions[slot.index()].fenced {
+                    // Its checksum holds, so it was written by another version
+                    // or by somebody else: not to be guessed at.
+                    self.fence(slot);
+                    senseless.push(Senseless {
+                        lsn,
+                        resource,
+                        partition,
+                        reason,
+                    });
                 }
-                failed = Some(OpenLogError::Replay {
-                    lsn: lsn.0,
-                    resource,
-                    partition,
-                    reason,
-                });
             }
         })?;
-        if let Some(error) = failed {
-            return Err(error);
-        }
         let Recovered { log, report } = recovered;
         self.logs.by_id.insert(id, self.logs.slots.len());
         self.logs.slots.push(LogSlot {
@@ -228,6 +229,7 @@ impl Shard {
         Ok(OpenedLog {
             report,
             orphans: orphans.len(),
+            senseless,
             fenced,
         })
     }
@@ -393,6 +395,10 @@ impl Shard {
     /// was nothing to write.
     pub fn take_ops(&mut self, now: Monotonic, slot: Slot) -> Option<Ticket> {
         let owned = &mut self.partitions[slot.index()];
+        if owned.fenced {
+            // A log that failed would only keep it in memory.
+            return None;
+        }
         let Some(id) = owned.log else {
             if let Kind::Queue(queue) = &mut owned.kind {
                 while queue.poll_op().is_some() {
@@ -466,6 +472,14 @@ impl Shard {
         }
         assert!(logs.ops.is_empty(), "an atomic group is queued whole");
         ticket
+    }
+
+    /// When the timers of a partition have to wait, because what they change
+    /// could not be written: until then.
+    pub(crate) fn timers_wait(&self, now: Monotonic, slot: Slot) -> Option<Monotonic> {
+        let owned = &self.partitions[slot.index()];
+        let writes = matches!(owned.kind, Kind::Queue(_)) && owned.log.is_some();
+        (writes && self.admit(slot, TIMER_OPS_BYTES, true).is_err()).then(|| now + TIMERS_WAIT)
     }
 
     /// What everything appended so far for the log of `slot` waits for; `None`
@@ -694,6 +708,9 @@ impl Shard {
         };
         let Logs { slots, state, .. } = &mut self.logs;
         let LogSlot { id, log, .. } = &mut slots[at];
+        if log.checkpoint_pending() > CHECKPOINT_PENDING_MAX {
+            return;
+        }
         let (mut taken, mut bytes) = (0, 0);
         while let Some(owned) = self.partitions.get(next as usize) {
             if taken == CHECKPOINT_PARTITIONS_PER_TURN || bytes >= CHECKPOINT_BYTES_PER_TURN {
@@ -705,19 +722,20 @@ impl Shard {
                 continue;
             }
             state.clear();
-            let domain = match &owned.kind {
+            let (domain, as_of) = match &owned.kind {
                 Kind::Stream(stream) => {
                     stream.snapshot(state);
-                    DOMAIN_STREAM
+                    (DOMAIN_STREAM, log.appended())
                 }
+                // Its state is that of what was committed.
                 Kind::Queue(queue) => {
                     queue.snapshot(state);
-                    DOMAIN_QUEUE
+                    (DOMAIN_QUEUE, log.committed())
                 }
                 Kind::Cache(_) => continue,
             };
             let (resource, partition) = owned.key;
-            log.checkpoint_add(resource, partition, domain, log.appended(), state);
+            log.checkpoint_add(resource, partition, domain, as_of, state);
             taken += 1;
             bytes += state.len();
         }

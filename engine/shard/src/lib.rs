@@ -18,7 +18,7 @@ mod output;
 mod queues;
 mod shard;
 
-pub use durable::{OpenLogError, OpenedLog, PartitionSpec, Ticket};
+pub use durable::{OpenedLog, PartitionSpec, Senseless, Ticket};
 pub use origin::{Origin, Subscriber};
 pub use output::{LateAnswer, MessagesFor, ShardOutput};
 pub use queues::{QueueSubscription, TakeRequest};

@@ -165,6 +165,7 @@ impl Shard {
                         Gone::TimedOut => None,
                         Gone::GroupDeleted => Some(ErrorCode::UnknownGroup.into()),
                         Gone::Fenced => Some(ErrorCode::PartitionFenced.into()),
+                        Gone::Closed => Some(ErrorCode::Draining.into()),
                     };
                     return Some(ShardOutput::TakeEnded { origin, refusal });
                 }

@@ -661,6 +661,11 @@ impl Shard {
                 break;
             }
             self.deadlines.pop_first();
+            if let Some(later) = self.timers_wait(now, slot) {
+                self.deadlines.insert((later, slot));
+                self.partitions[slot.index()].deadline = Some(later);
+                continue;
+            }
             let owned = &mut self.partitions[slot.0 as usize];
             owned.deadline = None;
             match &mut owned.kind {
