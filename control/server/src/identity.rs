@@ -2,7 +2,8 @@
 //!
 //! Layout under the data directory (`dev/` with `--dev`, `tls/` without):
 //! `ca.pem` (clients trust it), `node.pem` and `node.key` (the node shows it),
-//! and with `--dev` `admin.token` and `client.token`. Keys and tokens are
+//! `node.secret` (it tells clients that a connection of before is over), and
+//! with `--dev` `admin.token` and `client.token`. Keys, secrets and tokens are
 //! readable by their owner only.
 
 use std::fs;
@@ -61,6 +62,27 @@ pub(crate) fn load(config: &Config) -> Result<Identity, IdentityError> {
         key_pem: read(&key)?,
         ca_path: Some(ca),
     })
+}
+
+/// The secret behind stateless resets and address tokens. It outlives the
+/// process, so that a node that was killed answers the packets of connections
+/// it no longer knows with a reset their owners believe (RFC 9000 §10.3.2);
+/// without it each client would wait out its idle timeout of 30 s.
+///
+/// A file that is no secret is replaced: all that is lost is that haste.
+pub(crate) fn secret(config: &Config) -> Result<[u8; 32], IdentityError> {
+    let dir = directory(config);
+    create_dir(&dir)?;
+    let path = dir.join("node.secret");
+    if path.exists()
+        && let Some(secret) = unhex(read(&path)?.trim())
+    {
+        return Ok(secret);
+    }
+    let mut secret = [0_u8; 32];
+    rand::rng().fill_bytes(&mut secret);
+    write(&path, &format!("{}\n", hex(&secret)), 0o600)?;
+    Ok(secret)
 }
 
 /// Where this mode keeps its files.
@@ -166,6 +188,18 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// 32 bytes from 64 hexadecimal digits.
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
+    }
+    Some(bytes)
+}
+
 fn create_dir(dir: &Path) -> Result<(), IdentityError> {
     fs::create_dir_all(dir).map_err(|source| IdentityError::File {
         verb: "create",
@@ -235,12 +269,30 @@ mod tests {
             .map(|(digest, _)| digest)
             .collect();
         assert_eq!(tokens, kept);
-        for secret in ["node.key", "admin.token", "client.token"] {
+        assert_eq!(
+            secret(&config).expect("minted"),
+            secret(&config).expect("read")
+        );
+        for secret in ["node.key", "node.secret", "admin.token", "client.token"] {
             let mode = fs::metadata(dir.path().join("dev").join(secret))
                 .expect("exists")
                 .permissions()
                 .mode();
             assert_eq!(mode & 0o077, 0, "{secret} is readable by others");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_is_none_is_replaced() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let config = dev_config(dir.path());
+        let first = secret(&config).expect("minted");
+        let path = dir.path().join("dev/node.secret");
+        for not_a_secret in ["", "00ff", &"é".repeat(32), &"zz".repeat(32)] {
+            fs::write(&path, not_a_secret).expect("written");
+            let second = secret(&config).expect("minted again");
+            assert_ne!(first, second);
+            assert_eq!(second, secret(&config).expect("read"));
         }
     }
 
