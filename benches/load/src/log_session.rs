@@ -399,6 +399,7 @@ impl<'a> Session<'a> {
         let sample = observe(&[server.pid()], Unit::ONE, || {
             closed_loop(&mut driver, 1, self.span)
         })?;
+        driver.close()?;
         if subject == Subject::PinionManyStreams {
             let usage = ProcessUse::of(server.pid());
             let bytes = usage.ok_or(BenchError::Closed { peer: "the node" })?;
@@ -477,6 +478,7 @@ impl<'a> Session<'a> {
         let (server, _) = start_timed(&node, dir)?;
         let mut replay = Replay::new(admin_config(&server, dir)?, COLD_STREAM)?;
         let sample = observe(&[server.pid()], unit(1), || replay::read(&mut replay, span))?;
+        replay.close()?;
         server
             .stop(STOP_MAX)
             .map_err(BenchError::io("stopping the node"))?;
@@ -503,6 +505,8 @@ impl<'a> Session<'a> {
         let sample = observe(&[server.pid()], Unit::ONE, || {
             open_loop(&mut driver, LIVE_RATE, span)
         })?;
+        driver.driver.close()?;
+        replay.map_or(Ok(()), Replay::close)?;
         server
             .stop(STOP_MAX)
             .map_err(BenchError::io("stopping the node"))?;

@@ -283,7 +283,7 @@ impl Filled {
         let mut publisher = cold_publisher(server, dir)?;
         let slice = Span {
             warmup: Duration::ZERO,
-            measured: Duration::from_millis(250),
+            measured: Duration::from_secs(1),
         };
         let started = Instant::now();
         let each = COLD_RECORD_BYTES as u64;
@@ -291,7 +291,7 @@ impl Filled {
             closed_loop(&mut publisher, COLD_DEPTH, slice)?;
         }
         self.records += publisher.acked_records();
-        Ok(())
+        publisher.close()
     }
 
     /// Publishes for a moment and kills the node (SIGKILL) with publishes in
@@ -303,7 +303,7 @@ impl Filled {
         let mut publisher = cold_publisher(&server, dir)?;
         let slice = Span {
             warmup: Duration::ZERO,
-            measured: Duration::from_millis(500),
+            measured: Duration::from_secs(1),
         };
         closed_loop(&mut publisher, COLD_DEPTH, slice)?;
         let mut done = Vec::new();
@@ -323,7 +323,9 @@ impl Filled {
     /// # Errors
     /// Something is missing.
     pub fn check(&self, server: &Server, dir: &Path) -> Result<(), BenchError> {
-        let status = cold_publisher(server, dir)?.status()?;
+        let mut publisher = cold_publisher(server, dir)?;
+        let status = publisher.status()?;
+        publisher.close()?;
         if status.first_available.0 == 0 && status.end.0 >= self.records {
             return Ok(());
         }

@@ -401,6 +401,7 @@ impl Line {
 #[must_use]
 pub fn short(rate: f64) -> String {
     match rate {
+        r if r >= 1e9 => format!("{:.2} G", r / 1e9),
         r if r >= 1e6 => format!("{:.2} M", r / 1e6),
         r if r >= 1e4 => format!("{:.0} k", r / 1e3),
         r if r >= 1e3 => format!("{:.1} k", r / 1e3),
@@ -534,6 +535,7 @@ mod tests {
     #[test]
     fn rates_are_readable() {
         assert_eq!(short(1_240_000.0), "1.24 M");
+        assert_eq!(short(1e9), "1.00 G");
         assert_eq!(short(340_400.0), "340 k");
         assert_eq!(short(57.2), "57");
     }

@@ -106,6 +106,14 @@ impl AckedPublish {
         self.refusals
     }
 
+    /// Says goodbye, so that a node that is asked to end need not wait for us.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub fn close(mut self) -> Result<(), BenchError> {
+        Ok(self.client.close_all()?)
+    }
+
     /// False: not now.
     fn send(&mut self, stamp: u64) -> Result<bool, BenchError> {
         if self.in_flight == IN_FLIGHT_MAX {

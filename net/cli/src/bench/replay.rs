@@ -91,6 +91,14 @@ impl Replay {
         self.lost
     }
 
+    /// Says goodbye, so that a node that is asked to end need not wait for us.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub fn close(mut self) -> Result<(), BenchError> {
+        Ok(self.client.close_all()?)
+    }
+
     /// Sends what is due and takes at most one batch of datagrams. True when
     /// anything moved.
     ///
