@@ -12,6 +12,7 @@ use crate::Violation;
 use crate::log::crash::{self, CrashCounts};
 use crate::log::faults::{self, FaultCounts};
 use crate::log::rot::{self, RotCounts};
+use crate::node::{self, NodeCounts};
 
 /// Bits turned over per log that is made for it.
 const FLIPS_PER_SEED: u64 = 500;
@@ -33,11 +34,20 @@ pub enum Kind {
     Full,
     /// The disk below a log misdirects, gives old bytes, and is slow.
     Lying,
+    /// A whole node with its clients.
+    Node,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Crash, Self::Rot, Self::Fault, Self::Full, Self::Lying];
+    pub const ALL: [Self; 6] = [
+        Self::Crash,
+        Self::Rot,
+        Self::Fault,
+        Self::Full,
+        Self::Lying,
+        Self::Node,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -46,6 +56,7 @@ impl Kind {
             Self::Fault => "fault",
             Self::Full => "full",
             Self::Lying => "lying",
+            Self::Node => "node",
         }
     }
 }
@@ -63,6 +74,8 @@ pub struct Totals {
     pub rot: RotCounts,
     /// Failing requests, full disks and lies.
     pub fault: FaultCounts,
+    /// What clients of whole nodes did.
+    pub node: NodeCounts,
 }
 
 impl Totals {
@@ -73,6 +86,7 @@ impl Totals {
         self.crash.add(&other.crash);
         self.rot.add(&other.rot);
         self.fault.add(&other.fault);
+        self.node.add(&other.node);
     }
 }
 
@@ -84,6 +98,7 @@ impl fmt::Display for Totals {
             crash,
             rot,
             fault,
+            node,
         } = self;
         let mut row = |name: &str, count: u64| writeln!(f, "  {name:<34} {count:>12}");
         row("seeds", *seeds)?;
@@ -104,7 +119,18 @@ impl fmt::Display for Totals {
         row("disks that filled up", fault.read_only)?;
         row("disks that lied", fault.lying)?;
         row("  lies told", fault.lies)?;
-        row("  noticed", fault.noticed)
+        row("  noticed", fault.noticed)?;
+        row("crashes of nodes", node.crashes)?;
+        row("clean stops of nodes", node.drains)?;
+        row("wall clocks set by an hour", node.jumps)?;
+        row("faults of nodes' disks", node.faults)?;
+        row("records acknowledged", node.published)?;
+        row("records delivered", node.delivered)?;
+        row("messages put", node.put)?;
+        row("messages taken", node.taken)?;
+        row("messages done", node.acked)?;
+        row("dead letters", node.dead)?;
+        row("requests refused", node.refused)
     }
 }
 
@@ -171,6 +197,7 @@ fn attempt(kind: Kind, seed: u64) -> Result<Outcome, Violation> {
         Kind::Fault => totals.fault = faults::at_every_request(seed, SITES_PER_SEED)?,
         Kind::Full => (totals.fault, hash) = faults::full_disk(seed)?,
         Kind::Lying => (totals.fault, hash) = faults::lying_disk(seed)?,
+        Kind::Node => (totals.node, hash) = node::run(seed, node::STEPS)?,
     }
     Ok(Outcome { totals, hash })
 }

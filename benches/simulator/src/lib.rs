@@ -1,5 +1,5 @@
 //! Worlds that hunt for counter-examples: a log alone on a disk that fails on
-//! purpose ([`log`]), and a whole node with its clients (`node`), each from one
+//! purpose ([`log`]), and a whole node with its clients ([`node`]), each from one
 //! seed, each with a model that says what must be true.
 //!
 //! Nothing here is part of a server. The engine is driven through its public
@@ -11,6 +11,7 @@
 pub mod campaign;
 pub mod log;
 pub mod mutants;
+pub mod node;
 
 use core::fmt;
 

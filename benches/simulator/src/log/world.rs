@@ -11,9 +11,7 @@ use pinion_commitlog::{
 use pinion_simkit::{SimClock, SimDisk, SimRng, Trace};
 use pinion_types::{Offset, PartitionId, ResourceId, WallMs};
 
-use super::model::{
-    self, Fold, Key, Model, QUEUE_ACK, QUEUE_PUT, Rec, STREAM_BLOCK, STREAM_TRIM, State,
-};
+use super::model::{self, Fold, Key, Model, QUEUE_ACK, QUEUE_PUT, Rec, STREAM_BLOCK, STREAM_TRIM};
 use crate::{Violation, promise};
 
 /// Steps after which a world that should come to rest is said never to.
@@ -484,13 +482,14 @@ impl World {
             let Some(key) = self.checkpointing.pop_front() else {
                 break;
             };
-            let state = self
-                .owner
-                .0
-                .get(&key)
-                .map(State::encode)
-                .unwrap_or_default();
-            let as_of = self.log.appended();
+            // Bodies may be on their way to another place: what is committed is
+            // told of, so a state that names places is as of that.
+            let (fold, as_of) = if is_stream(key.0, &self.habits) {
+                (&self.owner, self.log.appended())
+            } else {
+                (&self.committed, self.log.committed())
+            };
+            let state = fold.0.get(&key).cloned().unwrap_or_default().encode();
             self.log.checkpoint_add(key.0, key.1, 1, as_of, &state);
         }
         if self.checkpointing.is_empty() {
@@ -882,7 +881,7 @@ impl World {
         {
             self.committed_records += 1;
             let state = self.committed.of(&record.head);
-            state.apply(&record.head, None, record.digest)?;
+            state.apply(&record.head, Some(record.at), record.digest)?;
         }
         while let Some((at, _)) = self.effects.front()
             && *at <= lsn
@@ -907,6 +906,9 @@ impl World {
         self.stats.relocated += 1;
         self.trace
             .note(self.clock.now(), "relocated", &[head.first, to.segment]);
+        if let Some(at) = self.committed.of(head).live.get_mut(&head.first) {
+            *at = to;
+        }
         // An acknowledgement that is on its way releases the new place.
         for (_, effect) in &mut self.effects {
             if let Effect::Release(at) = effect

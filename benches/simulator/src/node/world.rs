@@ -1,0 +1,820 @@
+//! A node in memory: cores, the control thread's directory, boxes between
+//! them, one disk below, and clients that come back after every crash.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use pinion_commitlog::{LogConfig, LogId};
+use pinion_node::access::{
+    AccessTable, Grant, Permissions, Principal, Scope, TenantId, TokenDigest,
+};
+use pinion_node::declared::Declared;
+use pinion_node::mail::{ControlMail, CoreMail, StorageNotice};
+use pinion_node::map::{Directory, EMPTY_SPEC, Resource, SpecDefaults};
+use pinion_node::{Core, CoreConfig, Feed, Output};
+use pinion_simkit::{CrashMode, FaultPlan, SimClock, SimDisk, SimDiskConfig, SimRng, Trace};
+use pinion_types::{CoreId, Epoch, ResourceKind, WallMs};
+use pinion_wire::message::{QueueSpec, Spec};
+
+use super::client::{Client, REQUESTS};
+use super::player::{Player, ResourcePlan, Role, TOKEN, Time, Worker};
+use super::truth::Truth;
+use crate::{Violation, promise};
+
+/// Mails a box between two cores holds.
+const BOX_CAPACITY: usize = 256;
+/// Turns after which a world that should come to rest is said never to.
+const SETTLE_TURNS_MAX: u32 = 60_000;
+/// Turns without a movement after which nothing is on its way: boxes are emptied
+/// in part only, and a core misses a turn now and then.
+const QUIET_TURNS: u32 = 12;
+/// Most turns of waiting for that.
+const QUIET_TURNS_MAX: u32 = 400;
+/// What the node's memory is said to be, per core.
+const MEMORY: u64 = 1 << 30;
+
+/// What one seed chooses for its world.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) cores: u16,
+    /// Logs there are; never fewer than cores.
+    pub(crate) logs: u16,
+    pub(crate) resources: Vec<ResourcePlan>,
+    pub(crate) segment_bytes: u64,
+    pub(crate) checkpoint_every_bytes: u64,
+    pub(crate) body_max: usize,
+    /// What durable streams of a core keep in memory.
+    pub(crate) tail_bytes: u64,
+    pub(crate) step_max: Duration,
+}
+
+impl Plan {
+    pub(crate) fn of(rng: &mut SimRng) -> Self {
+        let cores = u16::try_from(rng.between(1, 3)).expect("small");
+        let shards = |rng: &mut SimRng| u16::try_from(rng.between(1, 2)).expect("small");
+        let mut resources = Vec::new();
+        for index in 0..rng.between(1, 2) {
+            let ring = *rng.pick(&[64 << 10, 1 << 20]);
+            resources.push(ResourcePlan {
+                kind: ResourceKind::Stream,
+                name: format!("stream-{index}"),
+                spec: Spec {
+                    shards: shards(rng),
+                    durability: 1,
+                    overflow: pinion_wire::message::Overflow::Block,
+                    ring_bytes: ring,
+                    ..EMPTY_SPEC
+                },
+            });
+        }
+        for index in 0..rng.between(1, 2) {
+            resources.push(ResourcePlan {
+                kind: ResourceKind::Queue,
+                name: format!("queue-{index}"),
+                spec: Spec {
+                    shards: shards(rng),
+                    durability: 1,
+                    ring_bytes: 64 << 10,
+                    queue: QueueSpec {
+                        max_attempts: u16::try_from(rng.between(2, 6)).expect("small"),
+                        backoff_min_ms: 10,
+                        backoff_max_ms: 2_000,
+                        ..QueueSpec::UNSET
+                    },
+                    ..EMPTY_SPEC
+                },
+            });
+        }
+        Self {
+            cores,
+            logs: cores + u16::from(rng.one_in(4)),
+            resources,
+            segment_bytes: 1 << 20,
+            checkpoint_every_bytes: *rng.pick(&[256 << 10, 2 << 20]),
+            body_max: *rng.pick(&[40, 400, 30_000]),
+            tail_bytes: *rng.pick(&[16 << 10, 1 << 20]),
+            step_max: Duration::from_micros(*rng.pick(&[50, 500, 5_000])),
+        }
+    }
+}
+
+pub(crate) struct NodeWorld {
+    plan: Plan,
+    /// Empty while the node is down.
+    cores: Vec<Core>,
+    /// `boxes[to][from]`; the last `from` is the control thread.
+    boxes: Vec<Vec<VecDeque<CoreMail>>>,
+    to_control: Vec<VecDeque<ControlMail>>,
+    from_control: Vec<VecDeque<CoreMail>>,
+    directory: Directory,
+    access: Arc<AccessTable>,
+    /// What the control thread has written down: it survives every crash.
+    declared: Vec<Declared>,
+    pub(crate) disk: SimDisk,
+    pub(crate) clock: SimClock,
+    clients: BTreeMap<u64, Client>,
+    next_conn: u64,
+    pub(crate) players: Vec<Player>,
+    /// Which connection a player has.
+    links: Vec<Option<u64>>,
+    pub(crate) truth: Truth,
+    pub(crate) trace: Trace,
+    pub(crate) rng: SimRng,
+    /// Players begin nothing new.
+    pub(crate) finishing: bool,
+    /// A log of the node has failed: only a restart helps.
+    pub(crate) failed: bool,
+    /// Requests of the disk are failed on purpose.
+    pub(crate) tolerates_failure: bool,
+}
+
+impl NodeWorld {
+    pub(crate) fn new(seed: u64) -> Result<Self, Violation> {
+        let mut rng = SimRng::new(seed);
+        let plan = Plan::of(&mut rng);
+        let disk = SimDiskConfig {
+            latency_max: Duration::from_micros(*rng.pick(&[100, 1_000, 20_000])),
+            ..SimDiskConfig::default()
+        };
+        let grant = Grant {
+            permissions: Permissions::ALL,
+            kind: None,
+            namespace: Scope::Any,
+            name: Scope::Any,
+        };
+        let principal = Principal {
+            name: "player".to_owned(),
+            tenant: TenantId(1),
+            grants: vec![grant],
+        };
+        let access = AccessTable::new([(TokenDigest::of(TOKEN), principal)]);
+        let mut truth = Truth::default();
+        let mut players = Vec::new();
+        for (index, resource) in plan.resources.iter().enumerate() {
+            for partition in 0..resource.spec.shards {
+                let queue = truth.queues.entry((index, partition)).or_default();
+                queue.max_attempts = resource.spec.queue.max_attempts;
+                let puts = resource.kind == ResourceKind::Queue;
+                let mut roles: Vec<Role> = Vec::new();
+                for _ in 0..rng.between(1, 2) {
+                    let id = players.len() + roles.len();
+                    roles.push(Player::producer(id, puts, plan.body_max));
+                }
+                if puts {
+                    roles.extend((0..rng.between(1, 3)).map(|_| Player::worker(&mut rng)));
+                } else {
+                    roles.extend((0..rng.between(1, 2)).map(|_| Player::subscriber(&mut rng)));
+                    roles.push(Role::Reader(super::player::Reader::default()));
+                    roles.push(Role::Bookmark(super::player::Bookmark::default()));
+                }
+                for role in roles {
+                    players.push(Player::new(players.len(), index, partition, role));
+                }
+            }
+        }
+        let mut world = Self {
+            cores: Vec::new(),
+            boxes: Vec::new(),
+            to_control: Vec::new(),
+            from_control: Vec::new(),
+            directory: Directory::new(plan.cores, MEMORY, SpecDefaults::default()),
+            access: Arc::new(access),
+            declared: Vec::new(),
+            disk: SimDisk::new(disk, rng.fork(1)),
+            clock: SimClock::new(WallMs(1_700_000_000_000)),
+            clients: BTreeMap::new(),
+            next_conn: 0,
+            links: vec![None; players.len()],
+            players,
+            truth,
+            trace: Trace::default(),
+            rng: rng.fork(2),
+            finishing: false,
+            failed: false,
+            tolerates_failure: false,
+            plan,
+        };
+        world.boot()?;
+        Ok(world)
+    }
+
+    // ---- life and death ----------------------------------------------------
+
+    /// The node starts on whatever the disk holds.
+    pub(crate) fn boot(&mut self) -> Result<(), Violation> {
+        // A node may come back with fewer or more cores; its logs stay.
+        if !self.declared.is_empty() && self.rng.one_in(5) {
+            self.plan.cores = u16::try_from(self.rng.between(1, 3)).expect("small");
+            self.plan.logs = self.plan.logs.max(self.plan.cores);
+        }
+        self.clock.restart();
+        self.failed = false;
+        let (cores, logs) = (self.plan.cores, self.plan.logs);
+        self.trace
+            .note(self.clock.now(), "boot", &[u64::from(cores)]);
+        let memory = SpecDefaults::default();
+        self.directory = Directory::new(cores, MEMORY, memory).with_logs(logs);
+        for one in &self.declared {
+            self.directory
+                .restore(one.clone())
+                .map_err(|refusal| Violation::new(format!("no longer fits: {refusal:?}")))?;
+        }
+        let mut resources: Vec<Arc<Resource>> = self.directory.map().iter().cloned().collect();
+        resources.sort_by_key(|resource| resource.id);
+        self.cores.clear();
+        for me in 0..cores {
+            let config = CoreConfig {
+                core: CoreId(me),
+                data_cores: cores,
+                node_id: self.rng.next_u64(),
+                steering: (5, 7),
+                create_on_first_use: true,
+                seed: [self.rng.next_u64(), self.rng.next_u64()],
+                tail_bytes_max: self.plan.tail_bytes,
+            };
+            let mut core = Core::new(config, Arc::clone(&self.access));
+            core.start_turn(self.clock.now(), self.clock.wall());
+            for (epoch, resource) in (1..).zip(&resources) {
+                core.handle_mail(CoreMail::Declared {
+                    epoch: Epoch(epoch),
+                    resource: Arc::clone(resource),
+                });
+            }
+            for number in (me..logs).step_by(usize::from(cores)) {
+                let config = LogConfig {
+                    log: LogId(number),
+                    store: *b"a simulated node",
+                    segment_bytes: self.plan.segment_bytes,
+                    checkpoint_every_bytes: self.plan.checkpoint_every_bytes,
+                    seed: self.rng.next_u64(),
+                    started: self.clock.wall(),
+                    ..LogConfig::default()
+                };
+                let opened = core
+                    .open_log(&mut self.disk, config)
+                    .map_err(|error| Violation::new(format!("log {number}: {error}")))?;
+                let report = &opened.report;
+                promise!(
+                    report.damage.is_empty() && opened.fenced == 0 && opened.orphans == 0,
+                    "log {number}: {opened:?}"
+                );
+            }
+            self.cores.push(core);
+        }
+        let ports = usize::from(cores);
+        let empty = |n: usize| (0..n).map(|_| VecDeque::new()).collect::<Vec<_>>();
+        self.boxes = (0..ports).map(|_| empty(ports + 1)).collect();
+        self.to_control = (0..ports).map(|_| VecDeque::new()).collect();
+        self.from_control = empty(ports);
+        Ok(())
+    }
+
+    fn lose_clients(&mut self) {
+        self.clients.clear();
+        for (player, link) in self.players.iter_mut().zip(&mut self.links) {
+            if link.take().is_some() {
+                player.lost(&mut self.truth);
+            }
+        }
+    }
+
+    /// Power is lost, and comes back.
+    pub(crate) fn crash(&mut self, mode: CrashMode) -> Result<(), Violation> {
+        self.truth.counts.crashes += 1;
+        self.trace
+            .note(self.clock.now(), "crash", &[self.disk.stats().done]);
+        self.cores.clear();
+        self.lose_clients();
+        for queue in self.truth.queues.values_mut() {
+            queue.crashed();
+        }
+        let mut rng = self.rng.fork(7);
+        self.disk.crash(mode, &mut rng);
+        self.clock
+            .advance(Duration::from_millis(self.rng.below(3_000)));
+        self.boot()
+            .map_err(|v| v.within(format_args!("started after a crash, {mode:?}")))
+    }
+
+    /// The node is asked to stop, stops cleanly, and starts again.
+    pub(crate) fn drain(&mut self) -> Result<(), Violation> {
+        self.truth.counts.drains += 1;
+        self.trace.note(self.clock.now(), "drain", &[]);
+        for lane in &mut self.from_control {
+            lane.push_back(CoreMail::Drain);
+        }
+        for turn in 0.. {
+            promise!(turn < SETTLE_TURNS_MAX, "the node never drains");
+            if self.cores.iter().all(Core::is_drained) || self.failed {
+                break;
+            }
+            self.read_on();
+            self.turn(Duration::from_micros(200))?;
+        }
+        let clean = !self.failed;
+        self.cores.clear();
+        self.lose_clients();
+        promise!(
+            !clean || self.disk.in_flight().all(|op| !op.changes),
+            "a drained node still writes"
+        );
+        let mut rng = self.rng.fork(8);
+        self.disk.crash(CrashMode::Clean, &mut rng);
+        self.boot()
+            .map_err(|v| v.within("started after a clean stop"))
+    }
+
+    /// Somebody sets the wall clock.
+    pub(crate) fn jump(&mut self) {
+        const HOUR: i64 = 3_600_000;
+        self.truth.counts.jumps += 1;
+        let by = if self.rng.coin() { HOUR } else { -HOUR };
+        self.clock.jump_wall(by);
+        self.trace
+            .note(self.clock.now(), "wall clock", &[by.unsigned_abs()]);
+    }
+
+    // ---- players -----------------------------------------------------------
+
+    pub(crate) fn add_player(&mut self, resource: usize, partition: u16, role: Role) -> usize {
+        let id = self.players.len();
+        self.players
+            .push(Player::new(id, resource, partition, role));
+        self.links.push(None);
+        id
+    }
+
+    fn time(&self) -> Time {
+        Time {
+            world: self.clock.world_nanos(),
+            wall: self.clock.wall(),
+        }
+    }
+
+    /// A player connects, works, or goes away.
+    pub(crate) fn play(&mut self, id: usize, more: bool) -> Result<(), Violation> {
+        let time = self.time();
+        let Some(conn) = self.links[id] else {
+            if self.cores.is_empty() {
+                return Ok(());
+            }
+            let core = self.rng.index(self.cores.len());
+            let conn = (1 << 32) | self.next_conn;
+            self.next_conn += 1;
+            let mut client = Client::new(core, conn);
+            client.window = self.players[id].window();
+            self.cores[core].start_turn(self.clock.now(), time.wall);
+            self.cores[core].handle_connected(conn);
+            self.cores[core].handle_stream_opened(conn, REQUESTS, true, false);
+            self.players[id].connected(&mut client);
+            self.clients.insert(conn, client);
+            self.links[id] = Some(conn);
+            return Ok(());
+        };
+        let Some(client) = self.clients.get_mut(&conn) else {
+            return Ok(());
+        };
+        let refused = self.players[id].is_refused();
+        if client.closed.is_some() || refused || (more && self.rng.one_in(400)) {
+            // It goes away, in the middle of whatever it does.
+            let core = client.core;
+            if client.closed.is_none() {
+                self.cores[core].start_turn(self.clock.now(), time.wall);
+                self.cores[core].handle_closed(conn);
+            }
+            self.clients.remove(&conn);
+            self.links[id] = None;
+            self.players[id].lost(&mut self.truth);
+            return Ok(());
+        }
+        let player = &mut self.players[id];
+        player.act(client, &mut self.rng, time, more, &mut self.truth);
+        if client.window.is_some() {
+            for stream in client.allow(self.rng.index(3_000)) {
+                let core = client.core;
+                self.cores[core].handle_writable(conn, stream);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every player hears what came for it.
+    fn listen(&mut self) -> Result<bool, Violation> {
+        let time = self.time();
+        let mut moved = false;
+        for id in 0..self.players.len() {
+            let Some(conn) = self.links[id] else {
+                continue;
+            };
+            let Some(client) = self.clients.get_mut(&conn) else {
+                continue;
+            };
+            let player = &mut self.players[id];
+            while let Some(answer) = client.answer() {
+                moved = true;
+                self.trace.mix_bytes(&answer.body);
+                player
+                    .answered(client, &answer, time, &self.plan.resources, &mut self.truth)
+                    .map_err(|v| v.within(format_args!("player {id}")))?;
+                // A failed read closes its partition as a failed write does its log.
+                self.failed |= self.tolerates_failure && player.met_a_fence();
+            }
+            while let Some((subscription, got)) = client.delivery() {
+                moved = true;
+                player
+                    .delivered(subscription, got, time, &mut self.truth)
+                    .map_err(|v| v.within(format_args!("player {id}")))?;
+            }
+        }
+        Ok(moved)
+    }
+
+    // ---- the node ----------------------------------------------------------
+
+    /// One step of the world: something is done, time passes, everyone has a turn.
+    pub(crate) fn step(&mut self) -> Result<(), Violation> {
+        for _ in 0..self.rng.below(4) {
+            let id = self.rng.index(self.players.len());
+            self.play(id, !self.finishing)?;
+        }
+        let max = u64::try_from(self.plan.step_max.as_nanos()).unwrap_or(u64::MAX);
+        let by = if self.rng.one_in(200) {
+            // What is on its way arrives first: nobody's clock is that far ahead
+            // of the others.
+            self.quiet()?;
+            Duration::from_millis(self.rng.below(20_000))
+        } else {
+            Duration::from_nanos(self.rng.below(max))
+        };
+        self.turn(by)?;
+        Ok(())
+    }
+
+    /// Everything that can move without time passing moves.
+    fn quiet(&mut self) -> Result<(), Violation> {
+        let mut still = 0;
+        for _ in 0..QUIET_TURNS_MAX {
+            let moved = self.turn(Duration::ZERO)?;
+            still = if moved { 0 } else { still + 1 };
+            if still == QUIET_TURNS {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Clients take some of what waits for them.
+    fn read_on(&mut self) {
+        for client in self.clients.values_mut() {
+            if client.window.is_some() {
+                for stream in client.allow(2_000) {
+                    self.cores[client.core].handle_writable(client.conn, stream);
+                }
+            }
+        }
+    }
+
+    /// Time passes and everyone has a turn, in an order of the seed's.
+    pub(crate) fn turn(&mut self, by: Duration) -> Result<bool, Violation> {
+        self.clock.advance(by);
+        let mut moved = self.disk_turn();
+        moved |= self.control_turn()?;
+        let count = self.cores.len();
+        if count > 0 {
+            let start = self.rng.index(count);
+            for offset in 0..count {
+                if !self.rng.one_in(6) {
+                    moved |= self.core_turn((start + offset) % count)?;
+                }
+            }
+        }
+        moved |= self.listen()?;
+        Ok(moved)
+    }
+
+    fn disk_turn(&mut self) -> bool {
+        let now = self.disk_now();
+        let mut moved = false;
+        while let Some(done) = self.disk.poll_done(now) {
+            moved = true;
+            let log = done.file.log();
+            let ok = u64::from(done.result.is_ok());
+            self.trace
+                .note(self.clock.now(), "done", &[u64::from(log.0), done.op.0, ok]);
+            let core = usize::from(log.0) % self.cores.len().max(1);
+            if let Some(core) = self.cores.get_mut(core) {
+                core.start_turn(self.clock.now(), self.clock.wall());
+                core.handle_disk_done(done);
+            }
+        }
+        moved
+    }
+
+    /// The disk keeps the node's time.
+    fn disk_now(&self) -> pinion_types::Monotonic {
+        self.clock.now()
+    }
+
+    fn control_turn(&mut self) -> Result<bool, Violation> {
+        let mut moved = false;
+        for core in 0..self.to_control.len() {
+            while let Some(mail) = self.to_control[core].pop_front() {
+                moved = true;
+                self.control(mail)?;
+            }
+        }
+        let port = self.cores.len();
+        for (core, lane) in self.from_control.iter_mut().enumerate() {
+            let inbox = &mut self.boxes[core][port];
+            while inbox.len() < BOX_CAPACITY
+                && let Some(mail) = lane.pop_front()
+            {
+                moved = true;
+                inbox.push_back(mail);
+            }
+        }
+        Ok(moved)
+    }
+
+    fn control(&mut self, mail: ControlMail) -> Result<(), Violation> {
+        match mail {
+            ControlMail::Declare {
+                origin,
+                tenant,
+                kind,
+                name,
+                spec,
+            } => {
+                let result = self.directory.declare(tenant, kind, &name, spec);
+                if let Ok((resource, true)) = &result {
+                    // Written down before anybody is told.
+                    self.declared.push(Declared::from(&**resource));
+                    let epoch = self.directory.map().epoch();
+                    for lane in &mut self.from_control {
+                        lane.push_back(CoreMail::Declared {
+                            epoch,
+                            resource: Arc::clone(resource),
+                        });
+                    }
+                }
+                let lane = &mut self.from_control[usize::from(origin.session.core.0)];
+                lane.push_back(CoreMail::DeclareDone {
+                    origin,
+                    result: result.map(|(resource, _)| resource),
+                });
+            }
+            ControlMail::Storage { log, notice } => {
+                let text = format!("{notice:?} of log {}", log.0);
+                self.trace
+                    .note(self.clock.now(), "notice", &[u64::from(log.0)]);
+                let better = matches!(notice, StorageNotice::ReadOnly(false));
+                promise!(self.tolerates_failure || better, "on a sound disk: {text}");
+                match notice {
+                    StorageNotice::Failed(_) => self.failed = true,
+                    StorageNotice::ReadOnly(_) => {}
+                    StorageNotice::Damaged(_) => return Err(Violation::new(text)),
+                }
+            }
+            ControlMail::Drained { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn core_turn(&mut self, me: usize) -> Result<bool, Violation> {
+        let mut moved = false;
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        let core = &mut self.cores[me];
+        core.start_turn(now, wall);
+        if core.next_deadline().is_some_and(|at| at <= now) {
+            moved = true;
+            core.handle_timeout();
+        }
+        for from in 0..self.boxes[me].len() {
+            let waiting = self.boxes[me][from].len();
+            // A box is emptied in part now and then.
+            let take = if self.rng.one_in(3) {
+                self.rng.index(waiting + 1)
+            } else {
+                waiting
+            };
+            for mail in self.boxes[me][from].drain(..take) {
+                moved = true;
+                core.handle_mail(mail);
+            }
+        }
+        for client in self.clients.values_mut() {
+            if client.core != me || client.closed.is_some() {
+                continue;
+            }
+            for _ in 0..core::mem::take(&mut client.acks) {
+                moved = true;
+                core.handle_stream_acknowledged(client.conn);
+            }
+            while !client.requests.paused
+                && let Some(chunk) = client.requests.input.pop_front()
+            {
+                moved = true;
+                let feed = core.handle_stream_data(client.conn, REQUESTS, chunk);
+                client.requests.paused = feed == Feed::Paused;
+            }
+        }
+        core.end_turn();
+        moved |= self.flush(me)?;
+        Ok(moved)
+    }
+
+    /// Does what a core wants done, as the pump does.
+    fn flush(&mut self, me: usize) -> Result<bool, Violation> {
+        let mut moved = false;
+        let now = self.clock.now();
+        let core = &mut self.cores[me];
+        while let Some(output) = core.poll_output() {
+            moved |= !matches!(output, Output::Mail { .. } | Output::Control(_));
+            match output {
+                Output::Write {
+                    conn,
+                    stream,
+                    bytes,
+                } => match self.clients.get_mut(&conn) {
+                    Some(client) => {
+                        let taken = client.take_reply_bytes(bytes)?;
+                        core.handle_written(conn, stream, taken, taken == 0);
+                    }
+                    None => core.handle_stream_lost(conn, stream),
+                },
+                Output::WriteChunks {
+                    conn,
+                    stream,
+                    chunks,
+                } => {
+                    let client = self.clients.get_mut(&conn);
+                    let taken = client.map(|c| c.take_chunks(stream, chunks)).transpose()?;
+                    match taken.flatten() {
+                        Some(taken) => core.handle_written(conn, stream, taken, taken == 0),
+                        None => core.handle_stream_lost(conn, stream),
+                    }
+                }
+                Output::OpenUni { conn, subscription } => {
+                    let stream = self.clients.get_mut(&conn).and_then(Client::open_uni);
+                    core.handle_opened(conn, subscription, stream);
+                }
+                Output::Finish { conn, stream } => {
+                    if let Some(client) = self.clients.get_mut(&conn) {
+                        client.finished(stream);
+                    }
+                }
+                Output::Resume { conn, stream } => {
+                    let feed = core.handle_resumed(conn, stream);
+                    if let Some(client) = self.clients.get_mut(&conn) {
+                        client.requests.paused = feed == Feed::Paused;
+                    }
+                }
+                Output::Close { conn, code } => {
+                    if let Some(client) = self.clients.get_mut(&conn) {
+                        client.closed = Some(code);
+                    }
+                    core.handle_closed(conn);
+                }
+                Output::Mail { to, mail } => {
+                    let inbox = &mut self.boxes[usize::from(to.0)][me];
+                    if inbox.len() < BOX_CAPACITY {
+                        moved = true;
+                        inbox.push_back(mail);
+                    } else {
+                        core.mail_refused(to, mail);
+                    }
+                }
+                Output::Control(mail) => {
+                    moved = true;
+                    self.to_control[me].push_back(mail);
+                }
+                Output::Disk(request) => {
+                    let (op, file) = request.target();
+                    let log = u64::from(file.log().0);
+                    self.trace.note(now, "request", &[log, op.0]);
+                    self.disk.submit(now, request);
+                }
+            }
+        }
+        Ok(moved)
+    }
+
+    // ---- the end -----------------------------------------------------------
+
+    /// The disk is sound again, the node starts anew, and everything that was
+    /// promised is looked for.
+    pub(crate) fn finish(&mut self) -> Result<(), Violation> {
+        self.disk.set_faults(FaultPlan::default());
+        self.finishing = true;
+        let mode = *self.rng.pick(&CrashMode::ALL);
+        if self.failed || self.rng.coin() {
+            self.crash(mode)?;
+        }
+        // What was tried is tried to the end.
+        self.until("what was published is never acknowledged", |world| {
+            world.players.iter().all(Player::is_done)
+        })?;
+        self.tolerates_failure = false;
+        self.drain()?;
+        self.read_streams()?;
+        self.sweep_queues()?;
+        promise!(
+            self.disk.violations().is_empty(),
+            "the disk was misused: {:?}",
+            self.disk.violations()
+        );
+        self.truth.counts.faults = self.disk.stats().faults;
+        Ok(())
+    }
+
+    fn until(&mut self, otherwise: &str, done: impl Fn(&Self) -> bool) -> Result<(), Violation> {
+        for _ in 0..SETTLE_TURNS_MAX {
+            if done(self) {
+                return Ok(());
+            }
+            if self.failed {
+                // What was asked of the disk before it was sound again failed.
+                self.crash(CrashMode::Clean)?;
+            }
+            for id in 0..self.players.len() {
+                if self.rng.one_in(3) {
+                    self.play(id, false)?;
+                }
+            }
+            let by = if self.rng.one_in(20) {
+                self.quiet()?;
+                self.rng.below(2_000_000)
+            } else {
+                self.rng.below(200)
+            };
+            self.turn(Duration::from_micros(by))?;
+        }
+        let stuck = self.players.iter().filter(|player| !player.is_done());
+        let stuck: Vec<String> = stuck.map(ToString::to_string).collect();
+        Err(Violation::new(format!("{otherwise}: {stuck:?}")))
+    }
+
+    /// A new subscriber of every partition sees everything that is known, in
+    /// order, without a gap.
+    fn read_streams(&mut self) -> Result<(), Violation> {
+        let keys: Vec<_> = self.truth.streams.keys().copied().collect();
+        for (resource, partition) in keys {
+            let role = Role::Subscriber(super::player::Subscriber::default());
+            let id = self.add_player(resource, partition, role);
+            let end = self.truth.streams[&(resource, partition)].end();
+            let missing = format!("stream {resource}/{partition} is not readable to {end}");
+            self.until(&missing, |world| match &world.players[id].role {
+                Role::Subscriber(subscriber) => subscriber.reached() >= end,
+                _ => false,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes and acknowledges every message, lists the dead, and compares.
+    fn sweep_queues(&mut self) -> Result<(), Violation> {
+        let keys: Vec<_> = self.truth.queues.keys().copied().collect();
+        for (resource, partition) in keys {
+            if self.plan.resources[resource].kind != ResourceKind::Queue {
+                continue;
+            }
+            // Whoever holds something lets go of it.
+            for id in 0..self.players.len() {
+                let mine = self.players[id].resource == resource;
+                if mine && matches!(self.players[id].role, Role::Worker(_)) {
+                    self.retire(id);
+                }
+            }
+            let sweeper = self.add_player(resource, partition, Player::sweeper());
+            let name = format!("queue {resource}/{partition} never runs dry");
+            self.until(&name, |world| match &world.players[sweeper].role {
+                Role::Worker(worker) => worker.is_dry(),
+                _ => false,
+            })?;
+            let undertaker = Role::Undertaker(super::player::Undertaker::default());
+            let undertaker = self.add_player(resource, partition, undertaker);
+            let name = format!("the dead of {resource}/{partition} are never listed");
+            self.until(&name, |world| world.players[undertaker].is_done())?;
+            self.truth.queues[&(resource, partition)]
+                .all_accounted_for()
+                .map_err(|v| v.within(format_args!("queue {resource}/{partition}")))?;
+        }
+        Ok(())
+    }
+
+    /// A worker disconnects for good and becomes a reader of nothing.
+    fn retire(&mut self, id: usize) {
+        if let Some(conn) = self.links[id].take() {
+            if let Some(client) = self.clients.remove(&conn)
+                && client.closed.is_none()
+            {
+                let core = &mut self.cores[client.core];
+                core.start_turn(self.clock.now(), self.clock.wall());
+                core.handle_closed(conn);
+            }
+            self.players[id].lost(&mut self.truth);
+        }
+        self.players[id].role = Role::Worker(Worker::retired());
+    }
+}
