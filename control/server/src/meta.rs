@@ -18,13 +18,13 @@ use pinion_commitlog::{
 };
 use pinion_node::declared::{Declared, DeclaredError};
 use pinion_reactor::FileStore;
-use pinion_types::{Monotonic, PartitionId, ResourceId, WallMs};
+use pinion_types::{Monotonic, PartitionId, WallMs};
 
 /// The log of declarations; beyond every number a data log may have.
 pub(crate) const META_LOG: LogId = LogId(u16::MAX);
 
 /// Its only kind of record.
-const KIND_DECLARED: u8 = 200;
+pub(crate) const KIND_DECLARED: u8 = 200;
 
 /// Bytes of its segments: some thousand declarations.
 const SEGMENT_BYTES: u64 = 4 << 20;
@@ -130,7 +130,7 @@ impl MetaLog {
             let body = one.encode();
             self.log.admit(body.len(), false)?;
             let head = RecordHead {
-                resource: ResourceId(0),
+                resource: one.id,
                 partition: PartitionId(0),
                 kind: KIND_DECLARED,
                 first: one.id.0,
