@@ -176,6 +176,10 @@ pub fn recover(
             _ => None,
         });
         let last = at + 1 == numbers.len();
+        if at > 0 && numbers[at - 1] + 1 != number {
+            // What lay between was removed before the checkpoint was made.
+            scan.gap();
+        }
         match heads.known.get(&number) {
             Some(Head::Sound(header)) => {
                 let salt = listed.iter().find(|segment| segment.number == number);

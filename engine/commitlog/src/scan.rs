@@ -134,6 +134,12 @@ impl<'a> Scan<'a> {
         visit_damage(&mut self.found.report, damage, self.found.visit);
     }
 
+    /// The next segment does not continue the one before: those between them are
+    /// gone for good reason.
+    pub(crate) fn gap(&mut self) {
+        self.chain = None;
+    }
+
     /// A segment that must be there is not.
     pub(crate) fn missing(&mut self, number: u64) {
         self.chain = None;
