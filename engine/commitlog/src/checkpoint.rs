@@ -66,9 +66,7 @@ impl Checkpoints {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.writing
-            .as_ref()
-            .is_none_or(|writing| writing.writer.is_some())
+        self.writing.is_none()
     }
 }
 
@@ -267,6 +265,14 @@ impl Log {
         self.stats.checkpoints += 1;
         self.segments.emptied = true;
         self.events.push_back(LogEvent::CheckpointDone);
+    }
+
+    /// Gives up a checkpoint that the owner has not ended: it never will.
+    pub(crate) fn stop_collecting(&mut self) {
+        let writing = self.checkpoints.writing.as_ref();
+        if writing.is_some_and(|writing| writing.writer.is_some()) {
+            self.drop_checkpoint();
+        }
     }
 
     /// Gives up the checkpoint being written.

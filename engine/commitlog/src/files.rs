@@ -374,7 +374,9 @@ impl Log {
         let quiet = self.files.to_seal.is_empty()
             && self.files.due.is_empty()
             && self.files.making.is_none()
-            && self.checkpoints.is_idle();
+            && self.checkpoints.is_idle()
+            // Of one that was given up, too: what the disk is at ends first.
+            && !self.work.values().any(|work| matches!(work, Work::Checkpoint(_)));
         // A file that was made for an active segment without records, or ahead,
         // is left: the next start removes it.
         if quiet {

@@ -153,7 +153,7 @@ pub struct Log {
     buffers: Vec<BlockBuf>,
 
     ops: u64,
-    work: FixedMap<OpId, Work>,
+    pub(crate) work: FixedMap<OpId, Work>,
     urgent: VecDeque<DiskRequest>,
     background: VecDeque<DiskRequest>,
     pub(crate) events: VecDeque<LogEvent>,

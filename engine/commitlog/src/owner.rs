@@ -139,6 +139,7 @@ impl Log {
         }
         self.phase = Phase::Sealing;
         self.compaction.stop();
+        self.stop_collecting();
         self.pump(true);
         self.finish_seal();
     }

@@ -251,6 +251,9 @@ impl QueuePartition {
     /// or to run out. False if it is not known.
     pub fn unsubscribe(&mut self, push: PushId) -> bool {
         let Some(demand) = self.names.pushes.get(&push).copied() else {
+            // Over already: nobody is left to be told, and its name may be
+            // somebody else's soon.
+            self.names.ended.retain(|(id, ..)| *id != push);
             return false;
         };
         let consumer = self.t.demands[demand].consumer;
