@@ -16,7 +16,7 @@ use pinion_types::{PartitionId, ResourceId};
 use crate::disk::{BLOCK, DiskError, FileId, Files};
 use crate::format::{
     CheckpointHeader, CheckpointTrailer, FooterFacts, FormatError, RecordFlags, SegmentHeader,
-    decode_trailer,
+    Structure, decode_trailer,
 };
 use crate::{Location, LogId, Lsn, RecordHead};
 use scan::{Reader, Scan};
@@ -180,8 +180,8 @@ pub struct CheckpointInfo {
 /// The folder cannot be listed. What cannot be read of a file is in its entry.
 pub fn list(files: &mut dyn Files, log: LogId) -> Result<LogInfo, DiskError> {
     let folder = Folder::read(files, log)?;
-    let segments = folder.segments.iter();
-    let segments = segments.map(|(file, len)| segment_info(files, *file, *len));
+    let segments = 0..folder.segments.len();
+    let segments = segments.map(|at| segment_info(files, &folder.segments[at..]));
     let segments = segments.collect();
     let checkpoints = folder.checkpoints.iter();
     let checkpoints = checkpoints.map(|(file, len)| checkpoint_info(files, *file, *len));
@@ -224,14 +224,49 @@ const fn number_of(file: FileId) -> u64 {
 /// The header of a segment, when the file is the one it says.
 fn segment_header(files: &mut dyn Files, file: FileId, len: u64) -> Result<SegmentHeader, Fault> {
     let block = first_block(files, file, len)?;
-    let header = SegmentHeader::decode(&block).map_err(|error| match error {
-        FormatError::Blank { .. } => Fault::Unused,
-        // A file that was being made when the machine stopped.
-        FormatError::Short { found: 0, .. } => Fault::Unused,
-        error => Fault::Header(error),
-    })?;
+    let header = match SegmentHeader::decode(&block) {
+        Ok(header) => header,
+        // Without a header and without a group it was made and never used, or
+        // was being made when the machine stopped.
+        Err(FormatError::Blank { .. } | FormatError::Short { found: 0, .. })
+            if !has_group(files, file, len).map_err(Fault::Unreadable)? =>
+        {
+            return Err(Fault::Unused);
+        }
+        Err(error) => return Err(Fault::Header(error)),
+    };
     in_its_place(file, header.log, header.number)?;
     Ok(header)
+}
+
+/// Whether anything was written behind the first block.
+fn has_group(files: &mut dyn Files, file: FileId, len: u64) -> Result<bool, DiskError> {
+    let mut reader = Reader::new(files, file, len);
+    let group = reader.bytes(BLOCK as u64, BLOCK)?;
+    Ok(group.iter().any(|byte| *byte != 0))
+}
+
+/// The header of the first of `segments`, which are all from there on. Only the
+/// newest may be unused: what another continues was used, and is lost.
+fn header_of_first(
+    files: &mut dyn Files,
+    segments: &[(FileId, u64)],
+) -> Result<SegmentHeader, Fault> {
+    let [(file, len), later @ ..] = segments else {
+        unreachable!("asked for a segment there is");
+    };
+    match segment_header(files, *file, *len) {
+        Err(Fault::Unused)
+            if later
+                .iter()
+                .any(|(file, len)| segment_header(files, *file, *len) != Err(Fault::Unused)) =>
+        {
+            Err(Fault::Header(FormatError::Blank {
+                what: Structure::SegmentHeader,
+            }))
+        }
+        header => header,
+    }
 }
 
 fn checkpoint_header(
@@ -271,14 +306,15 @@ fn trailer(
     Ok(decode_trailer(header.key(), len, last))
 }
 
-fn segment_info(files: &mut dyn Files, file: FileId, file_bytes: u64) -> SegmentInfo {
+fn segment_info(files: &mut dyn Files, from: &[(FileId, u64)]) -> SegmentInfo {
+    let (file, file_bytes) = from[0];
     let blank = FormatError::Blank {
-        what: crate::format::Structure::FooterTrailer,
+        what: Structure::FooterTrailer,
     };
     let mut info = SegmentInfo {
         file,
         file_bytes,
-        header: segment_header(files, file, file_bytes),
+        header: header_of_first(files, from),
         footer: Err(blank),
         groups: 0,
         records: 0,
@@ -423,8 +459,12 @@ impl Iterator for Dump<'_> {
                 return Some(ready);
             }
             let Some(position) = self.current.take() else {
+                if self.ahead.is_empty() {
+                    return None;
+                }
+                let header = header_of_first(self.files, self.ahead.make_contiguous());
                 let (file, len) = self.ahead.pop_front()?;
-                match self.open(file, len) {
+                match header.and_then(|header| self.open(file, len, header)) {
                     Ok(position) => self.current = Some(position),
                     Err(Fault::Unused) => {}
                     Err(fault) => return Some(Err(whole_file(file, fault))),
@@ -437,8 +477,7 @@ impl Iterator for Dump<'_> {
 }
 
 impl Dump<'_> {
-    fn open(&mut self, file: FileId, len: u64) -> Result<Position, Fault> {
-        let header = segment_header(self.files, file, len)?;
+    fn open(&mut self, file: FileId, len: u64, header: SegmentHeader) -> Result<Position, Fault> {
         let mut reader = Reader::new(self.files, file, len);
         let facts = trailer(&mut reader, &header, len).map_err(Fault::Unreadable)?;
         let (state, window) = Scan::new(reader, &header, facts.ok()).park();

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use pinion_commitlog::format::{
-    Chain, CheckpointHeader, CheckpointWriter, FooterWriter, GroupWriter, RecordFlags, SECTOR,
-    SegmentHeader, SegmentRef, Summary,
+    Chain, CheckpointHeader, CheckpointWriter, FooterWriter, FormatError, GroupWriter, RecordFlags,
+    SECTOR, SegmentHeader, SegmentRef, Summary,
 };
 use pinion_commitlog::inspect::{Fault, Finding, Severity, VerifyReport, dump, list, verify};
 use pinion_commitlog::{
@@ -487,6 +487,30 @@ fn prepared_segments_and_unfinished_checkpoints_are_notes() {
         let expected = (file, 0, Fault::Unfinished);
         assert_eq!(only_fault(&mut build.disk), expected, "{len}");
     }
+}
+
+#[test]
+fn an_empty_file_that_was_used_is_a_loss_and_no_prepared_segment() {
+    let (mut build, _) = three_segments();
+    let disk = &mut build.disk;
+    let blank = |fault: Fault| matches!(fault, Fault::Header(FormatError::Blank { .. }));
+    // Cut to nothing or zeroed, others continue it.
+    for (bytes, number) in [(0, 1), (0, 2), (SEGMENT_BYTES, 2)] {
+        let file = segment_file(number);
+        let whole = disk.files.insert(file, vec![0; bytes]).unwrap();
+        let (found, at, fault) = only_fault(disk);
+        assert_eq!((found, at), (file, 0));
+        assert!(blank(fault), "{fault}");
+        let listed = list(disk, LOG).unwrap().segments;
+        let at = usize::try_from(number).unwrap() - 1;
+        assert!(listed[at].header.is_err_and(blank));
+        assert!(dumped(disk, 0).contains("<Loss>"));
+        disk.files.insert(file, whole);
+    }
+    // The newest has a group behind its lost header.
+    disk.files.get_mut(&segment_file(3)).unwrap()[..BLOCK].fill(0);
+    let (found, _, fault) = only_fault(disk);
+    assert!(found == segment_file(3) && blank(fault), "{fault}");
 }
 
 #[test]

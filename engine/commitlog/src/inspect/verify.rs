@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::scan::{Reader, Scan};
 use super::{
-    Fault, Finding, Folder, Severity, checkpoint_header, checkpoint_trailer, number_of,
-    segment_header, trailer, whole_file,
+    Fault, Finding, Folder, Severity, checkpoint_header, checkpoint_trailer, header_of_first,
+    number_of, segment_header, trailer, whole_file,
 };
 use crate::disk::{BLOCK, DiskError, FileId, Files};
 use crate::format::{
@@ -95,7 +95,7 @@ impl Verify<'_> {
         // Number of the segment before and what it leaves to be continued.
         let mut before: Option<(u64, Option<Chain>)> = None;
         for (at, (file, len)) in folder.segments.iter().enumerate() {
-            let header = match segment_header(files, *file, *len) {
+            let header = match header_of_first(files, &folder.segments[at..]) {
                 Ok(header) => header,
                 Err(fault) => {
                     self.find(whole_file(*file, fault));
