@@ -30,10 +30,37 @@ fn every_record_of_the_data_set_comes_out_right() {
         "board        20,000 records",
         "= 20,000 (slow on purpose)",
         "220 of 220 airports held; 220 ended",
+        "kept         20,000 records acknowledged on disk",
+        "live         20,000 records",
+        "reread       20,000 records",
+        "work         20,000 messages put and finished once",
         "all right",
     ] {
         assert!(said.contains(line), "{line:?} is missing:\n{said}");
     }
+    the_kill_came_in_the_middle(&said);
+}
+
+/// It found work half done, and requests of every kind on the way.
+fn the_kill_came_in_the_middle(said: &str) {
+    let numbers = |name: &str| -> Vec<u64> {
+        let line = said.lines().find(|line| line.trim().starts_with(name));
+        let line = line.unwrap_or_else(|| panic!("no line {name:?}:\n{said}"));
+        line.replace(',', "")
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .collect()
+    };
+    let [killed, records, messages, publishes, puts, work] = numbers("killed")[..] else {
+        panic!("{said}");
+    };
+    for done in [records, messages] {
+        assert!((10_000..20_000).contains(&done), "{done}:\n{said}");
+    }
+    for on_the_way in [publishes, puts, work] {
+        assert!(on_the_way > 0, "{said}");
+    }
+    assert_ne!(killed, numbers("restarted")[0], "{said}");
 }
 
 #[test]
@@ -62,6 +89,34 @@ fn it_fails_when_a_record_is_corrupted() {
         said.contains("has another value than row 2500, which was published there"),
         "{said}"
     );
+}
+
+#[test]
+fn it_fails_when_a_record_is_not_there_after_the_kill() {
+    let output = demo(&["--sabotage", "lose-record", "--records", "5000"]);
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("reread: row "), "{said}");
+    assert!(said.contains("and is not there"), "{said}");
+    assert!(!said.contains("all right"), "{said}");
+}
+
+#[test]
+fn it_fails_when_a_message_comes_again_after_its_acknowledgement() {
+    let output = demo(&["--sabotage", "repeat-message", "--records", "5000"]);
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("was acknowledged and came again"), "{said}");
+    assert!(!said.contains("all right"), "{said}");
+}
+
+#[test]
+fn it_fails_when_the_disk_loses_what_was_on_it() {
+    let output = demo(&["--sabotage", "lose-data", "--records", "5000"]);
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("WRONG"), "{said}");
+    assert!(!said.contains("all right"), "{said}");
 }
 
 #[test]

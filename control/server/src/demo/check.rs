@@ -19,7 +19,7 @@ pub(super) struct Given {
 }
 
 /// Where the node said it stored a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) partition: u16,
     pub(super) offset: u64,

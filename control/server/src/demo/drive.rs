@@ -2,7 +2,7 @@
 //! value per key, and an auditor who reads the cache and waits for its end.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::Sabotage;
 use super::check::{CacheSeen, Evidence, Given, Held, Place, Subscriber};
+use super::child::ChildError;
 use super::reader::{ROW_HEADER, Reader, Schedule, Seen};
 use crate::config::Config;
 use crate::identity;
@@ -82,22 +83,20 @@ pub(super) enum DriveError {
     Thread(io::Error),
     #[error("a client task panicked")]
     Task(#[from] tokio::task::JoinError),
+    #[error(transparent)]
+    Child(#[from] ChildError),
     #[error("interrupted")]
     Interrupted,
 }
 
-fn doing(doing: &'static str) -> impl Fn(RequestError) -> DriveError {
+pub(super) fn doing(doing: &'static str) -> impl Fn(RequestError) -> DriveError {
     move |source| DriveError::Request { doing, source }
 }
 
-/// Runs the whole demo unless a signal ends it.
-pub(super) async fn drive(
-    node: &Node,
-    config: &Config,
-    rows: Vec<Given>,
-    rate: u32,
-    sabotage: Option<Sabotage>,
-) -> Result<Run, DriveError> {
+/// Runs a part of the demo unless a signal ends it.
+pub(super) async fn unless_ended<T>(
+    part: impl Future<Output = Result<T, DriveError>>,
+) -> Result<T, DriveError> {
     let terminated = async {
         match signal(SignalKind::terminate()) {
             Ok(mut terminate) => terminate.recv().await,
@@ -105,20 +104,21 @@ pub(super) async fn drive(
         }
     };
     tokio::select! {
-        run = drive_all(node, config, rows, rate, sabotage) => run,
+        run = part => run,
         _ = tokio::signal::ctrl_c() => Err(DriveError::Interrupted),
         _ = terminated => Err(DriveError::Interrupted),
     }
 }
 
-async fn drive_all(
+/// The first part, on the node in this process.
+pub(super) async fn drive(
     node: &Node,
     config: &Config,
     rows: Vec<Given>,
     rate: u32,
     sabotage: Option<Sabotage>,
 ) -> Result<Run, DriveError> {
-    let credentials = Credentials::read(node, config)?;
+    let credentials = Credentials::read(node.address.to_string(), &identity::directory(config))?;
     // A client each, as applications of their own would have.
     let publisher = credentials.client("publisher").await?;
     let spec = StreamSpec {
@@ -237,33 +237,36 @@ async fn drive_all(
     })
 }
 
-/// What every client of the demo's node needs.
-struct Credentials {
+/// What every client of one of the demo's nodes needs.
+pub(super) struct Credentials {
     server: String,
     ca: Vec<u8>,
     token: Vec<u8>,
 }
 
 impl Credentials {
-    fn read(node: &Node, config: &Config) -> Result<Self, DriveError> {
-        let dir = identity::directory(config);
+    /// What the node at `server` left in `dir`.
+    pub(super) fn read(server: String, dir: &Path) -> Result<Self, DriveError> {
         let read = |name: &str| {
             let path = dir.join(name);
             fs::read(&path).map_err(|source| DriveError::File { path, source })
         };
         Ok(Self {
-            server: node.address.to_string(),
+            server,
             ca: read("ca.pem")?,
             token: read("admin.token")?.trim_ascii().to_vec(),
         })
     }
 
-    async fn client(&self, name: &str) -> Result<Client, ConnectError> {
-        let config = ClientConfig::new(self.server.clone())
+    pub(super) fn config(&self, name: &str) -> ClientConfig {
+        ClientConfig::new(self.server.clone())
             .ca_pem(&self.ca)
             .token(&self.token)
-            .name(format!("demo-{name}"));
-        Client::connect(config).await
+            .name(format!("demo-{name}"))
+    }
+
+    async fn client(&self, name: &str) -> Result<Client, ConnectError> {
+        Client::connect(self.config(name)).await
     }
 
     async fn subscribe(

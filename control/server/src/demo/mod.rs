@@ -1,18 +1,27 @@
-//! `pinion demo`: a node in a temporary directory does its whole job on real
-//! records, and everything it did is checked against the input.
+//! `pinion demo`: nodes in a temporary directory do their whole job on real
+//! records, and everything they did is checked against the input.
 //!
+//! The first part is about what is in memory, on a node in this process.
 //! `drive.rs` publishes, reads and expires; `reader.rs` is one subscriber;
-//! `check.rs` decides, without node or clock, whether what they saw is right;
-//! `report.rs` prints it. The same checker fails under `--sabotage`, which
-//! spoils the run on purpose.
+//! `check.rs` decides, without node or clock, whether what they saw is right.
+//! The second part is about what is on disk, on a node in a process of its own
+//! (`child.rs`), which is killed half way. `survive.rs` goes on working,
+//! `ledger.rs` is what was seen, `audit.rs` judges it. `report.rs` prints both.
+//!
+//! Check and audit fail under `--sabotage`, which spoils the run on purpose.
 
+mod audit;
 mod check;
+mod child;
 mod data;
 mod drive;
+mod ledger;
 mod reader;
 mod report;
+mod survive;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 
@@ -20,8 +29,11 @@ use crate::config::{Config, Placement};
 use crate::node::{Node, StartError};
 use drive::DriveError;
 
-/// Records a second unless told otherwise: the whole demo takes about 12 s.
+/// Records a second unless told otherwise: the whole demo takes about 20 s.
 const RATE: u32 = 2_000;
+/// How much faster records are given to the disk than to the subscribers of the
+/// first part, one of which is slow on purpose.
+const KEPT_RATE: u32 = 2;
 /// Bytes of each partition's ring: four times what the data set puts there.
 const RING_BYTES: u64 = 4 << 20;
 /// Bytes of the cache: far more than 220 airports need, far less than a laptop has.
@@ -48,6 +60,12 @@ enum Sabotage {
     KillSubscriber,
     /// One record is published with a flipped bit.
     CorruptRecord,
+    /// One record is taken out of what was read after the kill.
+    LoseRecord,
+    /// One message is given out again after its acknowledgement.
+    RepeatMessage,
+    /// The log is gone when the node is started again.
+    LoseData,
 }
 
 /// Why there is nothing to check.
@@ -98,8 +116,10 @@ fn try_run(args: &DemoArgs) -> Result<ExitCode, DemoError> {
         .enable_all()
         .build()
         .map_err(DemoError::Runtime)?;
-    let driven = runtime.block_on(drive::drive(&node, &config, rows, args.rate, args.sabotage));
-    runtime.shutdown_background();
+    let cpus = survive::cpus_of(&node);
+    let kept = Arc::new(rows.clone());
+    let driven = drive::drive(&node, &config, rows, args.rate, args.sabotage);
+    let driven = runtime.block_on(drive::unless_ended(driven));
     // Also after a failure: a node drains before its directory goes.
     let ending = node.stop();
     let mut run = driven?;
@@ -108,7 +128,21 @@ fn try_run(args: &DemoArgs) -> Result<ExitCode, DemoError> {
     run.wrong_core = ending.stats.wrong_shard;
     let differences = check::check(&run.evidence);
     report::results(&run, &differences);
-    Ok(if differences.is_empty() {
+
+    let kept_dir = tempfile::Builder::new()
+        .prefix("pinion-demo-kept-")
+        .tempdir()
+        .map_err(DemoError::Directory)?;
+    let rate = args.rate.saturating_mul(KEPT_RATE);
+    report::middle(rate);
+    let survived = survive::survive(kept_dir.path(), cpus, kept, rate, args.sabotage);
+    let survived = runtime.block_on(drive::unless_ended(survived));
+    runtime.shutdown_background();
+    let survived = survived?;
+    let (breaches, causes) = audit::audit(&survived.evidence);
+    report::survival(&survived, causes, &breaches);
+    Ok(if differences.is_empty() && breaches.is_empty() {
+        report::all_right();
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

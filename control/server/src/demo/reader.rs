@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use pinion_client::{Event, Received, Subscription};
+use pinion_client::{Event, Subscription};
 use tokio::sync::{mpsc, watch};
 
 use super::check::{Place, Saw};
@@ -153,14 +153,14 @@ async fn quiet(published: bool) {
     tokio::time::sleep(QUIET_MAX).await;
 }
 
-fn describe(event: &Event) -> Saw {
+pub(super) fn describe(event: &Event) -> Saw {
     match event {
         Event::Record(record) => Saw::Record {
             place: Place {
                 partition: record.partition.0,
                 offset: record.offset.0,
             },
-            row: row(record),
+            row: row_of(record.header(ROW_HEADER)),
             key: record.key.clone(),
             value: record.value.clone(),
         },
@@ -180,9 +180,9 @@ fn describe(event: &Event) -> Saw {
     }
 }
 
-fn row(record: &Received) -> Option<usize> {
-    let text = std::str::from_utf8(record.header(ROW_HEADER)?).ok()?;
-    text.parse().ok()
+/// The number in a row header.
+pub(super) fn row_of(header: Option<&[u8]>) -> Option<usize> {
+    std::str::from_utf8(header?).ok()?.parse().ok()
 }
 
 #[cfg(test)]

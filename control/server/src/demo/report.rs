@@ -1,9 +1,13 @@
 //! What the demo prints.
 
+use std::fmt::Display;
+
 use hdrhistogram::Histogram;
 
+use super::audit::{Breach, Causes};
 use super::check::{Difference, Saw, Subscriber};
 use super::drive::{Run, SHARDS};
+use super::survive::Survived;
 use crate::node::Node;
 
 /// Differences printed; the rest are counted.
@@ -44,10 +48,76 @@ pub(super) fn results(run: &Run, differences: &[Difference]) {
         cache.expired.len(),
         cache.left.len()
     );
+    wrong(differences);
+}
+
+/// Before the second part.
+pub(super) fn middle(rate: u32) {
+    println!(
+        "  on disk      the same flights, {} a second, into a durable stream and a work queue; half way their node gets SIGKILL",
+        grouped(u64::from(rate))
+    );
+}
+
+/// After the second part.
+pub(super) fn survival(survived: &Survived, causes: Causes, breaches: &[Breach]) {
+    let evidence = &survived.evidence;
+    let number = |number: usize| grouped(number as u64);
+    let moment = &survived.moment;
+    println!(
+        "  killed       process {} with {} records and {} messages acknowledged; {} publishes, {} puts and {} messages of work in flight",
+        survived.pids[0],
+        number(moment.stored),
+        number(moment.done),
+        number(moment.publishing),
+        number(moment.putting),
+        number(moment.working),
+    );
+    println!(
+        "  restarted    process {} serves the same directory after {:.2} s: {}",
+        survived.pids[1],
+        survived.away.as_secs_f64(),
+        survived.found
+    );
+    println!(
+        "  kept         {} records acknowledged on disk in {:.1} s; {} sent again and stored once",
+        number(evidence.places.iter().flatten().count()),
+        survived.took.as_secs_f64(),
+        grouped(survived.repeats),
+    );
+    for reading in &evidence.readings {
+        let records = |saw: &&Saw| matches!(saw, Saw::Record { .. });
+        let records = number(reading.saw.iter().filter(records).count());
+        let how = match reading.name {
+            "live" => format!(
+                "subscribed before the kill, connected again {} times",
+                survived.reconnected
+            ),
+            _ => "from the beginning, after the kill".to_owned(),
+        };
+        println!("  {:<12} {records} records {how}", reading.name);
+    }
+    let put = evidence.messages.iter().flatten().count();
+    println!(
+        "  work         {} messages put and finished once; came again: {} failed, {} ran out of time, {} in flight at the kill; {} finished although their answer was lost",
+        number(put),
+        grouped(causes.nack),
+        grouped(causes.expiry),
+        grouped(causes.kill),
+        grouped(causes.answers_lost),
+    );
+    wrong(breaches);
+}
+
+/// At the very end.
+pub(super) fn all_right() {
+    println!(
+        "  all right    every count, the order of every key, every skip announced, every cached value; nothing acknowledged was lost, nothing came twice without a cause"
+    );
+}
+
+fn wrong(differences: &[impl Display]) {
     if differences.is_empty() {
-        println!(
-            "  all right    every count, the order of every key, every skip announced, every cached value"
-        );
         return;
     }
     println!(
