@@ -1,4 +1,7 @@
-//! `pinion doctor`: what this machine allows, and how to give what it lacks.
+//! `pinion doctor`: what this machine allows, how to give what it lacks, and
+//! whether the data directory holds what was written.
+
+mod data;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,12 +11,17 @@ use pinion_reactor::cpu;
 use pinion_reactor::probe::{self, EXIT_UNSUPPORTED, Finding, Severity};
 use serde::Serialize;
 
+use crate::serve::EXIT_FAILED;
+
 /// What to look at.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
-    /// Directory whose disk is looked at
+    /// The node's data directory, and the disk it is on
     #[arg(long, value_name = "DIR", default_value = "pinion-data")]
     data_dir: PathBuf,
+    /// Read every byte of the logs, not only headers and footers
+    #[arg(long)]
+    deep: bool,
     /// One JSON object per line
     #[arg(long)]
     json: bool,
@@ -30,9 +38,10 @@ struct Line<'a> {
 
 pub(crate) fn run(args: &DoctorArgs) -> ExitCode {
     let cores = cpu::usable().map_or(1, |usable| usable.cores_max);
-    let findings = probe::doctor(&args.data_dir, cores);
+    let machine = probe::doctor(&args.data_dir, cores);
+    let data = data::check(&args.data_dir, args.deep);
     let mut out = String::new();
-    for finding in &findings {
+    for finding in machine.iter().chain(&data) {
         if args.json {
             let line = serde_json::to_string(&line(finding)).expect("plain data");
             out.push_str(&line);
@@ -46,7 +55,7 @@ pub(crate) fn run(args: &DoctorArgs) -> ExitCode {
             eprintln!("pinion: cannot write to standard output: {error}");
             ExitCode::FAILURE
         }
-        _ => exit_code(&findings),
+        _ => exit_code(&machine, &data),
     }
 }
 
@@ -80,9 +89,13 @@ fn line(finding: &Finding) -> Line<'_> {
     }
 }
 
-fn exit_code(findings: &[Finding]) -> ExitCode {
-    if findings.iter().any(Finding::is_fatal) {
+/// A machine that cannot run a node says so to supervisors; data that is lost is
+/// a failure like any other.
+fn exit_code(machine: &[Finding], data: &[Finding]) -> ExitCode {
+    if machine.iter().any(Finding::is_fatal) {
         ExitCode::from(EXIT_UNSUPPORTED)
+    } else if data.iter().any(Finding::is_fatal) {
+        ExitCode::from(EXIT_FAILED)
     } else {
         ExitCode::SUCCESS
     }
@@ -135,8 +148,9 @@ mod tests {
     #[test]
     fn only_what_is_fatal_makes_a_machine_unfit() {
         let warned = [finding(Severity::Ok, None), finding(Severity::Warn, None)];
-        assert_eq!(exit_code(&warned), ExitCode::SUCCESS);
+        assert_eq!(exit_code(&warned, &warned), ExitCode::SUCCESS);
         let unfit = [finding(Severity::Fatal, None)];
-        assert_eq!(exit_code(&unfit), ExitCode::from(78));
+        assert_eq!(exit_code(&unfit, &unfit), ExitCode::from(78));
+        assert_eq!(exit_code(&warned, &unfit), ExitCode::from(1));
     }
 }

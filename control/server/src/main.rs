@@ -7,9 +7,11 @@
 
 mod config;
 mod control;
+mod data_dir;
 mod demo;
 mod doctor;
 mod identity;
+mod log;
 mod meta;
 mod node;
 mod pump;
@@ -40,6 +42,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Say what this machine allows, and how to give what it lacks
     Doctor(doctor::DoctorArgs),
+    /// Look at the logs in a data directory: list, verify, dump
+    Log(log::LogArgs),
     /// Make a bearer token and the configuration lines that grant it
     Token(token::TokenArgs),
     /// Print what a shell needs to complete these commands
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Command::Serve(flags) => serve::run(&flags),
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Log(args) => log::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Completions(args) => pinion_cli::completions::run(&args, Cli::command()),
         Command::Client(command) => pinion_cli::run(&command),

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use pinion_client::{DeadLetter, DeadReason, DeadSelection, PartitionId, Partitions, Queue};
 use serde::Serialize;
 
-use super::look::{now_ms, preview};
+use super::look::{is_unbegun, now_ms, preview, unbegun};
 use super::{Context, Target, confirm};
 use crate::failure::Failure;
 use crate::human::{self, Align, Table};
@@ -241,7 +241,14 @@ async fn list(
     }
     let now = now_ms();
     let mut left = limit;
-    while let Some(page) = letters.next_page().await? {
+    loop {
+        let page = match letters.next_page().await {
+            Err(error) if is_unbegun(&error, &which.target.group) => {
+                return unbegun(&which.target.queue, queue).await;
+            }
+            page => page?,
+        };
+        let Some(page) = page else { return Ok(()) };
         for letter in page {
             if left == 0 {
                 return Ok(());
@@ -251,7 +258,6 @@ async fn list(
         }
         context.printer.flush().await?;
     }
-    Ok(())
 }
 
 fn print(context: &mut Context, letter: &DeadLetter, now: u64, values: bool) {

@@ -3,7 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pinion_client::{
-    GroupCounts, MessageState, PeekOptions, PeekedMessage, Queue, Reason, States, WhyReason,
+    ErrorCode, GroupCounts, MessageState, PartitionId, PeekOptions, PeekedMessage, Queue, Reason,
+    RequestError, States, WhyReason,
 };
 use serde::Serialize;
 
@@ -115,7 +116,14 @@ impl PeekArgs {
         }
         let now = now_ms();
         let mut left = self.limit.unwrap_or(u64::MAX);
-        while let Some(page) = peek.next_page().await? {
+        loop {
+            let page = match peek.next_page().await {
+                Err(error) if is_unbegun(&error, &self.target.group) => {
+                    return unbegun(&self.target.queue, queue).await;
+                }
+                page => page?,
+            };
+            let Some(page) = page else { return Ok(()) };
             for message in page {
                 if left == 0 {
                     return Ok(());
@@ -125,7 +133,6 @@ impl PeekArgs {
             }
             context.printer.flush().await?;
         }
-        Ok(())
     }
 
     fn print(&self, context: &mut Context, message: &PeekedMessage, now: u64) {
@@ -164,6 +171,23 @@ impl PeekArgs {
         ]);
         context.printer.line(line);
     }
+}
+
+/// A node makes the default group when somebody first takes from it: what was
+/// put before is there, and nobody has a view of it yet.
+pub(super) fn is_unbegun(error: &RequestError, group: &str) -> bool {
+    group.is_empty() && error.code() == Some(ErrorCode::UnknownGroup)
+}
+
+/// How much is there instead.
+pub(super) async fn unbegun(name: &str, queue: &Queue) -> Result<(), Failure> {
+    let mut messages = 0;
+    for partition in (0..queue.shards()).map(PartitionId) {
+        messages += queue.info(partition).await?.messages;
+    }
+    let there = human::count(messages, "message");
+    eprintln!("{there} in {name}; nobody has taken from it yet, and its default group begins then");
+    Ok(())
 }
 
 /// The beginning of a value, fit for one line.
@@ -239,7 +263,7 @@ impl InfoArgs {
             printer.line(format_args!("{}: {}", self.queue, words(&queue.spec())));
             printer.line(INFO.head());
         }
-        for partition in (0..queue.shards()).map(pinion_client::PartitionId) {
+        for partition in (0..queue.shards()).map(PartitionId) {
             let counts = queue.info(partition).await?;
             if context.json {
                 printer.json(&PartitionInfo {
@@ -252,6 +276,15 @@ impl InfoArgs {
                     groups: counts.groups.iter().map(group_info).collect(),
                 });
                 continue;
+            }
+            if counts.groups.is_empty() {
+                let mut cells = [const { String::new() }; INFO.0.len()];
+                cells.fill("-".to_owned());
+                cells[0] = partition.to_string();
+                cells[1] = "(none yet)".to_owned();
+                cells[2] = counts.messages.to_string();
+                cells[INFO.0.len() - 1] = counts.bytes.to_string();
+                printer.line(INFO.row(&cells));
             }
             for group in &counts.groups {
                 let oldest = match group.oldest_age_ms {
@@ -325,7 +358,20 @@ impl WhyArgs {
     pub(super) async fn run(&self, context: &mut Context, queue: &Queue) -> Result<(), Failure> {
         let printer = &mut context.printer;
         for partition in self.target.each(queue.shards()) {
-            let reasons = queue.why(partition, &self.target.group).await?;
+            let reasons = match queue.why(partition, &self.target.group).await {
+                Err(error) if is_unbegun(&error, &self.target.group) => {
+                    let messages = queue.info(partition).await?.messages;
+                    let nobody = match messages {
+                        0 => WhyReason::Empty,
+                        _ => WhyReason::NoConsumers,
+                    };
+                    vec![Reason {
+                        messages,
+                        ..Reason::new(nobody)
+                    }]
+                }
+                reasons => reasons?,
+            };
             if reasons.is_empty() && !context.json {
                 printer.line(format_args!("partition {partition}: nothing is held back"));
             }

@@ -1,6 +1,6 @@
 //! `pinion stream cursor`: where readers called by a name go on.
 
-use pinion_client::{Client, Offset, PartitionId, Stream};
+use pinion_client::{Client, ErrorCode, FactId, Offset, PartitionId, RequestError, Stream};
 use serde::Serialize;
 
 use super::Context;
@@ -191,7 +191,9 @@ impl Named {
                 Place::Latest => stream.info(partition).await?.end,
                 Place::Offset(offset) => Offset(offset),
             };
-            let reached = durability(cursor.commit(partition, offset).await?);
+            let committed = cursor.commit(partition, offset).await;
+            let committed = committed.map_err(|error| self.refused(error, partition, offset));
+            let reached = durability(committed?);
             if context.json {
                 print(context, &stream, partition, &self.cursor, offset).await?;
             } else {
@@ -229,6 +231,20 @@ impl Named {
             }
         }
         if found { Ok(()) } else { Err(self.absent()) }
+    }
+
+    /// An offset that does not exist yet is the likeliest wrong argument.
+    fn refused(&self, error: RequestError, partition: PartitionId, offset: Offset) -> Failure {
+        match &error {
+            RequestError::Refused(refusal) if refusal.code == ErrorCode::BadArgument => {
+                let end = refusal.fact(FactId::Limit).unwrap_or_default();
+                Failure::Incomplete(format!(
+                    "offset {offset} is beyond the end of partition {partition}, {end}; see `pinion stream info {}`",
+                    self.stream
+                ))
+            }
+            _ => error.into(),
+        }
     }
 
     fn absent(&self) -> Failure {
