@@ -2,7 +2,8 @@
 //! after it. Pure: no node, no clock.
 //!
 //! Of the stream: each acknowledged record is at its place with its bytes, and
-//! no record is stored twice, however often it was sent. Of the queue: each
+//! no record is stored twice, however often it was sent; its cursor stands where
+//! it was acknowledged to, or beyond. Of the queue: each
 //! message is finished once, none comes again after its acknowledgement, and
 //! each that does come again has a cause: a nack, a reservation that ran out,
 //! or the kill. The kill explains nothing but what it can have cut off.
@@ -86,6 +87,9 @@ pub(super) struct Evidence {
     /// The end of each partition, as the node says.
     pub(super) ends: Vec<u64>,
     pub(super) readings: Vec<Reading>,
+    /// By partition: where a cursor was acknowledged to stand before the kill,
+    /// and where it stood after it, before it was moved again.
+    pub(super) cursors: Vec<(Option<u64>, Option<u64>)>,
     /// By row; the error when a put was not acknowledged as on disk.
     pub(super) messages: Vec<Result<MessageId, String>>,
     pub(super) steps: Vec<Step>,
@@ -155,6 +159,11 @@ pub(super) enum Breach {
     Unexpected {
         reading: &'static str,
         what: String,
+    },
+    Cursor {
+        partition: u16,
+        acked: u64,
+        found: Option<u64>,
     },
     NotPut {
         row: usize,
@@ -227,6 +236,19 @@ pub(super) fn audit(evidence: &Evidence) -> (Vec<Breach>, Causes) {
     audit_places(evidence, &mut found);
     for reading in &evidence.readings {
         audit_reading(evidence, reading, &mut found);
+    }
+    for (partition, (acked, after)) in (0..).zip(&evidence.cursors) {
+        // A commit whose answer was lost may have moved it on.
+        if let Some(acked) = *acked
+            && after.is_none_or(|after| after < acked)
+        {
+            let found_at = *after;
+            found.push(Breach::Cursor {
+                partition,
+                acked,
+                found: found_at,
+            });
+        }
     }
     let causes = audit_work(evidence, &mut found);
     (found, causes)
@@ -599,6 +621,22 @@ impl fmt::Display for Breach {
             } => write!(
                 f,
                 "{reading}: partition {partition} went from offset {from} to {to}"
+            ),
+            Self::Cursor {
+                partition,
+                acked,
+                found: Some(at),
+            } => write!(
+                f,
+                "cursor: partition {partition} was acknowledged at offset {acked} and stood at {at}"
+            ),
+            Self::Cursor {
+                partition,
+                acked,
+                found: None,
+            } => write!(
+                f,
+                "cursor: partition {partition} was acknowledged at offset {acked} and was gone"
             ),
             Self::Unexpected { reading, what } => write!(f, "{reading}: {what}"),
             Self::NotPut { row, error } => write!(f, "work: row {row} was not put: {error}"),

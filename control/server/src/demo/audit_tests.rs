@@ -113,6 +113,8 @@ fn good() -> Evidence {
                 saw: saw.clone(),
             })
             .into(),
+        // The second was moved on by a commit whose answer was lost.
+        cursors: vec![(Some(1), Some(1)), (Some(1), Some(2))],
         messages: (0..ROWS).map(|row| Ok(message(row))).collect(),
         steps: story.steps,
         left: 0,
@@ -329,6 +331,19 @@ fn a_record_that_is_read_twice_and_a_word_about_a_skip_are_found() {
         },
         |b| matches!(b, Breach::Unexpected { .. }),
     );
+}
+
+#[test]
+fn a_cursor_that_went_back_or_away_is_found() {
+    for lost in [None, Some(0)] {
+        spoiled(
+            |evidence| evidence.cursors[1].1 = lost,
+            |b| matches!(b, Breach::Cursor { partition: 1, acked: 1, found } if *found == lost),
+        );
+    }
+    let mut evidence = good();
+    evidence.cursors[0] = (None, None);
+    assert_eq!(audit(&evidence).0, []);
 }
 
 #[test]

@@ -18,9 +18,9 @@ const LINES_MAX: usize = 256;
 const LAST_WORDS: usize = 5;
 /// The smallest segment, so that the log has more than one.
 const SEGMENT_BYTES: u64 = 4 << 20;
-/// Log after which a checkpoint is made. Smaller than what the demo writes, so
-/// that a restart begins from one.
-const CHECKPOINT_BYTES: u64 = 4 << 20;
+/// Log after which a checkpoint is made. Less than what the demo writes before
+/// the kill, so that the restart begins from one.
+const CHECKPOINT_BYTES: u64 = 1 << 20;
 
 /// Why there is no second node.
 #[derive(Debug, thiserror::Error)]

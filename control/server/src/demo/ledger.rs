@@ -51,10 +51,17 @@ pub(super) struct Pages {
     pub(super) putting: usize,
     pub(super) repeats: u64,
     pub(super) reconnected: u64,
+    /// By partition: the next offset of the live subscriber, and where its
+    /// cursor is acknowledged to stand.
+    pub(super) live: Vec<u64>,
+    pub(super) cursors: Vec<Option<u64>>,
+    /// The cursor is not to be moved now.
+    pub(super) cursors_rest: bool,
 }
 
 impl Ledger {
-    pub(super) fn new(rows: usize) -> Self {
+    /// For so many rows and partitions of the stream.
+    pub(super) fn new(rows: usize, shards: u16) -> Self {
         Self(Arc::new(Mutex::new(Pages {
             places: vec![None; rows],
             messages: vec![None; rows],
@@ -70,6 +77,9 @@ impl Ledger {
             putting: 0,
             repeats: 0,
             reconnected: 0,
+            live: vec![0; usize::from(shards)],
+            cursors: vec![None; usize::from(shards)],
+            cursors_rest: false,
         })))
     }
 

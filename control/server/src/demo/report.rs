@@ -90,8 +90,22 @@ pub(super) fn survival(survived: &Survived, causes: Causes, breaches: &[Breach])
         let records = number(reading.saw.iter().filter(records).count());
         let how = match reading.name {
             "live" => format!(
-                "subscribed before the kill, connected again {} times",
-                survived.reconnected
+                "subscribed before the kill, {} partitions connected again; its cursor, acknowledged after {} records, stood after {}",
+                survived.reconnected,
+                grouped(
+                    evidence
+                        .cursors
+                        .iter()
+                        .filter_map(|(acked, _)| *acked)
+                        .sum()
+                ),
+                grouped(
+                    evidence
+                        .cursors
+                        .iter()
+                        .filter_map(|(_, found)| *found)
+                        .sum()
+                ),
             ),
             _ => "from the beginning, after the kill".to_owned(),
         };

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use pinion_client::{
-    BreakerConfig, Client, ConnectError, ConsumeOptions, CoreId, Event, Message, PublishTicket,
-    PublisherOptions, PutOptions, Queue, QueueProducer, QueueRules, QueueSpec, Record,
-    RequestError, RetryBudgetConfig, StartFrom, Stream, StreamSpec, SubscribeOptions, Subscription,
-    TakeOptions,
+    BreakerConfig, Client, ConnectError, ConsumeOptions, CoreId, Cursor, Durability, Event,
+    Message, Offset, PublishTicket, PublisherOptions, PutOptions, Queue, QueueProducer, QueueRules,
+    QueueSpec, Record, RequestError, RetryBudgetConfig, StartFrom, Stream, StreamSpec,
+    SubscribeOptions, Subscription, TakeOptions,
 };
 use pinion_types::{Outcome, PartitionId};
 use tokio::sync::{Mutex, mpsc, watch};
@@ -34,6 +34,9 @@ use super::reader::{ROW_HEADER, describe};
 use crate::node::Node;
 
 const STREAM: &str = "demo/kept";
+const CURSOR: &str = "live";
+/// How often the live subscriber says how far it is.
+const CURSOR_EVERY: Duration = Duration::from_millis(50);
 const QUEUE: &str = "demo/work";
 /// Partitions of the queue.
 const QUEUE_SHARDS: u16 = 2;
@@ -114,7 +117,12 @@ pub(super) async fn survive(
 
     let moment = scene.half_way(&progress).await;
     let (pid, killed) = (child.pid(), Instant::now());
-    scene.ledger.with(|ledger| ledger.step(Step::Killed));
+    let cursors_before = scene.ledger.with(|ledger| {
+        ledger.step(Step::Killed);
+        // What the cursors are after the kill is looked at before they move on.
+        ledger.cursors_rest = true;
+        ledger.cursors.clone()
+    });
     child.kill()?;
     if sabotage == Some(Sabotage::LoseData) {
         home.lose_data()?;
@@ -124,6 +132,8 @@ pub(super) async fn survive(
     let child = start(&home, address).await?;
     let away = killed.elapsed();
     progress.set_message("");
+    let cursors_after = scene.cursors().await?;
+    scene.ledger.with(|ledger| ledger.cursors_rest = false);
 
     scene.finish(&progress).await;
     progress.finish_and_clear();
@@ -138,6 +148,7 @@ pub(super) async fn survive(
         repeats: scene.ledger.with(|ledger| ledger.repeats),
         reconnected: scene.ledger.with(|ledger| ledger.reconnected),
     };
+    survived.evidence.cursors = cursors_before.into_iter().zip(cursors_after).collect();
     spoil(&mut survived.evidence, sabotage);
     Ok(survived)
 }
@@ -206,14 +217,17 @@ impl Scene {
         let queue = watcher.open_queue_with(QUEUE, queue_spec()).await;
         let queue = queue.map_err(doing("declaring the queue"))?;
 
-        let ledger = Ledger::new(rows.len());
+        let ledger = Ledger::new(rows.len(), SHARDS);
         let (stop, stopped) = watch::channel(false);
         let (ends, ends_known) = watch::channel(None);
         let mut clients = Vec::new();
 
         let client = connect(&credentials, "live").await?;
         let live = subscribe(&client).await?;
-        let live = tokio::spawn(read(live, ends_known, ledger.clone()));
+        let cursor = client.stream(STREAM).await.and_then(|s| s.cursor(CURSOR));
+        let cursor = cursor.map_err(doing("opening the cursor"))?;
+        tokio::spawn(mark(cursor, ledger.clone()));
+        let live = tokio::spawn(read(live, ends_known, ledger.clone(), true));
         clients.push(client);
 
         let mut workers = JoinSet::new();
@@ -327,6 +341,19 @@ impl Scene {
         matches!(self.left().await, Ok((0, _)))
     }
 
+    /// Where the live subscriber's cursor stands in each partition.
+    async fn cursors(&self) -> Result<Vec<Option<u64>>, DriveError> {
+        let cursor = self.stream.cursor(CURSOR);
+        let cursor = cursor.map_err(doing("opening the cursor"))?;
+        let mut places = Vec::new();
+        for partition in 0..SHARDS {
+            let place = cursor.get(PartitionId(partition)).await;
+            let place = place.map_err(doing("reading the cursor"))?;
+            places.push(place.map(|offset| offset.0));
+        }
+        Ok(places)
+    }
+
     /// Messages and dead letters the queue has.
     async fn left(&self) -> Result<(u64, u64), RequestError> {
         let (mut left, mut dead) = (0, 0);
@@ -371,7 +398,8 @@ impl Scene {
         // since the kill: what it reads comes from the disk.
         let client = connect(&self.credentials, "reread").await?;
         let (again, ends_known) = watch::channel(Some(ends.clone()));
-        let reread = read(subscribe(&client).await?, ends_known, self.ledger.clone()).await;
+        let reread = subscribe(&client).await?;
+        let reread = read(reread, ends_known, self.ledger.clone(), false).await;
         drop(again);
         client.close().await;
         let reading = |name, saw| Reading { name, saw };
@@ -389,6 +417,8 @@ impl Scene {
             ends,
             readings,
             messages: ledger.messages(),
+            // Known since the kill.
+            cursors: Vec::new(),
             steps: ledger.steps(),
             left,
             dead,
@@ -660,11 +690,35 @@ async fn until(mut stop: watch::Receiver<bool>, work: impl Future<Output = ()>) 
     }
 }
 
+/// Keeps the cursor where the live subscriber is, until the client is closed.
+async fn mark(cursor: Cursor, ledger: Ledger) {
+    loop {
+        sleep(CURSOR_EVERY).await;
+        for partition in 0..SHARDS {
+            let index = usize::from(partition);
+            let next = ledger.with(|ledger| {
+                let (next, marked) = (ledger.live[index], ledger.cursors[index]);
+                (!ledger.cursors_rest && marked != Some(next)).then_some(next)
+            });
+            let Some(next) = next else { continue };
+            match cursor.commit(PartitionId(partition), Offset(next)).await {
+                Ok(Durability::Disk) => {
+                    ledger.with(|ledger| ledger.cursors[index] = Some(next));
+                }
+                Err(RequestError::Closed) => return,
+                // Not acknowledged, so nothing is promised of it.
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+}
+
 /// Reads from the beginning to the ends, once they are known.
 async fn read(
     mut subscription: Subscription,
     mut ends: watch::Receiver<Option<Vec<u64>>>,
     ledger: Ledger,
+    live: bool,
 ) -> Vec<Saw> {
     let mut saw = Vec::new();
     let mut next = vec![0_u64; usize::from(SHARDS)];
@@ -701,6 +755,10 @@ async fn read(
                     && let Some(next) = next.get_mut(usize::from(record.partition.0))
                 {
                     *next = (*next).max(record.offset.0.saturating_add(1));
+                    if live {
+                        let index = usize::from(record.partition.0);
+                        ledger.with(|ledger| ledger.live[index] = *next);
+                    }
                 }
                 saw.push(describe(&event));
             }
