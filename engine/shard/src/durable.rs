@@ -9,9 +9,9 @@
 use std::collections::VecDeque;
 
 use pinion_commitlog::{
-    AdmitError, DamagedPartitions, DiskDone, DiskRequest, Files, Log, LogConfig, LogEvent, LogId,
-    LogStats, Lsn, RECORD_OVERHEAD, ReadError, RecordHead, RecordIn, RecoverError, Recovered,
-    RecoveryReport, Replay,
+    AdmitError, Damage, DamageKind, DamagedPartitions, DiskDone, DiskRequest, Files, Log,
+    LogConfig, LogEvent, LogId, LogStats, Lsn, RECORD_OVERHEAD, ReadError, RecordHead, RecordIn,
+    RecoverError, Recovered, RecoveryReport, Replay,
 };
 use pinion_domains::op::Op;
 use pinion_domains::queue::{LoadError, LoadToken, QueueConfig, QueuePartition};
@@ -558,6 +558,9 @@ impl Shard {
                         continue;
                     };
                     self.touch(slot);
+                    if let Err(ReadError::Damaged { segment, offset }) = result {
+                        self.read_met_damage(slot, segment, offset);
+                    }
                     if let Kind::Queue(queue) = &mut self.partitions[slot.index()].kind {
                         let body = result
                             .map(|record| record.body)
@@ -633,6 +636,9 @@ impl Shard {
         let Some(ReadFor::Stream { slot, from }) = self.logs.reads.try_remove(token) else {
             return;
         };
+        if let Err(ReadError::Damaged { segment, offset }) = result {
+            self.read_met_damage(slot, segment, offset);
+        }
         let result = match result {
             Ok(chunk) => Ok(StreamChunk {
                 bytes: chunk.bytes,
@@ -645,6 +651,27 @@ impl Shard {
         };
         self.stream(slot).handle_read(now, from, result);
         self.ready.push_back(ShardOutput::ReadReturned { slot });
+    }
+
+    /// A start reads no old segment, so a read may be the first to come to
+    /// damage there. What is lost is the partition's, whoever finds it.
+    fn read_met_damage(&mut self, slot: Slot, segment: u64, offset: u64) {
+        let owned = &self.partitions[slot.index()];
+        let (key, Some(log)) = (owned.key, owned.log) else {
+            return;
+        };
+        if owned.fenced {
+            return;
+        }
+        self.fence(slot);
+        let damage = Damage {
+            segment,
+            offset,
+            len: 0,
+            kind: DamageKind::Group,
+            partitions: DamagedPartitions::Some(vec![key]),
+        };
+        self.ready.push_back(ShardOutput::Damaged { log, damage });
     }
 
     /// Where in a durable stream to begin looking for records of `time`.
