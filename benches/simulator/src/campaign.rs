@@ -18,8 +18,6 @@ use crate::node::{self, NodeCounts};
 const FLIPS_PER_SEED: u64 = 500;
 /// Requests of one workload that fail, each in a run of its own.
 const SITES_PER_SEED: u64 = 40;
-/// Failures after which a campaign ends: the first ones are enough to work on.
-const FAILURES_MAX: usize = 10;
 
 /// A way to hurt the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -229,10 +227,17 @@ impl Enough {
     }
 }
 
-/// Runs seeds from `first` on until it is enough, on `threads` threads. Every
-/// hundredth seed is run twice and must give the same hash.
+/// Runs seeds from `first` on until it is enough, or `failures_max` of them broke
+/// a promise, on `threads` threads. Every hundredth seed is run twice and must
+/// give the same hash.
 #[must_use]
-pub fn run(kind: Kind, first: u64, enough: Enough, threads: usize) -> (Totals, Vec<Failure>) {
+pub fn run(
+    kind: Kind,
+    first: u64,
+    enough: Enough,
+    threads: usize,
+    failures_max: usize,
+) -> (Totals, Vec<Failure>) {
     let since = Instant::now();
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
@@ -260,7 +265,7 @@ pub fn run(kind: Kind, first: u64, enough: Enough, threads: usize) -> (Totals, V
                 Err(failure) => {
                     shared.0.seeds += 1;
                     shared.1.push(failure);
-                    stop.store(shared.1.len() >= FAILURES_MAX, Ordering::Relaxed);
+                    stop.store(shared.1.len() >= failures_max, Ordering::Relaxed);
                 }
             }
         }

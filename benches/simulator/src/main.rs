@@ -38,6 +38,9 @@ struct Options {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     first: u64,
+    /// Ends a kind after so many seeds that broke a promise.
+    #[arg(long, default_value_t = 10)]
+    failures_max: usize,
     /// Worker threads; the result does not depend on it.
     #[arg(long)]
     threads: Option<usize>,
@@ -104,7 +107,8 @@ fn main() -> ExitCode {
     for kind in &kinds {
         let started = Instant::now();
         let enough = volume(&options, *kind, kinds.len() as u64);
-        let (covered, found) = campaign::run(*kind, options.first, enough, threads);
+        let (covered, found) =
+            campaign::run(*kind, options.first, enough, threads, options.failures_max);
         let took = started.elapsed().as_secs_f64();
         let violations = found.len();
         println!(

@@ -158,6 +158,8 @@ fn until<'a>(lines: &mut impl Iterator<Item = &'a str>, end: &str) -> Option<Str
     let mut text = String::new();
     for line in lines {
         if line == end {
+            // A text may be part of a line.
+            text.pop();
             return Some(text);
         }
         text.push_str(line);
@@ -323,7 +325,7 @@ mod tests {
     fn a_mutants_file_says_where_what_and_why() {
         let mutant = parse("m", GOOD).unwrap();
         assert_eq!(mutant.options, ["--only", "crash", "--seeds", "3"]);
-        assert_eq!(mutant.edits[0].find, "let x = 1;\n");
+        assert_eq!(mutant.edits[0].find, "let x = 1;");
         assert!(parse("other", GOOD).is_err(), "switched by another name");
         assert!(parse("m", &GOOD.replace("why it", "it")).is_err());
         assert!(parse("m", &GOOD.replace(">>>>", "")).is_err());

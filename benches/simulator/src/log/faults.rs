@@ -50,6 +50,9 @@ const FAILURE: Tolerance = Tolerance {
 /// space, or after space came back (F6).
 const BACK_WITHIN: Duration = Duration::from_secs(2);
 
+/// Steps in which a log must have asked for room again.
+const RETRIES_MAX: u32 = 10_000;
+
 /// Runs the workload of `seed` once for each of its requests (at most
 /// `sites_max`, spread over it) and each of the errors a disk gives.
 ///
@@ -101,7 +104,10 @@ fn serves_again(world: &mut World) -> Result<(), Violation> {
         return Ok(());
     }
     let until = world.clock.now() + BACK_WITHIN;
-    while world.read_only && !world.failed {
+    for _ in 0..RETRIES_MAX {
+        if !world.read_only || world.failed {
+            break;
+        }
         let due = world.log.next_deadline();
         let disk = world.disk.next_deadline();
         let next = due
@@ -119,6 +125,9 @@ fn serves_again(world: &mut World) -> Result<(), Violation> {
     if world.failed {
         return Ok(());
     }
+    promise!(!world.read_only, "read-only with room, for ever");
+    // What waits already may be all that may wait.
+    world.settle(&mut unwatched)?;
     let before = world.log.appended();
     world.append_some(1)?;
     promise!(

@@ -34,7 +34,7 @@ fn config(rng: &mut SimRng) -> LogConfig {
         store: *b"a simulated node",
         segment_bytes: SEGMENT_BYTES,
         group_bytes_max: *rng.pick(&[64 << 10, 256 << 10]),
-        backlog_bytes_max: 4 << 20,
+        backlog_bytes_max: *rng.pick(&[4 << 20, 32 << 10]),
         reads_in_flight_max: 4,
         checkpoint_every_bytes: 2 << 20,
         reserve_bytes: 64 << 10,

@@ -16,6 +16,8 @@ use crate::{Violation, promise};
 
 /// Steps after which a world that should come to rest is said never to.
 const SETTLE_STEPS_MAX: u32 = 200_000;
+/// What the log's own copies may add to its backlog.
+const BACKLOG_SLACK: usize = 300 << 10;
 /// A deadline further away than this is no work: pacing and retries are nearer.
 const REST: Duration = Duration::from_secs(20);
 
@@ -357,7 +359,7 @@ impl World {
         essential: bool,
     ) -> Result<(), Violation> {
         let size = |(_, ext, body): &(_, Bytes, Bytes)| ext.len() + body.len() + RECORD_OVERHEAD;
-        let bytes = batch.iter().map(size).sum();
+        let bytes: usize = batch.iter().map(size).sum();
         match self.log.admit(bytes, essential) {
             Ok(()) => {}
             Err(AdmitError::Backlogged { .. }) => return Ok(()),
@@ -382,6 +384,13 @@ impl World {
             }
         }
         promise!(!self.failed, "a log that failed takes records");
+        // What waits for the disk is bounded; copies of bodies come on top.
+        let waiting = self.log.stats().pending_bytes;
+        let bound = self.config.backlog_bytes_max + BACKLOG_SLACK;
+        promise!(
+            waiting == 0 || waiting + bytes <= bound,
+            "{bytes} bytes are taken while {waiting} wait for the disk"
+        );
         let mut ends = self.owner.clone();
         for (head, _, _) in &mut batch {
             let state = ends.of(head);

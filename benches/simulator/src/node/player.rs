@@ -877,7 +877,8 @@ impl Worker {
         let tokens = TokenList::build(&mut scratch, given).expect("few tokens");
         match choice {
             0..=6 => {
-                some.iter().for_each(|held| queue.ack_sent(held.id));
+                some.iter()
+                    .for_each(|held| queue.ack_sent(held.id, place.player));
                 let asked = client.send(&Request::QueueAck(QueueAck {
                     handle,
                     partition,
@@ -952,9 +953,15 @@ impl Worker {
         let Reply::Settled(settled) = reply else {
             // Nothing happened, or nobody knows.
             let nothing = matches!(reply, Reply::Error(r) if r.outcome == Outcome::NotAdmitted);
-            if let (Settling::Ack(some), true) = (settling, nothing) {
-                some.iter().for_each(|held| queue.ack_refused(held.id));
-                self.held.extend(some);
+            match settling {
+                Settling::Ack(some) if nothing => {
+                    some.iter().for_each(|held| queue.ack_refused(held.id, me));
+                    self.held.extend(some);
+                }
+                Settling::Ack(some) => {
+                    some.iter().for_each(|held| queue.ack_unknown(held.id, me));
+                }
+                _ => {}
             }
             return Ok(());
         };
@@ -967,7 +974,7 @@ impl Worker {
                             queue.ack_done(held.id);
                             truth.counts.acked += 1;
                         }
-                        Some(_) => queue.ack_refused(held.id),
+                        Some(_) => queue.ack_refused(held.id, me),
                     }
                 }
             }

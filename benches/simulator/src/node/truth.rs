@@ -100,6 +100,10 @@ pub(crate) struct MessageTruth {
     value: u64,
     fate: Fate,
     reserved: Option<Reservation>,
+    /// Whose acknowledgements have not been answered yet.
+    acks: Vec<PlayerId>,
+    /// One was on its way when its connection was lost.
+    ack_lost: bool,
     /// Failed deliveries that are certain.
     failures_min: u16,
     /// Failed deliveries that are possible.
@@ -112,6 +116,17 @@ pub(crate) struct MessageTruth {
 const HISTORY: usize = 12;
 
 impl MessageTruth {
+    /// An open message whose acknowledgement may have happened is unknown.
+    fn settle(&mut self) {
+        if matches!(self.fate, Fate::Open | Fate::AckUnknown) {
+            self.fate = if self.acks.is_empty() && !self.ack_lost {
+                Fate::Open
+            } else {
+                Fate::AckUnknown
+            };
+        }
+    }
+
     fn note(&mut self, what: &'static str, player: PlayerId) {
         if self.history.len() == HISTORY {
             self.history.remove(0);
@@ -149,6 +164,8 @@ impl QueueTruth {
             value,
             fate: Fate::Open,
             reserved: None,
+            acks: Vec::new(),
+            ack_lost: false,
             failures_min: 0,
             failures_max: 0,
             history: Vec::new(),
@@ -206,9 +223,10 @@ impl QueueTruth {
         // What it says of the past is certain now.
         message.failures_min = given.attempt - 1;
         message.failures_max = given.attempt - 1;
-        if message.fate == Fate::AckUnknown {
-            message.fate = Fate::Open;
-        }
+        // One that was lost with its connection came to nothing; one on its way
+        // may still be judged.
+        message.ack_lost = false;
+        message.settle();
         message.reserved = Some(given);
         message.note("delivered", given.player);
         Ok(())
@@ -223,12 +241,11 @@ impl QueueTruth {
     }
 
     /// A consumer says that it is done; nobody knows until it is answered.
-    pub(crate) fn ack_sent(&mut self, id: u64) {
-        if let Some(message) = self.messages.get_mut(&id)
-            && message.fate == Fate::Open
-        {
-            message.note("ack sent", 0);
-            message.fate = Fate::AckUnknown;
+    pub(crate) fn ack_sent(&mut self, id: u64, player: PlayerId) {
+        if let Some(message) = self.messages.get_mut(&id) {
+            message.note("ack sent", player);
+            message.acks.push(player);
+            message.settle();
         }
     }
 
@@ -242,12 +259,22 @@ impl QueueTruth {
     }
 
     /// The acknowledgement was refused: it did not happen.
-    pub(crate) fn ack_refused(&mut self, id: u64) {
-        if let Some(message) = self.messages.get_mut(&id)
-            && message.fate == Fate::AckUnknown
-        {
-            message.note("ack refused", 0);
-            message.fate = Fate::Open;
+    pub(crate) fn ack_refused(&mut self, id: u64, player: PlayerId) {
+        if let Some(message) = self.messages.get_mut(&id) {
+            message.note("ack refused", player);
+            if let Some(index) = message.acks.iter().position(|who| *who == player) {
+                message.acks.remove(index);
+            }
+            message.settle();
+        }
+    }
+
+    /// Nobody knows what became of the acknowledgement, and nobody will be told.
+    pub(crate) fn ack_unknown(&mut self, id: u64, player: PlayerId) {
+        if let Some(message) = self.messages.get_mut(&id) {
+            message.note("ack unknown", player);
+            message.ack_lost = true;
+            message.settle();
         }
     }
 
@@ -288,6 +315,11 @@ impl QueueTruth {
     /// A consumer has lost its connection.
     pub(crate) fn consumer_gone(&mut self, player: PlayerId) {
         for message in self.messages.values_mut() {
+            if message.acks.contains(&player) {
+                message.acks.retain(|who| *who != player);
+                message.ack_lost = true;
+                message.settle();
+            }
             if message.reserved.is_some_and(|held| held.player == player) {
                 message.note("consumer gone", player);
                 message.reserved = None;
@@ -479,7 +511,7 @@ mod tests {
         let mut queue = self::queue();
         queue.delivered(0, 7, 10, given(1, 100, 1)).unwrap();
         queue.delivered(0, 7, 100, given(2, 200, 2)).unwrap();
-        queue.ack_sent(0);
+        queue.ack_sent(0, 2);
         queue.ack_done(0);
         assert!(queue.delivered(0, 7, 300, given(1, 400, 2)).is_err());
         assert!(queue.dead(0, 3).is_err());
