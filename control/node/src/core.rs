@@ -571,7 +571,7 @@ impl Core {
                 }
             }
             CoreMail::SessionGone { session } => {
-                self.shard.end_session(self.now, self.wall, session)
+                self.shard.end_session(self.now, self.wall, session);
             }
             CoreMail::Declared { epoch, resource } => self.map.insert(epoch, resource),
             CoreMail::DeclareDone { origin, result } => self.handle_declared(origin, result),

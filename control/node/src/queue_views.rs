@@ -160,7 +160,7 @@ impl Core {
             origin,
             target,
             group,
-            ids,
+            &ids,
             select,
             DeadAction::Replay,
             rate,
@@ -182,7 +182,7 @@ impl Core {
             origin,
             target,
             group,
-            ids,
+            &ids,
             select,
             DeadAction::Purge,
             0,
@@ -196,7 +196,7 @@ impl Core {
         origin: Origin,
         target: Target,
         group: &[u8],
-        ids: Vec<u64>,
+        ids: &[u64],
         select: DeadFilter,
         action: DeadAction,
         rate_per_s: u32,
@@ -223,7 +223,7 @@ impl Core {
             matching
         } else {
             let mut results = Vec::new();
-            queue.dead_settle(now, wall, group, action, &ids, &mut results)?;
+            queue.dead_settle(now, wall, group, action, ids, &mut results)?;
             results.iter().filter(|found| **found).count() as u64
         };
         let reply = Reply::Moved(Moved {

@@ -603,7 +603,6 @@ impl Declared {
                 OverflowWord::DropNewest => Overflow::DropNewest,
                 OverflowWord::Disconnect => Overflow::Disconnect,
             },
-            ..EMPTY_SPEC
         };
         Ok((TenantId(self.tenant), self.kind.kind(), name, spec))
     }

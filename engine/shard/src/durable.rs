@@ -190,7 +190,7 @@ impl Shard {
             let slot = match self.index.get(&(resource, partition)) {
                 Some(slot) => Some(*slot),
                 None => find(resource, partition)
-                    .and_then(|spec| self.open_spec(resource, partition, Some(id), spec, None)),
+                    .and_then(|spec| self.open_spec(resource, partition, Some(id), &spec, None)),
             };
             let Some(slot) = slot else {
                 orphans.insert((resource, partition), ());
@@ -199,18 +199,18 @@ impl Shard {
             if all_damaged {
                 self.fence(slot);
             }
-            if let Err(reason) = self.fold(slot, &found) {
-                if !self.partitions[slot.index()].fenced {
-                    // Its checksum holds, so it was written by another version
-                    // or by somebody else: not to be guessed at.
-                    self.fence(slot);
-                    senseless.push(Senseless {
-                        lsn,
-                        resource,
-                        partition,
-                        reason,
-                    });
-                }
+            if let Err(reason) = self.fold(slot, &found)
+                && !self.partitions[slot.index()].fenced
+            {
+                // Its checksum holds, so it was written by another version or
+                // by somebody else: not to be guessed at.
+                self.fence(slot);
+                senseless.push(Senseless {
+                    lsn,
+                    resource,
+                    partition,
+                    reason,
+                });
             }
         })?;
         let Recovered { log, report } = recovered;

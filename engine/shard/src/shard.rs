@@ -192,7 +192,7 @@ impl Shard {
         }
         let fenced = log.is_some_and(|log| self.log_is_fenced(log));
         let born = Some((now, wall));
-        let slot = self.open_spec(resource, partition, log, spec(), born)?;
+        let slot = self.open_spec(resource, partition, log, &spec(), born)?;
         if fenced {
             self.fence(slot);
         }
@@ -206,18 +206,19 @@ impl Shard {
         resource: ResourceId,
         partition: PartitionId,
         log: Option<LogId>,
-        spec: PartitionSpec,
+        spec: &PartitionSpec,
         born: Option<(Monotonic, WallMs)>,
     ) -> Option<Slot> {
-        let retention = match &spec {
+        let retention = match spec {
             PartitionSpec::Stream(config) if config.durable => {
                 (config.retention_ms, config.retention_bytes)
             }
             PartitionSpec::Stream(_) | PartitionSpec::Queue(_) => (None, None),
         };
         let slot = self.open((resource, partition), log, |seed| match spec {
-            PartitionSpec::Stream(config) => Kind::Stream(Box::new(Partition::new(config))),
-            PartitionSpec::Queue(mut config) => {
+            PartitionSpec::Stream(config) => Kind::Stream(Box::new(Partition::new(*config))),
+            PartitionSpec::Queue(config) => {
+                let mut config = *config;
                 config.seed ^= mix(seed, resource, partition);
                 Kind::Queue(Box::new(match born {
                     Some((now, wall)) => QueuePartition::new(config, now, wall),

@@ -58,7 +58,7 @@ pub(crate) fn fetch<'a>(handle: Handle, partition: u16, from: u64, max_bytes: u3
     Fetch {
         handle,
         partition: PartitionId(partition),
-        from: pinion_types::Offset(from),
+        from: Offset(from),
         max_records: 10_000,
         max_bytes,
         filter: Filter::default(),
@@ -209,7 +209,7 @@ impl Scene {
         });
         let answer = done(w, id, &begin);
         let append = match answer.reply() {
-            pinion_wire::message::Reply::AppendBegun(begun) => begun.session,
+            Reply::AppendBegun(begun) => begun.session,
             other => panic!("{other:?}"),
         };
         let records = batch(&[b"staged"]);
