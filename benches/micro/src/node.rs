@@ -59,6 +59,7 @@ impl Node {
             steering: (1, 1),
             create_on_first_use: true,
             seed: [1, 2],
+            tail_bytes_max: 64 << 20,
         };
         Self {
             core: Core::new(config, Arc::new(access)),

@@ -316,6 +316,7 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), MutantError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // a test may
 mod tests {
     use super::*;
 

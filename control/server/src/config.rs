@@ -8,7 +8,7 @@ use std::time::Duration;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use pinion_node::access::{Grant, Permissions, Principal, Scope, TenantId, TokenDigest};
-use pinion_node::map::{EMPTY_SPEC, SpecDefaults};
+use pinion_node::map::SpecDefaults;
 use pinion_types::{ResourceKind, ResourceName};
 use pinion_wire::message::{Overflow, QueueSpec, Spec};
 use serde::{Deserialize, Serialize};

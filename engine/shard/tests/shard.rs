@@ -6,7 +6,9 @@ use pinion_domains::cache::{Condition, WatchOptions};
 use pinion_domains::stream::{
     Append, Delivery, PartitionConfig, Start, SubscribeError, SubscribeOptions,
 };
-use pinion_shard::{LateAnswer, Origin, Shard, ShardConfig, ShardOutput, Slot, Subscriber};
+use pinion_shard::{
+    LateAnswer, Origin, PartitionSpec, Shard, ShardConfig, ShardOutput, Slot, Subscriber,
+};
 use pinion_types::block::Record;
 use pinion_types::{
     CoreId, ErrorCode, Monotonic, Offset, PartitionId, ResourceId, SessionId, SubscriptionId,
@@ -39,11 +41,17 @@ fn origin(token: u64, correlation: u32) -> Origin {
     }
 }
 
+fn open(shard: &mut Shard) -> Option<Slot> {
+    let spec = || PartitionSpec::Stream(PartitionConfig::default());
+    shard.open_partition(ResourceId(1), PartitionId(0), None, NOW, WALL, spec)
+}
+
 fn shard() -> (Shard, Slot, Slot) {
-    let mut shard = Shard::new(ShardConfig { seed: [1, 2] });
-    let stream = shard
-        .open_stream(ResourceId(1), PartitionId(0), PartitionConfig::default)
-        .unwrap();
+    let mut shard = Shard::new(ShardConfig {
+        seed: [1, 2],
+        tail_bytes_max: 1 << 20,
+    });
+    let stream = open(&mut shard).unwrap();
     let cache = shard
         .open_cache(ResourceId(2), PartitionId(0), 1 << 20, WALL)
         .unwrap();
@@ -80,8 +88,8 @@ fn append(shard: &mut Shard, slot: Slot, value: &[u8]) {
 }
 
 fn turn(shard: &mut Shard) -> Vec<ShardOutput> {
-    shard.end_turn();
-    std::iter::from_fn(|| shard.poll_output(NOW)).collect()
+    shard.end_turn(NOW);
+    std::iter::from_fn(|| shard.poll_output(NOW, WALL)).collect()
 }
 
 fn lease(shard: &mut Shard, slot: Slot, who: Origin, key: &[u8]) -> bool {
@@ -94,7 +102,7 @@ fn lease(shard: &mut Shard, slot: Slot, who: Origin, key: &[u8]) -> bool {
 fn the_same_partition_is_the_same_slot() {
     let (mut shard, stream, cache) = shard();
     assert_eq!(shard.partitions(), 2);
-    let again = shard.open_stream(ResourceId(1), PartitionId(0), PartitionConfig::default);
+    let again = open(&mut shard);
     assert_eq!(again, Some(stream));
     let again = shard.open_cache(ResourceId(2), PartitionId(0), 1 << 20, WALL);
     assert_eq!(again, Some(cache));
@@ -171,7 +179,7 @@ fn a_session_takes_all_it_had_with_it_and_nothing_of_others() {
             .is_err()
     );
 
-    shard.end_session(NOW, session(1));
+    shard.end_session(NOW, WALL, session(1));
     append(&mut shard, stream, b"x");
     let outputs = turn(&mut shard);
     assert_eq!(outputs.len(), 2, "{outputs:?}");
@@ -188,7 +196,7 @@ fn a_session_takes_all_it_had_with_it_and_nothing_of_others() {
     // What arrives late for it re-creates nothing.
     shard.credit(session(1), SubscriptionId(7), 5, 5);
     shard.window(session(1), SubscriptionId(7), 5);
-    shard.end_session(NOW, session(1));
+    shard.end_session(NOW, WALL, session(1));
     assert!(turn(&mut shard).is_empty());
 }
 
@@ -223,9 +231,9 @@ fn timers_of_partitions_come_up_once_and_in_time() {
     while let Some(at) = shard.next_deadline() {
         assert!(at > last, "time stands still at {at:?}");
         last = at;
-        shard.handle_timeout(at);
-        shard.end_turn();
-        while let Some(output) = shard.poll_output(at) {
+        shard.handle_timeout(at, WALL);
+        shard.end_turn(at);
+        while let Some(output) = shard.poll_output(at, WALL) {
             fired.push(output);
         }
     }

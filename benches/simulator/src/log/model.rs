@@ -264,6 +264,7 @@ impl Model {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // a test may
 mod tests {
     use pinion_types::WallMs;
 

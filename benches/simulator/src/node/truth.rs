@@ -465,6 +465,7 @@ impl NodeCounts {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // a test may
 mod tests {
     use super::*;
 
