@@ -76,7 +76,7 @@ pub(crate) struct Held {
 impl Core {
     /// Opens a log of this core before it serves: what it holds becomes
     /// partitions again. Every resource must have been told with
-    /// [`CoreMail::Declared`] before. Blocks while it reads.
+    /// [`Declared`](crate::mail::CoreMail::Declared) before. Blocks while it reads.
     ///
     /// # Errors
     /// [`RecoverError`]; the core is then not to be used.

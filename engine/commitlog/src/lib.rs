@@ -7,7 +7,7 @@
 //!
 //! Start reading at [`disk`], the vocabulary between the log and whoever moves
 //! its bytes, then [`Log`], then [`recover`]. The bytes themselves are in
-//! [`format`] and in `docs/storage-format.md`.
+//! [`mod@format`] and in `docs/storage-format.md`.
 
 #![forbid(unsafe_code)]
 

@@ -132,7 +132,7 @@ impl Log {
     }
 
     /// Takes no more records, writes what there is, seals the active segment,
-    /// and says [`LogEvent::Sealed`] when all of it is durable.
+    /// and says [`LogEvent::Sealed`](crate::LogEvent::Sealed) when all of it is durable.
     pub fn seal(&mut self) {
         if self.phase != Phase::Running {
             return;
@@ -144,7 +144,7 @@ impl Log {
         self.finish_seal();
     }
 
-    /// Takes a read, see [`LogEvent::StreamRead`]: whole records of the
+    /// Takes a read, see [`LogEvent::StreamRead`](crate::LogEvent::StreamRead): whole records of the
     /// partition from the one that holds `from` on, about `max_bytes`.
     ///
     /// # Errors
@@ -160,7 +160,7 @@ impl Log {
         self.queue_stream_read(token, (resource, partition), from.0, max_bytes)
     }
 
-    /// Takes a read, see [`LogEvent::RecordRead`].
+    /// Takes a read, see [`LogEvent::RecordRead`](crate::LogEvent::RecordRead).
     ///
     /// # Errors
     /// It is not taken and will not be answered.

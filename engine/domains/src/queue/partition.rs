@@ -117,8 +117,7 @@ pub(super) enum Effect {
 /// A turn: any number of requests; [`QueuePartition::poll_op`] until `None`,
 /// each op appended to the log (or, for an ephemeral queue, committed at
 /// once); [`QueuePartition::commit_next`] for each op the log has made
-/// durable; then [`QueuePartition::poll_wakeup`] and
-/// [`QueuePartition::poll_delivery`] until they give `None`.
+/// durable; then [`QueuePartition::poll_delivery`] until it gives `None`.
 #[derive(Debug)]
 pub struct QueuePartition {
     pub(super) config: QueueConfig,
