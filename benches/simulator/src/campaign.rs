@@ -139,6 +139,8 @@ pub struct Failure {
     pub kind: Kind,
     /// From which seed.
     pub seed: u64,
+    /// Steps of a node's world after which it is found already.
+    pub steps: u64,
     /// What was found.
     pub violation: Violation,
 }
@@ -150,7 +152,11 @@ impl fmt::Display for Failure {
         for event in &self.violation.events {
             writeln!(f, "    {event}")?;
         }
-        write!(f, "  again: pinion-sim --only {kind} --seed {seed}")
+        write!(f, "  again: pinion-sim --only {kind} --seed {seed}")?;
+        if self.kind == Kind::Node {
+            write!(f, " --steps {}", self.steps)?;
+        }
+        Ok(())
     }
 }
 
@@ -162,12 +168,13 @@ pub struct Outcome {
     pub hash: u64,
 }
 
-/// Runs one seed of one kind. A panic of the engine is a violation.
+/// Runs one seed of one kind; a node's world for `steps` steps. A panic of the
+/// engine is a violation.
 ///
 /// # Errors
 /// The first broken promise.
-pub fn run_seed(kind: Kind, seed: u64) -> Result<Outcome, Failure> {
-    let work = AssertUnwindSafe(|| attempt(kind, seed));
+pub fn run_seed(kind: Kind, seed: u64, steps: u64) -> Result<Outcome, Failure> {
+    let work = AssertUnwindSafe(|| attempt(kind, seed, steps));
     let result = catch_unwind(work).unwrap_or_else(|panic| {
         let what = panic
             .downcast_ref::<String>()
@@ -179,11 +186,28 @@ pub fn run_seed(kind: Kind, seed: u64) -> Result<Outcome, Failure> {
     result.map_err(|violation| Failure {
         kind,
         seed,
+        steps,
         violation,
     })
 }
 
-fn attempt(kind: Kind, seed: u64) -> Result<Outcome, Violation> {
+/// The same failure from as few steps as a few tries find.
+fn shrunk(failure: Failure) -> Failure {
+    let mut smallest = failure;
+    if smallest.kind == Kind::Node {
+        let mut tried = smallest.steps / 2;
+        while tried > 0 {
+            match run_seed(smallest.kind, smallest.seed, tried) {
+                Err(failure) => smallest = failure,
+                Ok(_) => break,
+            }
+            tried /= 2;
+        }
+    }
+    smallest
+}
+
+fn attempt(kind: Kind, seed: u64, steps: u64) -> Result<Outcome, Violation> {
     let mut totals = Totals {
         seeds: 1,
         ..Totals::default()
@@ -195,7 +219,7 @@ fn attempt(kind: Kind, seed: u64) -> Result<Outcome, Violation> {
         Kind::Fault => totals.fault = faults::at_every_request(seed, SITES_PER_SEED)?,
         Kind::Full => (totals.fault, hash) = faults::full_disk(seed)?,
         Kind::Lying => (totals.fault, hash) = faults::lying_disk(seed)?,
-        Kind::Node => (totals.node, hash) = node::run(seed, node::STEPS)?,
+        Kind::Node => (totals.node, hash) = node::run(seed, steps)?,
     }
     Ok(Outcome { totals, hash })
 }
@@ -250,7 +274,7 @@ pub fn run(
                 return;
             }
             let seed = first + started;
-            let mut result = run_seed(kind, seed);
+            let mut result = run_seed(kind, seed, node::STEPS).map_err(shrunk);
             if let Ok(outcome) = &mut result
                 && started.is_multiple_of(100)
             {
@@ -281,7 +305,7 @@ pub fn run(
 }
 
 fn compare(kind: Kind, seed: u64, hash: u64) -> Result<(), Failure> {
-    let again = run_seed(kind, seed)?.hash;
+    let again = run_seed(kind, seed, node::STEPS)?.hash;
     if again == hash {
         return Ok(());
     }
@@ -289,6 +313,7 @@ fn compare(kind: Kind, seed: u64, hash: u64) -> Result<(), Failure> {
     Err(Failure {
         kind,
         seed,
+        steps: node::STEPS,
         violation: Violation::new(what),
     })
 }

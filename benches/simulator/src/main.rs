@@ -38,6 +38,9 @@ struct Options {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     first: u64,
+    /// Steps of a node's world, with `--seed`.
+    #[arg(long, default_value_t = simulator::node::STEPS)]
+    steps: u64,
     /// Ends a kind after so many seeds that broke a promise.
     #[arg(long, default_value_t = 10)]
     failures_max: usize,
@@ -96,7 +99,7 @@ fn main() -> ExitCode {
         options.only.clone()
     };
     if let Some(seed) = options.seed {
-        return again(&kinds, seed);
+        return again(&kinds, seed, options.steps);
     }
     let threads = options.threads.unwrap_or_else(|| {
         let cpus = std::thread::available_parallelism();
@@ -122,10 +125,10 @@ fn main() -> ExitCode {
     report(&failures)
 }
 
-fn again(kinds: &[Kind], seed: u64) -> ExitCode {
+fn again(kinds: &[Kind], seed: u64, steps: u64) -> ExitCode {
     let mut failures = Vec::new();
     for kind in kinds {
-        match campaign::run_seed(*kind, seed) {
+        match campaign::run_seed(*kind, seed, steps) {
             Ok(outcome) => println!("{kind:?} seed {seed}: hash {:016x}", outcome.hash),
             Err(failure) => failures.push(failure),
         }

@@ -1,8 +1,8 @@
 //! A crash at every operation of the disk, in every mode, and at every sector
 //! boundary of every write.
 
-use pinion_commitlog::Lsn;
-use pinion_simkit::{CrashMode, SimRng};
+use pinion_commitlog::{FileId, Lsn};
+use pinion_simkit::{CrashMode, SimDisk, SimRng};
 
 use super::audit;
 use super::world::{Point, Tolerance, World, unwatched};
@@ -47,7 +47,10 @@ impl CrashCounts {
 /// Acts of a workload between two planned restarts.
 const ACTS: u64 = 120;
 /// Writes longer than this are cut at a choice of boundaries, not at each.
-const BOUNDARY_SECTORS_MAX: u32 = 128;
+const BOUNDARY_SECTORS_MAX: u32 = 64;
+
+/// One crash in so many is opened with a damaged checkpoint as well.
+const SPARE_EVERY: u64 = 10;
 
 struct Enumeration {
     rng: SimRng,
@@ -141,12 +144,17 @@ impl Enumeration {
         let mut disk = world.disk.clone();
         disk.crash(mode, &mut self.rng);
         self.counts.recoveries += 1;
-        if !self.rng.one_in(self.second_life) {
-            let mut disk = disk;
-            let shown = audit::open(&mut disk, &world.config)
-                .map_err(|error| Violation::new(format!("the log does not open: {error:?}")))?;
-            self.counts.torn += u64::from(shown.recovered.report.torn.is_some());
-            return audit::check(&shown, &world.model, Tolerance::default());
+        let shown = audit::open(&mut disk.clone(), &world.config)
+            .map_err(|error| Violation::new(format!("the log does not open: {error:?}")))?;
+        let torn = shown.recovered.report.torn.is_some();
+        self.counts.torn += u64::from(torn);
+        audit::check(&shown, &world.model, Tolerance::default())?;
+        if self.rng.one_in(SPARE_EVERY) {
+            self.without_a_checkpoint(&disk, world)?;
+        }
+        let again = if torn { 2 } else { self.second_life };
+        if !self.rng.one_in(again) {
+            return Ok(());
         }
         // A second life: it goes on, crashes again, and nothing that the first
         // crash took may come back.
@@ -191,6 +199,30 @@ impl Enumeration {
         }
         self.counts.reads += second.stats.reads + third.stats.reads;
         Ok(())
+    }
+}
+
+impl Enumeration {
+    /// One checkpoint, any of them, is damaged: another one or the log itself
+    /// stands for it, and nothing is lost.
+    fn without_a_checkpoint(&mut self, disk: &SimDisk, world: &World) -> Result<(), Violation> {
+        let mut disk = disk.clone();
+        let files = disk.files();
+        let files: Vec<_> = files
+            .filter(|(file, len)| matches!(file, FileId::Checkpoint { .. }) && *len > 0)
+            .collect();
+        if files.is_empty() {
+            return Ok(());
+        }
+        let (file, len) = *self.rng.pick(&files);
+        // Its first bytes are never padding.
+        let byte = self.rng.below(len.min(64));
+        disk.flip(file, 8 * byte + self.rng.below(8));
+        let shown = audit::open(&mut disk, &world.config)
+            .map_err(|e| Violation::new(format!("one checkpoint is damaged: {e:?}")))?;
+        self.counts.recoveries += 1;
+        audit::check(&shown, &world.model, Tolerance::default())
+            .map_err(|v| v.within(format_args!("without {file:?}")))
     }
 }
 

@@ -46,11 +46,12 @@ fn config(rng: &mut SimRng) -> LogConfig {
 
 fn habits(rng: &mut SimRng) -> Habits {
     Habits {
-        streams: rng.between(1, 4),
+        streams: rng.between(0, 3),
         queues: rng.between(1, 3),
         body_max: *rng.pick(&[300, 3_000, 20_000, 120_000]),
         checkpoint_every: *rng.pick(&[0, 25, 60]),
         shrink: rng.one_in(5),
+        uniform: false,
     }
 }
 

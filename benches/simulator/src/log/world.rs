@@ -32,6 +32,9 @@ pub(crate) struct Habits {
     pub(crate) checkpoint_every: u64,
     /// Prefers acknowledging and trimming to adding.
     pub(crate) shrink: bool,
+    /// Every record is as long as every other and lies alone in its group: only
+    /// its place tells it from its neighbours.
+    pub(crate) uniform: bool,
 }
 
 impl Default for Habits {
@@ -42,6 +45,7 @@ impl Default for Habits {
             body_max: 9_000,
             checkpoint_every: 60,
             shrink: false,
+            uniform: false,
         }
     }
 }
@@ -71,8 +75,16 @@ enum Effect {
 }
 
 enum Wanted {
-    Stream { key: Key, from: u64 },
-    Message { key: Key, id: u64 },
+    /// `gone` when what is asked for was trimmed for good before.
+    Stream {
+        key: Key,
+        from: u64,
+        gone: bool,
+    },
+    Message {
+        key: Key,
+        id: u64,
+    },
 }
 
 /// What a finished read gave.
@@ -241,7 +253,12 @@ impl World {
             } else {
                 (QUEUE_PUT, 1)
             };
-            let mut ext = vec![0; self.rng.index(24)];
+            let ext_len = if self.habits.uniform {
+                0
+            } else {
+                self.rng.index(24)
+            };
+            let mut ext = vec![0; ext_len];
             self.rng.fill(&mut ext);
             let head = RecordHead {
                 resource,
@@ -272,6 +289,7 @@ impl World {
             6..=8 => self.rng.index(max / 2 + 1),
             _ => self.rng.index(max + 1),
         };
+        let len = if self.habits.uniform { max } else { len };
         let mut body = vec![0; len];
         match self.rng.below(8) {
             0 => {}
@@ -520,7 +538,10 @@ impl World {
         let owner = &self.owner.0[&key];
         if is_stream(key.0, &self.habits) {
             let (first, end) = (owner.first, committed.end);
-            if first < end {
+            if first > 0 && self.rng.one_in(6) {
+                let from = self.rng.below(first);
+                self.read_stream(key, from, 1 << 12)?;
+            } else if first < end {
                 let from = self.rng.between(first, end - 1);
                 let max_bytes = 1 << self.rng.between(8, 20);
                 self.read_stream(key, from, max_bytes)?;
@@ -552,7 +573,9 @@ impl World {
             return Ok(None);
         }
         self.next_token += 1;
-        self.reads.insert(token, Wanted::Stream { key, from });
+        let first = self.committed.0.get(&key).map_or(0, |state| state.first);
+        let gone = from < first;
+        self.reads.insert(token, Wanted::Stream { key, from, gone });
         Ok(Some(token))
     }
 
@@ -571,7 +594,7 @@ impl World {
         token: u64,
         result: Result<StreamChunk, ReadError>,
     ) -> Result<(), Violation> {
-        let Some(Wanted::Stream { key, from }) = self.reads.remove(&token) else {
+        let Some(Wanted::Stream { key, from, gone }) = self.reads.remove(&token) else {
             return Err(Violation::new(format!("a read nobody asked: {token}")));
         };
         let first_kept = self.owner.0.get(&key).map_or(0, |o| o.first);
@@ -584,6 +607,7 @@ impl World {
             }
         };
         self.stats.reads += 1;
+        promise!(!gone, "{key:?} was trimmed and is read from {from}");
         let (first, end) = (chunk.first.0, chunk.end.0);
         let committed = self.committed.0.get(&key).map_or(0, |c| c.end);
         // What was trimmed while the read was on its way may be left out.

@@ -1,0 +1,40 @@
+//! What a seed promises: the same world every time, whoever asks.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use simulator::campaign::{self, Enough, Kind, run_seed};
+
+const STEPS: u64 = 150;
+
+#[test]
+fn one_seed_is_one_world_and_another_seed_another() {
+    for kind in [Kind::Full, Kind::Lying, Kind::Node] {
+        let hash = |seed| run_seed(kind, seed, STEPS).map(|outcome| outcome.hash);
+        let first = hash(3).unwrap_or_else(|failure| panic!("{failure}"));
+        assert_eq!(hash(3).ok(), Some(first), "{kind:?}");
+        assert_ne!(hash(4).ok(), Some(first), "{kind:?}");
+    }
+}
+
+#[test]
+fn what_a_campaign_covers_does_not_depend_on_its_threads() {
+    let run = |threads| {
+        let (totals, failures) = campaign::run(Kind::Fault, 1, Enough::Seeds(2), threads, 1);
+        assert!(failures.is_empty(), "{}", failures[0]);
+        totals.to_string()
+    };
+    let alone = run(1);
+    assert_eq!(alone, run(2));
+    assert!(alone.contains("requests made to fail"), "{alone}");
+}
+
+#[test]
+fn bits_that_are_turned_over_are_noticed_or_needed_by_nobody() {
+    let (totals, failures) = campaign::run(Kind::Rot, 1, Enough::Seeds(1), 1, 1);
+    assert!(failures.is_empty(), "{}", failures[0]);
+    let rot = totals.rot;
+    assert_eq!(
+        rot.flips,
+        rot.at_opening + rot.refused + rot.at_reading + rot.harmless
+    );
+    assert!(rot.at_opening > 0 && rot.in_live_records > 0);
+}
