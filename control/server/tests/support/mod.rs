@@ -1,6 +1,12 @@
 //! A real node as a child process, and raw connections to it.
 #![allow(dead_code, clippy::unwrap_used, unreachable_pub, missing_docs)] // shared by several test programs
 
+pub mod forge;
+pub mod load;
+pub mod mount;
+pub mod process;
+pub mod work;
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -157,8 +163,13 @@ pub struct Raw {
 
 /// A quinn client that trusts the node.
 pub fn endpoint(server: &Server) -> quinn::Endpoint {
+    endpoint_of(&server.ca())
+}
+
+/// The same for whoever has this authority's certificate.
+pub fn endpoint_of(ca: &[u8]) -> quinn::Endpoint {
     let mut roots = rustls::RootCertStore::empty();
-    for cert in pinion_quic::tls::certificates(&server.ca()).unwrap() {
+    for cert in pinion_quic::tls::certificates(ca).unwrap() {
         roots.add(cert).unwrap();
     }
     let tls = pinion_quic::tls::client_config(roots).unwrap();
