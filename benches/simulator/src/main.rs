@@ -23,7 +23,9 @@ struct Options {
     /// Runs this one seed again and prints the hash of what happened.
     #[arg(long, conflicts_with_all = ["seeds", "minutes", "nightly"])]
     seed: Option<u64>,
-    /// Runs so many seeds of each kind.
+    /// Runs so many seeds of each kind; of those that try every place of a
+    /// workload (crash, rot, fault), unless they are named with `--only`, one
+    /// for each hundred.
     #[arg(long)]
     seeds: Option<u64>,
     /// Runs each kind for its share of so many minutes.
@@ -65,9 +67,19 @@ enum Job {
 /// Share of the mutants that must be noticed, in percent.
 const CAUGHT_PERCENT_MIN: usize = 95;
 
+/// A seed of a kind that tries every place of a workload is worth so many of
+/// the others.
+const SEEDS_PER_ENUMERATION: u64 = 100;
+
 fn volume(options: &Options, kind: Kind, kinds: u64) -> Enough {
     if let Some(seeds) = options.seeds {
-        return Enough::Seeds(seeds);
+        let everywhere = matches!(kind, Kind::Crash | Kind::Rot | Kind::Fault);
+        let share = if everywhere && options.only.is_empty() {
+            SEEDS_PER_ENUMERATION
+        } else {
+            1
+        };
+        return Enough::Seeds(seeds.div_ceil(share));
     }
     if let Some(minutes) = options.minutes {
         return Enough::Time(Duration::from_secs(60 * minutes) / u32::try_from(kinds).unwrap_or(1));

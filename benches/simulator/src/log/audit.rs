@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pinion_commitlog::{
-    Damage, DamagedPartitions, LogConfig, Lsn, RecoverError, Recovered, Replay, recover,
+    Damage, DamagedPartitions, FileId, LogConfig, Lsn, RecoverError, Recovered, Replay, recover,
 };
 use pinion_simkit::{SimDisk, SimRng};
 
@@ -189,6 +189,44 @@ pub(crate) fn reopen(
     world.tolerance = tolerance;
     world.damage = second.recovered.report.damage;
     Ok(world)
+}
+
+/// One checkpoint, any of them, is damaged: another one or the log itself stands
+/// for it, and nothing is lost.
+pub(crate) fn without_a_checkpoint(
+    disk: &SimDisk,
+    config: &LogConfig,
+    model: &Model,
+    rng: &mut SimRng,
+) -> Result<(), Violation> {
+    let mut disk = disk.clone();
+    let files = disk.files();
+    let files: Vec<_> = files
+        .filter(|(file, len)| matches!(file, FileId::Checkpoint { .. }) && *len > 0)
+        .collect();
+    if files.is_empty() {
+        return Ok(());
+    }
+    let (file, len) = *rng.pick(&files);
+    // Its first bytes are never padding.
+    let byte = rng.below(len.min(64));
+    disk.flip(file, 8 * byte + rng.below(8));
+    let shown = open(&mut disk, config)
+        .map_err(|e| Violation::new(format!("one checkpoint is damaged: {e:?}")))?;
+    check(&shown, model, Tolerance::default())
+        .map_err(|v| v.within(format_args!("without {file:?}")))
+}
+
+/// A log that said it is sealed has nothing left to be done.
+pub(crate) fn is_sealed(disk: &SimDisk, config: &LogConfig) -> Result<(), Violation> {
+    let shown = open(&mut disk.clone(), config)
+        .map_err(|error| Violation::new(format!("a sealed log does not open: {error:?}")))?;
+    let report = shown.recovered.report;
+    promise!(
+        report.footers_rebuilt.is_empty() && report.torn.is_none(),
+        "a sealed log is not finished: {report:?}"
+    );
+    Ok(())
 }
 
 /// A new log on an empty disk.

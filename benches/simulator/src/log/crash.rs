@@ -1,8 +1,8 @@
 //! A crash at every operation of the disk, in every mode, and at every sector
 //! boundary of every write.
 
-use pinion_commitlog::{FileId, Lsn};
-use pinion_simkit::{CrashMode, SimDisk, SimRng};
+use pinion_commitlog::Lsn;
+use pinion_simkit::{CrashMode, SimRng};
 
 use super::audit;
 use super::world::{Point, Tolerance, World, unwatched};
@@ -79,7 +79,8 @@ pub fn enumerate(seed: u64) -> Result<(CrashCounts, u64), Violation> {
         world.run(ACTS, &mut watch)?;
         world.habits.shrink = !world.habits.shrink;
         world.run(ACTS / 2, &mut watch)?;
-        if rng.coin() || life + 1 == lives {
+        let sealed = rng.coin() || life + 1 == lives;
+        if sealed {
             world.seal();
             world.settle(&mut watch)?;
             promise!(world.sealed, "a sealed log never says so");
@@ -102,6 +103,9 @@ pub fn enumerate(seed: u64) -> Result<(CrashCounts, u64), Violation> {
             ..
         } = world;
         disk.crash(CrashMode::Clean, &mut rng);
+        if sealed {
+            audit::is_sealed(&disk, &config)?;
+        }
         let part = rng.fork(u64::from(life));
         world = audit::reopen(disk, model, &config, &habits, Tolerance::default(), part)?;
         world.stats = stats;
@@ -150,7 +154,9 @@ impl Enumeration {
         self.counts.torn += u64::from(torn);
         audit::check(&shown, &world.model, Tolerance::default())?;
         if self.rng.one_in(SPARE_EVERY) {
-            self.without_a_checkpoint(&disk, world)?;
+            let (config, model) = (&world.config, &world.model);
+            audit::without_a_checkpoint(&disk, config, model, &mut self.rng)?;
+            self.counts.recoveries += 1;
         }
         let again = if torn { 2 } else { self.second_life };
         if !self.rng.one_in(again) {
@@ -199,30 +205,6 @@ impl Enumeration {
         }
         self.counts.reads += second.stats.reads + third.stats.reads;
         Ok(())
-    }
-}
-
-impl Enumeration {
-    /// One checkpoint, any of them, is damaged: another one or the log itself
-    /// stands for it, and nothing is lost.
-    fn without_a_checkpoint(&mut self, disk: &SimDisk, world: &World) -> Result<(), Violation> {
-        let mut disk = disk.clone();
-        let files = disk.files();
-        let files: Vec<_> = files
-            .filter(|(file, len)| matches!(file, FileId::Checkpoint { .. }) && *len > 0)
-            .collect();
-        if files.is_empty() {
-            return Ok(());
-        }
-        let (file, len) = *self.rng.pick(&files);
-        // Its first bytes are never padding.
-        let byte = self.rng.below(len.min(64));
-        disk.flip(file, 8 * byte + self.rng.below(8));
-        let shown = audit::open(&mut disk, &world.config)
-            .map_err(|e| Violation::new(format!("one checkpoint is damaged: {e:?}")))?;
-        self.counts.recoveries += 1;
-        audit::check(&shown, &world.model, Tolerance::default())
-            .map_err(|v| v.within(format_args!("without {file:?}")))
     }
 }
 

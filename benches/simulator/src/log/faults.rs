@@ -145,6 +145,7 @@ fn close_and_check(world: World, tolerance: Tolerance, rng: &mut SimRng) -> Resu
     disk.crash(mode, rng);
     disk.set_faults(FaultPlan::default());
     disk.set_capacity(u64::MAX);
+    audit::without_a_checkpoint(&disk, &world.config, &world.model, rng)?;
     let part = rng.fork(9);
     let mut again = audit::reopen(
         disk,
