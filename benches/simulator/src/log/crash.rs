@@ -84,6 +84,10 @@ pub fn enumerate(seed: u64) -> Result<(CrashCounts, u64), Violation> {
             world.seal();
             world.settle(&mut watch)?;
             promise!(world.sealed, "a sealed log never says so");
+            // From here on the process may end, and the power may go.
+            let mut disk = world.disk.clone();
+            disk.crash(CrashMode::DropUnsynced, &mut rng);
+            audit::is_sealed(&disk, &world.config)?;
         } else {
             world.settle(&mut watch)?;
         }
@@ -103,9 +107,6 @@ pub fn enumerate(seed: u64) -> Result<(CrashCounts, u64), Violation> {
             ..
         } = world;
         disk.crash(CrashMode::Clean, &mut rng);
-        if sealed {
-            audit::is_sealed(&disk, &config)?;
-        }
         let part = rng.fork(u64::from(life));
         world = audit::reopen(disk, model, &config, &habits, Tolerance::default(), part)?;
         world.stats = stats;

@@ -823,7 +823,7 @@ impl World {
 
     fn settle_steps(&mut self, watch: Watch<'_>) -> Result<(), Violation> {
         for _ in 0..SETTLE_STEPS_MAX {
-            if !self.step(watch)? {
+            if !self.step(watch)? || self.sealed {
                 return self.at_rest();
             }
             // A deadline that is always near, such as pacing, is no work when
@@ -831,7 +831,7 @@ impl World {
             if self.disk.in_flight().next().is_none()
                 && self.log.committed() == self.log.appended()
                 && self.reads.is_empty()
-                && (self.sealed || !self.sealing)
+                && !self.sealing
             {
                 return self.at_rest();
             }
