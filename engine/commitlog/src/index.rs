@@ -28,6 +28,9 @@ pub(crate) struct Run {
     pub(crate) first: u64,
     /// One past its last offset.
     pub(crate) end: u64,
+    /// One past the last offset that readers are sent here for: copies that are
+    /// not durable yet still have their original.
+    pub(crate) readable: u64,
     /// Of all its records the latest.
     pub(crate) last_timestamp: WallMs,
     /// Bytes of its records, headers included.
@@ -49,6 +52,7 @@ impl Run {
             partition: summary.partition,
             carried: summary.carried,
             first: summary.first,
+            readable: u64::MAX,
             end: summary.end,
             last_timestamp: WallMs(summary.last_timestamp),
             bytes,
@@ -437,6 +441,7 @@ impl Partitions {
                 carried: flags.carried,
                 first,
                 end,
+                readable: if flags.carried { first } else { u64::MAX },
                 last_timestamp: timestamp,
                 bytes: 0,
                 live: 0,
@@ -561,6 +566,7 @@ impl Partitions {
             }
         }
         for &copy in copies {
+            segments.set_readable(copy);
             if !all.contains(&copy) {
                 all.push(copy);
             }
@@ -583,8 +589,11 @@ impl Partitions {
     pub(crate) fn find(&self, segments: &Segments, key: Key, from: u64) -> Option<Place> {
         let places = self.map.get(&key)?.places.as_slice();
         // A removed segment's runs were all released: they count as before.
-        let before =
-            places.partition_point(|&place| segments.run(place).is_none_or(|run| run.end <= from));
+        let before = places.partition_point(|&place| {
+            segments
+                .run(place)
+                .is_none_or(|run| run.end.min(run.readable) <= from)
+        });
         places.get(before).copied()
     }
 

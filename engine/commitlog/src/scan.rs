@@ -578,6 +578,9 @@ impl<'a> Scan<'a> {
             .segments
             .get_mut(number)
             .expect("it was just walked");
+        for run in &mut segment.runs {
+            run.readable = u64::MAX;
+        }
         let carried = segment.runs.clone();
         self.found
             .partitions

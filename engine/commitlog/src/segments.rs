@@ -200,6 +200,15 @@ impl Segments {
         self.get(number.into())?.index.as_deref()
     }
 
+    /// Every record of the run is durable: readers may be sent to all of it.
+    pub(crate) fn set_readable(&mut self, place: Place) {
+        if let Some(segment) = self.get_mut(place.segment.into())
+            && let Some(run) = segment.runs.get_mut(place.run as usize)
+        {
+            run.readable = run.end;
+        }
+    }
+
     /// `live` bytes of the run are not released.
     pub(crate) fn set_run_live(&mut self, place: Place, live: u32) {
         let Some(segment) = self.get_mut(place.segment.into()) else {

@@ -255,7 +255,9 @@ impl QueuePartition {
         self.pending_bytes += put.records.len() as u64;
         if let Some((id, sequence)) = producer {
             let max = self.config.producers_max;
-            self.producers.record(id, sequence, put.count, first, max);
+            let committed = self.committed_id;
+            self.producers
+                .record(id, sequence, put.count, first, committed, max);
         }
         let ttl_ms = match put.ttl_ms {
             0 => self.config.ttl_ms,

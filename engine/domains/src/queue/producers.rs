@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 use super::config::QueueError;
 use super::ops::Read;
 
-/// Puts of one producer whose repeats are recognised.
-const BATCHES_REMEMBERED: usize = 16;
+/// Puts of one producer whose repeats are recognised, as many as a stream does.
+/// Those on their way to the log come on top.
+const BATCHES_REMEMBERED: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
 struct Batch {
@@ -69,14 +70,26 @@ impl Producers {
             })
     }
 
-    pub(super) fn record(&mut self, id: u64, sequence: u64, count: u32, first: u64, max: u32) {
+    /// `committed` is the id below which messages are durable. What is not yet
+    /// durable is never forgotten: a snapshot must know what may still be lost.
+    pub(super) fn record(
+        &mut self,
+        id: u64,
+        sequence: u64,
+        count: u32,
+        first: u64,
+        committed: u64,
+        max: u32,
+    ) {
         self.uses += 1;
         let producer = self.by_id.entry(id).or_default();
         self.by_use.remove(&producer.used);
         self.by_use.insert(self.uses, id);
         producer.used = self.uses;
         producer.next = sequence + u64::from(count);
-        if producer.batches.len() == BATCHES_REMEMBERED {
+        // More durable ones than are remembered: the oldest goes.
+        let last = BATCHES_REMEMBERED - 1;
+        while (producer.batches.get(last)).is_some_and(|b| b.first < committed) {
             producer.batches.pop_front();
         }
         producer.batches.push_back(Batch {
@@ -102,7 +115,9 @@ impl Producers {
             let Some(producer) = self.by_id.get(id) else {
                 continue;
             };
-            let kept = producer.batches.iter().filter(|b| b.first < committed);
+            let durable = producer.batches.iter().filter(|b| b.first < committed);
+            let excess = durable.clone().count().saturating_sub(BATCHES_REMEMBERED);
+            let kept = durable.skip(excess);
             let next = producer
                 .batches
                 .iter()
@@ -114,7 +129,7 @@ impl Producers {
             count += 1;
             out.extend_from_slice(&id.to_le_bytes());
             out.extend_from_slice(&next.to_le_bytes());
-            let len = u8::try_from(kept.clone().count()).expect("at most 16 batches");
+            let len = u8::try_from(kept.clone().count()).expect("at most 64 batches");
             out.push(len);
             for batch in kept {
                 out.extend_from_slice(&batch.sequence.to_le_bytes());
@@ -156,8 +171,8 @@ mod tests {
     #[test]
     fn what_was_not_durable_is_not_recognised_after_a_restart() {
         let mut producers = Producers::default();
-        producers.record(9, 0, 2, 100, 8);
-        producers.record(9, 2, 1, 102, 8);
+        producers.record(9, 0, 2, 100, 0, 8);
+        producers.record(9, 2, 1, 102, 0, 8);
         assert_eq!(producers.check(9, 2, 1), Ok(Some(102)));
         let mut bytes = Vec::new();
         producers.encode(102, &mut bytes);
@@ -177,12 +192,36 @@ mod tests {
     }
 
     #[test]
+    fn what_may_still_be_lost_is_never_forgotten_however_much_it_is() {
+        let mut producers = Producers::default();
+        producers.record(9, 0, 1, 100, 0, 8);
+        // All but the first are on their way to the log when the state is taken.
+        for put in 1..=200 {
+            producers.record(9, put, 1, 100 + put, 101, 8);
+        }
+        let mut bytes = Vec::new();
+        producers.encode(101, &mut bytes);
+        let again = Producers::decode(&mut Read(&bytes)).expect("whole");
+        assert_eq!(again.check(9, 0, 1), Ok(Some(100)));
+        assert_eq!(
+            again.check(9, 1, 1),
+            Ok(None),
+            "lost, so its repeat is taken"
+        );
+        // And what is durable is remembered within a bound.
+        for put in 201..=400 {
+            producers.record(9, put, 1, 100 + put, 100 + put, 8);
+        }
+        assert!(producers.by_id[&9].batches.len() <= BATCHES_REMEMBERED);
+    }
+
+    #[test]
     fn the_least_recently_used_producer_is_forgotten() {
         let mut producers = Producers::default();
-        producers.record(1, 0, 1, 0, 2);
-        producers.record(2, 0, 1, 1, 2);
-        producers.record(1, 1, 1, 2, 2);
-        producers.record(3, 0, 1, 3, 2);
+        producers.record(1, 0, 1, 0, 0, 2);
+        producers.record(2, 0, 1, 1, 0, 2);
+        producers.record(1, 1, 1, 2, 0, 2);
+        producers.record(3, 0, 1, 3, 0, 2);
         assert_eq!(producers.len(), 2);
         assert_eq!(producers.check(1, 1, 1), Ok(Some(2)));
         assert_eq!(producers.check(2, 0, 1), Ok(None));

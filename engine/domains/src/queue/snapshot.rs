@@ -410,7 +410,7 @@ impl QueuePartition {
         if let Some((producer, sequence)) = put.producer {
             let max = self.config.producers_max;
             self.producers
-                .record(producer, sequence, head.count, first, max);
+                .record(producer, sequence, head.count, first, u64::MAX, max);
         }
         self.apply_put(PutEffect {
             first,
