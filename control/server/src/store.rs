@@ -20,7 +20,7 @@ use pinion_types::{Epoch, WallMs};
 use crate::config::Config;
 use crate::meta::{META_LOG, MetaError, MetaLog};
 
-/// Why the data directory cannot be used. Nothing in it was changed.
+/// Why the data directory cannot be used. Nothing that holds data was changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     #[error("{0}{fix}", fix = fix(.0))]
