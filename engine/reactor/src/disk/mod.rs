@@ -2,9 +2,11 @@
 //!
 //! Nothing here blocks. A request is a few steps, each one action of
 //! [`DiskRing`]; a step that is over starts the next one from
-//! [`Disk::poll`]. A write is durable by its own flag (`RWF_DSYNC`), so it is
-//! one step; making a file is some sixty, one megabyte of zeros at a time, so
-//! that a write never waits behind more than that.
+//! [`Disk::poll`]. A write is two: the bytes, then a flush. (`RWF_DSYNC` would be
+//! one, but the kernel hands its end to a worker of whichever CPU took the
+//! interrupt; where that CPU is busy it waits for the next tick, 4 ms.) Making a
+//! file is some sixty, one megabyte of zeros at a time, so that a write never
+//! waits behind more than that.
 //!
 //! Requests of one file begin in their order, except that a write does not
 //! wait for reads. Making, shortening and removing run alone in their file.
@@ -749,14 +751,20 @@ impl Disk {
 }
 
 fn after_write(action: Action, result: Result<Gain, i32>) -> Next {
-    let Action::Write {
-        file,
-        offset,
-        data,
-        from,
-    } = action
-    else {
-        unreachable!("a write is one action, not {action:?}")
+    let (file, offset, data, from) = match action {
+        Action::Write {
+            file,
+            offset,
+            data,
+            from,
+        } => (file, offset, data, from),
+        Action::Flush { data, .. } => {
+            return Next::Over(match result {
+                Ok(_) => Ok(DiskOutput::Written(data)),
+                Err(errno) => Err(disk_error(errno)),
+            });
+        }
+        other => unreachable!("a write is written and flushed, not {other:?}"),
     };
     let Ok(Gain::Count(count)) = result else {
         return Next::Over(Err(disk_error(result.err().unwrap_or(libc::EIO))));
@@ -765,7 +773,7 @@ fn after_write(action: Action, result: Result<Gain, i32>) -> Next {
     // takes nothing else, and it is the same bytes.
     let from = from + count / BLOCK * BLOCK;
     if from >= data.len() {
-        Next::Over(Ok(DiskOutput::Written(data)))
+        Next::Start(Action::Flush { file, data })
     } else if count < BLOCK {
         Next::Over(Err(DiskError::Io { errno: libc::EIO }))
     } else {

@@ -49,7 +49,9 @@ pub(super) enum Action {
     MakeFolder { folder: Rc<OwnedFd>, path: CString },
     /// Remove the file `path` below `folder`.
     Unlink { folder: Rc<OwnedFd>, path: CString },
-    /// Write `data[from..]` so that it is durable when it is done.
+    /// Make what was written from `data` durable; carries the buffer on.
+    Flush { file: Rc<OwnedFd>, data: BlockBuf },
+    /// Write `data[from..]`, durable after the next flush.
     Write {
         file: Rc<OwnedFd>,
         offset: u64,
@@ -364,9 +366,11 @@ fn entry(flight: &mut Flight) -> squeue::Entry {
             let rest = &data.as_slice()[*from..];
             opcode::Write::new(fd(file), rest.as_ptr(), length(rest.len()))
                 .offset(*offset + *from as u64)
-                .rw_flags(libc::RWF_DSYNC)
                 .build()
         }
+        Action::Flush { file, .. } => opcode::Fsync::new(fd(file))
+            .flags(FsyncFlags::DATASYNC)
+            .build(),
         Action::Zero {
             file,
             offset,
