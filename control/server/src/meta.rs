@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use pinion_commitlog::{
     AdmitError, BlockBuf, DiskDone, DiskError, DiskOutput, DiskRequest, FileId, Files, Log,
-    LogConfig, LogEvent, LogId, Lsn, RecordHead, RecordIn, RecoverError, Replay,
+    LogConfig, LogEvent, LogId, Lsn, RECORD_OVERHEAD, RecordHead, RecordIn, RecoverError, Replay,
 };
 use pinion_node::declared::{Declared, DeclaredError};
 use pinion_reactor::FileStore;
@@ -125,10 +125,12 @@ impl MetaLog {
             self.log.handle_timeout(now);
             self.turn();
         }
+        let bodies: Vec<Vec<u8>> = declared.iter().map(Declared::encode).collect();
+        let bytes = bodies.iter().map(|body| body.len() + RECORD_OVERHEAD).sum();
+        // All or none: what is refused must not become durable after all.
+        self.log.admit(bytes, false)?;
         let mut last = Lsn(0);
-        for one in declared {
-            let body = one.encode();
-            self.log.admit(body.len(), false)?;
+        for (one, body) in declared.iter().zip(&bodies) {
             let head = RecordHead {
                 resource: one.id,
                 partition: PartitionId(0),
@@ -145,7 +147,7 @@ impl MetaLog {
                     &[RecordIn {
                         head,
                         ext: &[],
-                        body: &[&body],
+                        body: &[body],
                         retain: false,
                     }],
                 )

@@ -435,6 +435,9 @@ impl Disk {
         let job = &mut self.jobs[token];
         if let Err(libc::EAGAIN | libc::EINTR) = result
             && job.attempts < ATTEMPTS_MAX
+            // A flush that did not succeed is never tried again: a second one
+            // might succeed without what the first one lost.
+            && !matches!(action, Action::Flush { .. })
         {
             job.attempts += 1;
             self.ring.start(token, action);
