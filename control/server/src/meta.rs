@@ -120,6 +120,10 @@ impl MetaLog {
         declared: &[Declared],
         wall: WallMs,
     ) -> Result<(), AdmitError> {
+        // A full disk refuses nothing to a node that starts with what it had.
+        if declared.is_empty() {
+            return Ok(());
+        }
         let now = self.now();
         if self.log.next_deadline().is_some_and(|due| due <= now) {
             self.log.handle_timeout(now);
