@@ -11,8 +11,8 @@ use hdrhistogram::Histogram;
 use pinion_commitlog::{BLOCK, BlockBuf};
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::probe::with_probe_file;
 use super::ring::{Action, DiskRing, Gain};
-use super::with_probe_file;
 
 /// A disk that needs longer for the writes is judged by those it has done.
 const PATIENCE: Duration = Duration::from_secs(2);

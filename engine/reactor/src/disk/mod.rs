@@ -10,48 +10,43 @@
 //!
 //! Requests of one file begin in their order, except that a write does not
 //! wait for reads. Making, shortening and removing run alone in their file.
+//!
+//! `steps.rs` has the steps of each request, `files.rs` the open files, `ring.rs`
+//! the kernel.
 
+mod files;
 mod measure;
+mod probe;
 mod ring;
+mod steps;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
-use std::ffi::CString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::process;
+use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use pinion_commitlog::{
-    BLOCK, BlockBuf, DiskDone, DiskError, DiskOutput, DiskRequest, FileId, LogId, OpId,
-};
+use pinion_commitlog::{BlockBuf, DiskDone, DiskError, DiskOutput, DiskRequest, FileId, OpId};
 use slab::Slab;
 
 use crate::pump::CoreStats;
+use files::{FileState, opened};
+pub(crate) use files::{disk_error, folder_name};
 pub(crate) use measure::write_latency;
+pub(crate) use probe::takes_direct;
 use ring::{Action, DiskRing, Finished, Gain};
+use steps::{CreateStep, Kind, Next, RemoveStep, TruncateStep, after_read, after_write};
 
 /// Reads in flight; more wait (R11).
 ///
 /// More gives a fast disk more to sort and holds a write up behind more of
 /// them.
 const READS_IN_FLIGHT_MAX: usize = 16;
-
-/// Files kept open. More spares an `openat` when many old segments are read at
-/// the same time, and costs descriptors of the process.
-const FILES_OPEN_MAX: usize = 32;
-
-/// Zeros written at once while a file is made.
-///
-/// Larger makes a file sooner; a commit waits behind one such piece at most.
-const ZEROS_BYTES: usize = 1 << 20;
 
 /// Requests that may wait or run. The logs of a core bound what they ask for
 /// (one write, 16 reads and a few files each), so reaching this is a fault of
@@ -99,26 +94,6 @@ pub(crate) struct Disk {
     latency: Histogram<u64>,
 }
 
-/// What is known of a file that is open or asked about.
-#[derive(Default)]
-struct FileState {
-    handle: Option<Rc<OwnedFd>>,
-    opening: bool,
-    /// Reads and writes in flight.
-    running: u32,
-    /// A request that must be alone is in flight.
-    alone: bool,
-    /// Not begun, with the time each was asked for.
-    queue: VecDeque<(DiskRequest, Instant)>,
-    used: u64,
-}
-
-impl FileState {
-    fn is_idle(&self) -> bool {
-        !self.opening && !self.alone && self.running == 0 && self.queue.is_empty()
-    }
-}
-
 /// A request between two of its steps, or the opening of a file for others.
 struct Job {
     op: Option<OpId>,
@@ -126,53 +101,6 @@ struct Job {
     asked: Instant,
     kind: Kind,
     attempts: u8,
-}
-
-#[derive(Debug)]
-enum Kind {
-    Open,
-    Write,
-    Read,
-    Create { len: u64, step: CreateStep },
-    Truncate { len: u64, step: TruncateStep },
-    Remove { step: RemoveStep },
-}
-
-#[derive(Debug, Clone, Copy)]
-enum CreateStep {
-    Make,
-    /// The log's first file: its folder is missing.
-    MakeFolder,
-    SyncRoot,
-    MakeAgain,
-    Reserve,
-    /// Zeros from this byte on are being written.
-    Zero(u64),
-    SyncFile,
-    OpenFolder,
-    SyncFolder,
-    /// It failed, and the rest of it is being removed.
-    Clean(DiskError),
-}
-
-#[derive(Debug, Clone, Copy)]
-enum TruncateStep {
-    Open,
-    Shorten,
-    Sync,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum RemoveStep {
-    Unlink,
-    OpenFolder,
-    SyncFolder,
-}
-
-/// What follows a step.
-enum Next {
-    Start(Action),
-    Over(Result<DiskOutput, DiskError>),
 }
 
 impl Disk {
@@ -344,13 +272,6 @@ impl Disk {
         self.forget_if_unknown(file);
     }
 
-    fn forget_if_unknown(&mut self, file: FileId) {
-        let known = |state: &FileState| state.handle.is_some() || !state.is_idle();
-        if !self.files.get(&file).is_none_or(known) {
-            self.files.remove(&file);
-        }
-    }
-
     fn open_for_others(&mut self, file: FileId) {
         let job = Job {
             op: None,
@@ -490,155 +411,6 @@ impl Disk {
         }
     }
 
-    fn after_create(
-        &mut self,
-        token: usize,
-        len: u64,
-        step: CreateStep,
-        result: Result<Gain, i32>,
-    ) -> Next {
-        use CreateStep::{
-            Clean, Make, MakeAgain, MakeFolder, OpenFolder, Reserve, SyncFile, SyncFolder,
-            SyncRoot, Zero,
-        };
-        let file = self.jobs[token].file;
-        let (step, action) = match (step, result) {
-            (Make, Err(libc::ENOENT)) => {
-                let action = Action::MakeFolder {
-                    folder: Rc::clone(&self.root),
-                    path: folder_path(file.log()),
-                };
-                (MakeFolder, action)
-            }
-            // Of two cores that make the same folder one is late.
-            (MakeFolder, Ok(_) | Err(libc::EEXIST)) => (
-                SyncRoot,
-                Action::Sync {
-                    file: Rc::clone(&self.root),
-                },
-            ),
-            (SyncRoot, Ok(_)) => {
-                self.stats.disk_flushes += 1;
-                let make = self.open_action(file, libc::O_CREAT | libc::O_EXCL);
-                (MakeAgain, make)
-            }
-            // The file is not ours, or not there: nothing to clean up.
-            (Make | MakeFolder | SyncRoot | MakeAgain, Err(errno)) => {
-                return Next::Over(Err(disk_error(errno)));
-            }
-            (Make | MakeAgain, made) => {
-                let handle = match opened(made) {
-                    Ok(handle) => handle,
-                    Err(error) => return Next::Over(Err(error)),
-                };
-                self.set_handle(file, Some(handle));
-                let file = self.handle(file);
-                if len == 0 {
-                    (SyncFile, Action::Sync { file })
-                } else {
-                    // Says at once that the disk is full, and keeps the file in
-                    // one piece. The length stays 0, so that a file whose zeros
-                    // were never written is a shorter one.
-                    (Reserve, Action::Reserve { file, len })
-                }
-            }
-            // Some file systems cannot reserve.
-            (Reserve, Ok(_) | Err(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL)) => {
-                (Zero(0), self.zero_action(file, 0, len))
-            }
-            (Zero(at), Ok(Gain::Count(count))) if count >= BLOCK => {
-                let at = at + (count / BLOCK * BLOCK) as u64;
-                if at < len {
-                    (Zero(at), self.zero_action(file, at, len))
-                } else {
-                    let file = self.handle(file);
-                    (SyncFile, Action::Sync { file })
-                }
-            }
-            // Content before name: after a crash, a file that is named in the
-            // folder for good is whole.
-            (SyncFile, Ok(_)) => {
-                self.stats.disk_flushes += 1;
-                (OpenFolder, self.folder_action(file))
-            }
-            (OpenFolder, Ok(Gain::Opened(folder))) => {
-                let file = Rc::new(folder);
-                (SyncFolder, Action::Sync { file })
-            }
-            (SyncFolder, Ok(_)) => {
-                self.stats.disk_flushes += 1;
-                return Next::Over(Ok(DiskOutput::Done));
-            }
-            // Whether it could be removed or not, it is not what was asked for.
-            (Clean(error), _) => return Next::Over(Err(error)),
-            (Reserve | Zero(_) | SyncFile | OpenFolder | SyncFolder, failed) => {
-                let error = disk_error(failed.err().unwrap_or(libc::EIO));
-                self.set_handle(file, None);
-                (Clean(error), self.unlink_action(file))
-            }
-        };
-        self.jobs[token].kind = Kind::Create { len, step };
-        Next::Start(action)
-    }
-
-    fn after_truncate(
-        &mut self,
-        token: usize,
-        len: u64,
-        step: TruncateStep,
-        result: Result<Gain, i32>,
-    ) -> Next {
-        let file = self.jobs[token].file;
-        let (step, action) = match (step, result) {
-            (_, Err(errno)) => return Next::Over(Err(disk_error(errno))),
-            (TruncateStep::Open, result) => {
-                let handle = match opened(result) {
-                    Ok(handle) => handle,
-                    Err(error) => return Next::Over(Err(error)),
-                };
-                self.set_handle(file, Some(handle));
-                let file = self.handle(file);
-                (TruncateStep::Shorten, Action::Shorten { file, len })
-            }
-            (TruncateStep::Shorten, Ok(_)) => {
-                let file = self.handle(file);
-                (TruncateStep::Sync, Action::Sync { file })
-            }
-            (TruncateStep::Sync, Ok(_)) => {
-                self.stats.disk_flushes += 1;
-                return Next::Over(Ok(DiskOutput::Done));
-            }
-        };
-        self.jobs[token].kind = Kind::Truncate { len, step };
-        Next::Start(action)
-    }
-
-    fn after_remove(&mut self, token: usize, step: RemoveStep, result: Result<Gain, i32>) -> Next {
-        let file = self.jobs[token].file;
-        let (step, action) = match (step, result) {
-            // Also after "not there": an earlier removal may not be durable.
-            (RemoveStep::Unlink, Ok(_) | Err(libc::ENOENT)) => {
-                (RemoveStep::OpenFolder, self.folder_action(file))
-            }
-            // Without its folder the file is not there.
-            (RemoveStep::OpenFolder, Err(libc::ENOENT)) => {
-                return Next::Over(Ok(DiskOutput::Done));
-            }
-            (_, Err(errno)) => return Next::Over(Err(disk_error(errno))),
-            (RemoveStep::SyncFolder, Ok(_)) => {
-                self.stats.disk_flushes += 1;
-                return Next::Over(Ok(DiskOutput::Done));
-            }
-            (RemoveStep::OpenFolder, Ok(Gain::Opened(folder))) => {
-                let file = Rc::new(folder);
-                (RemoveStep::SyncFolder, Action::Sync { file })
-            }
-            (step, Ok(gain)) => unreachable!("{step:?} gave {gain:?}"),
-        };
-        self.jobs[token].kind = Kind::Remove { step };
-        Next::Start(action)
-    }
-
     /// The request is over: says so, and lets others begin.
     fn finish(&mut self, now: Instant, token: usize, result: Result<DiskOutput, DiskError>) {
         let job = self.jobs.remove(token);
@@ -681,208 +453,4 @@ impl Disk {
         self.advance(job.file);
         self.close_surplus();
     }
-
-    /// The open file.
-    fn handle(&mut self, file: FileId) -> Rc<OwnedFd> {
-        self.uses += 1;
-        let state = self.files.get_mut(&file).expect("it has a request");
-        state.used = self.uses;
-        Rc::clone(state.handle.as_ref().expect("it was opened"))
-    }
-
-    /// Keeps an open file, or closes it.
-    fn set_handle(&mut self, file: FileId, handle: Option<OwnedFd>) {
-        let state = self.files.get_mut(&file).expect("it has a request");
-        self.files_open += usize::from(handle.is_some());
-        self.files_open -= usize::from(state.handle.is_some());
-        state.handle = handle.map(Rc::new);
-    }
-
-    /// Closes files nobody uses while there are too many, the one used least
-    /// recently first.
-    fn close_surplus(&mut self) {
-        while self.files_open > FILES_OPEN_MAX {
-            let idle = self.files.iter().filter(|(_, state)| state.is_idle());
-            let oldest = idle
-                .min_by_key(|(_, state)| state.used)
-                .map(|(file, _)| *file);
-            let Some(oldest) = oldest else {
-                return;
-            };
-            self.files.remove(&oldest);
-            self.files_open -= 1;
-        }
-    }
-
-    fn open_action(&self, file: FileId, more_flags: i32) -> Action {
-        let direct = if self.direct { libc::O_DIRECT } else { 0 };
-        Action::Open {
-            folder: Rc::clone(&self.root),
-            path: c_path(file.path()),
-            flags: libc::O_RDWR | direct | more_flags,
-        }
-    }
-
-    fn unlink_action(&self, file: FileId) -> Action {
-        Action::Unlink {
-            folder: Rc::clone(&self.root),
-            path: c_path(file.path()),
-        }
-    }
-
-    fn folder_action(&self, file: FileId) -> Action {
-        Action::Open {
-            folder: Rc::clone(&self.root),
-            path: folder_path(file.log()),
-            flags: libc::O_RDONLY | libc::O_DIRECTORY,
-        }
-    }
-
-    fn zero_action(&mut self, file: FileId, at: u64, len: u64) -> Action {
-        let zeros = self
-            .zeros
-            .get_or_insert_with(|| Rc::new(BlockBuf::zeroed(ZEROS_BYTES)));
-        let zeros = Rc::clone(zeros);
-        let left = usize::try_from(len - at).unwrap_or(usize::MAX);
-        Action::Zero {
-            file: self.handle(file),
-            offset: at,
-            zeros,
-            len: left.min(ZEROS_BYTES),
-        }
-    }
-}
-
-fn after_write(action: Action, result: Result<Gain, i32>) -> Next {
-    let (file, offset, data, from) = match action {
-        Action::Write {
-            file,
-            offset,
-            data,
-            from,
-        } => (file, offset, data, from),
-        Action::Flush { data, .. } => {
-            return Next::Over(match result {
-                Ok(_) => Ok(DiskOutput::Written(data)),
-                Err(errno) => Err(disk_error(errno)),
-            });
-        }
-        other => unreachable!("a write is written and flushed, not {other:?}"),
-    };
-    let Ok(Gain::Count(count)) = result else {
-        return Next::Over(Err(disk_error(result.err().unwrap_or(libc::EIO))));
-    };
-    // What is left is written again from the last whole block on: direct I/O
-    // takes nothing else, and it is the same bytes.
-    let from = from + count / BLOCK * BLOCK;
-    if from >= data.len() {
-        Next::Start(Action::Flush { file, data })
-    } else if count < BLOCK {
-        Next::Over(Err(DiskError::Io { errno: libc::EIO }))
-    } else {
-        Next::Start(Action::Write {
-            file,
-            offset,
-            data,
-            from,
-        })
-    }
-}
-
-fn after_read(action: Action, result: Result<Gain, i32>) -> Next {
-    let Action::Read {
-        file,
-        offset,
-        mut data,
-        from,
-    } = action
-    else {
-        unreachable!("a read is one action, not {action:?}")
-    };
-    let Ok(Gain::Count(count)) = result else {
-        return Next::Over(Err(disk_error(result.err().unwrap_or(libc::EIO))));
-    };
-    let from = from + count / BLOCK * BLOCK;
-    // Less than a block, or a part of one, is the end of the file.
-    if from >= data.len() || count < BLOCK || !count.is_multiple_of(BLOCK) {
-        data.set_len(from.min(data.len()));
-        return Next::Over(Ok(DiskOutput::Data(data)));
-    }
-    Next::Start(Action::Read {
-        file,
-        offset,
-        data,
-        from,
-    })
-}
-
-fn opened(result: Result<Gain, i32>) -> Result<OwnedFd, DiskError> {
-    match result {
-        Ok(Gain::Opened(handle)) => Ok(handle),
-        Ok(Gain::Count(_)) => unreachable!("an open gives a file"),
-        Err(errno) => Err(disk_error(errno)),
-    }
-}
-
-/// What an error number says to a log.
-pub(crate) fn disk_error(errno: i32) -> DiskError {
-    match errno {
-        libc::ENOSPC | libc::EDQUOT => DiskError::Full,
-        libc::ENOENT => DiskError::Missing,
-        libc::EEXIST => DiskError::Exists,
-        errno => DiskError::Io { errno },
-    }
-}
-
-/// A log's folder below the data directory.
-pub(crate) fn folder_name(log: LogId) -> String {
-    format!("log-{:04}", log.0)
-}
-
-fn folder_path(log: LogId) -> CString {
-    c_path(folder_name(log))
-}
-
-fn c_path(path: String) -> CString {
-    CString::new(path).expect("names of logs hold no zero byte")
-}
-
-/// Whether files in `dir` can be written past the page cache. Writes one block
-/// and removes it again.
-///
-/// # Errors
-/// When a file cannot be made or written there at all.
-pub(crate) fn takes_direct(dir: &Path) -> io::Result<bool> {
-    let try_flags = |flags: i32| {
-        with_probe_file(dir, flags, |file| {
-            file.write_all_at(BlockBuf::zeroed(BLOCK).as_slice(), 0)
-        })
-    };
-    match try_flags(libc::O_DIRECT) {
-        Ok(()) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => try_flags(0).map(|()| false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Makes a file in `dir`, uses it and removes it.
-pub(crate) fn with_probe_file<T>(
-    dir: &Path,
-    flags: i32,
-    use_it: impl FnOnce(&File) -> io::Result<T>,
-) -> io::Result<T> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let path = dir.join(format!(".pinion-probe-{}-{count}", process::id()));
-    let used = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .custom_flags(flags)
-        .open(&path)
-        .and_then(|file| use_it(&file));
-    // The file exists even where the file system refuses a flag after creating
-    // it; and where it was never made, there is nothing to remove.
-    let _ = fs::remove_file(&path);
-    used
 }

@@ -3,16 +3,19 @@
 
 use super::*;
 use std::env;
+use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::Command;
 
-use pinion_commitlog::Files;
+use pinion_commitlog::{BLOCK, Files, LogId};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{SeekFrom, seek};
 use tempfile::TempDir;
 
 use crate::FileStore;
+use files::FILES_OPEN_MAX;
 use ring::Support;
 
 const MIB: u64 = 1 << 20;
