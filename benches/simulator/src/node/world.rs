@@ -1,6 +1,9 @@
 //! A node in memory: cores, the control thread's directory, boxes between
 //! them, one disk below, and clients that come back after every crash.
 
+mod ending;
+mod plan;
+
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -11,16 +14,16 @@ use pinion_node::access::{
 };
 use pinion_node::declared::Declared;
 use pinion_node::mail::{ControlMail, CoreMail, StorageNotice};
-use pinion_node::map::{Directory, EMPTY_SPEC, Resource, SpecDefaults};
+use pinion_node::map::{Directory, Resource, SpecDefaults};
 use pinion_node::{Core, CoreConfig, Feed, Output};
-use pinion_simkit::{CrashMode, FaultPlan, SimClock, SimDisk, SimDiskConfig, SimRng, Trace};
+use pinion_simkit::{CrashMode, SimClock, SimDisk, SimDiskConfig, SimRng, Trace};
 use pinion_types::{CoreId, Epoch, ResourceKind, WallMs};
-use pinion_wire::message::{QueueSpec, Spec};
 
 use super::client::{Client, REQUESTS};
-use super::player::{Player, ResourcePlan, Role, TOKEN, Time, Worker};
+use super::player::{Bookmark, Player, Producer, Reader, Role, Subscriber, TOKEN, Time, Worker};
 use super::truth::Truth;
 use crate::{Violation, promise};
+pub(crate) use plan::Plan;
 
 /// Mails a box between two cores holds.
 const BOX_CAPACITY: usize = 256;
@@ -33,71 +36,6 @@ const QUIET_TURNS: u32 = 12;
 const QUIET_TURNS_MAX: u32 = 400;
 /// What the node's memory is said to be, per core.
 const MEMORY: u64 = 1 << 30;
-
-/// What one seed chooses for its world.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub(crate) cores: u16,
-    /// Logs there are; never fewer than cores.
-    pub(crate) logs: u16,
-    pub(crate) resources: Vec<ResourcePlan>,
-    pub(crate) segment_bytes: u64,
-    pub(crate) checkpoint_every_bytes: u64,
-    pub(crate) body_max: usize,
-    /// What durable streams of a core keep in memory.
-    pub(crate) tail_bytes: u64,
-    pub(crate) step_max: Duration,
-}
-
-impl Plan {
-    pub(crate) fn of(rng: &mut SimRng) -> Self {
-        let cores = u16::try_from(rng.between(1, 3)).expect("small");
-        let shards = |rng: &mut SimRng| u16::try_from(rng.between(1, 2)).expect("small");
-        let mut resources = Vec::new();
-        for index in 0..rng.between(1, 2) {
-            let ring = *rng.pick(&[64 << 10, 1 << 20]);
-            resources.push(ResourcePlan {
-                kind: ResourceKind::Stream,
-                name: format!("stream-{index}"),
-                spec: Spec {
-                    shards: shards(rng),
-                    durability: 1,
-                    overflow: pinion_wire::message::Overflow::Block,
-                    ring_bytes: ring,
-                    ..EMPTY_SPEC
-                },
-            });
-        }
-        for index in 0..rng.between(1, 2) {
-            resources.push(ResourcePlan {
-                kind: ResourceKind::Queue,
-                name: format!("queue-{index}"),
-                spec: Spec {
-                    shards: shards(rng),
-                    durability: 1,
-                    ring_bytes: 64 << 10,
-                    queue: QueueSpec {
-                        max_attempts: u16::try_from(rng.between(2, 6)).expect("small"),
-                        backoff_min_ms: 10,
-                        backoff_max_ms: 2_000,
-                        ..QueueSpec::UNSET
-                    },
-                    ..EMPTY_SPEC
-                },
-            });
-        }
-        Self {
-            cores,
-            logs: cores + u16::from(rng.one_in(4)),
-            resources,
-            segment_bytes: 1 << 20,
-            checkpoint_every_bytes: *rng.pick(&[256 << 10, 2 << 20]),
-            body_max: *rng.pick(&[40, 400, 30_000]),
-            tail_bytes: *rng.pick(&[16 << 10, 1 << 20]),
-            step_max: Duration::from_micros(*rng.pick(&[50, 500, 5_000])),
-        }
-    }
-}
 
 pub(crate) struct NodeWorld {
     plan: Plan,
@@ -159,14 +97,19 @@ impl NodeWorld {
                 let mut roles: Vec<Role> = Vec::new();
                 for _ in 0..rng.between(1, 2) {
                     let id = players.len() + roles.len();
-                    roles.push(Player::producer(id, puts, plan.body_max));
+                    let producer = Producer::new(id, puts, plan.body_max);
+                    roles.push(Role::Producer(producer));
                 }
                 if puts {
-                    roles.extend((0..rng.between(1, 3)).map(|_| Player::worker(&mut rng)));
+                    roles.extend(
+                        (0..rng.between(1, 3)).map(|_| Role::Worker(Worker::new(&mut rng))),
+                    );
                 } else {
-                    roles.extend((0..rng.between(1, 2)).map(|_| Player::subscriber(&mut rng)));
-                    roles.push(Role::Reader(super::player::Reader::default()));
-                    roles.push(Role::Bookmark(super::player::Bookmark::default()));
+                    roles.extend(
+                        (0..rng.between(1, 2)).map(|_| Role::Subscriber(Subscriber::new(&mut rng))),
+                    );
+                    roles.push(Role::Reader(Reader::default()));
+                    roles.push(Role::Bookmark(Bookmark::default()));
                 }
                 for role in roles {
                     players.push(Player::new(players.len(), index, partition, role));
@@ -454,7 +397,7 @@ impl NodeWorld {
     }
 
     /// Everything that can move without time passing moves.
-    fn quiet(&mut self) -> Result<(), Violation> {
+    pub(super) fn quiet(&mut self) -> Result<(), Violation> {
         let mut still = 0;
         for _ in 0..QUIET_TURNS_MAX {
             let moved = self.turn(Duration::ZERO)?;
@@ -700,123 +643,5 @@ impl NodeWorld {
             }
         }
         Ok(moved)
-    }
-
-    // ---- the end -----------------------------------------------------------
-
-    /// The disk is sound again, the node starts anew, and everything that was
-    /// promised is looked for.
-    pub(crate) fn finish(&mut self) -> Result<(), Violation> {
-        self.disk.set_faults(FaultPlan::default());
-        self.finishing = true;
-        let mode = *self.rng.pick(&CrashMode::ALL);
-        if self.failed || self.rng.coin() {
-            self.crash(mode)?;
-        }
-        // What was tried is tried to the end.
-        self.until("what was published is never acknowledged", |world| {
-            world.players.iter().all(Player::is_done)
-        })?;
-        self.tolerates_failure = false;
-        self.drain()?;
-        self.read_streams()?;
-        self.sweep_queues()?;
-        promise!(
-            self.disk.violations().is_empty(),
-            "the disk was misused: {:?}",
-            self.disk.violations()
-        );
-        self.truth.counts.faults = self.disk.stats().faults;
-        Ok(())
-    }
-
-    fn until(&mut self, otherwise: &str, done: impl Fn(&Self) -> bool) -> Result<(), Violation> {
-        for _ in 0..SETTLE_TURNS_MAX {
-            if done(self) {
-                return Ok(());
-            }
-            if self.failed {
-                // What was asked of the disk before it was sound again failed.
-                self.crash(CrashMode::Clean)?;
-            }
-            for id in 0..self.players.len() {
-                if self.rng.one_in(3) {
-                    self.play(id, false)?;
-                }
-            }
-            let by = if self.rng.one_in(20) {
-                self.quiet()?;
-                self.rng.below(2_000_000)
-            } else {
-                self.rng.below(200)
-            };
-            self.turn(Duration::from_micros(by))?;
-        }
-        let stuck = self.players.iter().filter(|player| !player.is_done());
-        let stuck: Vec<String> = stuck.map(ToString::to_string).collect();
-        Err(Violation::new(format!("{otherwise}: {stuck:?}")))
-    }
-
-    /// A new subscriber of every partition sees everything that is known, in
-    /// order, without a gap.
-    fn read_streams(&mut self) -> Result<(), Violation> {
-        let keys: Vec<_> = self.truth.streams.keys().copied().collect();
-        for (resource, partition) in keys {
-            let role = Role::Subscriber(super::player::Subscriber::default());
-            let id = self.add_player(resource, partition, role);
-            let end = self.truth.streams[&(resource, partition)].end();
-            let missing = format!("stream {resource}/{partition} is not readable to {end}");
-            self.until(&missing, |world| match &world.players[id].role {
-                Role::Subscriber(subscriber) => subscriber.reached() >= end,
-                _ => false,
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Takes and acknowledges every message, lists the dead, and compares.
-    fn sweep_queues(&mut self) -> Result<(), Violation> {
-        let keys: Vec<_> = self.truth.queues.keys().copied().collect();
-        for (resource, partition) in keys {
-            if self.plan.resources[resource].kind != ResourceKind::Queue {
-                continue;
-            }
-            // Whoever holds something lets go of it.
-            for id in 0..self.players.len() {
-                let mine = self.players[id].resource == resource;
-                if mine && matches!(self.players[id].role, Role::Worker(_)) {
-                    self.retire(id);
-                }
-            }
-            let sweeper = self.add_player(resource, partition, Player::sweeper());
-            let name = format!("queue {resource}/{partition} never runs dry");
-            self.until(&name, |world| match &world.players[sweeper].role {
-                Role::Worker(worker) => worker.is_dry(),
-                _ => false,
-            })?;
-            let undertaker = Role::Undertaker(super::player::Undertaker::default());
-            let undertaker = self.add_player(resource, partition, undertaker);
-            let name = format!("the dead of {resource}/{partition} are never listed");
-            self.until(&name, |world| world.players[undertaker].is_done())?;
-            self.truth.queues[&(resource, partition)]
-                .all_accounted_for()
-                .map_err(|v| v.within(format_args!("queue {resource}/{partition}")))?;
-        }
-        Ok(())
-    }
-
-    /// A worker disconnects for good and becomes a reader of nothing.
-    fn retire(&mut self, id: usize) {
-        if let Some(conn) = self.links[id].take() {
-            if let Some(client) = self.clients.remove(&conn)
-                && client.closed.is_none()
-            {
-                let core = &mut self.cores[client.core];
-                core.start_turn(self.clock.now(), self.clock.wall());
-                core.handle_closed(conn);
-            }
-            self.players[id].lost(&mut self.truth);
-        }
-        self.players[id].role = Role::Worker(Worker::retired());
     }
 }
