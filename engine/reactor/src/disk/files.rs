@@ -25,6 +25,8 @@ const ZEROS_BYTES: usize = 1 << 20;
 pub(super) struct FileState {
     pub(super) handle: Option<Rc<OwnedFd>>,
     pub(super) opening: bool,
+    /// In the queue of reads that wait for room.
+    pub(super) waits: bool,
     /// Reads and writes in flight.
     pub(super) running: u32,
     /// A request that must be alone is in flight.

@@ -16,6 +16,7 @@
 
 mod files;
 mod measure;
+mod place;
 mod probe;
 mod ring;
 mod steps;
@@ -31,13 +32,16 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use pinion_commitlog::{BlockBuf, DiskDone, DiskError, DiskOutput, DiskRequest, FileId, OpId};
+use pinion_commitlog::{
+    BLOCK, BlockBuf, DiskDone, DiskError, DiskOutput, DiskRequest, FileId, OpId,
+};
 use slab::Slab;
 
 use crate::pump::CoreStats;
 use files::{FileState, opened};
 pub(crate) use files::{disk_error, folder_name};
 pub(crate) use measure::write_latency;
+use place::Place;
 pub(crate) use probe::takes_direct;
 use ring::{Action, DiskRing, Finished, Gain};
 use steps::{CreateStep, Kind, Next, RemoveStep, TruncateStep, after_read, after_write};
@@ -56,9 +60,16 @@ const REQUESTS_MAX: usize = 16 << 10;
 /// Completions of one turn before the other phases get theirs.
 const COMPLETIONS_PER_TURN_MAX: usize = 256;
 
-/// A step that the kernel refuses for the moment (`EAGAIN`, `EINTR`) is tried
-/// this often before it counts as failed.
+/// A step that the kernel refuses for the moment (`EAGAIN`, `EINTR`), and a
+/// write that moves less than a block, is tried this often before it counts as
+/// failed.
 const ATTEMPTS_MAX: u8 = 16;
+
+/// Least time between two looks at where the data directory is.
+///
+/// Less notices sooner that it was moved away, and costs a system call for more
+/// of the writes; an idle disk is not looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Longest write time the histogram tells apart.
 const LATENCY_MAX: Duration = Duration::from_secs(60);
@@ -74,13 +85,20 @@ pub(crate) struct Disk {
     // First, so that it is dropped first: it waits for what is in flight.
     ring: DiskRing,
     root: Rc<OwnedFd>,
+    place: Place,
+    /// When it was last looked at.
+    looked: Option<Instant>,
+    /// The error of the last write or making that failed, so that people are
+    /// told once of what is tried again and again.
+    told: Option<DiskError>,
     direct: bool,
     files: HashMap<FileId, FileState>,
     /// Of `files` those with a handle.
     files_open: usize,
     jobs: Slab<Job>,
     reads_in_flight: usize,
-    /// One entry for every read that found no room, in order of arrival.
+    /// Files with reads that found no room, each once, in the order of the
+    /// first one.
     reads_waiting: VecDeque<FileId>,
     /// Waiting or running.
     requests: usize,
@@ -105,7 +123,8 @@ struct Job {
 
 impl Disk {
     /// The disk of a core, on the core's thread. It signals `bell` when a
-    /// request is over while the gate is open. Blocks for one small write.
+    /// request is over while the gate is open. Blocks for one small write and
+    /// one flush.
     pub(crate) fn open(config: &DiskConfig, bell: BorrowedFd<'_>) -> io::Result<Self> {
         let root = File::open(&config.dir)?;
         if !root.metadata()?.is_dir() {
@@ -118,9 +137,15 @@ impl Disk {
                 "the file system refuses O_DIRECT: writes go through the page cache and are flushed one by one"
             );
         }
+        // A process that was killed may have made a log's folder and not flushed
+        // its name: what is in there would be gone with the power.
+        root.sync_all()?;
         let longest = u64::try_from(LATENCY_MAX.as_nanos()).expect("a minute in nanoseconds");
         Ok(Self {
             ring: DiskRing::new(bell)?,
+            place: Place::of(&config.dir, &root)?,
+            looked: None,
+            told: None,
             root: Rc::new(root.into()),
             direct,
             files: HashMap::new(),
@@ -132,7 +157,10 @@ impl Disk {
             done: VecDeque::new(),
             uses: 0,
             zeros: None,
-            stats: CoreStats::default(),
+            stats: CoreStats {
+                disk_flushes: 1,
+                ..CoreStats::default()
+            },
             latency: Histogram::new_with_bounds(1, longest, 2).expect("bounds that are valid"),
         })
     }
@@ -149,11 +177,6 @@ impl Disk {
         );
         self.requests += 1;
         let (_, file) = request.target();
-        if matches!(request, DiskRequest::Read { .. })
-            && self.reads_in_flight == READS_IN_FLIGHT_MAX
-        {
-            self.reads_waiting.push_back(file);
-        }
         let state = self.files.entry(file).or_default();
         state.queue.push_back((request, now));
         self.advance(file);
@@ -252,6 +275,13 @@ impl Disk {
             } else if matches!(request, DiskRequest::Read { .. })
                 && self.reads_in_flight == READS_IN_FLIGHT_MAX
             {
+                // Whenever it is passed over, not only when it arrives: its file
+                // may have been closed, or alone with another request, when there
+                // was room.
+                if !state.waits {
+                    state.waits = true;
+                    self.reads_waiting.push_back(file);
+                }
                 index += 1;
                 continue;
             } else if state.handle.is_none() {
@@ -354,12 +384,13 @@ impl Disk {
             result,
         } = finished;
         let job = &mut self.jobs[token];
-        if let Err(libc::EAGAIN | libc::EINTR) = result
-            && job.attempts < ATTEMPTS_MAX
-            // A flush that did not succeed is never tried again: a second one
-            // might succeed without what the first one lost.
-            && !matches!(action, Action::Flush { .. })
-        {
+        let again = match (&action, &result) {
+            (action, Err(libc::EAGAIN | libc::EINTR)) => !action.is_flush(),
+            // The next try says why it was so short.
+            (Action::Write { .. } | Action::Zero { .. }, Ok(Gain::Count(count))) => *count < BLOCK,
+            _ => false,
+        };
+        if again && job.attempts < ATTEMPTS_MAX {
             job.attempts += 1;
             self.ring.start(token, action);
             return;
@@ -373,7 +404,10 @@ impl Disk {
                 self.advance(file);
                 return;
             }
-            Kind::Write => after_write(action, result),
+            Kind::Write => {
+                let result = self.still_there(now, file, &action, result);
+                after_write(action, result)
+            }
             Kind::Read => after_read(action, result),
             Kind::Create { len, step } => self.after_create(token, len, step, result),
             Kind::Truncate { len, step } => self.after_truncate(token, len, step, result),
@@ -436,6 +470,7 @@ impl Disk {
             Ok(DiskOutput::Done) => {}
             Err(_) => self.stats.disk_errors += 1,
         }
+        self.tell(&job, &result);
         self.requests -= 1;
         self.done.push_back(DiskDone {
             op: job.op.expect("only an opening has no name"),
@@ -447,6 +482,9 @@ impl Disk {
             while self.reads_in_flight < READS_IN_FLIGHT_MAX
                 && let Some(file) = self.reads_waiting.pop_front()
             {
+                if let Some(state) = self.files.get_mut(&file) {
+                    state.waits = false;
+                }
                 self.advance(file);
             }
         }

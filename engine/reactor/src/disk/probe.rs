@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pinion_commitlog::{BLOCK, BlockBuf};
 
 /// Whether files in `dir` can be written past the page cache. Writes one block
-/// and removes it again.
+/// and removes it again; where there is no space for one, what the opening said
+/// holds, so that a node can start on a full disk.
 ///
 /// # Errors
 /// When a file cannot be made or written there at all.
@@ -23,8 +24,14 @@ pub(crate) fn takes_direct(dir: &Path) -> io::Result<bool> {
     match try_flags(libc::O_DIRECT) {
         Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => try_flags(0).map(|()| false),
+        Err(error) if is_full(&error) => with_probe_file(dir, libc::O_DIRECT, |_| Ok(true)),
         Err(error) => Err(error),
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 /// Makes a file in `dir`, uses it and removes it.

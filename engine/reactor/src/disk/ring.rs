@@ -10,6 +10,7 @@
 //! but a completion ends an action: dropping the ring waits.
 #![allow(unsafe_code)] // Submitting to a ring is unsafe in every wrapper.
 
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::io;
 use std::mem;
@@ -25,10 +26,19 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{AtFlags, Mode, ftruncate, mkdirat, unlinkat};
 use slab::Slab;
 
-/// Actions between two submissions. More than this cost one more system call,
-/// nothing else; memory is about 100 bytes an entry. The ring holds twice as
-/// many completions before the kernel keeps them for a later call.
+/// Actions the kernel has at a time; the rest waits here. Memory is about 100
+/// bytes an entry.
+///
+/// The kernel holds twice as many completions, so that none is ever left over:
+/// one that finds no room is given out by a later system call only, and a core
+/// that sleeps makes none.
 const ENTRIES: u32 = 64;
+
+/// Of [`ENTRIES`] those that only writes of a log and their flushes may have.
+///
+/// A trim removes hundreds of files at once: fewer make commits wait for the
+/// removals, more leave less to a start that makes and removes many files.
+const ENTRIES_FOR_WRITES: u32 = 24;
 
 /// Access of a log's files: the node's user, and its group for the backup.
 const FILE_MODE: u32 = 0o640;
@@ -80,6 +90,19 @@ pub(super) enum Action {
     Sync { file: Rc<OwnedFd> },
 }
 
+impl Action {
+    /// What a commit waits for.
+    fn is_write(&self) -> bool {
+        matches!(self, Self::Write { .. } | Self::Flush { .. })
+    }
+
+    /// Whether it makes something durable. One that failed must not be tried
+    /// again: the second might succeed without what the first one lost.
+    pub(super) fn is_flush(&self) -> bool {
+        matches!(self, Self::Flush { .. } | Self::Sync { .. })
+    }
+}
+
 /// What an action gave.
 #[derive(Debug)]
 pub(super) enum Gain {
@@ -105,6 +128,7 @@ pub(super) struct Support {
     shorten: bool,
     folders: bool,
     unlink: bool,
+    threads: bool,
 }
 
 impl Support {
@@ -114,6 +138,14 @@ impl Support {
         shorten: false,
         folders: false,
         unlink: false,
+        threads: true,
+    };
+
+    /// And this process may not have another thread.
+    #[cfg(test)]
+    pub(super) const NO_THREADS: Self = Self {
+        threads: false,
+        ..Self::LEAST
     };
 
     fn of(ring: &IoUring) -> Self {
@@ -124,6 +156,7 @@ impl Support {
             shorten: probe.is_supported(opcode::Ftruncate::CODE),
             folders: probe.is_supported(opcode::MkDirAt::CODE),
             unlink: probe.is_supported(opcode::UnlinkAt::CODE),
+            threads: true,
         }
     }
 }
@@ -146,10 +179,16 @@ struct Flight {
 pub(super) struct DiskRing {
     ring: IoUring,
     support: Support,
-    /// What the kernel has, by the user data of its request.
+    /// What the kernel has and what waits for it, by the user data of its
+    /// request.
     flights: Slab<Flight>,
-    /// What the kernel would not even take.
-    refused: Vec<Finished>,
+    /// Keys of flights the kernel has no room for yet, in their order; writes
+    /// and flushes before all others.
+    waiting: VecDeque<usize>,
+    /// Of `waiting` the writes and flushes, which come first.
+    writes_waiting: usize,
+    /// What was done without the kernel's rings.
+    done_here: Vec<Finished>,
 }
 
 impl DiskRing {
@@ -162,10 +201,17 @@ impl DiskRing {
             support: Support::of(&ring),
             ring,
             flights: Slab::with_capacity(ENTRIES as usize),
-            refused: Vec::new(),
+            waiting: VecDeque::new(),
+            writes_waiting: 0,
+            done_here: Vec::new(),
         };
         disk.close_gate();
         Ok(disk)
+    }
+
+    #[cfg(test)]
+    pub(super) fn in_kernel(&self) -> usize {
+        self.flights.len() - self.waiting.len()
     }
 
     #[cfg(test)]
@@ -182,19 +228,51 @@ impl DiskRing {
             Action::Unlink { .. } => !self.support.unlink,
             _ => false,
         };
-        let answer = match by_thread.then(|| on_thread(&action)).transpose() {
-            Ok(answer) => answer,
-            Err(error) => return self.refuse(token, action, &error),
+        let answer = if by_thread {
+            // Where no thread can be had, the core waits itself: a length that
+            // cannot be set would close the log.
+            let threaded = self.support.threads.then(|| on_thread(&action));
+            let Some(Ok(answer)) = threaded else {
+                let result = blocking(&action).map(|()| Gain::Count(0));
+                self.done_here.push(Finished {
+                    token,
+                    action,
+                    result: result.map_err(rustix::io::Errno::raw_os_error),
+                });
+                return;
+            };
+            Some(answer)
+        } else {
+            None
         };
+        let is_write = action.is_write();
         let key = self.flights.insert(Flight {
             token,
             action,
             answer,
         });
-        let entry = entry(&mut self.flights[key]).user_data(key as u64);
-        if let Err(error) = self.push(&entry) {
-            let Flight { action, .. } = self.flights.remove(key);
-            self.refuse(token, action, &error);
+        if is_write {
+            self.waiting.insert(self.writes_waiting, key);
+            self.writes_waiting += 1;
+        } else {
+            self.waiting.push_back(key);
+        }
+        self.fill();
+    }
+
+    /// Gives the kernel's queue what it has room for.
+    fn fill(&mut self) {
+        while let Some(&key) = self.waiting.front() {
+            let is_write = self.writes_waiting > 0;
+            let kept = if is_write { 0 } else { ENTRIES_FOR_WRITES };
+            let in_kernel = self.flights.len() - self.waiting.len();
+            if in_kernel >= (ENTRIES - kept) as usize {
+                return;
+            }
+            let entry = entry(&mut self.flights[key]).user_data(key as u64);
+            self.push(&entry);
+            self.waiting.pop_front();
+            self.writes_waiting -= usize::from(is_write);
         }
     }
 
@@ -209,7 +287,7 @@ impl DiskRing {
 
     /// The next action that is over; in no order.
     pub(super) fn take(&mut self) -> Option<Finished> {
-        if let Some(finished) = self.refused.pop() {
+        if let Some(finished) = self.done_here.pop() {
             return Some(finished);
         }
         let completion = self.ring.completion().next()?;
@@ -219,6 +297,7 @@ impl DiskRing {
             action,
             answer,
         } = self.flights.remove(key);
+        self.fill();
         let mut result = completion.result();
         if let Some(answer) = answer
             && result > 0
@@ -245,7 +324,7 @@ impl DiskRing {
 
     /// True when [`take`](Self::take) would give something.
     pub(super) fn has_completions(&mut self) -> bool {
-        !self.refused.is_empty() || !self.ring.completion().is_empty()
+        !self.done_here.is_empty() || !self.ring.completion().is_empty()
     }
 
     /// True when [`submit`](Self::submit) may bring completions: one load.
@@ -295,31 +374,24 @@ impl DiskRing {
         }
     }
 
-    fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
-        if self.ring.submission().is_full() {
-            self.enter(0)?;
-        }
+    fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: the entry was made by `entry` from a flight in `flights`.
         // Descriptors, paths and memory it points to are owned by that flight:
         // paths and buffers are heap blocks that do not move when their owner
         // does, nobody else can reach them, and the flight leaves `flights` only
-        // in `take`, when the kernel is done with it, or in `start` when this
-        // push failed. `drop` waits for the rest.
+        // in `take`, when the kernel is done with it. `drop` waits for the rest.
         let pushed = unsafe { self.ring.submission().push(entry) };
-        pushed.map_err(|_| io::Error::from_raw_os_error(libc::EAGAIN))
-    }
-
-    fn refuse(&mut self, token: usize, action: Action, error: &io::Error) {
-        self.refused.push(Finished {
-            token,
-            action,
-            result: Err(error.raw_os_error().unwrap_or(libc::EIO)),
-        });
+        pushed.expect("the queue has a place for each action the kernel may have");
     }
 }
 
 impl Drop for DiskRing {
     fn drop(&mut self) {
+        // The kernel never saw these.
+        self.writes_waiting = 0;
+        for key in self.waiting.drain(..) {
+            self.flights.remove(key);
+        }
         while !self.flights.is_empty() {
             if self.wait().is_err() {
                 // Nothing more can be learnt, and the kernel may write into
@@ -400,6 +472,18 @@ fn entry(flight: &mut Flight) -> squeue::Entry {
         Action::Sync { file } => opcode::Fsync::new(fd(file))
             .flags(FsyncFlags::empty())
             .build(),
+    }
+}
+
+/// Does at once what this kernel's rings cannot.
+fn blocking(action: &Action) -> rustix::io::Result<()> {
+    match action {
+        Action::Shorten { file, len } => ftruncate(file, *len),
+        Action::MakeFolder { folder, path } => {
+            mkdirat(folder, path, Mode::from_raw_mode(FOLDER_MODE))
+        }
+        Action::Unlink { folder, path } => unlinkat(folder, path, AtFlags::empty()),
+        other => unreachable!("every kernel's rings can do {other:?}"),
     }
 }
 

@@ -261,8 +261,9 @@ pub(super) fn after_read(action: Action, result: Result<Gain, i32>) -> Next {
         return Next::Over(Err(disk_error(result.err().unwrap_or(libc::EIO))));
     };
     let from = from + count / BLOCK * BLOCK;
-    // Less than a block, or a part of one, is the end of the file.
-    if from >= data.len() || count < BLOCK || !count.is_multiple_of(BLOCK) {
+    // Less than a block is the end of the file. After more than one the rest is
+    // asked for again: what stopped the read may have been an error.
+    if from >= data.len() || count < BLOCK {
         data.set_len(from.min(data.len()));
         return Next::Over(Ok(DiskOutput::Data(data)));
     }
