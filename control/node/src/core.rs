@@ -21,6 +21,7 @@ use crate::fetches::Fetches;
 use crate::lifecycle::Lifecycle;
 use crate::mail::{ControlMail, CoreMail, Lanes, Origin};
 use crate::map::ShardMap;
+use crate::queue_looks::Looks;
 use crate::stats::CoreStats;
 
 /// Received bytes that are not whole frames yet, or wait unread, of all
@@ -81,6 +82,7 @@ pub struct Core {
     pub(crate) shard: Shard,
     pub(crate) held: Held,
     pub(crate) fetches: Fetches,
+    pub(crate) looks: Looks,
     pub(crate) stats: CoreStats,
     pub(crate) now: Monotonic,
     pub(crate) wall: WallMs,
@@ -114,6 +116,7 @@ impl Core {
             shard,
             held: Held::default(),
             fetches: Fetches::default(),
+            looks: Looks::default(),
             stats: CoreStats::default(),
             now: Monotonic::ZERO,
             wall: WallMs(0),

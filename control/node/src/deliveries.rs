@@ -139,6 +139,7 @@ impl Core {
                 self.notice(log, StorageNotice::Damaged(damage));
             }
             ShardOutput::ReadReturned { slot } => self.retry_fetches(slot),
+            ShardOutput::Looked { look, place, body } => self.looked(look, place, body),
         }
     }
 

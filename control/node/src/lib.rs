@@ -21,6 +21,7 @@ mod lifecycle;
 pub mod mail;
 pub mod map;
 mod output;
+mod queue_looks;
 mod queue_views;
 mod queues;
 mod requests;

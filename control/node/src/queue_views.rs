@@ -2,10 +2,9 @@
 //! letters, counts, and why nothing is delivered.
 
 use pinion_domains::queue::{
-    self, Body, DeadAction, DeadFilter, GroupCounts, LAPSED, PAGE_MAX, Standing, Why,
+    self, Body, DeadAction, DeadFilter, GroupCounts, Holder, PAGE_MAX, Standing, Why,
 };
-use pinion_types::block::{Record, records};
-use pinion_types::{Monotonic, Refusal, SessionId, WallMs};
+use pinion_types::{Monotonic, Refusal, WallMs};
 use pinion_wire::message::{
     DeadItem, DeadReason, DeadSelect, GroupItem, MessageState, Moved, PeekItem, QueueDeadList,
     QueueDeadPurge, QueueDeadReplay, QueuePeek, Reason, Reply, Request, WhyReason,
@@ -15,6 +14,7 @@ use pinion_wire::reply::{DeadPageBuilder, QueuePageBuilder, QueueStatusBuilder, 
 use crate::core::{Core, answer};
 use crate::execute::{Executed, Target};
 use crate::mail::Origin;
+use crate::queue_looks::Bodies;
 
 /// Pages of the partition one peek looks at when few messages have the state
 /// it asks for; then it answers what it has and where to go on.
@@ -22,6 +22,9 @@ const PEEK_PAGES_MAX: usize = 4;
 
 /// What an op about one id asks of the log.
 const ID_OP_BYTES: usize = 32;
+
+/// What a redrive asks of the log to say what it is to do, at most.
+const REDRIVE_OP_BYTES: usize = 320;
 
 impl Core {
     /// As [`Core::execute_queue`], for what changes little or nothing.
@@ -33,8 +36,9 @@ impl Core {
         out: &mut Vec<u8>,
     ) -> Option<Result<Executed, Refusal>> {
         Some(match request {
-            Request::QueuePeek(peek) => self.queue_peek(origin, target, peek, out),
-            Request::QueueDeadList(list) => self.queue_dead_list(origin, target, list, out),
+            Request::QueuePeek(_) | Request::QueueDeadList(_) => {
+                self.look(origin, target, request, out)
+            }
             Request::QueueDeadReplay(replay) => self.queue_dead_replay(origin, target, replay, out),
             Request::QueueDeadPurge(purge) => self.queue_dead_purge(origin, target, purge, out),
             Request::QueueInfo(_) => {
@@ -46,13 +50,15 @@ impl Core {
         })
     }
 
-    fn queue_peek(
+    pub(crate) fn queue_peek(
         &mut self,
         origin: Origin,
         target: Target,
         peek: &QueuePeek<'_>,
+        bodies: &mut Bodies,
         out: &mut Vec<u8>,
-    ) -> Result<Executed, Refusal> {
+    ) -> Result<(), Refusal> {
+        let (now, wall) = (self.now, self.wall);
         let queue = self.shard.queue(target.slot);
         let mut page = QueuePageBuilder::new(out, origin.correlation);
         let (mut found, mut bytes, mut from) = (0, 0_u64, peek.from);
@@ -70,17 +76,18 @@ impl Core {
                 }
                 let len = u64::from(body_len(&one.body));
                 let full = found == peek.max_items
-                    || (peek.bodies && found > 0 && bytes + len > u64::from(peek.max_bytes));
+                    || (peek.bodies && found > 0 && bytes + len > u64::from(peek.max_bytes))
+                    || (peek.bodies && !bodies.want(&one.body));
                 let item = PeekItem {
                     id: one.id,
                     state,
                     attempts: one.attempts,
                     enqueued: one.enqueued,
-                    due: WallMs(0),
-                    expires: WallMs(0),
+                    due: one.due.map_or(WallMs(0), |due| wall_of(due, now, wall)),
+                    expires: one.expires.map_or(WallMs(0), |at| wall_of(at, now, wall)),
                     last_error: text(one.last_error.as_deref()),
                     record_bytes: body_len(&one.body),
-                    record: peek.bodies.then(|| record_of(&one.body)).flatten(),
+                    record: peek.bodies.then(|| bodies.record(&one.body)).flatten(),
                 };
                 if full || !page.push(item) {
                     next = one.id;
@@ -98,16 +105,17 @@ impl Core {
             }
         }
         page.finish(next);
-        Ok(Executed::Replied)
+        Ok(())
     }
 
-    fn queue_dead_list(
+    pub(crate) fn queue_dead_list(
         &mut self,
         origin: Origin,
         target: Target,
         list: &QueueDeadList<'_>,
+        bodies: &mut Bodies,
         out: &mut Vec<u8>,
-    ) -> Result<Executed, Refusal> {
+    ) -> Result<(), Refusal> {
         let queue = self.shard.queue(target.slot);
         let max = usize::try_from(list.max_items).unwrap_or(PAGE_MAX);
         let mut letters = Vec::new();
@@ -122,18 +130,19 @@ impl Core {
         let (mut found, mut bytes) = (0, 0_u64);
         let mut next = more.unwrap_or(0);
         for letter in &letters {
-            let reason = reason_of(letter);
             let len = u64::from(body_len(&letter.body));
-            let full = list.bodies && found > 0 && bytes + len > u64::from(list.max_bytes);
+            let full = list.bodies
+                && ((found > 0 && bytes + len > u64::from(list.max_bytes))
+                    || !bodies.want(&letter.body));
             let item = DeadItem {
                 id: letter.id,
-                reason,
+                reason: to_wire(letter.reason),
                 attempts: letter.attempts,
                 enqueued: letter.enqueued,
                 died: letter.died,
                 last_error: text(letter.last_error.as_deref()),
                 record_bytes: body_len(&letter.body),
-                record: list.bodies.then(|| record_of(&letter.body)).flatten(),
+                record: list.bodies.then(|| bodies.record(&letter.body)).flatten(),
             };
             if full || !page.push(item) {
                 next = letter.id;
@@ -143,7 +152,7 @@ impl Core {
             bytes += len;
         }
         page.finish(next);
-        Ok(Executed::Replied)
+        Ok(())
     }
 
     fn queue_dead_replay(
@@ -202,8 +211,11 @@ impl Core {
         rate_per_s: u32,
         out: &mut Vec<u8>,
     ) -> Result<Executed, Refusal> {
-        self.shard
-            .admit(target.slot, ids.len() * ID_OP_BYTES, true)?;
+        self.shard.admit(
+            target.slot,
+            ids.len() * ID_OP_BYTES + REDRIVE_OP_BYTES,
+            true,
+        )?;
         let (now, wall) = (self.now, self.wall);
         let queue = self.shard.queue(target.slot);
         let messages = if ids.is_empty() {
@@ -319,57 +331,50 @@ fn body_len(body: &Body) -> u32 {
     }
 }
 
-/// The record when it is in memory. Looking at a message does not fetch it.
-fn record_of(body: &Body) -> Option<Record<'_>> {
-    match body {
-        Body::Here(bytes) => records(bytes).next()?.ok(),
-        Body::InLog { .. } => None,
-    }
-}
-
 fn text(bytes: Option<&[u8]>) -> &str {
     bytes
         .and_then(|bytes| core::str::from_utf8(bytes).ok())
         .unwrap_or_default()
 }
 
-fn reason_of(letter: &queue::DeadLetter) -> DeadReason {
-    match letter.reason {
-        queue::DeadReason::Attempts if letter.last_error.as_deref() == Some(LAPSED) => {
-            DeadReason::LeaseExpired
-        }
-        queue::DeadReason::Attempts => DeadReason::Failed,
+const fn to_wire(reason: queue::DeadReason) -> DeadReason {
+    match reason {
+        queue::DeadReason::Failed => DeadReason::Failed,
+        queue::DeadReason::LeaseExpired => DeadReason::LeaseExpired,
         queue::DeadReason::Expired => DeadReason::Expired,
     }
 }
 
+const fn from_wire(reason: DeadReason) -> queue::DeadReason {
+    match reason {
+        DeadReason::Failed => queue::DeadReason::Failed,
+        DeadReason::LeaseExpired => queue::DeadReason::LeaseExpired,
+        DeadReason::Expired => queue::DeadReason::Expired,
+    }
+}
+
 fn filter(select: &DeadSelect<'_>) -> DeadFilter {
-    let (reason, prefix) = match select.reason {
-        None => (None, select.error_prefix.as_bytes()),
-        Some(DeadReason::Failed) => (
-            Some(queue::DeadReason::Attempts),
-            select.error_prefix.as_bytes(),
-        ),
-        Some(DeadReason::LeaseExpired) => (Some(queue::DeadReason::Attempts), LAPSED),
-        Some(DeadReason::Expired) => (
-            Some(queue::DeadReason::Expired),
-            select.error_prefix.as_bytes(),
-        ),
-    };
     DeadFilter {
-        reason,
-        error_prefix: prefix.to_vec(),
+        reason: select.reason.map(from_wire),
+        error_prefix: select.error_prefix.as_bytes().to_vec(),
         ..DeadFilter::default()
     }
 }
 
+/// The wall time at which something is due, as far as the clocks go on as they do.
+fn wall_of(due: Monotonic, now: Monotonic, wall: WallMs) -> WallMs {
+    let left = u64::try_from(due.since(now).as_millis()).unwrap_or(u64::MAX);
+    WallMs(wall.0.saturating_add(left))
+}
+
 /// `None` when nothing is kept back.
 fn reason(why: Why, now: Monotonic, wall: WallMs) -> Option<Reason> {
-    let at = |due: Monotonic| {
-        let left = due.since(now).as_millis();
-        WallMs(wall.0 + u64::try_from(left).unwrap_or(u64::MAX / 2))
+    let at = |due: Monotonic| wall_of(due, now, wall);
+    let held = |fact: &mut Reason, oldest: Holder| {
+        fact.consumer = oldest.session.token;
+        fact.message = oldest.message;
+        fact.age_ms = oldest.for_ms;
     };
-    let consumer = |session: SessionId| session.token;
     let mut fact = Reason::new(WhyReason::Empty);
     match why {
         Why::Delivering | Why::Creating => return None,
@@ -384,34 +389,20 @@ fn reason(why: Why, now: Monotonic, wall: WallMs) -> Option<Reason> {
             fact.messages = messages;
             fact.until = until.map_or(WallMs(0), at);
         }
-        Why::AllInFlight {
-            messages,
-            oldest_ms,
-        } => {
+        Why::AllInFlight { messages, oldest } => {
             fact.reason = WhyReason::AllInFlight;
             fact.messages = messages;
-            fact.age_ms = oldest_ms;
+            oldest.into_iter().for_each(|one| held(&mut fact, one));
         }
-        Why::GroupFull {
-            limit,
-            session,
-            oldest_ms,
-        } => {
+        Why::GroupFull { limit, oldest } => {
             fact.reason = WhyReason::GroupInFlight;
             fact.limit = u64::from(limit);
-            fact.consumer = session.map_or(0, consumer);
-            fact.age_ms = oldest_ms;
+            oldest.into_iter().for_each(|one| held(&mut fact, one));
         }
-        Why::ConsumerFull {
-            limit,
-            session,
-            oldest_ms,
-            ..
-        } => {
+        Why::ConsumerFull { limit, oldest } => {
             fact.reason = WhyReason::ConsumerInFlight;
             fact.limit = u64::from(limit);
-            fact.consumer = consumer(session);
-            fact.age_ms = oldest_ms;
+            held(&mut fact, oldest);
         }
         Why::RateLimited { until } => {
             fact.reason = WhyReason::RateLimited;

@@ -233,10 +233,6 @@ impl Core {
         subscribe: &QueueSubscribe<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Executed, Refusal> {
-        if subscribe.in_flight_max != 0 {
-            // A bound that is not kept must not pass for one that is.
-            return Err(ErrorCode::Unsupported.into());
-        }
         self.shard.queue_subscribe(
             self.now,
             self.wall,
@@ -249,6 +245,7 @@ impl Core {
             &QueueSubscription {
                 group: subscribe.group.as_bytes(),
                 lease_ms: subscribe.lease_ms,
+                in_flight_max: subscribe.in_flight_max,
                 credit_records: subscribe.credit_records,
                 credit_bytes: subscribe.credit_bytes,
                 window_bytes: WINDOW_BYTES,
@@ -279,7 +276,7 @@ impl Core {
         let queue = self.shard.queue(target.slot);
         match group.action {
             GroupAction::CreateEarliest => queue.create_group(wall, name)?,
-            GroupAction::CreateLatest => return Err(ErrorCode::Unsupported.into()),
+            GroupAction::CreateLatest => queue.create_group_latest(wall, name)?,
             GroupAction::Delete => queue.delete_group(wall, name)?,
         };
         answer(out, origin.correlation, &Reply::Done);

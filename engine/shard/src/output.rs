@@ -1,6 +1,7 @@
 //! What partitions have to say, addressed.
 
-use pinion_commitlog::{Damage, DiskError, LogId};
+use bytes::Bytes;
+use pinion_commitlog::{Damage, DiskError, Location, LogId, ReadError};
 use pinion_domains::cache::{Wakeup, WatchEvent};
 use pinion_domains::queue::Taken;
 use pinion_domains::stream::Delivery;
@@ -93,6 +94,15 @@ pub enum ShardOutput {
     ReadReturned {
         /// The partition.
         slot: Slot,
+    },
+    /// What [`crate::Shard::look`] asked for was read, or cannot be.
+    Looked {
+        /// As it was asked with.
+        look: u64,
+        /// Where it was.
+        place: Location,
+        /// The body of the record there.
+        body: Result<Bytes, ReadError>,
     },
 }
 

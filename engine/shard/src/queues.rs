@@ -31,6 +31,8 @@ pub struct QueueSubscription<'a> {
     pub group: &'a [u8],
     /// How long messages are reserved, in milliseconds; 0 = the queue's default.
     pub lease_ms: u32,
+    /// Most messages reserved for it at a time; 0 = the queue's bound.
+    pub in_flight_max: u32,
     /// Messages it may be sent.
     pub credit_records: u32,
     /// Bytes of records it may be sent.
@@ -94,6 +96,7 @@ impl Shard {
             push: PushId(key as u64),
             group: request.group,
             lease_ms: request.lease_ms,
+            in_flight_max: request.in_flight_max,
             credit_records: request.credit_records,
             credit_bytes: request.credit_bytes,
             window_bytes: request.window_bytes,

@@ -8,6 +8,7 @@ mod durable;
 mod handshake;
 mod histories;
 mod limits;
+mod queues;
 mod storage;
 mod streams;
 mod two_cores;

@@ -231,6 +231,8 @@ fn kind_name(log: LogId, resource: ResourceId, number: u8) -> String {
         (false, ops::PURGE) => "queue_purge",
         (false, ops::GROUP_CREATE) => "queue_group_create",
         (false, ops::GROUP_DELETE) => "queue_group_delete",
+        (false, ops::GROUP_LATEST) => "queue_group_latest",
+        (false, ops::REDRIVE) => "queue_redrive",
         (false, _) => "",
     };
     if name.is_empty() {

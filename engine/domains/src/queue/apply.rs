@@ -327,9 +327,27 @@ impl QueuePartition {
         }
     }
 
-    pub(super) fn apply_group_create(&mut self, group: u8) {
-        self.t.group_mut(group).life = Life::Open;
+    /// `from`: the group is done with what has an id below. That is a walk over
+    /// the messages there are; making such a group is an act of an administrator.
+    pub(super) fn apply_group_create(&mut self, group: u8, from: Option<u64>) {
+        let row = self.t.group_mut(group);
+        if row.life == Life::Creating {
+            row.life = Life::Open;
+        }
         self.group_mask |= 1 << group;
+        if let Some(from) = from {
+            let messages: Vec<u32> = self.index.from(&self.t.messages, 0).collect();
+            for message in messages {
+                if self.t.messages[message].id < from {
+                    self.finish(message, group);
+                }
+            }
+            // Puts are committed in the order of their ids: there is no later one.
+            let after = self.ready.tail;
+            let row = self.t.group_mut(group);
+            row.after = after;
+            row.prefix = from;
+        }
         self.watch_progress(group);
         self.kick(group);
     }

@@ -1,15 +1,13 @@
-//! Dead letters: listed, replayed, purged, and moved back at a measured pace.
+//! Dead letters: listed, replayed and purged. Many at a measured pace: see
+//! `redrive.rs`.
 
 use bytes::Bytes;
-use pinion_types::wheel::TimerLink;
 use pinion_types::{Monotonic, WallMs};
 
 use super::config::{BATCH_MAX, PAGE_MAX, QueueError};
-use super::group::{Bucket, Life};
 use super::messages::{DeadReason, State};
 use super::ops;
 use super::partition::{OpNumber, QueuePartition, Settled};
-use super::pool::Timer;
 use super::serve::SCAN_MAX;
 use super::settle::check_range;
 use super::why::Body;
@@ -55,28 +53,6 @@ pub enum DeadAction {
     Purge,
 }
 
-/// A redrive at work, or the last one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RedriveStatus {
-    /// Letters moved.
-    pub moved: u64,
-    /// It has looked at all of them.
-    pub done: bool,
-}
-
-#[derive(Debug)]
-pub(super) struct Redrive {
-    filter: DeadFilter,
-    action: DeadAction,
-    per_sec: u32,
-    bucket: Bucket,
-    /// Next id to look at, and the last.
-    next: u64,
-    last: u64,
-    moved: u64,
-    done: bool,
-}
-
 impl QueuePartition {
     /// A page of a group's dead letters from message `from` on, at most `max`
     /// and [`PAGE_MAX`], appended to `out`. The id to go on from, if there may
@@ -92,6 +68,9 @@ impl QueuePartition {
         filter: &DeadFilter,
         out: &mut Vec<DeadLetter>,
     ) -> Result<Option<u64>, QueueError> {
+        if self.is_unused_default(group) {
+            return Ok(None);
+        }
         let group = self.open_group(group)?;
         let max = max.clamp(1, PAGE_MAX);
         let (mut looked, mut found) = (0, 0);
@@ -123,7 +102,7 @@ impl QueuePartition {
         }
     }
 
-    fn matches(&self, filter: &DeadFilter, entry: u32) -> bool {
+    pub(super) fn matches(&self, filter: &DeadFilter, entry: u32) -> bool {
         let Some(trouble) = &self.t.entries[entry].trouble else {
             return false;
         };
@@ -155,6 +134,10 @@ impl QueuePartition {
             return Err(QueueError::Fenced);
         }
         check_range(ids.len() as u64, BATCH_MAX as u64)?;
+        if self.is_unused_default(group) {
+            results.resize(results.len() + ids.len(), false);
+            return Ok(OpNumber(0));
+        }
         let group = self.open_group(group)?;
         self.see(now, wall);
         let mut done = OpNumber(0);
@@ -169,7 +152,7 @@ impl QueuePartition {
         Ok(done)
     }
 
-    fn settle_dead(&mut self, group: u8, entry: u32, action: DeadAction) {
+    pub(super) fn settle_dead(&mut self, group: u8, entry: u32, action: DeadAction) {
         let kind = match action {
             DeadAction::Replay => ops::REPLAY,
             DeadAction::Purge => ops::PURGE,
@@ -187,101 +170,5 @@ impl QueuePartition {
                 tag: 0,
             },
         );
-    }
-
-    /// Does `action` to every dead letter of now that matches, the oldest
-    /// first, `per_sec` a second (0 = as fast as a turn allows). Replaces a
-    /// redrive at work. Not resumed after a restart.
-    ///
-    /// # Errors
-    /// [`QueueError`]; nothing has changed.
-    pub fn redrive(
-        &mut self,
-        now: Monotonic,
-        wall: WallMs,
-        group: &[u8],
-        filter: DeadFilter,
-        action: DeadAction,
-        per_sec: u32,
-    ) -> Result<(), QueueError> {
-        if self.fenced {
-            return Err(QueueError::Fenced);
-        }
-        check_range(
-            filter.error_prefix.len() as u64,
-            super::ERROR_BYTES_MAX as u64,
-        )?;
-        let group = self.open_group(group)?;
-        self.see(now, wall);
-        let row = self.t.group_mut(group);
-        let last = row.dead.last_key_value().map(|(id, _)| *id);
-        row.redrive = Some(Box::new(Redrive {
-            filter,
-            action,
-            per_sec: if per_sec == 0 { u32::MAX } else { per_sec },
-            bucket: Bucket::default(),
-            next: 0,
-            last: last.unwrap_or(0),
-            moved: 0,
-            done: last.is_none(),
-        }));
-        self.redrive_due(group);
-        Ok(())
-    }
-
-    /// How far the latest redrive of a group is; `None` if there was none.
-    ///
-    /// # Errors
-    /// [`QueueError::UnknownGroup`].
-    pub fn redrive_status(&self, group: &[u8]) -> Result<Option<RedriveStatus>, QueueError> {
-        let group = self.open_group(group)?;
-        let redrive = self.t.group(group).redrive.as_ref();
-        Ok(redrive.map(|r| RedriveStatus {
-            moved: r.moved,
-            done: r.done,
-        }))
-    }
-
-    /// The next letters of a redrive, [`BATCH_MAX`] at most.
-    pub(super) fn redrive_due(&mut self, group: u8) {
-        self.t.group_mut(group).redrive_timer = TimerLink::IDLE;
-        if self.fenced || self.t.group(group).life != Life::Open {
-            return;
-        }
-        let Some(mut redrive) = self.t.group_mut(group).redrive.take() else {
-            return;
-        };
-        // A hundredth of a second's worth at once, so that timers stay few.
-        let burst = (redrive.per_sec / 100).max(1);
-        let (mut looked, mut moved) = (0, 0);
-        while !redrive.done && looked < SCAN_MAX && moved < BATCH_MAX {
-            if redrive.bucket.next(redrive.per_sec, burst) > self.clock {
-                break;
-            }
-            let next = self
-                .t
-                .group(group)
-                .dead
-                .range(redrive.next..=redrive.last.max(redrive.next))
-                .next()
-                .map(|(id, entry)| (*id, *entry));
-            let Some((id, entry)) = next.filter(|(id, _)| *id <= redrive.last) else {
-                redrive.done = true;
-                break;
-            };
-            redrive.next = id + 1;
-            looked += 1;
-            if self.matches(&redrive.filter, entry) {
-                self.settle_dead(group, entry, redrive.action);
-                redrive.bucket.take(self.clock, redrive.per_sec);
-                redrive.moved += 1;
-                moved += 1;
-            }
-        }
-        if !redrive.done {
-            let next = redrive.bucket.next(redrive.per_sec, burst);
-            self.arm(Timer::Redrive(group), next.max(self.clock));
-        }
-        self.t.group_mut(group).redrive = Some(redrive);
     }
 }

@@ -102,6 +102,8 @@ pub(super) struct Consumer {
     pub(super) blocked: List,
     /// Demands of any state.
     pub(super) demands: Vec<u32>,
+    /// Messages it asked to have in flight at most; 0 = the queue's bound.
+    pub(super) in_flight_max: u32,
 }
 
 impl Row for Consumer {
@@ -112,6 +114,7 @@ impl Row for Consumer {
             reservations: List::EMPTY,
             blocked: List::EMPTY,
             demands: Vec::new(),
+            in_flight_max: 0,
         }
     }
 

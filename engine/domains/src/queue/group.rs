@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use pinion_types::wheel::TimerLink;
 use pinion_types::{FixedMap, Monotonic};
 
-use super::dead::Redrive;
 use super::pool::{List, NIL};
+use super::redrive::{Redrive, RedriveState};
 
 /// Life of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,11 +80,15 @@ pub(super) struct Group {
     /// The next message is being loaded.
     pub(super) loading: bool,
     pub(super) bucket: Bucket,
+    /// What came again was served last: now it is the turn of what is new.
+    pub(super) fresh_next: bool,
     /// No undone message has an id below this.
     pub(super) prefix: u64,
     pub(super) progress: Monotonic,
     pub(super) stuck_told: bool,
     pub(super) redrive: Option<Box<Redrive>>,
+    /// The one at work, as far as it is durable.
+    pub(super) redrive_kept: Option<Box<RedriveState>>,
     pub(super) refill: TimerLink,
     pub(super) stuck: TimerLink,
     pub(super) redrive_timer: TimerLink,
@@ -115,10 +119,12 @@ impl Group {
             active: false,
             loading: false,
             bucket: Bucket::default(),
+            fresh_next: false,
             prefix: 0,
             progress: Monotonic::ZERO,
             stuck_told: false,
             redrive: None,
+            redrive_kept: None,
             refill: TimerLink::IDLE,
             stuck: TimerLink::IDLE,
             redrive_timer: TimerLink::IDLE,

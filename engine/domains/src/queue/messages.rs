@@ -169,17 +169,20 @@ pub(super) enum Ended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum DeadReason {
-    /// `max_attempts` attempts failed.
-    Attempts = 1,
+    /// `max_attempts` attempts failed, the last by a nack.
+    Failed = 1,
     /// Its time to live ran out.
     Expired = 2,
+    /// `max_attempts` attempts failed, the last because its reservation ran out.
+    LeaseExpired = 3,
 }
 
 impl DeadReason {
     pub(super) const fn from_u8(byte: u8) -> Option<Self> {
         match byte {
-            1 => Some(Self::Attempts),
+            1 => Some(Self::Failed),
             2 => Some(Self::Expired),
+            3 => Some(Self::LeaseExpired),
             _ => None,
         }
     }

@@ -8,8 +8,11 @@
 //! # What it promises
 //! - **Each group sees every message once**: until it acknowledges it, it is
 //!   given again; a message is gone when every group is done with it. A group
-//!   begins with the oldest message still there; a queue without groups keeps
-//!   what it is given for the first.
+//!   begins with the oldest message still there, unless it is made to begin
+//!   with the next put. A queue nobody has made a group of has the default one,
+//!   which everybody may ask about; it becomes one like the others when it is
+//!   first taken from. If another group is made before, what there was is that
+//!   one's.
 //! - **A token** proves one reservation of one message and no other.
 //! - **An attempt counts** when it is nacked or its time runs out; not when it
 //!   is given back or its session ends. After `max_attempts` the message is a
@@ -20,7 +23,7 @@
 //!   again, its attempts as they were.
 //! - **A message about which an op is on its way** is given to nobody.
 //! - **Redelivery is no storm**: failed attempts back off with jitter, and what
-//!   comes back passes a bucket per group; new messages are not held up by it.
+//!   comes back passes a bucket per group and takes turns with new messages.
 //! - **FIFO** in the order in which messages become ready. With
 //!   `ordered_by_key`, a key's later messages wait for its earlier ones, unless
 //!   those are dead letters.
@@ -33,7 +36,8 @@
 //!
 //! Where to start reading: `partition.rs` for the life of an op, `serve.rs` for
 //! who is given what, `settle.rs` for what consumers say, `apply.rs` for the
-//! fold, `ops.rs` and `snapshot.rs` for the bytes.
+//! fold, `redrive.rs` for dead letters moved over time, `ops.rs` and
+//! `snapshot.rs` for the bytes.
 
 mod apply;
 mod bodies;
@@ -47,6 +51,7 @@ pub mod ops;
 mod partition;
 mod pool;
 mod producers;
+mod redrive;
 mod serve;
 mod settle;
 mod snapshot;
@@ -65,15 +70,16 @@ pub use config::{
     ERROR_BYTES_MAX, GROUP_NAME_BYTES_MAX, GROUPS_MAX, LEASE_MS_MAX, PAGE_MAX, QueueConfig,
     QueueError, TIME_MS_MAX, WAIT_MS_MAX,
 };
-pub use dead::{DeadAction, DeadFilter, DeadLetter, RedriveStatus};
+pub use dead::{DeadAction, DeadFilter, DeadLetter};
 pub use demand::{Gone, PushId, WaiterId};
 pub use group::GroupCounters;
 pub use messages::DeadReason;
 pub use ops::ReplayError;
 pub use partition::{OpNumber, Put, PutDone, QueuePartition};
+pub use redrive::RedriveStatus;
 pub use serve::{Delivery, SCAN_MAX, Subscribe, Take, TakeOutcome, Taken};
 pub use settle::TokenResult;
 pub use snapshot::SnapshotError;
 pub use tokens::Token;
 pub use turn::TIMERS_PER_CALL;
-pub use why::{Body, GroupCounts, Peeked, QueueCounts, Standing, Why};
+pub use why::{Body, GroupCounts, Holder, Peeked, QueueCounts, Standing, Why};

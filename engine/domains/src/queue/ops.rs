@@ -13,18 +13,31 @@
 //! 18 NACK           u8 group, u8 e, e bytes error text,                   -
 //!                   then n × { u64 id, u16 attempts, u64 delay_ms }
 //! 19 LAPSE          as NACK, without text: reservations that ran out      -
-//! 20 DEAD           u8 group, u8 reason (1 attempts, 2 expired),          -
-//!                   u8 e, e bytes error text,
+//! 20 DEAD           u8 group, u8 reason (1 the last attempt failed,       -
+//!                   2 its time to live ran out, 3 the last
+//!                   reservation ran out), u8 e, e bytes error text,
 //!                   then n × { u64 id, u16 attempts }
 //! 21 DROP           u8 group (255 = all), then n × u64 id                 -
 //! 22 REPLAY         u8 group, then n × u64 id                             -
 //! 23 PURGE          u8 group, then n × u64 id                             -
 //! 24 GROUP_CREATE   u8 group, then its name                               -
 //! 25 GROUP_DELETE   u8 group                                              -
+//! 26 GROUP_LATEST   u8 group, u64 id, then its name                       -
+//! 27 REDRIVE        u8 group, then a redrive as below                     -
 //! ```
 //!
 //! n follows from the length; at most [`super::BATCH_MAX`]. A group is a number
-//! below [`super::GROUPS_MAX`], free again after its deletion.
+//! below [`super::GROUPS_MAX`], free again after its deletion. GROUP_LATEST makes
+//! a group that is done with every message below the id. REDRIVE is where the
+//! redrive of a group's dead letters is; it follows the REPLAY or PURGE of what
+//! it moved, so that no letter is moved by it twice:
+//!
+//! ```text
+//! u8 action (1 replay, 2 purge), u8 reason (0 any, else as in DEAD),
+//! u64 died from, u64 died before (each 0 = any), u32 letters a second,
+//! u64 next id to look at, u64 last id to look at, u64 moved so far,
+//! u8 done, u8 e, e bytes the last error begins with
+//! ```
 
 use pinion_types::block::Records;
 
@@ -51,6 +64,10 @@ pub const PURGE: u8 = 23;
 pub const GROUP_CREATE: u8 = 24;
 /// A consumer group ends.
 pub const GROUP_DELETE: u8 = 25;
+/// A consumer group begins with what is put after it.
+pub const GROUP_LATEST: u8 = 26;
+/// Where the redrive of a group is.
+pub const REDRIVE: u8 = 27;
 
 /// [`DROP`] for every group.
 pub(super) const ALL_GROUPS: u8 = u8::MAX;
@@ -353,6 +370,6 @@ mod tests {
             assert_eq!(decode(head.kind, &bytes[..bytes.len() - 1]), None);
         }
         assert_eq!(decode(ACK, &[64]), None, "a group beyond the last");
-        assert_eq!(decode(DEAD, &[0, 3, 0]), None, "an unknown reason");
+        assert_eq!(decode(DEAD, &[0, 4, 0]), None, "an unknown reason");
     }
 }

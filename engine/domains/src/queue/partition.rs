@@ -20,6 +20,7 @@ use super::messages::{DeadReason, Ended, Index, NEVER, State};
 use super::ops::{self, Head, Item, PutExt};
 use super::pool::{List, Pool, Tables, Timer};
 use super::producers::Producers;
+use super::redrive::RedriveState;
 use super::tokens::DoneAcks;
 
 /// Number of an op of this partition, dense from 1 since it was opened. What a
@@ -108,8 +109,11 @@ pub(super) enum Effect {
     Settle(Verdict, Vec<Settled>),
     /// Expired without any group to say so to.
     DropMessage(u64, WallMs),
-    GroupCreate(u8, WallMs),
+    /// With the id the group begins with, unless that is the oldest.
+    GroupCreate(u8, WallMs, Option<u64>),
     GroupDelete(u8, WallMs),
+    /// Where the redrive of a group is.
+    Redrive(u8, WallMs, Box<RedriveState>),
 }
 
 /// One partition of a queue. Owned by one core for its whole life.
@@ -405,8 +409,9 @@ impl QueuePartition {
                 }
             }
             Effect::DropMessage(id, _) => self.apply_drop(id),
-            Effect::GroupCreate(group, _) => self.apply_group_create(group),
+            Effect::GroupCreate(group, _, from) => self.apply_group_create(group, from),
             Effect::GroupDelete(group, _) => self.apply_group_delete(group),
+            Effect::Redrive(group, _, state) => self.apply_redrive(group, state),
         }
     }
 
@@ -506,7 +511,7 @@ impl QueuePartition {
             ext,
             body: Bytes::new(),
             retain: false,
-            essential: kind != ops::GROUP_CREATE,
+            essential: !matches!(kind, ops::GROUP_CREATE | ops::GROUP_LATEST),
             more: false,
         };
         match effect {
@@ -559,13 +564,21 @@ impl QueuePartition {
                     ops::encode(&head, [item].into_iter()),
                 )
             }
-            Effect::GroupCreate(group, timestamp) => {
+            Effect::GroupCreate(group, timestamp, from) => {
                 let mut ext = vec![*group];
+                if let Some(from) = from {
+                    ext.extend_from_slice(&from.to_le_bytes());
+                }
                 ext.extend_from_slice(&self.t.group(*group).name);
-                op(ops::GROUP_CREATE, *timestamp, ext)
+                op(kind_of(effect), *timestamp, ext)
             }
             Effect::GroupDelete(group, timestamp) => {
                 op(ops::GROUP_DELETE, *timestamp, vec![*group])
+            }
+            Effect::Redrive(group, timestamp, state) => {
+                let mut ext = vec![*group];
+                state.encode(&mut ext);
+                op(ops::REDRIVE, *timestamp, ext)
             }
         }
     }
@@ -591,12 +604,59 @@ impl QueuePartition {
                 Life::Creating => return Ok(OpNumber(self.numbered)),
                 Life::Closing => return Err(QueueError::UnknownGroup),
             },
-            None => self.new_group(wall, name)?,
+            None => self.new_group(wall, name, None)?,
         };
         Ok(OpNumber(self.numbered))
     }
 
-    pub(super) fn new_group(&mut self, wall: WallMs, name: &[u8]) -> Result<u8, QueueError> {
+    /// As [`QueuePartition::create_group`], for a group that begins with the
+    /// next put. Messages that nobody has a view of yet are not lost by it: they
+    /// are the default group's, which is made, too. Costs a walk over all
+    /// messages when it is committed.
+    ///
+    /// # Errors
+    /// [`QueueError`]; nothing has changed.
+    pub fn create_group_latest(
+        &mut self,
+        wall: WallMs,
+        name: &[u8],
+    ) -> Result<OpNumber, QueueError> {
+        if self.fenced || name.is_empty() || self.find_group(name).is_some() {
+            // The default group is there from the beginning.
+            return self.create_group(wall, name);
+        }
+        let nobodys = self.t.groups.iter().all(Option::is_none)
+            && (self.t.messages.len() > 0 || self.pending_messages > 0);
+        if nobodys && self.groups_limit() < 2 {
+            return Err(QueueError::TooMany {
+                bound: Bound::Groups,
+                limit: u32::from(self.config.groups_max),
+            });
+        }
+        let group = self.new_group(wall, name, Some(self.next_id))?;
+        if nobodys {
+            // Before it in the log: whatever is gone for the one is still the
+            // other's.
+            let create = self.queued.pop_back().expect("queued just now");
+            let made = self.new_group(wall, b"", None);
+            assert!(made.is_ok(), "there is room for two");
+            self.queued.push_back(create);
+        }
+        debug_assert!(self.t.group(group).life == Life::Creating);
+        Ok(OpNumber(self.numbered))
+    }
+
+    fn groups_limit(&self) -> usize {
+        usize::from(self.config.groups_max).min(super::GROUPS_MAX)
+    }
+
+    /// Makes a group that begins with message `from`, or with the oldest.
+    pub(super) fn new_group(
+        &mut self,
+        wall: WallMs,
+        name: &[u8],
+        from: Option<u64>,
+    ) -> Result<u8, QueueError> {
         let limit = super::GROUP_NAME_BYTES_MAX;
         if name.len() > limit {
             return Err(QueueError::OutOfRange {
@@ -604,8 +664,8 @@ impl QueuePartition {
                 limit: limit as u64,
             });
         }
-        let max = usize::from(self.config.groups_max).min(super::GROUPS_MAX);
-        let free = (0..max).find(|slot| self.t.groups.get(*slot).is_none_or(Option::is_none));
+        let free = (0..self.groups_limit())
+            .find(|slot| self.t.groups.get(*slot).is_none_or(Option::is_none));
         let Some(slot) = free else {
             return Err(QueueError::TooMany {
                 bound: Bound::Groups,
@@ -614,7 +674,7 @@ impl QueuePartition {
         };
         let group = u8::try_from(slot).expect("at most GROUPS_MAX groups");
         self.place_group(group, name, Life::Creating);
-        self.queue(Effect::GroupCreate(group, wall));
+        self.queue(Effect::GroupCreate(group, wall, from));
         Ok(group)
     }
 
@@ -637,10 +697,12 @@ impl QueuePartition {
         if self.fenced {
             return Err(QueueError::Fenced);
         }
-        let group = self.find_group(name).ok_or(QueueError::UnknownGroup)?;
-        if self.t.group(group).life != Life::Open {
-            return Err(QueueError::UnknownGroup);
-        }
+        let group = match self.find_group(name) {
+            Some(group) if self.t.group(group).life == Life::Open => group,
+            // It is there, with all its messages, though nobody has used it.
+            None if self.is_unused_default(name) => self.new_group(wall, name, None)?,
+            _ => return Err(QueueError::UnknownGroup),
+        };
         self.t.group_mut(group).life = Life::Closing;
         self.end_demands_of(group);
         self.queue(Effect::GroupDelete(group, wall));
@@ -654,6 +716,16 @@ impl QueuePartition {
             .iter()
             .position(|g| g.as_ref().is_some_and(|g| same_bytes(&g.name, name)))?;
         Some(u8::try_from(slot).expect("at most GROUPS_MAX groups"))
+    }
+
+    /// Whether the name is that of the default group of a queue that has no
+    /// group yet, for the log: it has every message and nobody has used it.
+    pub(super) fn is_unused_default(&self, name: &[u8]) -> bool {
+        name.is_empty()
+            && self.group_mask == 0
+            && self
+                .find_group(name)
+                .is_none_or(|group| self.t.group(group).life == Life::Creating)
     }
 
     pub(super) fn open_group(&self, name: &[u8]) -> Result<u8, QueueError> {
@@ -675,14 +747,17 @@ impl QueuePartition {
         bits(mask)
     }
 
-    /// Names of the groups that exist or are being created.
+    /// Names of the groups that exist or are being created; the default one's
+    /// as long as there is no other.
     pub fn group_names(&self) -> impl Iterator<Item = &[u8]> + '_ {
+        let unused = self.group_mask == 0 && self.find_group(b"").is_none();
         self.t
             .groups
             .iter()
             .flatten()
             .filter(|group| group.life != Life::Closing)
             .map(|group| &*group.name)
+            .chain(unused.then_some(&b""[..]))
     }
 
     // ------------------------------------------------------------------ timers
@@ -732,7 +807,9 @@ const fn kind_of(effect: &Effect) -> u8 {
         Effect::Put(_) => ops::PUT,
         Effect::Settle(verdict, _) => verdict.kind,
         Effect::DropMessage(..) => ops::DROP,
-        Effect::GroupCreate(..) => ops::GROUP_CREATE,
+        Effect::GroupCreate(_, _, None) => ops::GROUP_CREATE,
+        Effect::GroupCreate(_, _, Some(_)) => ops::GROUP_LATEST,
         Effect::GroupDelete(..) => ops::GROUP_DELETE,
+        Effect::Redrive(..) => ops::REDRIVE,
     }
 }

@@ -1,10 +1,11 @@
 //! Handing messages out: waiting takes, subscriptions, and which message is
 //! next for a group.
 //!
-//! Next is, the oldest first: what was given back untouched or whose key's turn
-//! has come; what failed or lost its consumer, as fast as the group's bucket
-//! allows; and what nobody has had yet. A message whose body is not in memory
-//! holds those behind it up until it is.
+//! Next is, the oldest first, what was given back untouched or whose key's turn
+//! has come. Then what failed or lost its consumer, as fast as the group's
+//! bucket allows, and what nobody has had yet take turns: however much comes
+//! back, what is new has every other place. A message whose body is not in
+//! memory holds those behind it up until it is.
 
 use bytes::Bytes;
 use pinion_types::limits::{CREDIT_BYTES_MAX, CREDIT_RECORDS_MAX};
@@ -58,6 +59,9 @@ pub struct Subscribe<'a> {
     pub group: &'a [u8],
     /// How long messages are reserved; 0 = the queue's default.
     pub lease_ms: u32,
+    /// Most messages it has in flight at a time; 0, and more than the queue
+    /// allows a consumer, is the queue's bound.
+    pub in_flight_max: u32,
     /// Messages it may be sent. Never exceeded.
     pub credit_records: u32,
     /// Bytes of records it may be sent. The last message may exceed it; the
@@ -235,6 +239,7 @@ impl QueuePartition {
             push: Some(subscribe.push),
             group,
         })?;
+        self.consumers[consumer].in_flight_max = subscribe.in_flight_max;
         let want = Want::Push {
             id: subscribe.push,
             credit_records: subscribe.credit_records.min(CREDIT_RECORDS_MAX),
@@ -409,6 +414,7 @@ impl QueuePartition {
         out: &mut Vec<Taken>,
     ) -> (Stop, u32) {
         let (mut taken, mut bytes) = (0, 0_u64);
+        let may_hold = self.may_hold(consumer);
         let stop = loop {
             if taken == max {
                 break Stop::Enough;
@@ -417,7 +423,7 @@ impl QueuePartition {
             if row.in_flight + row.settling >= self.config.max_in_flight {
                 break Stop::GroupFull;
             }
-            if self.consumers[consumer].reservations.len >= self.config.consumer_in_flight {
+            if self.consumers[consumer].reservations.len >= may_hold {
                 break Stop::ConsumerFull;
             }
             let pick = self.pick(group, scan);
@@ -459,7 +465,6 @@ impl QueuePartition {
             if *scan == 0 {
                 return Pick::None(Stop::Budget);
             }
-            let mut limited = false;
             let row = self.t.group(group);
             if let Some((_, entry)) = row.front.first_key_value() {
                 let entry = *entry;
@@ -468,18 +473,14 @@ impl QueuePartition {
                 }
                 return Pick::Entry(entry);
             }
-            if let Some((_, entry)) = row.returned.first_key_value() {
-                let entry = *entry;
-                let (rate, burst) = (self.config.redelivery_per_sec, self.config.redelivery_burst);
-                let next = row.bucket.next(rate, burst);
-                if next <= self.clock {
-                    if self.expired_entry(entry, scan) {
-                        continue;
-                    }
-                    return Pick::Entry(entry);
+            let (returned, none) = self.next_returned(group);
+            if let Some(entry) = returned
+                && !self.t.group(group).fresh_next
+            {
+                if self.expired_entry(entry, scan) {
+                    continue;
                 }
-                limited = true;
-                self.arm(Timer::Refill(group), next);
+                return Pick::Entry(entry);
             }
             let row = self.t.group(group);
             let message = match row.after {
@@ -487,11 +488,13 @@ impl QueuePartition {
                 after => self.t.messages[after].link.next,
             };
             if message == NIL {
-                return Pick::None(if limited {
-                    Stop::RateLimited
-                } else {
-                    Stop::Empty
-                });
+                let Some(entry) = returned else {
+                    return Pick::None(none);
+                };
+                if self.expired_entry(entry, scan) {
+                    continue;
+                }
+                return Pick::Entry(entry);
             }
             if self.steps_over(message, group) {
                 *scan -= 1;
@@ -500,6 +503,23 @@ impl QueuePartition {
             }
             return Pick::Fresh(message);
         }
+    }
+
+    /// What comes again next, if the group's bucket allows it now; otherwise
+    /// why there is none.
+    fn next_returned(&mut self, group: u8) -> (Option<u32>, Stop) {
+        let row = self.t.group(group);
+        let Some((_, entry)) = row.returned.first_key_value() else {
+            return (None, Stop::Empty);
+        };
+        let entry = *entry;
+        let (rate, burst) = (self.config.redelivery_per_sec, self.config.redelivery_burst);
+        let next = row.bucket.next(rate, burst);
+        if next <= self.clock {
+            return (Some(entry), Stop::Empty);
+        }
+        self.arm(Timer::Refill(group), next);
+        (None, Stop::RateLimited)
     }
 
     /// Whether the next message of the ready order is none for the group, or
@@ -538,7 +558,9 @@ impl QueuePartition {
         let entry = self.new_entry(message, group);
         let turn = self.claim_key(entry);
         assert!(turn, "a fresh message whose key has an owner is parked");
-        self.t.group_mut(group).after = message;
+        let row = self.t.group_mut(group);
+        row.after = message;
+        row.fresh_next = false;
         entry
     }
 
@@ -547,7 +569,9 @@ impl QueuePartition {
             let rate = self.config.redelivery_per_sec;
             let clock = self.clock;
             let group = self.t.entries[entry].group;
-            self.t.group_mut(group).bucket.take(clock, rate);
+            let row = self.t.group_mut(group);
+            row.bucket.take(clock, rate);
+            row.fresh_next = true;
         }
         self.detach(entry);
         let clock = self.clock;

@@ -175,7 +175,11 @@ impl QueuePartition {
         let mut delay = 0;
         if attempts >= self.config.max_attempts {
             verdict.kind = ops::DEAD;
-            verdict.reason = Some(DeadReason::Attempts);
+            verdict.reason = Some(if kind == ops::NACK {
+                DeadReason::Failed
+            } else {
+                DeadReason::LeaseExpired
+            });
         } else {
             delay = delay_ms.unwrap_or_else(|| self.backoff(attempts));
             if kind == ops::LAPSE {

@@ -7,7 +7,7 @@
 //! integers little-endian:
 //!
 //! ```text
-//! "PQS1", u64 next id
+//! "PQS2", u64 next id
 //! u8 groups × { u8 number, u8 n, n bytes name }
 //! u32 producers × { u64 id, u64 next sequence,
 //!                   u8 puts × { u64 sequence, u32 count, u64 first id } }
@@ -18,6 +18,7 @@
 //!                  u64 done groups, u8 delayed }  in their order of readiness
 //! u32 entries × { u32 message, u8 group, u16 attempts, u8 reason (0 = alive),
 //!                 u8 replayed, u64 since, u64 delay_ms, u8 n, n bytes error }
+//! u8 redrives × { u8 group, a redrive as in `ops.rs` }            not yet done
 //! ```
 //!
 //! Reservations are not in it: what was in flight is ready after a restart,
@@ -37,8 +38,9 @@ use super::ops::{self, PutExt, Read, ReplayError};
 use super::partition::{PutEffect, QueuePartition, Verdict, after_ms};
 use super::pool::{NIL, Row, Timer};
 use super::producers::Producers;
+use super::redrive::RedriveState;
 
-const MAGIC: &[u8; 4] = b"PQS1";
+const MAGIC: &[u8; 4] = b"PQS2";
 
 /// The bytes are not a snapshot of a queue, or contradict themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +77,15 @@ impl QueuePartition {
         }
         let records = self.snapshot_records(out);
         self.snapshot_messages(&records, out);
+        let at = out.len();
+        out.push(0);
+        for group in self.group_bits() {
+            if let Some(redrive) = &self.t.group(group).redrive_kept {
+                out[at] += 1;
+                out.push(group);
+                redrive.encode(out);
+            }
+        }
     }
 
     /// Gives the place of each record row among those written.
@@ -186,6 +197,14 @@ impl QueuePartition {
         }
         for _ in 0..read.u32()? {
             self.decode_entry(read, &ids)?;
+        }
+        for _ in 0..read.u8()? {
+            let group = read.u8()?;
+            if usize::from(group) >= GROUPS_MAX || self.group_mask & (1 << group) == 0 {
+                return None;
+            }
+            let state = RedriveState::decode(read).filter(|state| !state.done)?;
+            self.t.group_mut(group).redrive_kept = Some(Box::new(state));
         }
         ids.sort_unstable();
         if ids.windows(2).any(|pair| pair[0].0 == pair[1].0)
@@ -355,13 +374,31 @@ impl QueuePartition {
                 }
                 Ok(())
             }
-            ops::GROUP_CREATE => {
+            ops::GROUP_CREATE | ops::GROUP_LATEST => {
                 let (group, name) = ext.split_first().ok_or(malformed)?;
+                let (from, name) = match head.kind {
+                    ops::GROUP_LATEST => {
+                        let (from, name) = name.split_first_chunk().ok_or(malformed)?;
+                        (Some(u64::from_le_bytes(*from)), name)
+                    }
+                    _ => (None, name),
+                };
                 if usize::from(*group) >= GROUPS_MAX || self.group_mask & (1 << *group) != 0 {
                     return Err(malformed);
                 }
                 self.place_group(*group, name, Life::Creating);
-                self.apply_group_create(*group);
+                self.apply_group_create(*group, from);
+                Ok(())
+            }
+            ops::REDRIVE => {
+                let mut read = Read(ext);
+                let group = read.u8().ok_or(malformed)?;
+                let state = RedriveState::decode(&mut read).and_then(|state| read.end(state));
+                let state = state.ok_or(malformed)?;
+                if usize::from(group) >= GROUPS_MAX || self.group_mask & (1 << group) == 0 {
+                    return Err(ReplayError::NoGroup(group));
+                }
+                self.apply_redrive(group, Box::new(state));
                 Ok(())
             }
             ops::GROUP_DELETE => {
@@ -463,6 +500,7 @@ impl QueuePartition {
         for message in live {
             self.start_message(message, now, wall);
         }
+        self.resume_redrives();
     }
 
     fn start_message(&mut self, message: u32, now: Monotonic, wall: WallMs) {

@@ -112,7 +112,7 @@ impl QueuePartition {
                 return;
             }
             // A dead letter needs a group to be found in.
-            let made = self.new_group(wall, b"");
+            let made = self.new_group(wall, b"", None);
             assert!(made.is_ok(), "a queue without groups has room for one");
             again = true;
         }

@@ -25,7 +25,7 @@ impl QueuePartition {
                 Err(QueueError::UnknownGroup)
             }
             Some(group) => Ok(group),
-            None => self.new_group(self.wall, name),
+            None => self.new_group(self.wall, name, None),
         }
     }
 
@@ -45,9 +45,20 @@ impl QueuePartition {
         row.reservations = List::EMPTY;
         row.blocked = List::EMPTY;
         row.demands.clear();
+        row.in_flight_max = 0;
         self.names.consumers.insert(key, consumer);
         self.t.group_mut(key.group).consumers += 1;
         Ok(consumer)
+    }
+
+    /// Messages a consumer may have in flight: what it asked for, and never
+    /// more than the queue allows each.
+    pub(super) fn may_hold(&self, consumer: u32) -> u32 {
+        let limit = self.config.consumer_in_flight;
+        match self.consumers[consumer].in_flight_max {
+            0 => limit,
+            asked => asked.min(limit),
+        }
     }
 
     pub(super) fn check_waiters(&self) -> Result<(), QueueError> {

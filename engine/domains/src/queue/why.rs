@@ -8,9 +8,10 @@ use pinion_types::{Monotonic, SessionId, WallMs};
 use super::config::{PAGE_MAX, QueueError};
 use super::demand::PushId;
 use super::group::{GroupCounters, Life};
-use super::messages::State;
+use super::messages::{NEVER, State};
 use super::partition::QueuePartition;
 use super::pool::NIL;
+use super::serve::is_replayed;
 
 /// Rows looked at for the earliest time in an answer.
 const LOOK_MAX: usize = 65_536;
@@ -29,6 +30,19 @@ pub enum Body {
         /// How many bytes.
         len: u32,
     },
+}
+
+/// Who has had a message for the longest time, of those a question is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Whose it is.
+    pub session: SessionId,
+    /// The subscription it went to, if it was one.
+    pub push: Option<PushId>,
+    /// The message.
+    pub message: u64,
+    /// For how long, milliseconds.
+    pub for_ms: u64,
 }
 
 /// Where a message stands in a group.
@@ -59,6 +73,11 @@ pub struct Peeked {
     pub attempts: u16,
     /// When it was put.
     pub enqueued: WallMs,
+    /// When it is ready, or its reservation ends; `None` where that is up to
+    /// somebody else.
+    pub due: Option<Monotonic>,
+    /// When its time to live is over; `None` for what has none or is dead.
+    pub expires: Option<Monotonic>,
     /// Text of the last failure.
     pub last_error: Option<Bytes>,
     /// Key, headers and value.
@@ -143,29 +162,23 @@ pub enum Why {
     AllInFlight {
         /// How many.
         messages: u64,
-        /// For how long the oldest, milliseconds.
-        oldest_ms: u64,
+        /// Who has the oldest; `None` when all are on their way to the log.
+        oldest: Option<Holder>,
     },
     /// `max_in_flight` of the group is reached.
     GroupFull {
         /// The bound.
         limit: u32,
-        /// Who has the oldest.
-        session: Option<SessionId>,
-        /// For how long, milliseconds.
-        oldest_ms: u64,
+        /// Who has the oldest; `None` when all are on their way to the log.
+        oldest: Option<Holder>,
     },
     /// Everyone who wants messages has as many in flight as a consumer may;
     /// this one the oldest.
     ConsumerFull {
-        /// The bound.
+        /// Its bound: what it asked for, or the queue's for each.
         limit: u32,
-        /// Whose.
-        session: SessionId,
-        /// Which subscription of it.
-        push: Option<PushId>,
-        /// For how long it has its oldest message, milliseconds.
-        oldest_ms: u64,
+        /// The consumer, and its oldest message.
+        oldest: Holder,
     },
     /// Only redeliveries are left, and they come at a limited rate.
     RateLimited {
@@ -207,7 +220,20 @@ impl QueuePartition {
     /// [`QueueError::UnknownGroup`].
     pub fn why(&mut self, now: Monotonic, wall: WallMs, name: &[u8]) -> Result<Why, QueueError> {
         self.see(now, wall);
-        let group = self.find_group(name).ok_or(QueueError::UnknownGroup)?;
+        let Some(group) = self.find_group(name) else {
+            if !self.is_unused_default(name) {
+                return Err(QueueError::UnknownGroup);
+            }
+            return Ok(match self.unused_counts() {
+                _ if self.fenced => Why::Fenced,
+                counts if counts.ready > 0 => Why::NoConsumers {
+                    ready: counts.ready,
+                },
+                counts if counts.delayed > 0 => self.why_delayed(counts.delayed),
+                _ if self.read_only => Why::ReadOnly,
+                _ => Why::Empty { dead: 0 },
+            });
+        };
         let row = self.t.group(group);
         if self.fenced {
             return Ok(Why::Fenced);
@@ -230,11 +256,9 @@ impl QueuePartition {
             return Ok(self.why_nothing_ready(group, &counts, failed));
         }
         if held >= self.config.max_in_flight {
-            let oldest = self.oldest_held(group, |_| true);
             return Ok(Why::GroupFull {
                 limit: self.config.max_in_flight,
-                session: oldest.map(|(session, ..)| session),
-                oldest_ms: oldest.map_or(0, |(.., ms)| ms),
+                oldest: self.oldest_held(group, |_| true).map(|(_, oldest)| oldest),
             });
         }
         if demands == 0 {
@@ -247,11 +271,9 @@ impl QueuePartition {
                 !self.consumers[consumer].blocked.is_empty()
             });
             return Ok(match blocked {
-                Some((session, push, oldest_ms)) => Why::ConsumerFull {
-                    limit: self.config.consumer_in_flight,
-                    session,
-                    push,
-                    oldest_ms,
+                Some((consumer, oldest)) => Why::ConsumerFull {
+                    limit: self.may_hold(consumer),
+                    oldest,
                 },
                 None => Why::NoCredit {
                     subscriptions: demands,
@@ -283,10 +305,9 @@ impl QueuePartition {
             };
         }
         if row.in_flight + row.settling > 0 {
-            let oldest = self.oldest_held(group, |_| true);
             return Why::AllInFlight {
                 messages: counts.in_flight,
-                oldest_ms: oldest.map_or(0, |(.., ms)| ms),
+                oldest: self.oldest_held(group, |_| true).map(|(_, oldest)| oldest),
             };
         }
         if failed > 0 {
@@ -300,14 +321,7 @@ impl QueuePartition {
             };
         }
         if counts.delayed > 0 {
-            let rows = self.t.messages.rows().iter().take(LOOK_MAX);
-            return Why::Delayed {
-                messages: counts.delayed,
-                until: rows
-                    .filter(|m| m.len > 0 && m.delayed)
-                    .map(|m| self.t.records[m.record].due)
-                    .min(),
-            };
+            return self.why_delayed(counts.delayed);
         }
         if self.read_only {
             return Why::ReadOnly;
@@ -315,24 +329,38 @@ impl QueuePartition {
         Why::Empty { dead: counts.dead }
     }
 
-    /// Who of the group has had a message for the longest time.
-    fn oldest_held(
-        &self,
-        group: u8,
-        of: impl Fn(u32) -> bool,
-    ) -> Option<(SessionId, Option<PushId>, u64)> {
+    fn why_delayed(&self, messages: u64) -> Why {
+        let rows = self.t.messages.rows().iter().take(LOOK_MAX);
+        Why::Delayed {
+            messages,
+            until: rows
+                .filter(|m| m.len > 0 && m.delayed)
+                .map(|m| self.t.records[m.record].due)
+                .min(),
+        }
+    }
+
+    /// Who of the group has had a message for the longest time: the consumer's
+    /// row, and what there is to say.
+    fn oldest_held(&self, group: u8, of: impl Fn(u32) -> bool) -> Option<(u32, Holder)> {
         self.names
             .consumers
             .iter()
             .filter(|(key, consumer)| key.group == group && of(**consumer))
             .filter_map(|(key, consumer)| {
                 let head = self.consumers[*consumer].reservations.head;
-                (head != NIL).then(|| (self.t.entries[head].at, key))
+                (head != NIL).then(|| (self.t.entries[head].at, key, *consumer, head))
             })
-            .min_by_key(|(at, key)| (*at, key.session))
-            .map(|(at, key)| {
+            .min_by_key(|(at, key, ..)| (*at, key.session))
+            .map(|(at, key, consumer, entry)| {
                 let ms = self.clock.since(at).as_millis();
-                (key.session, key.push, u64::try_from(ms).unwrap_or(u64::MAX))
+                let oldest = Holder {
+                    session: key.session,
+                    push: key.push,
+                    message: self.id_of(entry),
+                    for_ms: u64::try_from(ms).unwrap_or(u64::MAX),
+                };
+                (consumer, oldest)
             })
     }
 
@@ -341,8 +369,27 @@ impl QueuePartition {
     /// # Errors
     /// [`QueueError::UnknownGroup`].
     pub fn group_counts(&mut self, name: &[u8]) -> Result<GroupCounts, QueueError> {
+        if self.is_unused_default(name) {
+            return Ok(self.unused_counts());
+        }
         let group = self.open_group(name)?;
         Ok(self.counts(group))
+    }
+
+    /// Of the default group as long as nobody has used it: it has everything.
+    fn unused_counts(&self) -> GroupCounts {
+        let oldest = self.index.from(&self.t.messages, 0).next();
+        let row = self.find_group(b"").map(|group| self.t.group(group));
+        GroupCounts {
+            ready: u64::from(self.ready.len),
+            delayed: u64::from(self.delayed),
+            bytes: self.bytes,
+            done_below: oldest.map_or(self.committed_id, |m| self.t.messages[m].id),
+            oldest: oldest.map(|m| self.t.records[self.t.messages[m].record].timestamp),
+            demands: row.map_or(0, |row| row.demands),
+            consumers: row.map_or(0, |row| row.consumers),
+            ..GroupCounts::default()
+        }
     }
 
     pub(super) fn counts(&mut self, group: u8) -> GroupCounts {
@@ -402,7 +449,10 @@ impl QueuePartition {
         max: usize,
         out: &mut Vec<Peeked>,
     ) -> Result<Option<u64>, QueueError> {
-        let group = self.open_group(name)?;
+        let group = match self.is_unused_default(name) {
+            true => None,
+            false => Some(self.open_group(name)?),
+        };
         let max = max.clamp(1, PAGE_MAX);
         let mut found = 0;
         let messages = self.index.from(&self.t.messages, from);
@@ -411,16 +461,35 @@ impl QueuePartition {
             if found == max || looked == LOOK_MAX {
                 return Ok(Some(row.id));
             }
-            if row.done & (1 << group) != 0 {
+            if group.is_some_and(|group| row.done & (1 << group) != 0) {
                 continue;
             }
             found += 1;
-            let entry = self.entry_of(message, group).map(|e| &self.t.entries[e]);
+            let entry = group
+                .and_then(|group| self.entry_of(message, group))
+                .map(|e| &self.t.entries[e]);
+            let put = &self.t.records[row.record];
+            let standing = match group {
+                Some(group) => self.standing_of(message, group),
+                None if row.delayed => Standing::Delayed,
+                None => Standing::Ready,
+            };
+            let due = match (standing, entry) {
+                (Standing::Delayed, None) => Some(put.due),
+                (Standing::Delayed, Some(entry)) => Some(entry.timer.deadline()),
+                (Standing::InFlight, Some(entry)) if entry.state == State::InFlight => {
+                    Some(entry.timer.deadline())
+                }
+                _ => None,
+            };
+            let lives = standing != Standing::Dead && !entry.is_some_and(is_replayed);
             out.push(Peeked {
                 id: row.id,
-                standing: self.standing_of(message, group),
+                standing,
                 attempts: entry.map_or(0, |e| e.attempts),
-                enqueued: self.t.records[row.record].timestamp,
+                enqueued: put.timestamp,
+                due,
+                expires: Some(put.expires).filter(|at| lives && *at < NEVER),
                 last_error: entry.and_then(|e| e.error().cloned()),
                 body: self.body_of(message),
             });

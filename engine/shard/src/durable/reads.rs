@@ -1,7 +1,7 @@
 //! What partitions read back from their logs, and what happens when a read is
 //! the first to meet damage.
 
-use pinion_commitlog::{Damage, DamageKind, DamagedPartitions, ReadError, RecordBytes};
+use pinion_commitlog::{Damage, DamageKind, DamagedPartitions, Location, ReadError, RecordBytes};
 use pinion_domains::queue::{LoadError, LoadToken};
 use pinion_domains::stream::{ColdError, StreamChunk};
 use pinion_types::{Monotonic, Offset, WallMs};
@@ -11,8 +11,19 @@ use crate::shard::{Kind, Shard, Slot};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ReadFor {
-    Stream { slot: Slot, from: Offset },
-    Load { slot: Slot, token: LoadToken },
+    Stream {
+        slot: Slot,
+        from: Offset,
+    },
+    Load {
+        slot: Slot,
+        token: LoadToken,
+    },
+    Look {
+        slot: Slot,
+        place: Location,
+        look: u64,
+    },
 }
 
 impl Shard {
@@ -92,13 +103,24 @@ impl Shard {
     /// The log has read one record for a queue.
     pub(super) fn record_read(&mut self, token: u64, result: Result<RecordBytes, ReadError>) {
         let token = usize::try_from(token).expect("a slab index");
-        let Some(ReadFor::Load { slot, token }) = self.logs.reads.try_remove(token) else {
+        let read = self.logs.reads.try_remove(token);
+        let Some(ReadFor::Load { slot, .. } | ReadFor::Look { slot, .. }) = read else {
             return;
         };
         self.touch(slot);
         if let Err(ReadError::Damaged { segment, offset }) = result {
             self.read_met_damage(slot, segment, offset);
         }
+        let token = match read {
+            Some(ReadFor::Load { token, .. }) => token,
+            Some(ReadFor::Look { place, look, .. }) => {
+                let body = result.map(|record| record.body);
+                self.ready
+                    .push_back(ShardOutput::Looked { look, place, body });
+                return;
+            }
+            _ => return,
+        };
         if let Kind::Queue(queue) = &mut self.partitions[slot.index()].kind {
             let body = result
                 .map(|record| record.body)
@@ -109,6 +131,23 @@ impl Shard {
                 });
             queue.handle_loaded(token, body);
         }
+    }
+
+    /// Reads the body of a record for somebody who looks at a queue, beside
+    /// what the queue itself loads; [`ShardOutput::Looked`] has it. False when as
+    /// many reads wait as may.
+    pub fn look(&mut self, slot: Slot, place: Location, look: u64) -> bool {
+        let log = self.partitions[slot.index()].log;
+        let Some(at) = log.and_then(|id| self.logs.index(id)) else {
+            return false;
+        };
+        let read = ReadFor::Look { slot, place, look };
+        let token = self.logs.reads.insert(read);
+        let asked = self.logs.slots[at].log.read_record(token as u64, place);
+        if asked.is_err() {
+            self.logs.reads.remove(token);
+        }
+        asked.is_ok()
     }
 
     /// A start reads no old segment, so a read may be the first to come to

@@ -30,8 +30,8 @@ pub struct PeekOptions {
     pub partitions: Partitions,
     /// Which messages.
     pub states: States,
-    /// Give the records that are in the node's memory, not only what is known
-    /// of them.
+    /// Give the records, read from the node's disk where needed, not only what
+    /// is known of them.
     pub bodies: bool,
     /// Most messages of one page, 1 to 1,024.
     pub page_items: u32,
@@ -62,16 +62,17 @@ pub struct PeekedMessage {
     pub attempts: u16,
     /// When it was put, in milliseconds since the Unix epoch.
     pub enqueued_ms: u64,
-    /// When it becomes ready, or its reservation ends.
+    /// When it becomes ready, or its reservation ends; `None` for what is ready
+    /// or waits for an earlier message of its key.
     pub due_ms: Option<u64>,
-    /// When its life ends.
+    /// When its life ends, if it does.
     pub expires_ms: Option<u64>,
     /// What the last nack said; empty when there was none.
     pub last_error: String,
     /// Bytes of its record.
     pub record_bytes: u32,
-    /// The record, when it was asked for and is in the node's memory; its offset
-    /// is the message's id.
+    /// The record, when it was asked for, but for one that the node's log moved
+    /// just then; its offset is the message's id.
     pub record: Option<Received>,
 }
 
@@ -94,8 +95,8 @@ pub struct DeadLetter {
     pub last_error: String,
     /// Bytes of its record.
     pub record_bytes: u32,
-    /// The record, when it was asked for and is in the node's memory; its offset
-    /// is the message's id.
+    /// The record, when it was asked for, but for one that the node's log moved
+    /// just then; its offset is the message's id.
     pub record: Option<Received>,
 }
 
@@ -310,7 +311,8 @@ impl Queue {
     /// does.
     ///
     /// # Errors
-    /// `UnknownGroup`; repeating it is safe.
+    /// `UnknownGroup`, never for the default group of a queue without others;
+    /// repeating it is safe.
     pub async fn why(
         &self,
         partition: PartitionId,

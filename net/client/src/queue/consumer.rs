@@ -29,8 +29,7 @@ pub struct ConsumeOptions {
     /// attempt. Zero: reservations are not extended.
     pub keep: Duration,
     /// Most messages reserved at a time per partition, those being worked on
-    /// included; 0 is the queue's bound. `Unsupported` where a node cannot
-    /// bound a single consumer.
+    /// included; 0, and more than that, is the queue's bound for each.
     pub in_flight_max: u32,
     /// Messages that may be on the way or waiting here per partition. More
     /// hides longer round trips; fewer leaves more to other consumers.

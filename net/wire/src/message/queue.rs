@@ -300,7 +300,8 @@ message! {
         pub max_bytes: u32 => fixed,
         /// Which messages.
         pub states: States => fixed,
-        /// Records that are in memory are answered, not only what is known of them.
+        /// Records are answered, from the disk where needed, not only what is
+        /// known of them.
         pub bodies: bool => fixed,
         /// The consumer group; empty is the default one.
         pub group: &'a str => text8,
@@ -394,7 +395,8 @@ message! {
         pub max_items: u32 => within(1, u64::from(QUEUE_PAGE_MAX)),
         /// Most bytes of their records; the first is answered even when it is larger.
         pub max_bytes: u32 => fixed,
-        /// Records that are in memory are answered, not only what is known of them.
+        /// Records are answered, from the disk where needed, not only what is
+        /// known of them.
         pub bodies: bool => fixed,
         /// Which of them.
         pub select: DeadSelect<'a> => dead_select,
@@ -472,8 +474,8 @@ message! {
         /// Length of the reservations in milliseconds, at most
         /// `QUEUE_LEASE_MS_MAX`; 0 is the queue's.
         pub lease_ms: u32 => within(0, u64::from(QUEUE_LEASE_MS_MAX)),
-        /// Most messages reserved by this consumer at a time; 0 is the queue's
-        /// bound, which a node without one for each consumer asks for.
+        /// Most messages reserved by this consumer at a time; 0, and more than
+        /// that, is the queue's bound for each.
         pub in_flight_max: u32 => fixed,
         /// Messages that may be delivered before the first CREDIT.
         pub credit_records: u32 => fixed,

@@ -150,15 +150,16 @@ pub struct PeekItem<'a> {
     pub attempts: u16,
     /// When it was put.
     pub enqueued: WallMs,
-    /// When a delayed message becomes ready or a reservation ends; 0 is not known.
+    /// When a delayed message becomes ready or a reservation ends; 0 is now, or
+    /// when an earlier message of its key is finished.
     pub due: WallMs,
-    /// When its time to live is over; 0 is never or not known.
+    /// When its time to live is over; 0 is never.
     pub expires: WallMs,
     /// What the last nack said; empty when there is none.
     pub last_error: &'a str,
     /// Bytes of the record.
     pub record_bytes: u32,
-    /// `None` when records were not asked for, or it is on disk only.
+    /// `None` when records were not asked for, or the log moved it just now.
     pub record: Option<Record<'a>>,
 }
 
@@ -223,7 +224,7 @@ pub struct DeadItem<'a> {
     pub last_error: &'a str,
     /// Bytes of the record.
     pub record_bytes: u32,
-    /// `None` when records were not asked for, or it is on disk only.
+    /// `None` when records were not asked for, or the log moved it just now.
     pub record: Option<Record<'a>>,
 }
 

@@ -39,7 +39,7 @@ fn a_message_that_failed_often_enough_is_a_dead_letter_with_its_story() {
     assert_eq!(w.take(1, 1), []);
     let dead = w.dead("");
     assert_eq!(dead.len(), 1);
-    assert_eq!(dead[0].reason, DeadReason::Attempts);
+    assert_eq!(dead[0].reason, DeadReason::Failed);
     assert_eq!(dead[0].attempts, 3);
     assert_eq!(dead[0].last_error.as_deref(), Some(&b"last"[..]));
     assert_eq!(dead[0].enqueued, WallMs(1_000_000_000));
@@ -58,6 +58,7 @@ fn lapses_kill_too_and_only_the_message_that_failed_is_charged() {
     w.pass(10_000);
     let dead = w.dead("");
     assert_eq!((dead.len(), dead[0].id), (1, 0));
+    assert_eq!(dead[0].reason, DeadReason::LeaseExpired);
     assert_eq!(dead[0].last_error.as_deref(), Some(LAPSED));
     assert_eq!(w.ack(&[taken[1].token]), [TokenResult::Done]);
 }
@@ -226,4 +227,103 @@ fn a_replayed_letter_is_still_so_after_a_restart_from_a_snapshot() {
     w.crash(0, 0, Some((&bytes, w.committed)));
     w.pass(2000);
     assert_eq!(values(&w.take(1, 1)), ["a"]);
+}
+
+#[test]
+fn the_reason_is_how_the_last_attempt_ended_and_not_what_was_said_of_it() {
+    let mut w = World::new(one_attempt());
+    w.put(&["liar", "lost"]);
+    let taken = w.take(1, 2);
+    let said = core::str::from_utf8(LAPSED).unwrap();
+    w.nack(&[taken[0].token], None, said);
+    w.pass(10_000);
+    let only = |w: &World, reason| {
+        let filter = DeadFilter {
+            reason: Some(reason),
+            error_prefix: b"lease".to_vec(),
+            ..DeadFilter::default()
+        };
+        let mut found = Vec::new();
+        w.q.dead_letters(b"", 0, 10, &filter, &mut found).unwrap();
+        found.iter().map(|letter| letter.id).collect::<Vec<_>>()
+    };
+    let mut bytes = Vec::new();
+    w.q.snapshot(&mut bytes);
+    // As it was, after a restart from the log, and after one from a snapshot.
+    let snapshots = [None, None, Some((&bytes[..], w.committed))];
+    for (round, snapshot) in snapshots.into_iter().enumerate() {
+        if round > 0 {
+            w.crash(0, 0, snapshot);
+        }
+        assert_eq!(only(&w, DeadReason::Failed), [0], "round {round}");
+        assert_eq!(only(&w, DeadReason::LeaseExpired), [1], "round {round}");
+        assert!(only(&w, DeadReason::Expired).is_empty(), "round {round}");
+    }
+}
+
+#[test]
+fn a_redrive_goes_on_after_a_restart_where_it_was() {
+    for with_snapshot in [false, true] {
+        let mut w = World::new(one_attempt());
+        kill(&mut w, &["a", "b", "a", "a", "a"]);
+        let filter = DeadFilter {
+            error_prefix: b"error of a".to_vec(),
+            ..DeadFilter::default()
+        };
+        let (now, wall) = (w.now(), w.wall());
+        w.q.redrive(now, wall, b"", filter, DeadAction::Replay, 1)
+            .unwrap();
+        w.flush();
+        // The first came again, and failed again: it is not moved twice.
+        let first = w.take(1, 10);
+        assert_eq!(tokens(&first).len(), 1);
+        w.nack(&tokens(&first), None, "error of a, again");
+        w.pass(1000);
+        let second = w.take(1, 10);
+        assert_eq!(second[0].id, 2);
+        let mut bytes = Vec::new();
+        w.q.snapshot(&mut bytes);
+        let snapshot = with_snapshot.then_some((&bytes[..], w.committed));
+        w.crash(5000, 0, snapshot);
+        let status = w.q.redrive_status(b"").unwrap().unwrap();
+        assert_eq!((status.moved, status.done), (2, false));
+        let mut seen = Vec::new();
+        for _ in 0..5 {
+            w.pass(1000);
+            seen.extend(w.take(1, 10).iter().map(|one| one.id));
+        }
+        assert_eq!(seen, [2, 3, 4], "the one in flight, then the rest");
+        assert_eq!(w.dead("").iter().map(|l| l.id).collect::<Vec<_>>(), [0, 1]);
+        let status = w.q.redrive_status(b"").unwrap().unwrap();
+        assert_eq!((status.moved, status.done), (4, true));
+        w.crash(0, 0, None);
+        assert_eq!(
+            w.q.redrive_status(b""),
+            Ok(None),
+            "what is done is not begun again"
+        );
+    }
+}
+
+#[test]
+fn a_redrive_replaces_the_one_at_work_also_over_a_restart() {
+    let mut w = World::new(one_attempt());
+    kill(&mut w, &["a", "b", "c", "d"]);
+    let (now, wall) = (w.now(), w.wall());
+    let all = DeadFilter::default();
+    w.q.redrive(now, wall, b"", all, DeadAction::Replay, 1)
+        .unwrap();
+    w.flush();
+    assert_eq!(w.take(1, 10).len(), 1);
+    let none = DeadFilter {
+        reason: Some(DeadReason::Expired),
+        ..DeadFilter::default()
+    };
+    let (now, wall) = (w.now(), w.wall());
+    w.q.redrive(now, wall, b"", none, DeadAction::Purge, 0)
+        .unwrap();
+    w.flush();
+    w.crash(0, 0, None);
+    w.pass(10_000);
+    assert_eq!(w.dead("").len(), 3, "the first one is over");
 }

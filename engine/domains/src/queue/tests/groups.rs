@@ -148,3 +148,130 @@ fn an_ack_on_its_way_counts_against_the_group_until_it_is_durable() {
     w.flush();
     assert_eq!(w.poll().unwrap().0, Delivery::Taken(waiter));
 }
+
+#[test]
+fn a_group_that_begins_with_the_latest_sees_what_is_put_after_it() {
+    for restart in [false, true] {
+        let mut w = World::new(config());
+        w.q.create_group(w.wall(), b"all").unwrap();
+        w.put(&["old", "older"]);
+        w.put_later(&["old and late"], 1000, 0);
+        w.q.create_group_latest(w.wall(), b"new").unwrap();
+        w.flush();
+        w.put(&["fresh"]);
+        if restart {
+            w.crash(0, 0, None);
+        }
+        let counts = w.counts("new");
+        assert_eq!((counts.ready, counts.delayed, counts.done_below), (1, 0, 3));
+        w.pass(2000);
+        let mut new = values(&w.take_in("new", 1, 10));
+        assert_eq!(new, ["fresh"]);
+        // Making it again changes nothing.
+        w.put(&["fresher"]);
+        w.q.create_group_latest(w.wall(), b"new").unwrap();
+        w.flush();
+        new = values(&w.take_in("new", 1, 10));
+        assert_eq!(new, ["fresher"]);
+        let mut all = values(&w.take_in("all", 1, 10));
+        all.sort();
+        assert_eq!(all, ["fresh", "fresher", "old", "old and late", "older"]);
+    }
+}
+
+#[test]
+fn a_put_on_its_way_when_the_group_is_made_is_before_it() {
+    let mut w = World::new(config());
+    w.q.create_group(w.wall(), b"all").unwrap();
+    let put = |w: &mut World, value| {
+        let put = Put {
+            count: 1,
+            records: encode(&[("", value)]),
+            delay_ms: 0,
+            ttl_ms: 0,
+            producer: None,
+        };
+        w.q.put(w.now(), w.wall(), put).unwrap();
+    };
+    put(&mut w, "before");
+    w.q.create_group_latest(w.wall(), b"new").unwrap();
+    put(&mut w, "after");
+    w.flush();
+    assert_eq!(values(&w.take_in("new", 1, 10)), ["after"]);
+}
+
+#[test]
+fn messages_that_nobody_has_looked_at_are_not_lost_to_a_group_that_begins_later() {
+    let mut w = World::new(config());
+    w.put(&["old"]);
+    w.q.create_group_latest(w.wall(), b"new").unwrap();
+    w.flush();
+    w.crash(0, 0, None);
+    assert_eq!(w.take_in("new", 1, 10), []);
+    assert_eq!(values(&w.take_in("", 1, 10)), ["old"]);
+    // Without any, there is nothing to keep a group for.
+    let mut w = World::new(config());
+    w.q.create_group_latest(w.wall(), b"new").unwrap();
+    w.flush();
+    let names: Vec<&[u8]> = w.q.group_names().collect();
+    assert_eq!(names, [b"new"]);
+}
+
+#[test]
+fn the_default_group_can_be_asked_about_before_anybody_took_from_it() {
+    let mut w = World::new(config());
+    assert_eq!(w.why(""), Why::Empty { dead: 0 });
+    assert_eq!(w.q.group_names().collect::<Vec<_>>(), [b""]);
+    w.put_later(&["late"], 1000, 0);
+    assert_eq!(
+        w.why(""),
+        Why::Delayed {
+            messages: 1,
+            until: Some(Monotonic::from_millis(1000)),
+        }
+    );
+    w.put(&["a", "b"]);
+    assert_eq!(w.why(""), Why::NoConsumers { ready: 2 });
+    let before = w.counts("");
+    assert_eq!((before.ready, before.delayed, before.in_flight), (2, 1, 0));
+    assert_eq!(before.oldest, Some(WallMs(1_000_000_000)));
+    let mut peeked = Vec::new();
+    w.q.peek(b"", 0, 10, &mut peeked).unwrap();
+    let standings: Vec<Standing> = peeked.iter().map(|one| one.standing).collect();
+    assert_eq!(
+        standings,
+        [Standing::Delayed, Standing::Ready, Standing::Ready]
+    );
+    assert_eq!(w.dead(""), []);
+    assert_eq!(w.settle_dead(DeadAction::Purge, &[1]), [false]);
+    assert_eq!(w.log.len(), 2, "asking writes nothing");
+    // Used, it is the same group.
+    let taken = w.take(1, 1);
+    let after = w.counts("");
+    assert_eq!((after.ready, after.delayed, after.in_flight), (1, 1, 1));
+    assert_eq!(before.bytes, after.bytes);
+    w.ack(&tokens(&taken));
+    assert_eq!(w.counts("").ready, 1);
+}
+
+#[test]
+fn another_group_made_first_takes_what_there_was_and_the_default_one_is_gone() {
+    let mut w = World::new(config());
+    w.put(&["a"]);
+    let taken = w.take_in("other", 1, 10);
+    assert_eq!(w.q.group_counts(b""), Err(QueueError::UnknownGroup));
+    w.ack(&tokens(&taken));
+    assert_eq!(w.q.queue_counts().messages, 0, "nothing piles up unseen");
+}
+
+#[test]
+fn deleting_the_default_group_before_its_first_use_empties_the_queue() {
+    let mut w = World::new(config());
+    w.put(&["a", "b"]);
+    w.q.delete_group(w.wall(), b"").unwrap();
+    w.flush();
+    assert_eq!(w.q.queue_counts().messages, 0);
+    w.put(&["c"]);
+    w.crash(0, 0, None);
+    assert_eq!(values(&w.take(1, 10)), ["c"]);
+}

@@ -179,3 +179,14 @@ fn losing_a_hundred_consumers_is_no_storm_and_new_messages_are_not_held_up() {
     }
     assert_eq!(rest + second + 10, 1000, "all of them in ten seconds");
 }
+
+#[test]
+fn new_messages_take_turns_with_whatever_comes_back() {
+    let mut w = World::new(config());
+    w.put(&["1", "2", "3", "4"]);
+    assert_eq!(w.take(1, 4).len(), 4);
+    w.put(&["new", "newer"]);
+    w.q.session_ended(w.now(), w.wall(), session(1));
+    let order = values(&w.take(2, 10));
+    assert_eq!(order, ["1", "new", "2", "newer", "3", "4"]);
+}

@@ -408,7 +408,11 @@ pub(super) fn tokens(taken: &[Taken]) -> Vec<Token> {
 pub(super) fn digest(q: &QueuePartition) -> Vec<String> {
     let mut out = Vec::new();
     for group in q.group_bits() {
-        out.push(format!("group {group} {:?}", q.t.group(group).name));
+        let row = q.t.group(group);
+        out.push(format!(
+            "group {group} {:?} {:?}",
+            row.name, row.redrive_kept
+        ));
     }
     for message in q.index.from(&q.t.messages, 0) {
         let row = &q.t.messages[message];

@@ -3,11 +3,16 @@
 use super::*;
 
 fn subscribe(w: &mut World, push: u64, records: u32) {
+    subscribe_for(w, push, records, 0);
+}
+
+fn subscribe_for(w: &mut World, push: u64, records: u32, in_flight_max: u32) {
     let subscribe = Subscribe {
         session: session(push),
         push: PushId(push),
         group: b"",
         lease_ms: 0,
+        in_flight_max,
         credit_records: records,
         credit_bytes: 1 << 20,
         window_bytes: 1 << 20,
@@ -87,6 +92,7 @@ fn a_full_transport_holds_deliveries_back() {
         push: PushId(1),
         group: b"",
         lease_ms: 0,
+        in_flight_max: 0,
         credit_records: 10,
         credit_bytes: 1 << 20,
         window_bytes: 1,
@@ -175,4 +181,37 @@ fn a_partition_that_goes_away_says_so_to_everyone_and_keeps_its_messages() {
     );
     assert_eq!(w.poll(), None);
     assert_eq!(values(&w.take(3, 1)), ["a"]);
+}
+
+#[test]
+fn a_subscription_has_no_more_in_flight_than_it_asked_for_or_the_queue_allows() {
+    for (asked, queues, bound) in [(2, 100, 2), (0, 3, 3), (50, 3, 3)] {
+        let mut w = World::new(QueueConfig {
+            consumer_in_flight: queues,
+            ..config()
+        });
+        w.put(&["a", "b", "c", "d", "e"]);
+        subscribe_for(&mut w, 7, 100, asked);
+        let (_, first) = w.poll().unwrap();
+        assert_eq!(first.len(), bound, "asked {asked}");
+        assert_eq!(w.poll(), None);
+        w.pass(98);
+        assert_eq!(
+            w.why(""),
+            Why::ConsumerFull {
+                limit: u32::try_from(bound).unwrap(),
+                oldest: Holder {
+                    session: session(7),
+                    push: Some(PushId(7)),
+                    message: 0,
+                    for_ms: 100,
+                },
+            }
+        );
+        // One is done, one more comes.
+        w.ack(&[first[0].token]);
+        let (_, next) = w.poll().unwrap();
+        assert_eq!(next.len(), 1);
+        assert_eq!(w.poll(), None);
+    }
 }

@@ -47,9 +47,12 @@ fn each_reason_is_named_with_its_facts() {
         w.why(""),
         Why::ConsumerFull {
             limit: 1,
-            session: session(1),
-            push: None,
-            oldest_ms: 400,
+            oldest: Holder {
+                session: session(1),
+                push: None,
+                message: one[0].id,
+                for_ms: 400,
+            },
         }
     );
     w.nack(&tokens(&one), Some(3000), "");
@@ -75,7 +78,12 @@ fn all_in_flight_and_backoff_are_told_apart() {
         w.why(""),
         Why::AllInFlight {
             messages: 1,
-            oldest_ms: 1000,
+            oldest: Some(Holder {
+                session: session(1),
+                push: None,
+                message: 0,
+                for_ms: 1000,
+            }),
         }
     );
     w.nack(&tokens(&taken), Some(500), "");
@@ -168,4 +176,35 @@ fn peek_takes_nothing_and_says_where_each_stands() {
     );
     assert!(matches!(&all[3].body, Body::Here(body) if value(body) == "late"));
     assert_eq!(values(&w.take(1, 10)), ["ready"]);
+}
+
+#[test]
+fn peek_says_when_each_is_due_and_when_its_time_to_live_is_over() {
+    let mut w = World::new(config());
+    w.put_later(&["held", "failed"], 0, 60_000);
+    w.put(&["for ever"]);
+    w.put_later(&["late"], 5000, 7000);
+    let taken = w.take(1, 2);
+    w.nack(&[taken[1].token], Some(3000), "no");
+    let mut all = Vec::new();
+    w.q.peek(b"", 0, 10, &mut all).unwrap();
+    let times: Vec<_> = all.iter().map(|one| (one.due, one.expires)).collect();
+    let ms = Monotonic::from_millis;
+    assert_eq!(
+        times,
+        [
+            (Some(ms(10_000)), Some(ms(60_000))),
+            (Some(ms(3000)), Some(ms(60_000))),
+            (None, None),
+            (Some(ms(5000)), Some(ms(7000))),
+        ]
+    );
+    w.pass(7000);
+    all.clear();
+    w.q.peek(b"", 3, 1, &mut all).unwrap();
+    let late = &all[0];
+    assert_eq!(
+        (late.standing, late.due, late.expires),
+        (Standing::Dead, None, None)
+    );
 }

@@ -71,6 +71,17 @@ impl Fold {
                 let name = String::from_utf8(record.ext[1..].to_vec()).unwrap();
                 self.groups.insert(record.ext[0], name);
             }
+            ops::GROUP_LATEST => {
+                let name = String::from_utf8(record.ext[9..].to_vec()).unwrap();
+                let group = record.ext[0];
+                let from = u64::from_le_bytes(record.ext[1..9].try_into().unwrap());
+                self.groups.insert(group, name);
+                let old: Vec<u64> = self.messages.range(..from).map(|(id, _)| *id).collect();
+                for id in old {
+                    self.place(group, id).done = true;
+                }
+            }
+            ops::REDRIVE => {}
             ops::GROUP_DELETE => {
                 let group = record.ext[0];
                 self.groups.remove(&group);

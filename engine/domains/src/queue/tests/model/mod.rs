@@ -213,6 +213,7 @@ impl Run {
             push,
             group: b"",
             lease_ms: self.lease_ms,
+            in_flight_max: self.rng.pick(&[0, 0, 1, 3]),
             credit_records: u32::try_from(credit).unwrap(),
             credit_bytes: 1 << 20,
             window_bytes: 1 << 20,
@@ -439,7 +440,10 @@ impl Run {
     fn justify(&mut self, at: usize) {
         let record = self.w.log[at].clone();
         let kind = record.head.kind;
-        if matches!(kind, ops::PUT | ops::GROUP_CREATE | ops::GROUP_DELETE) {
+        if matches!(
+            kind,
+            ops::PUT | ops::GROUP_CREATE | ops::GROUP_LATEST | ops::GROUP_DELETE | ops::REDRIVE
+        ) {
             return;
         }
         let (head, items) = ops::decode(kind, &record.ext).unwrap();
@@ -466,8 +470,9 @@ impl Run {
                     assert!(ended(&[8]), "{key:?} did not run out");
                     assert_eq!(item.attempts, place.attempts + 1);
                 }
-                ops::DEAD if head.reason == Some(DeadReason::Attempts) => {
-                    assert!(ended(&[1, 8]));
+                ops::DEAD if head.reason != Some(DeadReason::Expired) => {
+                    let failed = head.reason == Some(DeadReason::Failed);
+                    assert!(ended(&[if failed { 1 } else { 8 }]));
                     assert_eq!(item.attempts, place.attempts + 1);
                     assert!(item.attempts >= self.w.config.max_attempts);
                 }
@@ -582,12 +587,13 @@ impl Run {
                     held.ended.get_or_insert(9);
                 }
             }
-        } else {
-            let _ = self
-                .w
-                .q
-                .create_group(wall, self.rng.pick(&GROUPS).as_bytes());
+            return;
         }
+        let name = self.rng.pick(&GROUPS).as_bytes();
+        let _ = match self.rng.below(2) {
+            0 => self.w.q.create_group(wall, name),
+            _ => self.w.q.create_group_latest(wall, name),
+        };
     }
 
     fn load(&mut self) {
