@@ -10,6 +10,7 @@ mod histories;
 mod limits;
 mod queues;
 mod storage;
+mod storm;
 mod streams;
 mod two_cores;
 
