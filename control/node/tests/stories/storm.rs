@@ -15,7 +15,7 @@ const CONSUMERS: usize = 100;
 const HELD_BY_EACH: u32 = 1000;
 const TICK: Duration = Duration::from_millis(10);
 /// What the worker that is left gets done in a tick, and what is new in one.
-const WORKED: u32 = 40;
+const WORKED: u32 = 60;
 const FRESH: usize = 16;
 const REDELIVERIES_PER_S: u32 = 2000;
 /// What a group may be given again at once after a quiet time.
@@ -111,7 +111,7 @@ impl Storm {
         let a_second = again.windows(100).map(|ticks| ticks.iter().sum::<usize>());
         let most = a_second.max().unwrap();
         let rate = REDELIVERIES_PER_S as usize;
-        assert!(most <= rate + BURST, "{most} in a second");
+        assert!(most <= rate + BURST + rate / 100, "{most} in a second");
         let all: usize = again.iter().sum();
         let seconds = again.len() / 100;
         assert!(all >= seconds * rate, "{all} in {seconds} seconds");

@@ -6,7 +6,8 @@ use std::num::NonZeroU32;
 use pinion_client::{DeadLetter, DeadReason, DeadSelection, PartitionId, Partitions, Queue};
 use serde::Serialize;
 
-use super::look::{is_unbegun, now_ms, preview, unbegun};
+use super::look::{now_ms, preview};
+use super::pages::print_pages;
 use super::{Context, Target, confirm};
 use crate::failure::Failure;
 use crate::human::{self, Align, Table};
@@ -175,7 +176,7 @@ impl DlqArgs {
                 which,
                 limit,
                 no_values,
-            } => list(context, queue, which, limit.unwrap_or(u64::MAX), !no_values).await,
+            } => list(context, queue, which, *limit, !no_values).await,
             DlqVerb::Replay { some, rate } => {
                 let rate = rate.map_or(0, NonZeroU32::get);
                 let mut moved = 0;
@@ -232,32 +233,16 @@ async fn list(
     context: &mut Context,
     queue: &Queue,
     which: &Which,
-    limit: u64,
+    limit: Option<u64>,
     values: bool,
 ) -> Result<(), Failure> {
-    let mut letters = queue.dead_letters(which.selection(), values);
+    let letters = queue.dead_letters(which.selection(), values);
     if !context.json {
         context.printer.line(TABLE.head());
     }
     let now = now_ms();
-    let mut left = limit;
-    loop {
-        let page = match letters.next_page().await {
-            Err(error) if is_unbegun(&error, &which.target.group) => {
-                return unbegun(&which.target.queue, queue).await;
-            }
-            page => page?,
-        };
-        let Some(page) = page else { return Ok(()) };
-        for letter in page {
-            if left == 0 {
-                return Ok(());
-            }
-            left -= 1;
-            print(context, &letter, now, values);
-        }
-        context.printer.flush().await?;
-    }
+    let print = |context: &mut Context, letter: &DeadLetter| print(context, letter, now, values);
+    print_pages(context, letters, limit, print).await
 }
 
 fn print(context: &mut Context, letter: &DeadLetter, now: u64, values: bool) {

@@ -3,11 +3,12 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pinion_client::{
-    ErrorCode, GroupCounts, MessageState, PartitionId, PeekOptions, PeekedMessage, Queue, Reason,
-    RequestError, States, WhyReason,
+    GroupCounts, MessageState, PartitionId, PeekOptions, PeekedMessage, Queue, Reason, States,
+    WhyReason,
 };
 use serde::Serialize;
 
+use super::pages::print_pages;
 use super::shape::words;
 use super::{Context, Target};
 use crate::failure::Failure;
@@ -72,6 +73,7 @@ const PEEK: Table = Table(&[
     ("STATE", 9, Align::Left),
     ("FAILED", 6, Align::Right),
     ("AGE", 7, Align::Right),
+    ("DUE IN", 7, Align::Right),
     ("BYTES", 8, Align::Right),
     ("VALUE", 0, Align::Left),
 ]);
@@ -104,7 +106,7 @@ impl PeekArgs {
 
     pub(super) async fn run(&self, context: &mut Context, queue: &Queue) -> Result<(), Failure> {
         let states = self.state.iter().map(|state| state.given());
-        let mut peek = queue.peek(PeekOptions {
+        let peek = queue.peek(PeekOptions {
             group: self.target.group.clone(),
             partitions: self.target.partitions(),
             states: states.reduce(States::and).unwrap_or(States::ALL),
@@ -115,24 +117,9 @@ impl PeekArgs {
             context.printer.line(PEEK.head());
         }
         let now = now_ms();
-        let mut left = self.limit.unwrap_or(u64::MAX);
-        loop {
-            let page = match peek.next_page().await {
-                Err(error) if is_unbegun(&error, &self.target.group) => {
-                    return unbegun(&self.target.queue, queue).await;
-                }
-                page => page?,
-            };
-            let Some(page) = page else { return Ok(()) };
-            for message in page {
-                if left == 0 {
-                    return Ok(());
-                }
-                left -= 1;
-                self.print(context, &message, now);
-            }
-            context.printer.flush().await?;
-        }
+        let print =
+            |context: &mut Context, message: &PeekedMessage| self.print(context, message, now);
+        print_pages(context, peek, self.limit, print).await
     }
 
     fn print(&self, context: &mut Context, message: &PeekedMessage, now: u64) {
@@ -166,28 +153,15 @@ impl PeekArgs {
             state(message.state).to_owned(),
             message.attempts.to_string(),
             human::span(now.saturating_sub(message.enqueued_ms)),
+            message.due_ms.map_or_else(
+                || "-".to_owned(),
+                |due| human::span(due.saturating_sub(now)),
+            ),
             message.record_bytes.to_string(),
             value,
         ]);
         context.printer.line(line);
     }
-}
-
-/// A node makes the default group when somebody first takes from it: what was
-/// put before is there, and nobody has a view of it yet.
-pub(super) fn is_unbegun(error: &RequestError, group: &str) -> bool {
-    group.is_empty() && error.code() == Some(ErrorCode::UnknownGroup)
-}
-
-/// How much is there instead.
-pub(super) async fn unbegun(name: &str, queue: &Queue) -> Result<(), Failure> {
-    let mut messages = 0;
-    for partition in (0..queue.shards()).map(PartitionId) {
-        messages += queue.info(partition).await?.messages;
-    }
-    let there = human::count(messages, "message");
-    eprintln!("{there} in {name}; nobody has taken from it yet, and its default group begins then");
-    Ok(())
 }
 
 /// The beginning of a value, fit for one line.
@@ -277,15 +251,6 @@ impl InfoArgs {
                 });
                 continue;
             }
-            if counts.groups.is_empty() {
-                let mut cells = [const { String::new() }; INFO.0.len()];
-                cells.fill("-".to_owned());
-                cells[0] = partition.to_string();
-                cells[1] = "(none yet)".to_owned();
-                cells[2] = counts.messages.to_string();
-                cells[INFO.0.len() - 1] = counts.bytes.to_string();
-                printer.line(INFO.row(&cells));
-            }
             for group in &counts.groups {
                 let oldest = match group.oldest_age_ms {
                     0 => "-".to_owned(),
@@ -358,20 +323,7 @@ impl WhyArgs {
     pub(super) async fn run(&self, context: &mut Context, queue: &Queue) -> Result<(), Failure> {
         let printer = &mut context.printer;
         for partition in self.target.each(queue.shards()) {
-            let reasons = match queue.why(partition, &self.target.group).await {
-                Err(error) if is_unbegun(&error, &self.target.group) => {
-                    let messages = queue.info(partition).await?.messages;
-                    let nobody = match messages {
-                        0 => WhyReason::Empty,
-                        _ => WhyReason::NoConsumers,
-                    };
-                    vec![Reason {
-                        messages,
-                        ..Reason::new(nobody)
-                    }]
-                }
-                reasons => reasons?,
-            };
+            let reasons = queue.why(partition, &self.target.group).await?;
             if reasons.is_empty() && !context.json {
                 printer.line(format_args!("partition {partition}: nothing is held back"));
             }

@@ -1,9 +1,11 @@
 //! `pinion queue`: messages in (`put`), out (`take`), settled (`settle`), looked
-//! at (`look`), dead (`dead`), and the queue itself (`shape`).
+//! at (`look`), dead (`dead`), page by page (`pages`), and the queue itself
+//! (`shape`).
 
 mod dead;
 mod look;
 mod message;
+mod pages;
 mod put;
 mod settle;
 mod shape;

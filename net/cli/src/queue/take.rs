@@ -192,6 +192,9 @@ pub(super) struct ConsumeArgs {
     /// Messages of each partition that may be on the way; more hide longer round trips, fewer leave more to other consumers
     #[arg(long, value_name = "N", default_value = "64")]
     credit: NonZeroU32,
+    /// Messages of each partition that may be reserved at a time [default: the queue's bound for each consumer]
+    #[arg(long, value_name = "N")]
+    in_flight: Option<NonZeroU32>,
     #[command(flatten)]
     look: LookArgs,
 }
@@ -209,6 +212,7 @@ impl ConsumeArgs {
             group: self.target.group.clone(),
             partitions: self.target.partitions(),
             lease: self.lease,
+            in_flight_max: self.in_flight.map_or(0, NonZeroU32::get),
             credit_records: self
                 .credit
                 .get()
