@@ -225,7 +225,8 @@ impl BlockingDisk {
 fn create(path: &Path, len: u64) -> io::Result<()> {
     let folder = path.parent().expect("a file of a log lies in its folder");
     if !folder.is_dir() {
-        fs::create_dir_all(folder)?;
+        // And nothing above it: a data directory that went is not made anew.
+        fs::create_dir(folder)?;
         if let Some(above) = folder.parent() {
             File::open(above)?.sync_all()?;
         }

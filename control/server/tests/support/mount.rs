@@ -99,6 +99,24 @@ impl Mount {
         root.join(self.dir.strip_prefix("/").unwrap())
     }
 
+    /// Runs `script` where it is mounted, its place as `$0`. Gives what it said.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn shell(&self, script: &str) -> String {
+        let words = self.enter();
+        let done = Command::new(&words[0])
+            .args(&words[1..])
+            .args(["sh", "-c", script])
+            .arg(&self.dir)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{script}: {said}{errors}");
+        said
+    }
+
     /// Put before a command that is to find them at their place.
     pub fn enter(&self) -> Vec<String> {
         let pid = self.holder.id().to_string();

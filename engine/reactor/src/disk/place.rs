@@ -90,8 +90,8 @@ impl Disk {
                 tracing::error!(
                     dir = %self.place.dir.display(),
                     "the data directory is not at its place any more: it was moved, deleted or \
-                     unmounted. Nothing more is acknowledged; bring it back, or start the node \
-                     where it is now"
+                     unmounted. Nothing more is acknowledged. Bring it back and start the node \
+                     again, or start it where it is now"
                 );
                 return Err(libc::ENOENT);
             }

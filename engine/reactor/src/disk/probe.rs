@@ -18,13 +18,15 @@ use pinion_commitlog::{BLOCK, BlockBuf};
 pub(crate) fn takes_direct(dir: &Path) -> io::Result<bool> {
     let try_flags = |flags: i32| {
         with_probe_file(dir, flags, |file| {
-            file.write_all_at(BlockBuf::zeroed(BLOCK).as_slice(), 0)
+            match file.write_all_at(BlockBuf::zeroed(BLOCK).as_slice(), 0) {
+                Err(error) if is_full(&error) => Ok(()),
+                written => written,
+            }
         })
     };
     match try_flags(libc::O_DIRECT) {
         Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => try_flags(0).map(|()| false),
-        Err(error) if is_full(&error) => with_probe_file(dir, libc::O_DIRECT, |_| Ok(true)),
         Err(error) => Err(error),
     }
 }
