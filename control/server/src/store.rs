@@ -1,7 +1,8 @@
 //! The data directory at start: whose it is, what was declared, and what the
 //! logs hold.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -26,10 +27,7 @@ pub(crate) enum OpenError {
     #[error("{0}{fix}", fix = fix(.0))]
     Store(#[from] StoreError),
     #[error("{dir} cannot be made: {source}; choose another with --data-dir")]
-    Make {
-        dir: PathBuf,
-        source: std::io::Error,
-    },
+    Make { dir: PathBuf, source: io::Error },
     #[error("{dir} cannot be read: {source}")]
     List {
         dir: PathBuf,
@@ -83,7 +81,7 @@ pub(crate) struct Store {
 impl Store {
     /// Takes the directory for this process; makes it on first use.
     pub(crate) fn open(dir: &Path, new_uuid: [u8; 16], wall: WallMs) -> Result<Self, OpenError> {
-        fs::create_dir_all(dir).map_err(|source| OpenError::Make {
+        make(dir).map_err(|source| OpenError::Make {
             dir: dir.to_owned(),
             source,
         })?;
@@ -150,6 +148,22 @@ impl Store {
         meta.declare(&new, wall).map_err(OpenError::Declare)?;
         Ok(meta)
     }
+}
+
+/// Makes the directory and those above it, so that they outlive a power cut
+/// before anything in them is acknowledged.
+fn make(dir: &Path) -> io::Result<()> {
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = dir.ancestors().take_while(is_missing).collect();
+    fs::create_dir_all(dir)?;
+    for made in missing.into_iter().rev() {
+        let above = made.parent().filter(|path| !path.as_os_str().is_empty());
+        // One that this user may not read is flushed in the system's own time.
+        if let Ok(above) = File::open(above.unwrap_or(Path::new("."))) {
+            above.sync_all()?;
+        }
+    }
+    Ok(())
 }
 
 /// What a core found in its logs.

@@ -166,9 +166,15 @@ impl DirLock {
         }
         // The file stays when the lock goes: removing it would let two
         // processes lock two files of one name.
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(at())?;
+        let written = file
+            .set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        match written.map_err(at()) {
+            // The lock is what counts; a second process is refused without the
+            // number. A node must be able to start on a full disk.
+            Ok(()) | Err(StoreError::Full { .. }) => {}
+            Err(error) => return Err(error),
+        }
         Ok(Self { _file: file })
     }
 }

@@ -466,8 +466,12 @@ fn on_a_full_disk(dir: &Path) {
     let (free, total) = crate::statfs_free(dir).unwrap();
     assert!(free < MIB && total == 3 * MIB, "{free} of {total}");
     // Not one block is free, and yet a node can start.
+    fs::write(dir.join(crate::store::LOCK_FILE), "").unwrap();
     fs::write(dir.join("rest"), vec![1; 4 << 20]).unwrap_err();
     assert_eq!(crate::statfs_free(dir).unwrap().0, 0);
+    let lock = crate::store::DirLock::take(dir).unwrap();
+    crate::store::DirLock::take(dir).unwrap_err();
+    drop(lock);
     rig.disk = open(dir);
     rig.written(segment(1), 0, pattern(BLOCK, 2));
 }
