@@ -174,6 +174,9 @@ impl Core {
     fn read_missing(&mut self, mut look: Look) -> Result<(), Refusal> {
         self.looks.last += 1;
         let id = self.looks.last;
+        let Bodies { here, needed, .. } = &mut look.bodies;
+        // What was moved since is another record of this round.
+        here.retain(|place, _| needed.contains(place));
         for place in core::mem::take(&mut look.bodies.missing) {
             if !self.shard.look(look.target.slot, place, id) {
                 // What was asked for already is answered to nobody.

@@ -252,10 +252,11 @@ impl Core {
             },
         )?;
         self.shard.take_ops(self.now, target.slot);
+        let queue = self.shard.queue(target.slot);
         let reply = Reply::Subscribed(message::Subscribed {
             subscription: subscribe.subscription,
-            next: Offset::ZERO,
-            end: Offset::ZERO,
+            next: Offset(queue.oldest_undone(subscribe.group.as_bytes())),
+            end: Offset(queue.queue_counts().next_id),
             epoch: self.map.epoch(),
         });
         answer(out, origin.correlation, &reply);

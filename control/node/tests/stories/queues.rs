@@ -136,7 +136,14 @@ fn why(w: &mut World, id: Id, handle: Handle) -> Option<Reason> {
     reasons.iter().next()
 }
 
-fn subscribe(w: &mut World, id: Id, handle: Handle, number: u32, in_flight_max: u32) -> Vec<Got> {
+/// From where to where there are messages for the group, and what comes.
+fn subscribe(
+    w: &mut World,
+    id: Id,
+    handle: Handle,
+    number: u32,
+    in_flight_max: u32,
+) -> ((u64, u64), Vec<Got>) {
     let push = QueueSubscribe {
         handle,
         partition: FIRST,
@@ -147,8 +154,12 @@ fn subscribe(w: &mut World, id: Id, handle: Handle, number: u32, in_flight_max: 
         credit_bytes: 1 << 20,
         group: "",
     };
-    done(w, id, &Request::QueueSubscribe(push));
-    w.got(id, number)
+    let answer = done(w, id, &Request::QueueSubscribe(push));
+    let Reply::Subscribed(subscribed) = answer.reply() else {
+        panic!("{answer:?}")
+    };
+    let place = (subscribed.next.0, subscribed.end.0);
+    (place, w.got(id, number))
 }
 
 fn tokens_of(got: &[Got]) -> Vec<Token> {
@@ -228,7 +239,8 @@ fn a_subscription_holds_as_many_as_it_asked_for_and_why_names_it() {
     let handle = declare(&mut w, id, spec(QueueSpec::UNSET));
     let five: [&[u8]; 5] = [b"a", b"b", b"c", b"d", b"e"];
     put(&mut w, id, handle, &five);
-    let got = subscribe(&mut w, id, handle, 4, 2);
+    let (place, got) = subscribe(&mut w, id, handle, 4, 2);
+    assert_eq!(place, (0, 5));
     assert_eq!(got.len(), 2, "{got:?}");
     w.advance(Duration::from_secs(4));
     let reason = why(&mut w, id, handle).expect("three are held back");
@@ -244,7 +256,8 @@ fn a_subscription_holds_as_many_as_it_asked_for_and_why_names_it() {
     let reason = why(&mut w, id, handle).expect("two are held back");
     assert_eq!((reason.message, reason.age_ms), (1, 4000));
     // Another consumer has its own.
-    assert_eq!(subscribe(&mut w, id, handle, 5, 0).len(), 2);
+    let (place, others) = subscribe(&mut w, id, handle, 5, 0);
+    assert_eq!((place, others.len()), ((1, 5), 2));
     assert_eq!(
         why(&mut w, id, handle).map(|r| r.reason),
         Some(WhyReason::AllInFlight)
@@ -265,7 +278,7 @@ fn a_group_holds_no_more_than_it_may_whoever_asks() {
     put(&mut w, id, handle, &five);
     let first = take(&mut w, other, theirs, 1);
     w.advance(Duration::from_secs(2));
-    let got = subscribe(&mut w, id, handle, 4, 0);
+    let (_, got) = subscribe(&mut w, id, handle, 4, 0);
     assert_eq!(got.len(), 2, "the group's bound comes first: {got:?}");
     let reason = why(&mut w, id, handle).expect("two are held back");
     assert_eq!((reason.reason, reason.limit), (WhyReason::GroupInFlight, 3));

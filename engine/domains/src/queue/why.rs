@@ -376,6 +376,15 @@ impl QueuePartition {
         Ok(self.counts(group))
     }
 
+    /// The oldest message a group is not done with, or the next put's first. A
+    /// group that is not there yet has everything before it.
+    pub fn oldest_undone(&mut self, name: &[u8]) -> u64 {
+        match self.open_group(name) {
+            Ok(group) => self.counts(group).done_below,
+            Err(_) => self.unused_counts().done_below,
+        }
+    }
+
     /// Of the default group as long as nobody has used it: it has everything.
     fn unused_counts(&self) -> GroupCounts {
         let oldest = self.index.from(&self.t.messages, 0).next();
