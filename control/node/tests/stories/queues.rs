@@ -2,7 +2,8 @@
 
 use core::time::Duration;
 
-use pinion_simkit::CrashMode;
+use pinion_commitlog::DiskError;
+use pinion_simkit::{CrashMode, Fault, FaultPlan};
 use pinion_types::{ErrorCode, PartitionId, ResourceKind, SubscriptionId, WallMs};
 use pinion_wire::message::{
     DeadItem, DeadReason, DeadSelect, GroupAction, GroupItem, Handle, IdList, MessageState,
@@ -570,4 +571,31 @@ fn the_default_group_answers_before_anybody_took_from_it() {
         let letters = dead(&mut w, id, handle, DeadSelect::default(), |one| one.id);
         assert!(letters.is_empty());
     }
+}
+
+#[test]
+fn a_disk_that_does_not_read_is_asked_again_and_damage_is_never_shown() {
+    let mut w = World::one();
+    let id = w.client(0, ADMIN);
+    let handle = declare(&mut w, id, spec(QueueSpec::UNSET));
+    let body = vec![9; 40_000];
+    put(&mut w, id, handle, &[&body, &body]);
+    let fault = |w: &mut World, fault| {
+        let next = w.disks[0].stats().submitted + 1;
+        w.disks[0].set_faults(FaultPlan::once(next, fault));
+    };
+    fault(&mut w, Fault::Fails(DiskError::Io { errno: 5 }));
+    let refusal = w.refused(id, &peek_request(handle));
+    assert_eq!(refusal.code, ErrorCode::Busy);
+    assert!(refusal.retry_after_ms > 0, "{refusal:?}");
+    let answer = done(&mut w, id, &peek_request(handle));
+    let (_, found) = peeked(&answer, |one| value_of(&one));
+    assert_eq!(found, vec![Some(body); 2]);
+    fault(&mut w, Fault::ReadFlipped);
+    w.assert_refused(id, &peek_request(handle), ErrorCode::PartitionFenced);
+    assert_eq!(
+        why(&mut w, id, handle).map(|r| r.reason),
+        Some(WhyReason::Fenced),
+        "damage is the partition's, whoever finds it"
+    );
 }
