@@ -12,7 +12,7 @@ use crate::Violation;
 use crate::log::crash::{self, CrashCounts};
 use crate::log::faults::{self, FaultCounts};
 use crate::log::rot::{self, RotCounts};
-use crate::node::{self, NodeCounts};
+use crate::node::{self, Injection, LossyCounts, NodeCounts};
 
 /// Bits turned over per log that is made for it.
 const FLIPS_PER_SEED: u64 = 500;
@@ -34,17 +34,20 @@ pub enum Kind {
     Lying,
     /// A whole node with its clients.
     Node,
+    /// A whole node on a disk that says durable and is not.
+    Lossy,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Crash,
         Self::Rot,
         Self::Fault,
         Self::Full,
         Self::Lying,
         Self::Node,
+        Self::Lossy,
     ];
 
     fn name(self) -> &'static str {
@@ -55,6 +58,7 @@ impl Kind {
             Self::Full => "full",
             Self::Lying => "lying",
             Self::Node => "node",
+            Self::Lossy => "lossy",
         }
     }
 }
@@ -74,6 +78,8 @@ pub struct Totals {
     pub fault: FaultCounts,
     /// What clients of whole nodes did.
     pub node: NodeCounts,
+    /// What became of nodes on disks that say durable and are not.
+    pub lossy: LossyCounts,
 }
 
 impl Totals {
@@ -85,6 +91,7 @@ impl Totals {
         self.rot.add(&other.rot);
         self.fault.add(&other.fault);
         self.node.add(&other.node);
+        self.lossy.add(&other.lossy);
     }
 }
 
@@ -97,6 +104,7 @@ impl fmt::Display for Totals {
             rot,
             fault,
             node,
+            lossy,
         } = self;
         let mut row = |name: &str, count: u64| writeln!(f, "  {name:<34} {count:>12}");
         row("seeds", *seeds)?;
@@ -127,8 +135,18 @@ impl fmt::Display for Totals {
         row("messages put", node.put)?;
         row("messages taken", node.taken)?;
         row("messages done", node.acked)?;
-        row("dead letters", node.dead)?;
-        row("requests refused", node.refused)
+        row("dead letters listed", node.dead)?;
+        row("dead letters replayed or purged", node.redriven)?;
+        row("append sessions committed", node.sessions)?;
+        row("append sessions given up", node.rolled_back)?;
+        row("acknowledged batches repeated", node.repeats)?;
+        row("records that retention overtook", node.lagged)?;
+        row("partitions inspected", node.inspected)?;
+        row("requests refused", node.refused)?;
+        row("nodes on disks that forget", lossy.worlds)?;
+        row("  writes forgotten", lossy.lies)?;
+        row("  noticed", lossy.noticed)?;
+        row("  only the end of the log lost", lossy.suffixes)
     }
 }
 
@@ -141,6 +159,8 @@ pub struct Failure {
     pub seed: u64,
     /// Steps of a node's world after which it is found already.
     pub steps: u64,
+    /// What was wrong on purpose.
+    pub injection: Option<Injection>,
     /// What was found.
     pub violation: Violation,
 }
@@ -152,11 +172,28 @@ impl fmt::Display for Failure {
         for event in &self.violation.events {
             writeln!(f, "    {event}")?;
         }
-        write!(f, "  again: pinion-sim --only {kind} --seed {seed}")?;
-        if self.kind == Kind::Node {
-            write!(f, " --steps {}", self.steps)?;
+        if let Some(hash) = self.violation.hash {
+            writeln!(f, "  hash of what happened: {hash:016x}")?;
         }
-        Ok(())
+        write!(f, "  again: pinion-sim {}", self.options())
+    }
+}
+
+impl Failure {
+    /// The options of `pinion-sim` that make the same thing happen again.
+    #[must_use]
+    pub fn options(&self) -> String {
+        let (kind, seed) = (self.kind.name(), self.seed);
+        let mut options = format!("--only {kind} --seed {seed}");
+        if matches!(self.kind, Kind::Node | Kind::Lossy) {
+            options += &format!(" --steps {}", self.steps);
+        }
+        if let Some(injection) = self.injection {
+            let value = clap::ValueEnum::to_possible_value(&injection);
+            let name = value.as_ref().map_or("", |value| value.get_name());
+            options += &format!(" --inject {name}");
+        }
+        options
     }
 }
 
@@ -173,8 +210,13 @@ pub struct Outcome {
 ///
 /// # Errors
 /// The first broken promise.
-pub fn run_seed(kind: Kind, seed: u64, steps: u64) -> Result<Outcome, Failure> {
-    let work = AssertUnwindSafe(|| attempt(kind, seed, steps));
+pub fn run_seed(
+    kind: Kind,
+    seed: u64,
+    steps: u64,
+    injection: Option<Injection>,
+) -> Result<Outcome, Failure> {
+    let work = AssertUnwindSafe(|| attempt(kind, seed, steps, injection));
     let result = catch_unwind(work).unwrap_or_else(|panic| {
         let what = panic
             .downcast_ref::<String>()
@@ -187,6 +229,7 @@ pub fn run_seed(kind: Kind, seed: u64, steps: u64) -> Result<Outcome, Failure> {
         kind,
         seed,
         steps,
+        injection,
         violation,
     })
 }
@@ -194,10 +237,10 @@ pub fn run_seed(kind: Kind, seed: u64, steps: u64) -> Result<Outcome, Failure> {
 /// The same failure from as few steps as a few tries find.
 fn shrunk(failure: Failure) -> Failure {
     let mut smallest = failure;
-    if smallest.kind == Kind::Node {
+    if matches!(smallest.kind, Kind::Node | Kind::Lossy) {
         let mut tried = smallest.steps / 2;
         while tried > 0 {
-            match run_seed(smallest.kind, smallest.seed, tried) {
+            match run_seed(smallest.kind, smallest.seed, tried, smallest.injection) {
                 Err(failure) => smallest = failure,
                 Ok(_) => break,
             }
@@ -207,7 +250,12 @@ fn shrunk(failure: Failure) -> Failure {
     smallest
 }
 
-fn attempt(kind: Kind, seed: u64, steps: u64) -> Result<Outcome, Violation> {
+fn attempt(
+    kind: Kind,
+    seed: u64,
+    steps: u64,
+    injection: Option<Injection>,
+) -> Result<Outcome, Violation> {
     let mut totals = Totals {
         seeds: 1,
         ..Totals::default()
@@ -219,7 +267,8 @@ fn attempt(kind: Kind, seed: u64, steps: u64) -> Result<Outcome, Violation> {
         Kind::Fault => totals.fault = faults::at_every_request(seed, SITES_PER_SEED)?,
         Kind::Full => (totals.fault, hash) = faults::full_disk(seed)?,
         Kind::Lying => (totals.fault, hash) = faults::lying_disk(seed)?,
-        Kind::Node => (totals.node, hash) = node::run(seed, steps)?,
+        Kind::Node => (totals.node, hash) = node::run(seed, steps, injection)?,
+        Kind::Lossy => (totals.lossy, hash) = node::run_lossy(seed, steps)?,
     }
     Ok(Outcome { totals, hash })
 }
@@ -261,6 +310,7 @@ pub fn run(
     enough: Enough,
     threads: usize,
     failures_max: usize,
+    injection: Option<Injection>,
 ) -> (Totals, Vec<Failure>) {
     let since = Instant::now();
     let next = AtomicU64::new(0);
@@ -274,12 +324,12 @@ pub fn run(
                 return;
             }
             let seed = first + started;
-            let mut result = run_seed(kind, seed, node::STEPS).map_err(shrunk);
+            let mut result = run_seed(kind, seed, node::STEPS, injection).map_err(shrunk);
             if let Ok(outcome) = &mut result
                 && started.is_multiple_of(100)
             {
                 outcome.totals.repeated = 1;
-                if let Err(failure) = compare(kind, seed, outcome.hash) {
+                if let Err(failure) = compare(kind, seed, injection, outcome.hash) {
                     result = Err(failure);
                 }
             }
@@ -304,8 +354,8 @@ pub fn run(
     (totals, failures)
 }
 
-fn compare(kind: Kind, seed: u64, hash: u64) -> Result<(), Failure> {
-    let again = run_seed(kind, seed, node::STEPS)?.hash;
+fn compare(kind: Kind, seed: u64, injection: Option<Injection>, hash: u64) -> Result<(), Failure> {
+    let again = run_seed(kind, seed, node::STEPS, injection)?.hash;
     if again == hash {
         return Ok(());
     }
@@ -314,6 +364,7 @@ fn compare(kind: Kind, seed: u64, hash: u64) -> Result<(), Failure> {
         kind,
         seed,
         steps: node::STEPS,
+        injection,
         violation: Violation::new(what),
     })
 }

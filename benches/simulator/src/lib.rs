@@ -24,6 +24,8 @@ pub struct Violation {
     pub what: String,
     /// The last things that happened before, oldest first.
     pub events: Vec<String>,
+    /// Hash of everything that happened until then, when it was traced.
+    pub hash: Option<u64>,
 }
 
 impl Violation {
@@ -33,6 +35,7 @@ impl Violation {
         Self {
             what,
             events: Vec::new(),
+            hash: None,
         }
     }
 
@@ -50,6 +53,7 @@ impl Violation {
     pub fn after(mut self, trace: &Trace) -> Self {
         if self.events.is_empty() {
             self.events = trace.last().map(ToString::to_string).collect();
+            self.hash = Some(trace.hash());
         }
         self
     }

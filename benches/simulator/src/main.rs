@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 use simulator::campaign::{self, Enough, Failure, Kind, Totals};
-use simulator::mutants::{self, Copy, MutantError, Verdict};
+use simulator::mutants::{self, Copy, Finding, Mutant, MutantError, Verdict};
+use simulator::node::Injection;
 
 /// Simulates the engine on disks that fail on purpose, from seeds.
 ///
@@ -40,6 +41,9 @@ struct Options {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     first: u64,
+    /// Makes a violation on purpose, in worlds of the kind `node`.
+    #[arg(long, value_enum)]
+    inject: Option<Injection>,
     /// Steps of a node's world, with `--seed`.
     #[arg(long, default_value_t = simulator::node::STEPS)]
     steps: u64,
@@ -58,9 +62,10 @@ enum Job {
         /// Where the copy of the tree is built; some gigabytes.
         #[arg(long)]
         folder: PathBuf,
-        /// Only those whose name contains this.
-        #[arg(long, default_value = "")]
-        name: String,
+        /// Only these, separated by commas; each is shown with the seed and the
+        /// command that find it again.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
     },
 }
 
@@ -99,8 +104,8 @@ fn volume(options: &Options, kind: Kind, kinds: u64) -> Enough {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(Job::Mutants { folder, name }) = &options.command {
-        return run_mutants(folder, name).unwrap_or_else(|error| {
+    if let Some(Job::Mutants { folder, only }) = &options.command {
+        return run_mutants(folder, only).unwrap_or_else(|error| {
             eprintln!("pinion-sim: {error}");
             ExitCode::from(1)
         });
@@ -111,7 +116,7 @@ fn main() -> ExitCode {
         options.only.clone()
     };
     if let Some(seed) = options.seed {
-        return again(&kinds, seed, options.steps);
+        return again(&kinds, seed, &options);
     }
     let threads = options.threads.unwrap_or_else(|| {
         let cpus = std::thread::available_parallelism();
@@ -122,8 +127,14 @@ fn main() -> ExitCode {
     for kind in &kinds {
         let started = Instant::now();
         let enough = volume(&options, *kind, kinds.len() as u64);
-        let (covered, found) =
-            campaign::run(*kind, options.first, enough, threads, options.failures_max);
+        let (covered, found) = campaign::run(
+            *kind,
+            options.first,
+            enough,
+            threads,
+            options.failures_max,
+            options.inject,
+        );
         let took = started.elapsed().as_secs_f64();
         let violations = found.len();
         println!(
@@ -137,10 +148,10 @@ fn main() -> ExitCode {
     report(&failures)
 }
 
-fn again(kinds: &[Kind], seed: u64, steps: u64) -> ExitCode {
+fn again(kinds: &[Kind], seed: u64, options: &Options) -> ExitCode {
     let mut failures = Vec::new();
     for kind in kinds {
-        match campaign::run_seed(*kind, seed, steps) {
+        match campaign::run_seed(*kind, seed, options.steps, options.inject) {
             Ok(outcome) => println!("{kind:?} seed {seed}: hash {:016x}", outcome.hash),
             Err(failure) => failures.push(failure),
         }
@@ -156,23 +167,43 @@ fn report(failures: &[Failure]) -> ExitCode {
     ExitCode::from(u8::from(!failures.is_empty()))
 }
 
-fn run_mutants(folder: &Path, name: &str) -> Result<ExitCode, MutantError> {
+/// Shows what was found, and that its seed finds the same again, twice.
+fn show_again(copy: &Copy, mutant: &Mutant, found: &Finding) -> Result<(), MutantError> {
+    println!("        {}", found.what);
+    println!("        again: {}", copy.command(mutant, found));
+    let (first, second) = (copy.again(mutant, found)?, copy.again(mutant, found)?);
+    let same = first == second && first.what == found.what;
+    let hash = first.hash.as_deref().unwrap_or("none: the engine panicked");
+    println!("        twice the same: {same}, hash {hash}");
+    if same {
+        Ok(())
+    } else {
+        Err(MutantError::Broken("a seed does not find the same again"))
+    }
+}
+
+fn run_mutants(folder: &Path, only: &[String]) -> Result<ExitCode, MutantError> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut all = mutants::read_all(&here.join("mutants"))?;
-    all.retain(|mutant| mutant.name.contains(name));
+    for name in only {
+        if all.iter().all(|mutant| mutant.name != *name) {
+            return Err(MutantError::Unknown(name.clone()));
+        }
+    }
+    all.retain(|mutant| only.is_empty() || only.contains(&mutant.name));
     let copy = Copy::build(&here.join("../.."), folder, &all)?;
     let mut noticed = 0;
     let mut fine_without: Vec<&[String]> = Vec::new();
     for mutant in &all {
         // A campaign that fails by itself would notice everything.
         if !fine_without.contains(&&mutant.options[..]) {
-            if copy.run(mutant, false)? != Verdict::Missed {
+            if copy.run(mutant, false)?.0 != Verdict::Missed {
                 return Err(MutantError::Broken("a campaign fails without a mutant"));
             }
             fine_without.push(&mutant.options);
         }
         let started = Instant::now();
-        let verdict = copy.run(mutant, true)?;
+        let (verdict, finding) = copy.run(mutant, true)?;
         noticed += usize::from(verdict != Verdict::Missed);
         let took = started.elapsed().as_secs_f64();
         let verdict = format!("{verdict:?}").to_lowercase();
@@ -180,6 +211,11 @@ fn run_mutants(folder: &Path, name: &str) -> Result<ExitCode, MutantError> {
             "{verdict:<7} {took:6.1} s  {:<32} {}",
             mutant.name, mutant.why
         );
+        if !only.is_empty()
+            && let Some(found) = finding
+        {
+            show_again(&copy, mutant, &found)?;
+        }
     }
     println!("\nmutants: {} of {} noticed", noticed, all.len());
     let enough = 100 * noticed >= CAUGHT_PERCENT_MIN * all.len();

@@ -60,6 +60,39 @@ pub enum Verdict {
     Missed,
 }
 
+/// What an oracle said of a mutant, as `pinion-sim` prints it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Kind, seed and violation.
+    pub what: String,
+    /// Hash of what happened; none when the engine panicked.
+    pub hash: Option<String>,
+    /// Options of `pinion-sim` that make it happen again.
+    pub options: Vec<String>,
+}
+
+impl Finding {
+    /// The first one in what `pinion-sim` printed.
+    fn in_output(text: &str) -> Option<Self> {
+        let mut lines = text.lines().skip_while(|line| !line.starts_with("FAILED "));
+        let what = lines.next()?.to_owned();
+        let mut hash = None;
+        for line in lines {
+            if let Some(found) = line.strip_prefix("  hash of what happened: ") {
+                hash = Some(found.to_owned());
+            } else if let Some(options) = line.strip_prefix("  again: pinion-sim ") {
+                let options = options.split_whitespace().map(str::to_owned).collect();
+                return Some(Self {
+                    what,
+                    hash,
+                    options,
+                });
+            }
+        }
+        None
+    }
+}
+
 /// Why the mutants cannot be run.
 #[derive(Debug)]
 pub enum MutantError {
@@ -76,6 +109,8 @@ pub enum MutantError {
         /// How often the text was found.
         found: usize,
     },
+    /// There is no mutant of that name.
+    Unknown(String),
     /// The copy does not build, or fails without a mutant.
     Broken(&'static str),
 }
@@ -94,6 +129,7 @@ impl core::fmt::Display for MutantError {
                 "{mutant}: its text is {found} times in {}, must be once",
                 file.display()
             ),
+            Self::Unknown(name) => write!(f, "no mutant is named {name}"),
             Self::Broken(what) => f.write_str(what),
         }
     }
@@ -243,31 +279,70 @@ impl Copy {
         })
     }
 
-    /// Runs the campaign of a mutant, with it on or off.
+    /// Runs the campaign of a mutant, with it on or off. Gives what was found,
+    /// too, unless the engine aborted.
     ///
     /// # Errors
     /// [`MutantError::Io`] when the copy cannot be run.
-    pub fn run(&self, mutant: &Mutant, on: bool) -> Result<Verdict, MutantError> {
+    pub fn run(
+        &self,
+        mutant: &Mutant,
+        on: bool,
+    ) -> Result<(Verdict, Option<Finding>), MutantError> {
+        let name = if on { &mutant.name } else { "" };
+        let (status, text) = self.output(name, &mutant.options)?;
+        let verdict = status.map_or(Verdict::Hung, verdict);
+        Ok((verdict, Finding::in_output(&text)))
+    }
+
+    /// Runs the seed of a finding again.
+    ///
+    /// # Errors
+    /// [`MutantError::Io`]; [`MutantError::Broken`] when nothing is found.
+    pub fn again(&self, mutant: &Mutant, found: &Finding) -> Result<Finding, MutantError> {
+        let (_, text) = self.output(&mutant.name, &found.options)?;
+        Finding::in_output(&text).ok_or(MutantError::Broken("a seed finds nothing again"))
+    }
+
+    /// What a person types for that.
+    #[must_use]
+    pub fn command(&self, mutant: &Mutant, found: &Finding) -> String {
+        let binary = self.binary.display();
+        let options = found.options.join(" ");
+        format!("{VARIABLE}={} {binary} {options}", mutant.name)
+    }
+
+    /// `None` for the status when it took too long.
+    fn output(
+        &self,
+        mutant: &str,
+        options: &[String],
+    ) -> Result<(Option<ExitStatus>, String), MutantError> {
         let at = |e| MutantError::Io(self.binary.clone(), e);
+        // A file takes any amount without being read meanwhile.
+        let file = self.binary.with_extension("out");
+        let output = fs::File::create(&file).map_err(at)?;
         let mut child = Command::new(&self.binary)
-            .args(&mutant.options)
-            .env(VARIABLE, if on { &mutant.name } else { "" })
-            .stdout(Stdio::null())
+            .args(options)
+            .env(VARIABLE, mutant)
+            .stdout(output)
             .stderr(Stdio::null())
             .spawn()
             .map_err(at)?;
         let started = Instant::now();
-        loop {
+        let status = loop {
             if let Some(status) = child.try_wait().map_err(at)? {
-                return Ok(verdict(status));
+                break Some(status);
             }
             if started.elapsed() > TIME_MAX {
                 child.kill().map_err(at)?;
                 child.wait().map_err(at)?;
-                return Ok(Verdict::Hung);
+                break None;
             }
             std::thread::sleep(Duration::from_millis(20));
-        }
+        };
+        let text = fs::read_to_string(&file).map_err(at)?;
+        Ok((status, text))
     }
 }
 
@@ -330,6 +405,16 @@ mod tests {
         assert!(parse("other", GOOD).is_err(), "switched by another name");
         assert!(parse("m", &GOOD.replace("why it", "it")).is_err());
         assert!(parse("m", &GOOD.replace(">>>>", "")).is_err());
+    }
+
+    #[test]
+    fn a_finding_is_read_from_what_was_printed() {
+        let text = "Node: 3 seeds\n\nFAILED node, seed 7: it is wrong\n    #1 boot\n  hash of what happened: 00ab\n  again: pinion-sim --only node --seed 7 --steps 11\n";
+        let found = Finding::in_output(text).unwrap();
+        assert_eq!(found.what, "FAILED node, seed 7: it is wrong");
+        assert_eq!(found.hash.as_deref(), Some("00ab"));
+        assert_eq!(found.options.join(" "), "--only node --seed 7 --steps 11");
+        assert_eq!(Finding::in_output("violations: 0\n"), None);
     }
 
     #[test]

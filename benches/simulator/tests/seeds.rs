@@ -7,8 +7,8 @@ const STEPS: u64 = 150;
 
 #[test]
 fn one_seed_is_one_world_and_another_seed_another() {
-    for kind in [Kind::Full, Kind::Lying, Kind::Node] {
-        let hash = |seed| run_seed(kind, seed, STEPS).map(|outcome| outcome.hash);
+    for kind in [Kind::Full, Kind::Lying, Kind::Node, Kind::Lossy] {
+        let hash = |seed| run_seed(kind, seed, STEPS, None).map(|outcome| outcome.hash);
         let first = hash(3).unwrap_or_else(|failure| panic!("{failure}"));
         assert_eq!(hash(3).ok(), Some(first), "{kind:?}");
         assert_ne!(hash(4).ok(), Some(first), "{kind:?}");
@@ -18,7 +18,7 @@ fn one_seed_is_one_world_and_another_seed_another() {
 #[test]
 fn what_a_campaign_covers_does_not_depend_on_its_threads() {
     let run = |threads| {
-        let (totals, failures) = campaign::run(Kind::Fault, 1, Enough::Seeds(2), threads, 1);
+        let (totals, failures) = campaign::run(Kind::Fault, 1, Enough::Seeds(2), threads, 1, None);
         assert!(failures.is_empty(), "{}", failures[0]);
         totals.to_string()
     };
@@ -29,7 +29,7 @@ fn what_a_campaign_covers_does_not_depend_on_its_threads() {
 
 #[test]
 fn bits_that_are_turned_over_are_noticed_or_needed_by_nobody() {
-    let (totals, failures) = campaign::run(Kind::Rot, 1, Enough::Seeds(1), 1, 1);
+    let (totals, failures) = campaign::run(Kind::Rot, 1, Enough::Seeds(1), 1, 1, None);
     assert!(failures.is_empty(), "{}", failures[0]);
     let rot = totals.rot;
     assert_eq!(

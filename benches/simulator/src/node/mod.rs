@@ -16,6 +16,7 @@ use pinion_commitlog::DiskError;
 use pinion_simkit::{CrashMode, Fault, FaultPlan};
 
 pub use truth::NodeCounts;
+pub use world::LossyCounts;
 use world::NodeWorld;
 
 use crate::Violation;
@@ -23,14 +24,47 @@ use crate::Violation;
 /// Steps of one world unless somebody asks for fewer.
 pub const STEPS: u64 = 1_500;
 
+/// A violation made on purpose: the disk does what the world takes to be
+/// impossible, and the oracles must say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Injection {
+    /// Some writes are said to be durable and are lost with the next crash.
+    LostWrite,
+    /// Some writes land one block further.
+    StrayWrite,
+    /// Some reads have one bit wrong.
+    FlippedBit,
+}
+
+impl Injection {
+    fn faults(self) -> FaultPlan {
+        let often = match self {
+            Self::LostWrite => (Fault::NotDurable, 12),
+            Self::StrayWrite => (Fault::WrittenElsewhere(1), 60),
+            Self::FlippedBit => (Fault::ReadFlipped, 4),
+        };
+        FaultPlan {
+            often: vec![often],
+            ..FaultPlan::default()
+        }
+    }
+}
+
 /// Runs the world of `seed` for `steps` steps and then to its end. Gives what
 /// was done and the hash of everything that happened.
 ///
 /// # Errors
 /// The first broken promise, with the last events before it.
-pub fn run(seed: u64, steps: u64) -> Result<(NodeCounts, u64), Violation> {
-    let mut world = NodeWorld::new(seed)?;
-    let result = live(&mut world, steps).and_then(|()| world.finish());
+pub fn run(
+    seed: u64,
+    steps: u64,
+    injection: Option<Injection>,
+) -> Result<(NodeCounts, u64), Violation> {
+    let mut world = NodeWorld::new(seed, false)?;
+    if let Some(injection) = injection {
+        world.disk.set_faults(injection.faults());
+    }
+    let result = live(&mut world, steps, injection.is_some()).and_then(|()| world.finish());
     result.map_err(|violation| violation.after(&world.trace))?;
     let mut counts = world.truth.counts;
     let acked = world.truth.queues.values().map(|queue| queue.counts().0);
@@ -38,7 +72,29 @@ pub fn run(seed: u64, steps: u64) -> Result<(NodeCounts, u64), Violation> {
     Ok((counts, world.trace.hash()))
 }
 
-fn live(world: &mut NodeWorld, steps: u64) -> Result<(), Violation> {
+/// Runs the world of `seed` on a disk that says durable and is not, loses power
+/// after `steps` steps, and looks at what is left.
+///
+/// # Errors
+/// The first broken promise, with the last events before it.
+pub fn run_lossy(seed: u64, steps: u64) -> Result<(LossyCounts, u64), Violation> {
+    let mut world = NodeWorld::new(seed, true)?;
+    let mut work = || {
+        let sound = world.rng.below(steps / 2 + 1);
+        for step in 0..steps {
+            if step == sound {
+                world.lie();
+            }
+            world.step()?;
+        }
+        world.find_out()
+    };
+    let result = work();
+    let counts = result.map_err(|violation| violation.after(&world.trace))?;
+    Ok((counts, world.trace.hash()))
+}
+
+fn live(world: &mut NodeWorld, steps: u64, injected: bool) -> Result<(), Violation> {
     // Most worlds have one kind of trouble more often than the others.
     let crash_every = *world.rng.pick(&[0, 150, 400, 400]);
     let drain_every = *world.rng.pick(&[0, 0, 500]);
@@ -53,6 +109,8 @@ fn live(world: &mut NodeWorld, steps: u64) -> Result<(), Violation> {
             world.drain()?;
         } else if world.rng.one_in(jump_every) {
             world.jump();
+        } else if injected {
+            // Nothing else is wrong with the disk.
         } else if world.rng.one_in(fault_every) {
             fail_something(world);
         } else if world.rng.one_in(slow_every) {

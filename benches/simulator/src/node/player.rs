@@ -1,8 +1,11 @@
 //! A client program: it connects, opens its resource, does its one kind of
 //! work, and tells the truth-keeper what it was told.
 
+mod appender;
+mod inspector;
 mod producer;
 mod reading;
+mod undertaker;
 mod worker;
 
 use core::fmt;
@@ -13,12 +16,15 @@ use pinion_types::{ErrorCode, PartitionId, Refusal, ResourceKind, SubscriptionId
 use pinion_wire::message::{Durability, Handle, Hello, MAGIC, Open, Reply, Request, Spec};
 
 use super::client::{Answer, Client, Got};
-use super::truth::{PlayerId, Truth};
+use super::truth::{GroupName, PlayerId, Truth};
 use crate::{Violation, promise};
 
-pub(crate) use producer::Producer;
+pub(crate) use appender::Appender;
+pub(crate) use inspector::{Inspector, Report};
+pub(crate) use producer::{Habits, Producer};
 pub(crate) use reading::{Bookmark, Reader, Subscriber};
-pub(crate) use worker::{Undertaker, Worker};
+pub(crate) use undertaker::{Manner, Undertaker};
+pub(crate) use worker::Worker;
 
 /// The token that every player shows.
 pub(crate) const TOKEN: &[u8] = b"player";
@@ -31,6 +37,12 @@ pub(crate) struct ResourcePlan {
     pub(crate) kind: ResourceKind,
     pub(crate) name: String,
     pub(crate) spec: Spec,
+    /// Consumer groups of a queue.
+    pub(crate) groups: Vec<GroupName>,
+    /// Some messages have a delay or a time to live.
+    pub(crate) timed: bool,
+    /// Keys that messages of a queue have; 0 is none.
+    pub(crate) keys: u8,
 }
 
 /// Where the world's clocks stand.
@@ -39,6 +51,8 @@ pub(crate) struct Time {
     /// Nanoseconds since the world began.
     pub(crate) world: u64,
     pub(crate) wall: WallMs,
+    /// How often somebody has set the wall clock.
+    pub(crate) jumps: u64,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +73,23 @@ pub(crate) enum Role {
     Bookmark(Bookmark),
     Worker(Worker),
     Undertaker(Undertaker),
+    Appender(Appender),
+    Inspector(Inspector),
+}
+
+impl Role {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Producer(_) => "producer",
+            Self::Subscriber(_) => "subscriber",
+            Self::Reader(_) => "reader",
+            Self::Bookmark(_) => "bookmark",
+            Self::Worker(_) => "worker",
+            Self::Undertaker(_) => "undertaker",
+            Self::Appender(_) => "appender",
+            Self::Inspector(_) => "inspector",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -123,11 +154,21 @@ impl Player {
             Role::Bookmark(bookmark) => bookmark.lost(),
             Role::Worker(worker) => {
                 worker.lost();
-                let queue = truth.queues.entry((self.resource, self.partition));
-                queue.or_default().consumer_gone(self.id);
+                let key = (self.resource, self.partition);
+                truth.queue(key).consumer_gone(self.id);
             }
             Role::Undertaker(undertaker) => undertaker.lost(),
+            Role::Appender(appender) => {
+                appender.lost((self.resource, self.partition), self.id, truth);
+            }
+            Role::Inspector(inspector) => inspector.lost(),
         }
+    }
+
+    /// Who it is, for the reader of a failure.
+    pub(crate) fn title(&self) -> String {
+        let (id, name) = (self.id, self.role.name());
+        format!("{name} {id} of {}/{}", self.resource, self.partition)
     }
 
     /// Whether the node wants nothing more of it.
@@ -145,7 +186,7 @@ impl Player {
     pub(crate) fn is_done(&self) -> bool {
         match &self.role {
             Role::Producer(producer) => producer.is_done(),
-            Role::Undertaker(undertaker) => undertaker.done,
+            Role::Undertaker(undertaker) => undertaker.is_done(),
             _ => true,
         }
     }
@@ -159,6 +200,7 @@ impl Player {
         rng: &mut SimRng,
         time: Time,
         more: bool,
+        plan: &[ResourcePlan],
         truth: &mut Truth,
     ) {
         let Session::Ready(handle) = self.session else {
@@ -171,12 +213,17 @@ impl Player {
             player: self.id,
         };
         match &mut self.role {
-            Role::Producer(producer) => producer.act(client, rng, place, more, truth),
-            Role::Subscriber(subscriber) => subscriber.act(client, rng, place),
+            Role::Producer(producer) => {
+                let plan = &plan[self.resource];
+                producer.act(client, rng, time, (place, plan), more, truth);
+            }
+            Role::Subscriber(subscriber) => subscriber.act(client, rng, place, truth),
             Role::Reader(reader) if more => reader.act(client, rng, place, truth),
             Role::Bookmark(bookmark) if more => bookmark.act(client, rng, place, truth),
             Role::Worker(worker) => worker.act(client, rng, time, place, more, truth),
-            Role::Undertaker(undertaker) => undertaker.act(client, place),
+            Role::Undertaker(undertaker) => undertaker.act(client, rng, place, more, truth),
+            Role::Appender(appender) => appender.act(client, rng, time, place, more, truth),
+            Role::Inspector(inspector) => inspector.act(client, place, truth),
             Role::Reader(_) | Role::Bookmark(_) => {}
         }
     }
@@ -232,7 +279,7 @@ impl Player {
         let me = self.id;
         let number = answer.correlation;
         match &mut self.role {
-            Role::Producer(producer) => producer.answered(number, &reply, key, truth),
+            Role::Producer(producer) => producer.answered(number, &reply, time.world, key, truth),
             Role::Subscriber(subscriber) => {
                 subscriber.answered(number, &reply);
                 Ok(())
@@ -240,7 +287,13 @@ impl Player {
             Role::Reader(reader) => reader.answered(number, &reply, key, truth),
             Role::Bookmark(bookmark) => bookmark.answered(number, &reply, key, me, truth),
             Role::Worker(worker) => worker.answered(number, &reply, time, key, me, truth),
-            Role::Undertaker(undertaker) => undertaker.answered(number, &reply, key, truth),
+            Role::Undertaker(undertaker) => undertaker.answered(number, &reply, time, key, truth),
+            Role::Appender(appender) => {
+                appender.answered(number, &reply, time.world, (key, me), truth)
+            }
+            Role::Inspector(inspector) => {
+                inspector.answered(number, &reply, key, &plan[self.resource], truth)
+            }
         }
     }
 
@@ -279,15 +332,21 @@ struct Place {
 }
 
 /// A value as the bytes of a record: the number, and bytes that follow from it.
-fn record_of(value: u64, len: usize, out: &mut Vec<u8>) {
+fn record_of(value: u64, key: Option<u8>, len: usize, out: &mut Vec<u8>) {
     let mut bytes = value.to_le_bytes().to_vec();
     bytes.resize(8 + len, value.to_le_bytes()[0] ^ 0x5a);
     let record = Record {
-        key: b"",
+        key: key.as_slice(),
         headers: b"",
         value: &bytes,
     };
     record.encode(out).expect("a player's records are small");
+}
+
+/// The key of a value's record, of `keys` there are.
+fn key_of(value: u64, keys: u8) -> u8 {
+    let mixed = value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+    u8::try_from(mixed % u64::from(keys.max(1))).expect("below keys")
 }
 
 /// How long a value's record is: the same at every try.

@@ -2,6 +2,7 @@
 //! them, one disk below, and clients that come back after every crash.
 
 mod ending;
+mod lossy;
 mod plan;
 
 use core::time::Duration;
@@ -20,9 +21,10 @@ use pinion_simkit::{CrashMode, SimClock, SimDisk, SimDiskConfig, SimRng, Trace};
 use pinion_types::{CoreId, Epoch, ResourceKind, WallMs};
 
 use super::client::{Client, REQUESTS};
-use super::player::{Bookmark, Player, Producer, Reader, Role, Subscriber, TOKEN, Time, Worker};
+use super::player::{Player, Role, TOKEN, Time};
 use super::truth::Truth;
 use crate::{Violation, promise};
+pub use lossy::LossyCounts;
 pub(crate) use plan::Plan;
 
 /// Mails a box between two cores holds.
@@ -34,6 +36,8 @@ const SETTLE_TURNS_MAX: u32 = 60_000;
 const QUIET_TURNS: u32 = 12;
 /// Most turns of waiting for that.
 const QUIET_TURNS_MAX: u32 = 400;
+/// The wall clock when a world begins.
+const START: WallMs = WallMs(1_700_000_000_000);
 /// What the node's memory is said to be, per core.
 const MEMORY: u64 = 1 << 30;
 
@@ -65,12 +69,19 @@ pub(crate) struct NodeWorld {
     pub(crate) failed: bool,
     /// Requests of the disk are failed on purpose.
     pub(crate) tolerates_failure: bool,
+    /// The disk lies about what is durable; what it lost must be noticed.
+    lossy: bool,
+    /// The node said that something is wrong with its data.
+    pub(crate) noticed: Option<String>,
 }
 
 impl NodeWorld {
-    pub(crate) fn new(seed: u64) -> Result<Self, Violation> {
+    pub(crate) fn new(seed: u64, lossy: bool) -> Result<Self, Violation> {
         let mut rng = SimRng::new(seed);
-        let plan = Plan::of(&mut rng);
+        let mut plan = Plan::of(&mut rng);
+        if lossy {
+            plan.on_one_log(&mut rng);
+        }
         let disk = SimDiskConfig {
             latency_max: Duration::from_micros(*rng.pick(&[100, 1_000, 20_000])),
             ..SimDiskConfig::default()
@@ -91,27 +102,13 @@ impl NodeWorld {
         let mut players = Vec::new();
         for (index, resource) in plan.resources.iter().enumerate() {
             for partition in 0..resource.spec.shards {
-                let queue = truth.queues.entry((index, partition)).or_default();
-                queue.max_attempts = resource.spec.queue.max_attempts;
-                let puts = resource.kind == ResourceKind::Queue;
-                let mut roles: Vec<Role> = Vec::new();
-                for _ in 0..rng.between(1, 2) {
-                    let id = players.len() + roles.len();
-                    let producer = Producer::new(id, puts, plan.body_max);
-                    roles.push(Role::Producer(producer));
-                }
-                if puts {
-                    roles.extend(
-                        (0..rng.between(1, 3)).map(|_| Role::Worker(Worker::new(&mut rng))),
-                    );
+                let key = (index, partition);
+                if resource.kind == ResourceKind::Queue {
+                    truth.queues.insert(key, resource.queue_truth());
                 } else {
-                    roles.extend(
-                        (0..rng.between(1, 2)).map(|_| Role::Subscriber(Subscriber::new(&mut rng))),
-                    );
-                    roles.push(Role::Reader(Reader::default()));
-                    roles.push(Role::Bookmark(Bookmark::default()));
+                    truth.streams.insert(key, resource.stream_truth());
                 }
-                for role in roles {
+                for role in resource.roles(&mut rng, plan.body_max, players.len()) {
                     players.push(Player::new(players.len(), index, partition, role));
                 }
             }
@@ -125,7 +122,7 @@ impl NodeWorld {
             access: Arc::new(access),
             declared: Vec::new(),
             disk: SimDisk::new(disk, rng.fork(1)),
-            clock: SimClock::new(WallMs(1_700_000_000_000)),
+            clock: SimClock::new(START),
             clients: BTreeMap::new(),
             next_conn: 0,
             links: vec![None; players.len()],
@@ -136,6 +133,8 @@ impl NodeWorld {
             finishing: false,
             failed: false,
             tolerates_failure: false,
+            lossy,
+            noticed: None,
             plan,
         };
         world.boot()?;
@@ -194,14 +193,22 @@ impl NodeWorld {
                     started: self.clock.wall(),
                     ..LogConfig::default()
                 };
-                let opened = core
-                    .open_log(&mut self.disk, config)
-                    .map_err(|error| Violation::new(format!("log {number}: {error}")))?;
+                let opened = match core.open_log(&mut self.disk, config) {
+                    Ok(opened) => opened,
+                    Err(error) => {
+                        let text = format!("log {number}: {error}");
+                        promise!(self.lossy, "{text}");
+                        self.noticed = Some(text);
+                        return Ok(());
+                    }
+                };
                 let report = &opened.report;
-                promise!(
-                    report.damage.is_empty() && opened.fenced == 0 && opened.orphans == 0,
-                    "log {number}: {opened:?}"
-                );
+                let whole = report.damage.is_empty() && opened.fenced == 0 && opened.orphans == 0;
+                if !whole {
+                    let text = format!("log {number}: {opened:?}");
+                    promise!(self.lossy, "{text}");
+                    self.noticed = Some(text);
+                }
             }
             self.cores.push(core);
         }
@@ -225,13 +232,11 @@ impl NodeWorld {
     /// Power is lost, and comes back.
     pub(crate) fn crash(&mut self, mode: CrashMode) -> Result<(), Violation> {
         self.truth.counts.crashes += 1;
+        self.truth.crashed();
         self.trace
             .note(self.clock.now(), "crash", &[self.disk.stats().done]);
         self.cores.clear();
         self.lose_clients();
-        for queue in self.truth.queues.values_mut() {
-            queue.crashed();
-        }
         let mut rng = self.rng.fork(7);
         self.disk.crash(mode, &mut rng);
         self.clock
@@ -256,6 +261,9 @@ impl NodeWorld {
             self.turn(Duration::from_micros(200))?;
         }
         let clean = !self.failed;
+        if !clean {
+            self.truth.crashed();
+        }
         self.cores.clear();
         self.lose_clients();
         // Leftovers may still be on their way out; nothing else may move.
@@ -294,6 +302,7 @@ impl NodeWorld {
         Time {
             world: self.clock.world_nanos(),
             wall: self.clock.wall(),
+            jumps: self.truth.counts.jumps,
         }
     }
 
@@ -334,7 +343,8 @@ impl NodeWorld {
             return Ok(());
         }
         let player = &mut self.players[id];
-        player.act(client, &mut self.rng, time, more, &mut self.truth);
+        let plan = &self.plan.resources;
+        player.act(client, &mut self.rng, time, more, plan, &mut self.truth);
         if client.window.is_some() {
             for stream in client.allow(self.rng.index(3_000)) {
                 let core = client.core;
@@ -361,15 +371,20 @@ impl NodeWorld {
                 self.trace.mix_bytes(&answer.body);
                 player
                     .answered(client, &answer, time, &self.plan.resources, &mut self.truth)
-                    .map_err(|v| v.within(format_args!("player {id}")))?;
+                    .map_err(|v| v.within(player.title()))?;
                 // A failed read closes its partition as a failed write does its log.
-                self.failed |= self.tolerates_failure && player.met_a_fence();
+                if player.met_a_fence() {
+                    self.failed |= self.tolerates_failure;
+                    if self.lossy {
+                        self.noticed = Some(player.title());
+                    }
+                }
             }
             while let Some((subscription, got)) = client.delivery() {
                 moved = true;
                 player
                     .delivered(subscription, got, time, &mut self.truth)
-                    .map_err(|v| v.within(format_args!("player {id}")))?;
+                    .map_err(|v| v.within(player.title()))?;
             }
         }
         Ok(moved)
@@ -423,6 +438,8 @@ impl NodeWorld {
     /// Time passes and everyone has a turn, in an order of the seed's.
     pub(crate) fn turn(&mut self, by: Duration) -> Result<bool, Violation> {
         self.clock.advance(by);
+        let wall = self.clock.wall().0;
+        self.truth.streams.values_mut().for_each(|s| s.saw(wall));
         let mut moved = self.disk_turn();
         moved |= self.control_turn()?;
         let count = self.cores.len();
@@ -514,6 +531,10 @@ impl NodeWorld {
                 self.trace
                     .note(self.clock.now(), "notice", &[u64::from(log.0)]);
                 let better = matches!(notice, StorageNotice::ReadOnly(false));
+                if self.lossy {
+                    self.noticed = Some(text);
+                    return Ok(());
+                }
                 promise!(self.tolerates_failure || better, "on a sound disk: {text}");
                 match notice {
                     StorageNotice::Failed(_) => self.failed = true,

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use pinion_simkit::SimRng;
 use pinion_types::{ErrorCode, Offset, SubscriptionId};
 use pinion_wire::message::{
-    Credit, CursorCommit, CursorGet, Fetch, Filter, Reply, Request, Start, Subscribe,
+    Credit, CursorCommit, CursorGet, Fetch, Filter, Lag, LagReason, Reply, Request, Start,
+    Subscribe,
 };
 
 use super::super::client::{Client, Got};
@@ -22,12 +23,15 @@ pub(crate) struct Subscriber {
     used: u32,
     window: Option<usize>,
     asked: Option<u32>,
+    /// Where the partition began at least when it subscribed.
+    floor: u64,
 }
 
 /// Reads ranges at random; what was acknowledged before must be there.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
-    asked: BTreeMap<u32, (u64, u64)>,
+    /// Per question: from where, and between what ends the partition lay at least.
+    asked: BTreeMap<u32, (u64, u64, u64)>,
 }
 
 /// Keeps a named cursor.
@@ -60,13 +64,20 @@ impl Subscriber {
         self.next.unwrap_or(0)
     }
 
-    pub(super) fn act(&mut self, client: &mut Client, rng: &mut SimRng, place: Place) {
+    pub(super) fn act(
+        &mut self,
+        client: &mut Client,
+        rng: &mut SimRng,
+        place: Place,
+        truth: &mut Truth,
+    ) {
         let Place {
             handle, partition, ..
         } = place;
         match self.subscription {
             None => {
                 self.used += 1;
+                self.floor = truth.stream(place.key).first();
                 self.subscription = Some(self.used);
                 let start = self
                     .next
@@ -115,8 +126,17 @@ impl Subscriber {
         }
         match got {
             Got::Record { offset, value } => {
-                let stream = truth.streams.entry(key).or_default();
-                let next = self.next.unwrap_or(stream.first);
+                let stream = truth.stream(key);
+                if self.next.is_none() {
+                    // From the oldest there was when it was answered.
+                    promise!(
+                        *offset >= self.floor,
+                        "offset {offset} was delivered, the oldest is {}",
+                        self.floor
+                    );
+                    stream.begins_at(*offset)?;
+                }
+                let next = self.next.unwrap_or(*offset);
                 promise!(
                     *offset == next,
                     "offset {offset} was delivered, {next} is next"
@@ -126,15 +146,42 @@ impl Subscriber {
                 self.next = Some(offset + 1);
                 Ok(())
             }
-            Got::Lag(lag) => Err(Violation::new(format!(
-                "a stream that keeps everything skipped something: {lag:?}"
-            ))),
+            Got::Lag(lag) => self.overtaken(lag, key, truth),
             Got::End | Got::Fin => {
                 self.subscription = None;
                 Ok(())
             }
             Got::Message(_) => Err(Violation::new("a message of a stream".to_owned())),
         }
+    }
+}
+
+impl Subscriber {
+    /// Retention went past it: the range that it missed is named, whole, and may
+    /// be gone.
+    fn overtaken(
+        &mut self,
+        lag: &Lag,
+        key: (usize, u16),
+        truth: &mut Truth,
+    ) -> Result<(), Violation> {
+        let (from, to) = (lag.from.0, lag.to.0);
+        promise!(
+            lag.reason == LagReason::Retention
+                && self.next.is_none_or(|next| next == from)
+                && to > from,
+            "{lag:?}, and {:?} is next",
+            self.next
+        );
+        promise!(
+            lag.count == 0 || lag.count == to - from,
+            "{lag:?} counts {}",
+            to - from
+        );
+        truth.stream(key).begins_at(to)?;
+        truth.counts.lagged += to - from;
+        self.next = Some(to);
+        Ok(())
     }
 }
 
@@ -154,9 +201,10 @@ impl Reader {
         if self.asked.len() > 3 {
             return;
         }
-        let stream = truth.streams.entry(place.key).or_default();
-        let (first, end) = (stream.first, stream.end());
-        let from = rng.between(first, end.max(first));
+        let stream = truth.stream(place.key);
+        let (first, end) = (stream.first(), stream.end());
+        let low = if rng.one_in(4) { 0 } else { first };
+        let from = rng.between(low, end.max(first));
         let asked = client.send(&Request::Fetch(Fetch {
             handle: place.handle,
             partition: place.partition,
@@ -165,7 +213,7 @@ impl Reader {
             max_bytes: 1 << rng.between(6, 18),
             filter: Filter::everything(),
         }));
-        self.asked.insert(asked, (from, end));
+        self.asked.insert(asked, (from, first, end));
     }
 
     pub(super) fn answered(
@@ -175,7 +223,7 @@ impl Reader {
         key: (usize, u16),
         truth: &mut Truth,
     ) -> Result<(), Violation> {
-        let Some((from, known_end)) = self.asked.remove(&number) else {
+        let Some((from, first, known_end)) = self.asked.remove(&number) else {
             return Err(Violation::new(format!("{reply:?} to nothing")));
         };
         let Reply::Fetched(fetched) = reply else {
@@ -186,7 +234,16 @@ impl Reader {
             "the end is {}, somebody knew of {known_end} before",
             fetched.end.0
         );
-        let mut next = from;
+        let stream = truth.stream(key);
+        stream.told_end(fetched.end.0)?;
+        let available = fetched.first_available.0;
+        promise!(
+            available >= first,
+            "the oldest is {available}, somebody knew of {first} before"
+        );
+        stream.begins_at(available)?;
+        let start = from.max(available);
+        let mut next = start;
         for block in fetched.blocks() {
             let (header, records) =
                 block.map_err(|error| Violation::new(format!("not a block: {error:?}")))?;
@@ -194,7 +251,7 @@ impl Reader {
             for (offset, record) in offsets.zip(pinion_types::block::records(records)) {
                 let record =
                     record.map_err(|error| Violation::new(format!("not a record: {error:?}")))?;
-                let stream = truth.streams.entry(key).or_default();
+                let stream = truth.stream(key);
                 stream.known(offset, value_in(record.value)?)?;
                 truth.counts.delivered += 1;
                 promise!(offset == next, "fetched {offset}, {next} is next");
@@ -207,8 +264,8 @@ impl Reader {
             fetched.next.0
         );
         promise!(
-            next > from || from >= known_end,
-            "nothing was fetched at {from} of {known_end}"
+            next > start || start >= known_end,
+            "nothing was fetched at {start} of {known_end}"
         );
         Ok(())
     }
@@ -235,9 +292,9 @@ impl Bookmark {
             player,
         } = place;
         let name = format!("bookmark-{player}");
+        let end = truth.stream(key).end();
         let cursor = truth.cursors.entry((key.0, key.1, player as u64));
         if rng.coin() {
-            let end = truth.streams.entry(key).or_default().end();
             let offset = rng.below(end + 1);
             cursor.or_default().asked(offset);
             let asked = client.send(&Request::CursorCommit(CursorCommit {

@@ -1,17 +1,16 @@
-//! Consumers of queues: those that do all a consumer can do, and one that lists
-//! the dead letters.
+//! Consumers of queues, which do all a consumer can do.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use pinion_simkit::SimRng;
 use pinion_types::{Outcome, SubscriptionId};
 use pinion_wire::message::{
-    Credit, DeadSelect, QueueAck, QueueDeadList, QueueExtend, QueueMessages, QueueNack,
-    QueueRelease, QueueSubscribe, QueueTake, Reply, Request, Token, TokenList,
+    Credit, GroupAction, QueueAck, QueueExtend, QueueGroup, QueueMessages, QueueNack, QueueRelease,
+    QueueSubscribe, QueueTake, Reply, Request, Token, TokenList,
 };
 
 use super::super::client::{Client, Message};
-use super::super::truth::{PlayerId, Reservation, Truth};
+use super::super::truth::{GroupName, Moment, PlayerId, Reservation, Truth};
 use super::{Place, Time, disk, value_in};
 use crate::Violation;
 
@@ -46,6 +45,10 @@ pub(crate) struct Worker {
     pushed: bool,
     /// At the end: takes and acknowledges everything.
     sweeping: bool,
+    group: GroupName,
+    /// Asks for its group to be made before it takes anything.
+    makes_group: bool,
+    making: Option<u32>,
     lease_ms: u32,
     held: VecDeque<Held>,
     takes: BTreeMap<u32, u64>,
@@ -57,16 +60,11 @@ pub(crate) struct Worker {
     none_at: u64,
 }
 
-/// Lists the dead letters, at the end.
-#[derive(Debug, Default)]
-pub(crate) struct Undertaker {
-    asked: Option<u32>,
-    from: u64,
-    pub(crate) done: bool,
-}
 impl Worker {
-    pub(crate) fn new(rng: &mut SimRng) -> Self {
+    pub(crate) fn new(rng: &mut SimRng, group: GroupName) -> Self {
         Self {
+            group,
+            makes_group: rng.coin(),
             pushed: rng.one_in(3),
             lease_ms: 5_000 + u32::try_from(rng.below(20_000)).expect("small"),
             ..Self::default()
@@ -74,8 +72,9 @@ impl Worker {
     }
 
     /// One that takes and acknowledges all there is.
-    pub(crate) fn sweeper() -> Self {
+    pub(crate) fn sweeper(group: GroupName) -> Self {
         Self {
+            group,
             sweeping: true,
             lease_ms: 600_000,
             ..Self::default()
@@ -87,6 +86,7 @@ impl Worker {
         self.held.clear();
         self.takes.clear();
         self.settling.clear();
+        self.making = None;
         self.subscribed = false;
     }
 
@@ -127,6 +127,18 @@ impl Worker {
         let Place {
             handle, partition, ..
         } = place;
+        if self.makes_group && more {
+            if self.making.is_none() {
+                let make = QueueGroup {
+                    handle,
+                    partition,
+                    action: GroupAction::CreateEarliest,
+                    group: self.group,
+                };
+                self.making = Some(client.send(&Request::QueueGroup(make)));
+            }
+            return;
+        }
         if self.pushed && !self.sweeping {
             if !self.subscribed && more {
                 self.subscribed = true;
@@ -138,7 +150,7 @@ impl Worker {
                     in_flight_max: 0,
                     credit_records: 4,
                     credit_bytes: 1 << 16,
-                    group: "",
+                    group: self.group,
                 }));
             } else if self.held.len() < HELD_MAX && more {
                 let credit = Credit {
@@ -157,14 +169,14 @@ impl Worker {
                 max_bytes: 1 << 16,
                 wait_ms: u32::try_from(wait).expect("small"),
                 lease_ms: self.lease_ms,
-                group: "",
+                group: self.group,
             }));
             self.takes.insert(asked, time.world);
         }
         if self.held.is_empty() {
             return;
         }
-        let queue = truth.queues.entry(place.key).or_default();
+        let (queue, group) = (truth.queue(place.key), self.group);
         let choice = if self.sweeping { 0 } else { rng.below(14) };
         let count = 1 + rng.index(self.held.len());
         let some: Vec<Held> = match choice {
@@ -177,35 +189,35 @@ impl Worker {
         match choice {
             0..=6 => {
                 some.iter()
-                    .for_each(|held| queue.ack_sent(held.id, place.player));
+                    .for_each(|held| queue.ack_sent(group, held.id, place.player));
                 let asked = client.send(&Request::QueueAck(QueueAck {
                     handle,
                     partition,
-                    group: "",
+                    group: self.group,
                     tokens,
                 }));
                 self.settling.insert(asked, Settling::Ack(some));
             }
             7..=8 => {
                 some.iter()
-                    .for_each(|held| queue.nack_sent(held.id, place.player));
+                    .for_each(|held| queue.nack_sent(group, held.id, place.player));
                 let asked = client.send(&Request::QueueNack(QueueNack {
                     handle,
                     partition,
                     delay_ms: rng.coin().then(|| rng.below(5_000)),
                     error: "it did not work",
-                    group: "",
+                    group: self.group,
                     tokens,
                 }));
                 self.settling.insert(asked, Settling::Nack(some));
             }
             9 => {
                 some.iter()
-                    .for_each(|held| queue.released(held.id, place.player));
+                    .for_each(|held| queue.released(group, held.id, place.player));
                 let asked = client.send(&Request::QueueRelease(QueueRelease {
                     handle,
                     partition,
-                    group: "",
+                    group: self.group,
                     tokens,
                 }));
                 self.settling.insert(asked, Settling::Other);
@@ -215,7 +227,7 @@ impl Worker {
                     handle,
                     partition,
                     lease_ms: self.lease_ms,
-                    group: "",
+                    group: self.group,
                     tokens,
                 }));
                 let extend = Settling::Extend(some, time.world);
@@ -236,6 +248,14 @@ impl Worker {
         me: PlayerId,
         truth: &mut Truth,
     ) -> Result<(), Violation> {
+        if self.making == Some(number) {
+            self.making = None;
+            if matches!(reply, Reply::Done) {
+                self.makes_group = false;
+                truth.queue(key).group_is_open(self.group);
+            }
+            return Ok(());
+        }
         if let Some(since) = self.takes.remove(&number) {
             if let Reply::Taken(taken) = reply {
                 return self.took(taken, since, time, key, me, truth);
@@ -248,17 +268,19 @@ impl Worker {
             }
             return Ok(());
         };
-        let queue = truth.queues.entry(key).or_default();
+        let (queue, group) = (truth.queue(key), self.group);
         let Reply::Settled(settled) = reply else {
             // Nothing happened, or nobody knows.
             let nothing = matches!(reply, Reply::Error(r) if r.outcome == Outcome::NotAdmitted);
             match settling {
                 Settling::Ack(some) if nothing => {
-                    some.iter().for_each(|held| queue.ack_refused(held.id, me));
+                    some.iter()
+                        .for_each(|held| queue.ack_refused(group, held.id, me));
                     self.held.extend(some);
                 }
                 Settling::Ack(some) => {
-                    some.iter().for_each(|held| queue.ack_unknown(held.id, me));
+                    some.iter()
+                        .for_each(|held| queue.ack_unknown(group, held.id, me));
                 }
                 _ => {}
             }
@@ -270,17 +292,16 @@ impl Worker {
                 for (held, result) in some.iter().zip(settled.results.iter()) {
                     match result {
                         None => {
-                            queue.ack_done(held.id);
-                            truth.counts.acked += 1;
+                            queue.ack_done(group, held.id, time.world);
                         }
-                        Some(_) => queue.ack_refused(held.id, me),
+                        Some(_) => queue.ack_refused(group, held.id, me),
                     }
                 }
             }
             Settling::Nack(some) => {
                 for (held, result) in some.iter().zip(settled.results.iter()) {
                     if result.is_none() {
-                        queue.nack_done(held.id, held.attempt);
+                        queue.nack_done(group, held.id, held.attempt);
                     }
                 }
             }
@@ -289,7 +310,7 @@ impl Worker {
                 let until = (since + lease).saturating_sub(LEASE_SLACK);
                 for (held, result) in some.iter().zip(settled.results.iter()) {
                     if result.is_none() {
-                        queue.extended(held.id, me, until);
+                        queue.extended(group, held.id, me, until);
                     }
                 }
             }
@@ -346,63 +367,20 @@ impl Worker {
             until: (since + lease).saturating_sub(LEASE_SLACK),
             attempt: message.attempt,
         };
-        let queue = truth.queues.entry(key).or_default();
-        queue.delivered(message.id, value, time.world, given)?;
+        // What is pushed may have been on its way for a while.
+        let asked = self.pushed && !self.sweeping;
+        let moment = Moment {
+            since: since.saturating_sub(if asked { LEASE_SLACK } else { 0 }),
+            now: time.world,
+            jumps: time.jumps,
+        };
+        let queue = truth.queue(key);
+        queue.delivered(self.group, (message.id, value), moment, given)?;
         self.held.push_back(Held {
             id: message.id,
             token: message.token,
             attempt: message.attempt,
         });
-        Ok(())
-    }
-}
-
-impl Undertaker {
-    /// Its connection is gone.
-    pub(super) fn lost(&mut self) {
-        self.asked = None;
-    }
-
-    pub(super) fn act(&mut self, client: &mut Client, place: Place) {
-        if self.done || self.asked.is_some() {
-            return;
-        }
-        let asked = client.send(&Request::QueueDeadList(QueueDeadList {
-            handle: place.handle,
-            partition: place.partition,
-            from: self.from,
-            max_items: 16,
-            max_bytes: 1 << 16,
-            bodies: false,
-            select: DeadSelect::default(),
-            group: "",
-        }));
-        self.asked = Some(asked);
-    }
-
-    pub(super) fn answered(
-        &mut self,
-        number: u32,
-        reply: &Reply<'_>,
-        key: (usize, u16),
-        truth: &mut Truth,
-    ) -> Result<(), Violation> {
-        if self.asked.take() != Some(number) {
-            return Err(Violation::new(format!("{reply:?} to nothing")));
-        }
-        let Reply::DeadPage(page) = reply else {
-            return Ok(());
-        };
-        for item in page.items.iter() {
-            truth.counts.dead += 1;
-            truth
-                .queues
-                .entry(key)
-                .or_default()
-                .dead(item.id, item.attempts)?;
-        }
-        self.from = page.next;
-        self.done = page.next == 0;
         Ok(())
     }
 }

@@ -3,11 +3,19 @@
 use core::time::Duration;
 
 use pinion_simkit::{CrashMode, FaultPlan};
-use pinion_types::ResourceKind;
 
-use super::super::player::{Player, Role, Subscriber, Undertaker, Worker};
+use super::super::player::{
+    Inspector, Manner, Player, Report, Role, Subscriber, Undertaker, Worker,
+};
+use super::super::truth::{GroupName, Key, Retention};
 use super::{NodeWorld, SETTLE_TURNS_MAX};
 use crate::{Violation, promise};
+
+/// Retention is looked at once a second.
+const RETENTION_WITHIN: Duration = Duration::from_secs(3);
+
+/// Turns of a tenth of a second after which a node is at rest.
+const REST_TURNS: u32 = 100;
 
 impl NodeWorld {
     /// The disk is sound again, the node starts anew, and everything that was
@@ -27,6 +35,7 @@ impl NodeWorld {
         self.drain()?;
         self.read_streams()?;
         self.sweep_queues()?;
+        self.check_memory()?;
         promise!(
             self.disk.violations().is_empty(),
             "the disk was misused: {:?}",
@@ -36,9 +45,13 @@ impl NodeWorld {
         Ok(())
     }
 
-    fn until(&mut self, otherwise: &str, done: impl Fn(&Self) -> bool) -> Result<(), Violation> {
+    pub(super) fn until(
+        &mut self,
+        otherwise: &str,
+        done: impl Fn(&Self) -> bool,
+    ) -> Result<(), Violation> {
         for _ in 0..SETTLE_TURNS_MAX {
-            if done(self) {
+            if done(self) || self.noticed.is_some() {
                 return Ok(());
             }
             if self.failed {
@@ -63,30 +76,63 @@ impl NodeWorld {
         Err(Violation::new(format!("{otherwise}: {stuck:?}")))
     }
 
-    /// A new subscriber of every partition sees everything that is known, in
-    /// order, without a gap.
+    /// A new subscriber of every partition sees everything that is there, in
+    /// order, without a gap; and what has had its time goes.
     fn read_streams(&mut self) -> Result<(), Violation> {
         let keys: Vec<_> = self.truth.streams.keys().copied().collect();
-        for (resource, partition) in keys {
+        for key in keys {
+            let (resource, partition) = key;
+            let inspector = self.add_inspector(key);
+            let end = self.report(inspector)?.end;
             let role = Role::Subscriber(Subscriber::default());
             let id = self.add_player(resource, partition, role);
-            let end = self.truth.streams[&(resource, partition)].end();
             let missing = format!("stream {resource}/{partition} is not readable to {end}");
             self.until(&missing, |world| match &world.players[id].role {
-                Role::Subscriber(subscriber) => subscriber.reached() >= end,
+                Role::Subscriber(subscriber) => {
+                    subscriber.reached() >= end || world.truth.streams[&key].first() >= end
+                }
                 _ => false,
             })?;
+            self.check_retention(key, inspector)
+                .map_err(|v| v.within(format_args!("stream {resource}/{partition}")))?;
         }
         Ok(())
     }
 
-    /// Takes and acknowledges every message, lists the dead, and compares.
-    fn sweep_queues(&mut self) -> Result<(), Violation> {
+    /// When nothing is published any more, what is too old or too much goes.
+    fn check_retention(&mut self, key: Key, inspector: usize) -> Result<(), Violation> {
+        let Retention { ms, bytes } = self.truth.streams[&key].retention;
+        // Who sets the clock back keeps records for longer.
+        if let Some(ms) = ms.filter(|_| self.truth.counts.jumps == 0) {
+            self.rest(Duration::from_millis(ms) + RETENTION_WITHIN)?;
+            let report = self.report(inspector)?;
+            promise!(
+                report.first == report.end,
+                "records are kept for {ms} ms, {} to {} are there for longer",
+                report.first,
+                report.end
+            );
+        }
+        if let Some(max) = bytes {
+            self.rest(RETENTION_WITHIN)?;
+            let first = self.report(inspector)?.first;
+            let kept = self.truth.streams[&key].bytes_from(first);
+            // Inside a sealed segment the place is estimated from the mean.
+            let about = 2 * max + 2 * self.plan.body_max as u64;
+            promise!(
+                kept <= about,
+                "{kept} bytes are kept from {first} on, {max} are allowed"
+            );
+        }
+        Ok(())
+    }
+
+    /// Every group takes and acknowledges every message; the dead are listed,
+    /// compared, and purged; then nothing is left.
+    pub(super) fn sweep_queues(&mut self) -> Result<(), Violation> {
         let keys: Vec<_> = self.truth.queues.keys().copied().collect();
-        for (resource, partition) in keys {
-            if self.plan.resources[resource].kind != ResourceKind::Queue {
-                continue;
-            }
+        for key in keys {
+            let (resource, partition) = key;
             // Whoever holds something lets go of it.
             for id in 0..self.players.len() {
                 let mine = self.players[id].resource == resource;
@@ -94,21 +140,111 @@ impl NodeWorld {
                     self.retire(id);
                 }
             }
-            let sweeper = self.add_player(resource, partition, Role::Worker(Worker::sweeper()));
+            let groups = self.plan.resources[resource].groups.clone();
+            let each = |world: &mut Self, role: &dyn Fn(GroupName) -> Role| {
+                let ids = groups.iter().map(|group| role(group)).collect::<Vec<_>>();
+                let ids = ids.into_iter();
+                ids.map(|role| world.add_player(resource, partition, role))
+                    .collect::<Vec<usize>>()
+            };
+            let sweepers = each(self, &|group| Role::Worker(Worker::sweeper(group)));
             let name = format!("queue {resource}/{partition} never runs dry");
-            self.until(&name, |world| match &world.players[sweeper].role {
-                Role::Worker(worker) => worker.is_dry(),
-                _ => false,
+            self.until(&name, |world| {
+                sweepers.iter().all(|id| match &world.players[*id].role {
+                    Role::Worker(worker) => worker.is_dry(),
+                    _ => false,
+                })
             })?;
-            let undertaker = Role::Undertaker(Undertaker::default());
-            let undertaker = self.add_player(resource, partition, undertaker);
+            let lists = |group| Role::Undertaker(Undertaker::new(group, Manner::Lists));
+            let listing = each(self, &lists);
             let name = format!("the dead of {resource}/{partition} are never listed");
-            self.until(&name, |world| world.players[undertaker].is_done())?;
-            self.truth.queues[&(resource, partition)]
-                .all_accounted_for()
+            self.until(&name, |world| world.players.iter().all(Player::is_done))?;
+            if self.noticed.is_some() {
+                return Ok(());
+            }
+            let listed = listing.iter().map(|id| match &self.players[*id].role {
+                Role::Undertaker(undertaker) => undertaker.listed(),
+                _ => 0,
+            });
+            let listed: u64 = listed.sum();
+            let (now, jumps) = (self.clock.world_nanos(), self.truth.counts.jumps);
+            self.truth.queues[&key]
+                .all_accounted_for(now, jumps)
                 .map_err(|v| v.within(format_args!("queue {resource}/{partition}")))?;
+            let inspector = self.add_inspector(key);
+            let report = self.report(inspector)?;
+            if self.noticed.is_some() {
+                return Ok(());
+            }
+            promise!(
+                report.waiting == 0 && report.dead == listed && report.messages <= listed,
+                "queue {resource}/{partition} is empty but for {listed} dead letters and says {report:?}"
+            );
+            let purges = |group| Role::Undertaker(Undertaker::new(group, Manner::Purges));
+            each(self, &purges);
+            let name = format!("the dead of {resource}/{partition} are never purged");
+            self.until(&name, |world| world.players.iter().all(Player::is_done))?;
+            let report = self.report(inspector)?;
+            if self.noticed.is_some() {
+                return Ok(());
+            }
+            promise!(
+                report.messages + report.bytes + report.resident == 0,
+                "queue {resource}/{partition} is empty and says {report:?}"
+            );
         }
         Ok(())
+    }
+
+    /// When nothing is on its way, nothing is held for anybody.
+    fn check_memory(&mut self) -> Result<(), Violation> {
+        let held = |world: &Self| {
+            let logs = world.cores.iter().flat_map(pinion_node::Core::log_stats);
+            let waiting = logs.map(|(_, stats)| stats.pending_bytes + stats.reads_pending);
+            let requests = world.cores.iter().map(pinion_node::Core::held_bytes);
+            waiting.sum::<usize>() + requests.sum::<usize>()
+        };
+        for _ in 0..REST_TURNS {
+            self.quiet()?;
+            if held(self) == 0 {
+                return Ok(());
+            }
+            self.turn(Duration::from_millis(100))?;
+        }
+        let left = held(self);
+        promise!(left == 0, "a node at rest holds {left} bytes and reads");
+        Ok(())
+    }
+
+    pub(super) fn add_inspector(&mut self, (resource, partition): Key) -> usize {
+        let kind = self.plan.resources[resource].kind;
+        self.add_player(resource, partition, Role::Inspector(Inspector::new(kind)))
+    }
+
+    /// An answer that was asked for from now on.
+    pub(super) fn report(&mut self, inspector: usize) -> Result<Report, Violation> {
+        let of = |world: &Self| match &world.players[inspector].role {
+            Role::Inspector(inspector) => inspector.report.clone(),
+            _ => Report::default(),
+        };
+        // The next one may have been asked before.
+        let enough = of(self).answers + 2;
+        self.until("a partition never says how it is", |world| {
+            of(world).answers >= enough
+        })?;
+        Ok(of(self))
+    }
+
+    /// Time passes, and nobody does anything.
+    fn rest(&mut self, time: Duration) -> Result<(), Violation> {
+        const STEP: Duration = Duration::from_millis(250);
+        let mut passed = Duration::ZERO;
+        while passed < time {
+            self.quiet()?;
+            self.turn(STEP)?;
+            passed += STEP;
+        }
+        self.quiet()
     }
 
     /// A worker disconnects for good and becomes a reader of nothing.

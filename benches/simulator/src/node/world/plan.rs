@@ -7,7 +7,14 @@ use pinion_simkit::SimRng;
 use pinion_types::ResourceKind;
 use pinion_wire::message::{QueueSpec, Spec};
 
-use super::super::player::ResourcePlan;
+use super::super::player::{
+    Appender, Bookmark, Habits, Inspector, Manner, Producer, Reader, ResourcePlan, Role,
+    Subscriber, Undertaker, Worker,
+};
+use super::super::truth::{GroupName, QueueRules, QueueTruth, Retention, StreamTruth};
+
+/// Names of consumer groups; the first is the default one.
+const GROUPS: [GroupName; 3] = ["", "blue", "green"];
 
 /// What one seed chooses for its world.
 #[derive(Clone, Debug)]
@@ -39,11 +46,18 @@ impl Plan {
                     durability: 1,
                     overflow: pinion_wire::message::Overflow::Block,
                     ring_bytes: ring,
+                    retention_ms: *rng.pick(&[0, 0, 0, 2_000, 15_000]),
+                    retention_bytes: *rng.pick(&[0, 0, 0, 8 << 10, 64 << 10]),
                     ..EMPTY_SPEC
                 },
+                groups: Vec::new(),
+                timed: false,
+                keys: 0,
             });
         }
         for index in 0..rng.between(1, 2) {
+            let groups = *rng.pick(&[1, 1, 1, 2, 3]);
+            let ordered_by_key = rng.one_in(3);
             resources.push(ResourcePlan {
                 kind: ResourceKind::Queue,
                 name: format!("queue-{index}"),
@@ -51,14 +65,20 @@ impl Plan {
                     shards: shards(rng),
                     durability: 1,
                     ring_bytes: 64 << 10,
+                    retention_ms: *rng.pick(&[0, 0, 0, 0, 8_000]),
                     queue: QueueSpec {
                         max_attempts: u16::try_from(rng.between(2, 6)).expect("small"),
+                        ordered_by_key,
+                        drop_expired: rng.coin(),
                         backoff_min_ms: 10,
                         backoff_max_ms: 2_000,
                         ..QueueSpec::UNSET
                     },
                     ..EMPTY_SPEC
                 },
+                groups: GROUPS[..groups].to_vec(),
+                timed: rng.one_in(3),
+                keys: if ordered_by_key { 3 } else { 0 },
             });
         }
         Self {
@@ -71,5 +91,67 @@ impl Plan {
             tail_bytes: *rng.pick(&[16 << 10, 1 << 20]),
             step_max: Duration::from_micros(*rng.pick(&[50, 500, 5_000])),
         }
+    }
+}
+
+impl ResourcePlan {
+    /// What is known of a partition before anything happens.
+    pub(super) fn stream_truth(&self) -> StreamTruth {
+        let limit = |limit: u64| (limit > 0).then_some(limit);
+        StreamTruth::with(Retention {
+            ms: limit(self.spec.retention_ms),
+            bytes: limit(self.spec.retention_bytes),
+        })
+    }
+
+    pub(super) fn queue_truth(&self) -> QueueTruth {
+        let rules = QueueRules {
+            max_attempts: self.spec.queue.max_attempts,
+            ordered_by_key: self.spec.queue.ordered_by_key,
+            drop_expired: self.spec.queue.drop_expired,
+        };
+        QueueTruth::with(rules, &self.groups)
+    }
+
+    /// Who works with one of its partitions; `id` is the first one's number.
+    pub(super) fn roles(&self, rng: &mut SimRng, body_max: usize, id: usize) -> Vec<Role> {
+        let mut roles: Vec<Role> = Vec::new();
+        for _ in 0..rng.between(1, 2) {
+            let habits = Habits {
+                puts: self.kind == ResourceKind::Queue,
+                timed: self.timed,
+                keys: self.keys,
+                body_max,
+            };
+            let producer = Producer::new(id + roles.len(), habits);
+            roles.push(Role::Producer(producer));
+        }
+        if self.kind == ResourceKind::Queue {
+            for group in &self.groups {
+                for _ in 0..rng.between(1, 3) {
+                    roles.push(Role::Worker(Worker::new(rng, group)));
+                }
+                // A replayed letter may take its turn again at any time.
+                if !self.spec.queue.ordered_by_key && rng.coin() {
+                    let tidies = Undertaker::new(group, Manner::Tidies);
+                    roles.push(Role::Undertaker(tidies));
+                }
+            }
+        } else {
+            for _ in 0..rng.between(1, 2) {
+                roles.push(Role::Subscriber(Subscriber::new(rng)));
+            }
+            roles.push(Role::Reader(Reader::default()));
+            roles.push(Role::Bookmark(Bookmark::default()));
+            let exclusive = rng.coin();
+            for _ in 0..rng.below(3) {
+                let appender = Appender::new(id + roles.len(), exclusive, body_max);
+                roles.push(Role::Appender(appender));
+            }
+        }
+        if rng.coin() {
+            roles.push(Role::Inspector(Inspector::new(self.kind)));
+        }
+        roles
     }
 }
