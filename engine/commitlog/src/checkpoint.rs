@@ -12,7 +12,7 @@ use pinion_types::{Monotonic, PartitionId, ResourceId};
 
 use crate::Lsn;
 use crate::config::CHECKPOINT_RETRY;
-use crate::disk::{BlockBuf, DiskError, DiskRequest, FileId};
+use crate::disk::{Background, BlockBuf, DiskError, DiskRequest, FileId};
 use crate::events::LogEvent;
 use crate::format::{CheckpointHeader, CheckpointWriter, SegmentRef};
 use crate::log::{Log, Phase, Work};
@@ -203,7 +203,12 @@ impl Log {
         if !writing.made {
             writing.busy = true;
             let op = self.op(Work::Checkpoint(number));
-            self.request(DiskRequest::Create { op, file, len: 0 });
+            self.request(DiskRequest::Create {
+                op,
+                file,
+                len: 0,
+                background: Background::Written,
+            });
             return;
         }
         let is_trailer = writing.writer.is_none() && writing.pieces.len() == 1;

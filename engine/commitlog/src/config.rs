@@ -53,6 +53,12 @@ pub struct LogConfig {
     /// A group that reached this size is closed even while another is being
     /// written. Larger gives larger writes and later acknowledgements.
     pub group_bytes_max: usize,
+    /// Groups of this size are bulk: while they are usual, the next segment is only
+    /// reserved ([`Background::Reserved`](crate::Background)), because writing
+    /// zeros ahead of so much would take half of the disk. Smaller writes go to
+    /// written segments, where each costs less. Smaller values slow small
+    /// commits down for the sake of bulk.
+    pub bulk_group_bytes: u32,
     /// Bytes appended and not yet durable. Beyond it appends are refused.
     pub backlog_bytes_max: usize,
     /// Reads in flight at once; more delays the log's own writes.
@@ -77,6 +83,7 @@ impl Default for LogConfig {
             store: [0; 16],
             segment_bytes: 64 << 20,
             group_bytes_max: 1 << 20,
+            bulk_group_bytes: 512 << 10,
             backlog_bytes_max: 32 << 20,
             reads_in_flight_max: 16,
             checkpoint_every_bytes: 256 << 20,

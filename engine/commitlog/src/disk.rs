@@ -163,12 +163,24 @@ impl fmt::Debug for BlockBuf {
     }
 }
 
+/// How a new file comes to be all zero. Either way its space is taken, and what
+/// was never written reads as zero, also after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Background {
+    /// Zeros are written: every later write only replaces them.
+    Written,
+    /// The file system notes that there is nothing yet, and with each later write
+    /// that there is something. Costs half of the disk's bandwidth less, and
+    /// each durable write more.
+    Reserved,
+}
+
 /// One thing for the disk to do.
 #[derive(Debug)]
 pub enum DiskRequest {
-    /// Make a file that does not exist, `len` zero bytes long, really written
-    /// (not merely allocated). Done when content, length and name are durable.
-    /// When it fails, nothing of that name is left, or an empty or shorter file.
+    /// Make a file that does not exist, `len` zero bytes long. Done when content,
+    /// length and name are durable. When it fails, nothing of that name is left,
+    /// or an empty or shorter file.
     Create {
         /// Names the request.
         op: OpId,
@@ -176,6 +188,8 @@ pub enum DiskRequest {
         file: FileId,
         /// Its length, a multiple of [`BLOCK`]; may be 0.
         len: u64,
+        /// Where its zeros come from.
+        background: Background,
     },
     /// Write at `offset`, growing the file when it reaches beyond its end. Done
     /// when the bytes are durable; gives the buffer back.

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use pinion_types::Monotonic;
 
 use crate::config::SPARE_AT_PERCENT;
-use crate::disk::{BLOCK, DiskError, DiskOutput, DiskRequest, FileId};
+use crate::disk::{BLOCK, Background, DiskError, DiskOutput, DiskRequest, FileId};
 use crate::events::LogEvent;
 use crate::format::decode_trailer;
 use crate::log::{Log, Phase, RETRY, SEGMENT_REMOVED, Work};
@@ -21,6 +21,10 @@ use crate::{Lsn, index};
 /// Room below which a full disk makes the log read-only, beside the reserve:
 /// what a small append and the log's own records take.
 const READ_ONLY_BELOW: u64 = (64 << 10) + 4 * BLOCK as u64;
+
+/// Files being removed at a time. More would fill the disk's queue when a long
+/// history goes at once; fewer make that take longer.
+const REMOVALS_MAX: usize = 64;
 
 /// What a request about a file is for.
 #[derive(Clone, Copy, Debug)]
@@ -61,9 +65,13 @@ impl Salts {
 pub(crate) struct FilesState {
     pub(crate) salts: Salts,
     /// A file made ahead, not yet a segment of the log.
-    pub(crate) spare: Option<u64>,
+    pub(crate) spare: Option<(u64, Background)>,
     /// Being made.
     making: Option<u64>,
+    /// How, once the disk was asked.
+    background: Background,
+    /// Bytes of a usual group lately.
+    usual_group: u32,
     /// Something of these names may be there and must go before they are made.
     pub(crate) leftovers: Vec<u64>,
     /// Why the last file could not be made.
@@ -82,6 +90,8 @@ pub(crate) struct FilesState {
     announced: VecDeque<(Lsn, u64)>,
     /// Removals that may be done.
     pub(crate) due: VecDeque<u64>,
+    /// Removals the disk was asked for.
+    removing: usize,
 }
 
 impl FilesState {
@@ -90,6 +100,8 @@ impl FilesState {
             salts,
             spare: None,
             making: None,
+            background: Background::Written,
+            usual_group: 0,
             leftovers: Vec::new(),
             refused: None,
             read_only: false,
@@ -100,6 +112,7 @@ impl FilesState {
             sealing: false,
             announced: VecDeque::new(),
             due: VecDeque::new(),
+            removing: 0,
         }
     }
 }
@@ -138,7 +151,18 @@ impl Log {
         } else {
             let op = self.op(Work::File(FileWork::Make(number)));
             let len = self.config.segment_bytes;
-            self.request(DiskRequest::Create { op, file, len });
+            let background = if self.files.usual_group >= self.config.bulk_group_bytes {
+                Background::Reserved
+            } else {
+                Background::Written
+            };
+            self.files.background = background;
+            self.request(DiskRequest::Create {
+                op,
+                file,
+                len,
+                background,
+            });
         }
     }
 
@@ -158,8 +182,25 @@ impl Log {
         (self.phase == Phase::Running
             && self.files.spare.is_none()
             && active.file == FileState::Open
-            && used >= self.config.segment_bytes * SPARE_AT_PERCENT)
-            .then_some(self.cursor + 1)
+            && (used >= self.config.segment_bytes * SPARE_AT_PERCENT || self.is_misplaced()))
+        .then_some(self.cursor + 1)
+    }
+
+    /// A group of so many bytes was closed.
+    pub(crate) fn note_group(&mut self, bytes: u32) {
+        let usual = self.files.usual_group;
+        self.files.usual_group = usual - usual / 8 + bytes / 8;
+    }
+
+    /// Whether small groups go to a segment that was reserved for bulk.
+    fn is_misplaced(&self) -> bool {
+        self.active().background == Background::Reserved
+            && self.files.usual_group < self.config.bulk_group_bytes / 2
+    }
+
+    /// Whether the active segment is left for the next one although it has room.
+    pub(crate) fn leaves_early(&self) -> bool {
+        self.files.spare.is_some() && self.is_misplaced()
     }
 
     fn pump_sealing(&mut self) {
@@ -201,6 +242,9 @@ impl Log {
             return;
         }
         for _ in 0..self.files.due.len() {
+            if self.files.removing >= REMOVALS_MAX {
+                return;
+            }
             let Some(number) = self.files.due.pop_front() else {
                 return;
             };
@@ -217,6 +261,7 @@ impl Log {
                 segment.removal = Removal::Asked;
             }
             let file = self.segment_file(number);
+            self.files.removing += 1;
             let op = self.op(Work::File(FileWork::Remove(number)));
             self.request(DiskRequest::Remove { op, file });
         }
@@ -230,6 +275,9 @@ impl Log {
         result: Result<DiskOutput, DiskError>,
     ) {
         let gone = matches!(result, Err(DiskError::Missing));
+        if let FileWork::Remove(_) = work {
+            self.files.removing -= 1;
+        }
         match (work, result) {
             (FileWork::Unmake(number), result) => {
                 self.files.making = None;
@@ -241,9 +289,13 @@ impl Log {
             (FileWork::Make(number), Ok(_)) => {
                 self.files.making = None;
                 self.files.refused = None;
+                let background = self.files.background;
                 match self.segments.get_mut(number) {
-                    Some(segment) => segment.file = FileState::Made,
-                    None => self.files.spare = Some(number),
+                    Some(segment) => {
+                        segment.file = FileState::Made;
+                        segment.background = background;
+                    }
+                    None => self.files.spare = Some((number, background)),
                 }
             }
             (FileWork::Make(number), Err(error)) => {

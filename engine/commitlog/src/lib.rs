@@ -31,7 +31,7 @@ mod walk;
 
 pub use config::{AdmitError, LogConfig, ReadRefused};
 pub use disk::{
-    BLOCK, BlockBuf, DiskDone, DiskError, DiskOutput, DiskRequest, FileId, Files, OpId,
+    BLOCK, Background, BlockBuf, DiskDone, DiskError, DiskOutput, DiskRequest, FileId, Files, OpId,
 };
 pub use events::{
     Damage, DamageKind, DamagedPartitions, LogEvent, LogState, LogStats, ReadError, RecordBytes,

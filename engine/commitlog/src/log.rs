@@ -307,7 +307,7 @@ impl Log {
         }
         let segment = self.active();
         let end = u64::from(segment.end) + alone.next_multiple_of(BLOCK) as u64;
-        if end > self.config.segment_bytes {
+        if end > self.config.segment_bytes || self.leaves_early() {
             self.roll();
         }
         let segment = self.active();
@@ -392,6 +392,7 @@ impl Log {
             .as_mut()
             .expect("the active segment has its index");
         index.close_group(header.end() / UNIT);
+        self.note_group(header.end() - header.offset);
         self.closed.push_back(ClosedGroup {
             segment: self.cursor,
             offset: header.offset,
@@ -411,9 +412,10 @@ impl Log {
         let salt = self.files.salts.next();
         let key = SegmentKey { number, salt };
         let mut segment = Segment::new(key, self.next, self.config.segment_bytes);
-        if self.files.spare == Some(number) {
-            self.files.spare = None;
+        if let Some((spare, background)) = self.files.spare.take() {
+            debug_assert_eq!(spare, number, "the spare is the next segment");
             segment.file = FileState::Made;
+            segment.background = background;
         }
         self.segments.push(segment);
         self.cursor = number;

@@ -28,6 +28,12 @@ const GAP_BLOCKS: u32 = 16;
 /// Entries looked at for one read of a segment whose index is in memory.
 const ENTRIES_PER_READ: usize = 64;
 
+/// Places remembered at which reads ended inside a group. An index leads to a
+/// group's start; a reader that goes on where its last read ended would walk a
+/// large group's beginning each time. More than this many readers at once and
+/// the oldest walk again.
+const ENDS_MAX: usize = 64;
+
 #[derive(Debug)]
 enum Task {
     Record {
@@ -84,6 +90,16 @@ pub(crate) struct Reads {
     in_flight: usize,
     last: u64,
     cache: VecDeque<(Place, Vec<IndexEntry>)>,
+    ends: VecDeque<End>,
+}
+
+/// Where a read ended, as a hint for the one that goes on there.
+#[derive(Debug)]
+struct End {
+    key: Key,
+    /// Offset that comes next.
+    next: u64,
+    walk: Walk,
 }
 
 impl Reads {
@@ -103,6 +119,17 @@ impl Reads {
     fn keep(&mut self, place: Place, entries: Vec<IndexEntry>) {
         self.cache.truncate(INDEX_CACHE_RUNS - 1);
         self.cache.push_front((place, entries));
+    }
+
+    fn ended(&mut self, key: Key, next: u64, walk: Walk) {
+        self.ends.truncate(ENDS_MAX - 1);
+        self.ends.push_front(End { key, next, walk });
+    }
+
+    fn end_at(&mut self, key: Key, next: u64) -> Option<Walk> {
+        let at = |end: &End| end.key == key && end.next == next;
+        let found = self.ends.iter().position(at)?;
+        self.ends.remove(found).map(|end| end.walk)
     }
 }
 
@@ -254,10 +281,10 @@ impl Log {
         }
         let next = if let Some(index) = self.segments.open_index(place.segment) {
             let entries = index.entries_from(place.run, from, ENTRIES_PER_READ);
-            self.plan_data(place, &entries, from, max_bytes, stage)
+            self.plan_data(key, place, &entries, from, max_bytes, stage)
         } else if let Some(entries) = self.reads.cached(place) {
             let entries = window(entries, from).to_vec();
-            self.plan_data(place, &entries, from, max_bytes, stage)
+            self.plan_data(key, place, &entries, from, max_bytes, stage)
         } else {
             let segment = self.segments.get(number).expect("its run was just found");
             let start = segment.entries_at + u64::from(run.entries_start) * INDEX_ENTRY as u64;
@@ -276,13 +303,15 @@ impl Log {
 
     /// Reads the records from the entry on that holds `from`.
     fn plan_data(
-        &self,
+        &mut self,
+        key: Key,
         place: Place,
         entries: &[IndexEntry],
         from: u64,
         max_bytes: u32,
         stage: &mut Stage,
     ) -> Next {
+        let ended = self.reads.end_at(key, from);
         let segment = self
             .segments
             .get(place.segment.into())
@@ -306,9 +335,13 @@ impl Log {
             }
             return Next::Stream(nothing(from));
         }
+        let limit = end.min(durable) * UNIT;
+        let known = ended.filter(|walk| {
+            walk.key == segment.key && (start * UNIT..limit).contains(&walk.position())
+        });
         let data = Data {
-            walk: Walk::new(segment.key, start * UNIT),
-            limit: end.min(durable) * UNIT,
+            walk: known.unwrap_or_else(|| Walk::new(segment.key, start * UNIT)),
+            limit,
             open_ended: end > durable || self.has_pending(segment),
             everything: false,
             need: UNIT,
@@ -404,11 +437,14 @@ impl Log {
                 let entries: Vec<IndexEntry> = entries.collect();
                 let window = window(&entries, from).to_vec();
                 self.reads.keep(place, entries);
-                self.plan_data(place, &window, from, max_bytes, stage)
+                self.plan_data(key, place, &window, from, max_bytes, stage)
             }
             Stage::Data(reading) => {
                 let segment = reading.walk.key.number;
                 if let Some(next) = reading.take(key, max_bytes, data) {
+                    if matches!(next, Next::Stream(Ok(_))) {
+                        self.reads.ended(key, reading.next, reading.walk);
+                    }
                     return next;
                 }
                 // The index was wrong, or what it led to is lost.
@@ -487,10 +523,10 @@ impl Data {
     /// The next request.
     fn read(&self, max_bytes: u32) -> Next {
         let offset = self.walk.resume();
-        // Headers come on top of the bodies asked for, and a block at each end.
-        let want = max_bytes
-            .saturating_add(max_bytes / 8)
-            .saturating_add(4 * UNIT);
+        // A block at each end. Headers come on top of the bodies asked for: the
+        // answer is a little less than was asked for rather than the disk's
+        // bytes read twice.
+        let want = max_bytes.saturating_add(2 * UNIT);
         let len = if self.everything {
             READ_BYTES_MAX
         } else {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::config::COMPACT_LIVE_PERCENT_MAX;
-use crate::disk::UNIT;
+use crate::disk::{Background, UNIT};
 use crate::format::{Chain, SegmentKey};
 use crate::index::{OpenIndex, Place, Run};
 use crate::{Location, Lsn};
@@ -41,6 +41,8 @@ pub(crate) struct Segment {
     /// What its first group continues.
     pub(crate) chain: Chain,
     pub(crate) file: FileState,
+    /// How its file was made; of a segment of an earlier start, of no interest.
+    pub(crate) background: Background,
     /// Bytes of header and groups, appended; whole blocks.
     pub(crate) end: u32,
     /// Of them, the durable ones.
@@ -76,6 +78,7 @@ impl Segment {
             key,
             chain,
             file: FileState::Planned,
+            background: Background::Written,
             end: UNIT,
             durable: UNIT,
             last_lsn: Lsn(chain.lsn.0 - 1),

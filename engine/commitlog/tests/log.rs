@@ -542,6 +542,55 @@ fn a_sealed_log_opens_without_replay_and_goes_on() {
 }
 
 #[test]
+fn bulk_goes_to_segments_that_are_only_reserved_and_small_groups_soon_leave_them() {
+    let config = LogConfig {
+        bulk_group_bytes: 32 << 10,
+        ..config()
+    };
+    let mut world = World::with(config.clone());
+    let mut next = 0;
+    let mut append = |world: &mut World, bytes: usize| {
+        let at = world
+            .append(1, next, 1, &body(1, next, bytes))
+            .first_location;
+        world.settle();
+        next += 1;
+        at.segment
+    };
+    let reserved = |world: &World, number: u64| {
+        let file = FileId::Segment {
+            log: config.log,
+            number,
+        };
+        let made = world.disk.made.iter().find(|(made, _)| *made == file);
+        made.expect("records lie in it").1 == Background::Reserved
+    };
+    for _ in 0..20 {
+        let number = append(&mut world, 1000);
+        assert!(!reserved(&world, number), "small from the start");
+    }
+    let mut bulk: Vec<u64> = (0..100).map(|_| append(&mut world, 60_000)).collect();
+    bulk.dedup();
+    let (old, new) = bulk.split_at(2);
+    assert!(!old.iter().all(|number| reserved(&world, *number)));
+    assert!(new.len() >= 3 && new.iter().all(|number| reserved(&world, *number)));
+    // One large group among small ones is not usual.
+    let small: Vec<u64> = (0..200)
+        .map(|n| append(&mut world, if n % 40 == 39 { 60_000 } else { 1000 }))
+        .collect();
+    let slow = small.iter().filter(|number| reserved(&world, **number));
+    assert!(slow.count() < 30, "they cost more there");
+    assert!(!reserved(&world, *small.last().unwrap()));
+    let all: Vec<u8> = (0..20)
+        .map(|n| (n, 1000))
+        .chain((20..120).map(|n| (n, 60_000)))
+        .chain((0..200).map(|n| (120 + n, if n % 40 == 39 { 60_000 } else { 1000 })))
+        .flat_map(|(n, bytes)| body(1, n, bytes))
+        .collect();
+    assert_eq!(world.read_all(1, 0, 1 << 20), all);
+}
+
+#[test]
 fn a_forgotten_partition_leaves_nothing_behind() {
     let mut world = World::new();
     let mut next = 0;
@@ -552,6 +601,18 @@ fn a_forgotten_partition_leaves_nothing_behind() {
     world.checkpoint(&[]);
     assert_eq!(world.log.stats().removed, 3);
     assert_eq!(world.log.stats().partitions, 0);
+}
+
+#[test]
+fn a_long_history_goes_a_few_files_at_a_time() {
+    let mut world = World::new();
+    let mut next = 0;
+    fill(&mut world, &mut next, 80);
+    world.log.forget(ResourceId(1), P);
+    world.checkpoint(&[]);
+    world.checkpoint(&[]);
+    assert_eq!(world.log.stats().removed, 80);
+    assert_eq!(world.disk.removing_most, 64);
 }
 
 #[test]

@@ -24,7 +24,9 @@ use glommio::{LocalExecutorBuilder, Placement};
 use hdrhistogram::Histogram;
 use io_uring::types::Fd;
 use io_uring::{IoUring, opcode};
-use pinion_commitlog::{BLOCK, BlockBuf, DiskDone, DiskOutput, DiskRequest, FileId, LogId, OpId};
+use pinion_commitlog::{
+    BLOCK, Background, BlockBuf, DiskDone, DiskOutput, DiskRequest, FileId, LogId, OpId,
+};
 use pinion_reactor::{
     BytesMut, CoreConfig, DatagramMeta, DiskConfig, GroupOptions, Io, PortId, Pump, SpinPolicy,
     Stall, bind_group, mesh, run_core,
@@ -283,6 +285,7 @@ impl Pump for Log {
                 op,
                 file: FILE,
                 len,
+                background: Background::Written,
             });
         } else if let Some(data) = self.data.take() {
             if self.left == 0 {

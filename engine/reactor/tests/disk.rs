@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, io};
 
 use pinion_commitlog::{
-    BLOCK, BlockBuf, DiskDone, DiskError, DiskOutput, DiskRequest, FileId, LogId, OpId,
+    BLOCK, Background, BlockBuf, DiskDone, DiskError, DiskOutput, DiskRequest, FileId, LogId, OpId,
 };
 use pinion_reactor::{
     BytesMut, ControlEnd, CoreConfig, CoreError, CoreHandle, CoreStats, DatagramMeta, DiskConfig,
@@ -175,7 +175,12 @@ impl Node {
 
     fn create(&mut self, file: FileId, len: u64) {
         let op = self.op();
-        self.tell(Mail::Ask(DiskRequest::Create { op, file, len }));
+        self.tell(Mail::Ask(DiskRequest::Create {
+            op,
+            file,
+            len,
+            background: Background::Written,
+        }));
     }
 
     fn write(&mut self, file: FileId, offset: u64, data: BlockBuf) {

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use core::time::Duration;
 
 use pinion_commitlog::{
-    BLOCK, BlockBuf, DiskDone, DiskError, DiskOutput, DiskRequest, FileId, Files, LogId, OpId,
+    BLOCK, Background, BlockBuf, DiskDone, DiskError, DiskOutput, DiskRequest, FileId, Files,
+    LogId, OpId,
 };
 use pinion_simkit::disk::SECTOR;
 use pinion_simkit::{CrashMode, Fault, FaultPlan, SimDisk, SimDiskConfig, SimRng};
@@ -29,6 +30,7 @@ fn create(op: u64, blocks: u64) -> DiskRequest {
         op: OpId(op),
         file: FILE,
         len,
+        background: Background::Written,
     }
 }
 
@@ -255,6 +257,7 @@ fn a_full_disk_refuses_growth_and_only_growth() {
         op: OpId(5),
         file: other,
         len: BLOCK as u64,
+        background: Background::Written,
     };
     assert_eq!(run(&mut disk, create).unwrap_err(), DiskError::Full);
     assert_eq!(disk.used(), 5 * BLOCK as u64);

@@ -53,6 +53,10 @@ pub struct MemDisk {
     /// Requests done so far.
     pub done: u64,
     pub writes: u64,
+    /// Most removals asked for at a time.
+    pub removing_most: usize,
+    /// How files were made, in order.
+    pub made: Vec<(FileId, Background)>,
     /// Creating fails while set.
     pub full: bool,
     /// The next write of a segment's records fails with this.
@@ -65,10 +69,16 @@ pub struct Pending(pub DiskRequest);
 impl Clone for Pending {
     fn clone(&self) -> Self {
         Self(match &self.0 {
-            DiskRequest::Create { op, file, len } => DiskRequest::Create {
+            DiskRequest::Create {
+                op,
+                file,
+                len,
+                background,
+            } => DiskRequest::Create {
                 op: *op,
                 file: *file,
                 len: *len,
+                background: *background,
             },
             DiskRequest::Write {
                 op,
@@ -108,6 +118,9 @@ impl Clone for Pending {
 impl MemDisk {
     pub fn submit(&mut self, request: DiskRequest) {
         self.pending.push_back(Box::new(Pending(request)));
+        let removal = |pending: &&Box<Pending>| matches!(pending.0, DiskRequest::Remove { .. });
+        let removing = self.pending.iter().filter(removal).count();
+        self.removing_most = self.removing_most.max(removing);
     }
 
     /// Does the oldest request.
@@ -125,10 +138,16 @@ impl MemDisk {
 
     fn execute(&mut self, request: DiskRequest) -> Result<DiskOutput, DiskError> {
         match request {
-            DiskRequest::Create { file, len, .. } => {
+            DiskRequest::Create {
+                file,
+                len,
+                background,
+                ..
+            } => {
                 if self.files.contains_key(&file) {
                     return Err(DiskError::Exists);
                 }
+                self.made.push((file, background));
                 if self.full {
                     // It got as far as it could.
                     self.files.insert(file, vec![0; BLOCK]);

@@ -22,7 +22,7 @@ use super::source::Found;
 pub const COLD_READ_BYTES_FIRST: u32 = 64 << 10;
 /// Bytes asked for by read-ahead. Larger makes a replay take fewer and longer
 /// turns at the disk, and holds more memory.
-pub const COLD_READ_BYTES: u32 = 256 << 10;
+pub const COLD_READ_BYTES: u32 = 512 << 10;
 /// Reads of one partition under way at once: one being waited for and one
 /// ahead, or two readers far apart. More lets one partition crowd out others.
 pub const COLD_READS_MAX: usize = 2;
@@ -280,7 +280,15 @@ impl Active {
         while let Some(from) = self.wanted.pop_front() {
             // One under way at the same place wakes its readers as well.
             if !self.in_flight.contains(&from) {
-                return Some(self.begin(from, COLD_READ_BYTES_FIRST));
+                // A reader that is through with a chunk before its read-ahead
+                // began reads on all the same.
+                let goes_on = self.chunks.iter().any(|chunk| chunk.end == from);
+                let bytes = if goes_on {
+                    COLD_READ_BYTES
+                } else {
+                    COLD_READ_BYTES_FIRST
+                };
+                return Some(self.begin(from, bytes));
             }
         }
         let from = self.ahead.take()?;

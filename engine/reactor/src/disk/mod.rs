@@ -341,10 +341,17 @@ impl Disk {
                 };
                 (Kind::Read, action)
             }
-            DiskRequest::Create { len, .. } => {
+            DiskRequest::Create {
+                len, background, ..
+            } => {
                 let step = CreateStep::Make;
                 let action = self.open_action(file, libc::O_CREAT | libc::O_EXCL);
-                (Kind::Create { len, step }, action)
+                let kind = Kind::Create {
+                    len,
+                    background,
+                    step,
+                };
+                (kind, action)
             }
             DiskRequest::Truncate { len, .. } => match self.files[&file].handle.clone() {
                 Some(handle) => {
@@ -409,7 +416,11 @@ impl Disk {
                 after_write(action, result)
             }
             Kind::Read => after_read(action, result),
-            Kind::Create { len, step } => self.after_create(token, len, step, result),
+            Kind::Create {
+                len,
+                background,
+                step,
+            } => self.after_create(token, (len, background), step, result),
             Kind::Truncate { len, step } => self.after_truncate(token, len, step, result),
             Kind::Remove { step } => self.after_remove(token, step, result),
         };

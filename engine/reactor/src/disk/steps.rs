@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use pinion_commitlog::{BLOCK, DiskError, DiskOutput};
+use pinion_commitlog::{BLOCK, Background, DiskError, DiskOutput};
 
 use super::Disk;
 use super::files::{disk_error, folder_path, opened};
@@ -13,9 +13,18 @@ pub(super) enum Kind {
     Open,
     Write,
     Read,
-    Create { len: u64, step: CreateStep },
-    Truncate { len: u64, step: TruncateStep },
-    Remove { step: RemoveStep },
+    Create {
+        len: u64,
+        background: Background,
+        step: CreateStep,
+    },
+    Truncate {
+        len: u64,
+        step: TruncateStep,
+    },
+    Remove {
+        step: RemoveStep,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +35,8 @@ pub(super) enum CreateStep {
     SyncRoot,
     MakeAgain,
     Reserve,
+    /// The length is being set: what was reserved reads as zero.
+    Extend,
     /// Zeros from this byte on are being written.
     Zero(u64),
     SyncFile,
@@ -59,12 +70,12 @@ impl Disk {
     pub(super) fn after_create(
         &mut self,
         token: usize,
-        len: u64,
+        (len, background): (u64, Background),
         step: CreateStep,
         result: Result<Gain, i32>,
     ) -> Next {
         use CreateStep::{
-            Clean, Make, MakeAgain, MakeFolder, OpenFolder, Reserve, SyncFile, SyncFolder,
+            Clean, Extend, Make, MakeAgain, MakeFolder, OpenFolder, Reserve, SyncFile, SyncFolder,
             SyncRoot, Zero,
         };
         let file = self.jobs[token].file;
@@ -108,6 +119,10 @@ impl Disk {
                     (Reserve, Action::Reserve { file, len })
                 }
             }
+            (Reserve, Ok(_)) if background == Background::Reserved => {
+                let file = self.handle(file);
+                (Extend, Action::Shorten { file, len })
+            }
             // Some file systems cannot reserve.
             (Reserve, Ok(_) | Err(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL)) => {
                 (Zero(0), self.zero_action(file, 0, len))
@@ -120,6 +135,10 @@ impl Disk {
                     let file = self.handle(file);
                     (SyncFile, Action::Sync { file })
                 }
+            }
+            (Extend, Ok(_)) => {
+                let file = self.handle(file);
+                (SyncFile, Action::Sync { file })
             }
             // Content before name: after a crash, a file that is named in the
             // folder for good is whole.
@@ -137,13 +156,17 @@ impl Disk {
             }
             // Whether it could be removed or not, it is not what was asked for.
             (Clean(error), _) => return Next::Over(Err(error)),
-            (Reserve | Zero(_) | SyncFile | OpenFolder | SyncFolder, failed) => {
+            (Reserve | Extend | Zero(_) | SyncFile | OpenFolder | SyncFolder, failed) => {
                 let error = disk_error(failed.err().unwrap_or(libc::EIO));
                 self.set_handle(file, None);
                 (Clean(error), self.unlink_action(file))
             }
         };
-        self.jobs[token].kind = Kind::Create { len, step };
+        self.jobs[token].kind = Kind::Create {
+            len,
+            background,
+            step,
+        };
         Next::Start(action)
     }
 

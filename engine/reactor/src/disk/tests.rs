@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-use pinion_commitlog::{BLOCK, Files, LogId};
+use pinion_commitlog::{BLOCK, Background, Files, LogId};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{SeekFrom, seek};
 use tempfile::TempDir;
@@ -76,7 +76,12 @@ impl Rig {
 
     fn create(&mut self, file: FileId, len: u64) -> DiskRequest {
         let op = self.op();
-        DiskRequest::Create { op, file, len }
+        DiskRequest::Create {
+            op,
+            file,
+            len,
+            background: Background::Written,
+        }
     }
 
     fn write(&mut self, file: FileId, offset: u64, data: BlockBuf) -> DiskRequest {
@@ -207,6 +212,38 @@ fn a_new_file_is_zeros_that_were_really_written() {
     );
     // At the start; the folder's folder, the file, the folder.
     assert_eq!(rig.disk.stats.disk_flushes, 1 + 3);
+}
+
+#[test]
+fn a_file_that_is_only_reserved_has_its_space_and_reads_as_zeros() {
+    for direct in [true, false] {
+        let mut rig = rig();
+        rig.disk.direct &= direct;
+        let (file, len) = (segment(1), 3 * MIB + 8192);
+        let op = rig.op();
+        done(rig.one(DiskRequest::Create {
+            op,
+            file,
+            len,
+            background: Background::Reserved,
+        }));
+        let opened = File::open(rig.dir.join(file.path())).unwrap();
+        let metadata = opened.metadata().unwrap();
+        assert!(metadata.len() == len && metadata.blocks() * 512 >= len);
+        assert_eq!(
+            seek(&opened, SeekFrom::Hole(0)).unwrap(),
+            0,
+            "nothing was written"
+        );
+        assert_eq!(rig.disk.stats.disk_flushes, 1 + 3);
+        let text = pattern(300 * BLOCK, 1);
+        rig.written(file, MIB, text.clone());
+        rig.disk = open(&rig.dir);
+        assert_eq!(rig.bytes(file, MIB, 300 * 4096), text.as_slice());
+        assert_eq!(rig.bytes(file, 0, 1 << 20), vec![0; 1 << 20]);
+        let behind = rig.bytes(file, MIB + 300 * 4096, 2 << 20);
+        assert_eq!(behind, vec![0; behind.len()]);
+    }
 }
 
 #[test]

@@ -87,6 +87,20 @@ fn a_replay_reads_ahead_of_its_reader() {
 }
 
 #[test]
+fn a_reader_faster_than_the_disk_reads_on_in_large_pieces() {
+    let (mut s, log) = cold("a b c d e f");
+    s.subscribe(1, from(Start::Earliest));
+    s.drain();
+    let first = s.p.poll_read().unwrap();
+    assert_eq!(first.max_bytes, COLD_READ_BYTES_FIRST);
+    s.p.handle_read(s.now, first.from, log.read(0, 0, PLENTY, 2));
+    assert_eq!(s.drain(), "1[0:a 1:b]", "all of the chunk at once");
+    let next = s.p.poll_read().unwrap();
+    assert_eq!((next.from, next.max_bytes), (Offset(2), COLD_READ_BYTES));
+    assert_eq!(s.p.poll_read(), None, "asked once");
+}
+
+#[test]
 fn answers_may_come_late_and_in_any_order() {
     let (mut s, log) = cold("a b c d e f");
     s.subscribe(1, from(Start::Offset(Offset(0))));
