@@ -15,6 +15,7 @@ pub mod node;
 
 use core::fmt;
 
+use pinion_commitlog::DiskRequest;
 use pinion_simkit::Trace;
 
 /// An oracle's finding: the engine broke a promise.
@@ -76,3 +77,14 @@ macro_rules! promise {
     };
 }
 pub(crate) use promise;
+
+/// What a request wants, for a trace.
+pub(crate) fn what(request: &DiskRequest) -> &'static str {
+    match request {
+        DiskRequest::Create { .. } => "create",
+        DiskRequest::Write { .. } => "write",
+        DiskRequest::Read { .. } => "read",
+        DiskRequest::Truncate { .. } => "truncate",
+        DiskRequest::Remove { .. } => "remove",
+    }
+}

@@ -45,6 +45,7 @@ const EIO: DiskError = DiskError::Io { errno: 5 };
 const FAILURE: Tolerance = Tolerance {
     damage: false,
     failure: true,
+    stray: false,
 };
 /// How long a log may take to serve again after a request failed for want of
 /// space, or after space came back (F6).
@@ -203,9 +204,10 @@ pub fn full_disk(seed: u64) -> Result<(FaultCounts, u64), Violation> {
 /// The first broken promise.
 pub fn lying_disk(seed: u64) -> Result<(FaultCounts, u64), Violation> {
     let mut rng = SimRng::new(seed);
-    let tolerance = Tolerance {
+    let mut tolerance = Tolerance {
         damage: true,
         failure: true,
+        stray: false,
     };
     let mut world = super::begin(&mut rng, tolerance)?;
     let away = 1 + i64::try_from(rng.below(8)).unwrap_or(0);
@@ -221,6 +223,7 @@ pub fn lying_disk(seed: u64) -> Result<(FaultCounts, u64), Violation> {
         ],
     ];
     let often = rng.pick(&plans).clone();
+    tolerance.stray = matches!(often[0].0, Fault::WrittenElsewhere(_));
     if rng.one_in(3) {
         world.habits.uniform = true;
         world.habits.body_max = 2_000;

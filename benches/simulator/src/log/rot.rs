@@ -158,6 +158,7 @@ fn one(
     let tolerance = Tolerance {
         damage: true,
         failure: false,
+        stray: false,
     };
     let config = &still.world.config;
     let mut probe = disk.clone();

@@ -9,13 +9,13 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use pinion_commitlog::{
-    Damage, DiskRequest, FileId, Location, Log, LogConfig, LogEvent, Lsn, ReadError, RecordHead,
+    Damage, FileId, Location, Log, LogConfig, LogEvent, Lsn, ReadError, RecordHead,
 };
 use pinion_simkit::{SimClock, SimDisk, SimRng, Trace};
 use pinion_types::{Offset, ResourceId, WallMs};
 
 use super::model::{Fold, Key, Model};
-use crate::{Violation, promise};
+use crate::{Violation, promise, what};
 
 /// Steps after which a world that should come to rest is said never to.
 const SETTLE_STEPS_MAX: u32 = 200_000;
@@ -60,6 +60,8 @@ pub(crate) struct Tolerance {
     pub(crate) damage: bool,
     /// Requests fail: the log may stop, and reads may fail.
     pub(crate) failure: bool,
+    /// Writes land elsewhere: the last one may look like a torn tail.
+    pub(crate) stray: bool,
 }
 
 /// Where the pump is when it lets somebody look.
@@ -429,14 +431,4 @@ impl World {
 
 pub(crate) fn is_stream(resource: ResourceId, habits: &Habits) -> bool {
     resource.0 <= habits.streams
-}
-
-fn what(request: &DiskRequest) -> &'static str {
-    match request {
-        DiskRequest::Create { .. } => "create",
-        DiskRequest::Write { .. } => "write",
-        DiskRequest::Read { .. } => "read",
-        DiskRequest::Truncate { .. } => "truncate",
-        DiskRequest::Remove { .. } => "remove",
-    }
 }

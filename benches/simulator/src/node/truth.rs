@@ -95,13 +95,25 @@ impl Truth {
     }
 
     /// What was lost without a notice is the end of the log: nothing that was
-    /// sent after the first of it was acknowledged is there. Gives how much.
-    pub(crate) fn lost_a_suffix(&mut self, wall_at_zero: u64) -> Result<usize, Violation> {
+    /// sent after the first of it was acknowledged is there, and the disk has kept
+    /// no write of the newest segment that began later, at `durable` or before.
+    /// Gives how much was lost.
+    pub(crate) fn lost_a_suffix(
+        &mut self,
+        wall_at_zero: u64,
+        durable: Option<u64>,
+    ) -> Result<usize, Violation> {
         for queue in self.queues.values_mut() {
             let wall = |nanos: u64| wall_at_zero + nanos / 1_000_000;
             self.lost.extend(queue.undone.drain(..).map(wall));
         }
         let first_lost = self.lost.iter().min().copied();
+        if let (Some(lost), Some(durable)) = (first_lost, durable) {
+            promise!(
+                durable <= lost + SAME_MOMENT_MS,
+                "what was acknowledged at {lost} ms is lost, a write of {durable} ms is on the disk, and nobody says so"
+            );
+        }
         let last_kept = self.kept.iter().max().copied();
         if let (Some(lost), Some(kept)) = (first_lost, last_kept) {
             promise!(

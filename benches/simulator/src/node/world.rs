@@ -9,7 +9,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use pinion_commitlog::{LogConfig, LogId};
+use pinion_commitlog::{FileId, LogConfig, LogId};
 use pinion_node::access::{
     AccessTable, Grant, Permissions, Principal, Scope, TenantId, TokenDigest,
 };
@@ -23,7 +23,7 @@ use pinion_types::{CoreId, Epoch, ResourceKind, WallMs};
 use super::client::{Client, REQUESTS};
 use super::player::{Player, Role, TOKEN, Time};
 use super::truth::Truth;
-use crate::{Violation, promise};
+use crate::{Violation, promise, what};
 pub use lossy::LossyCounts;
 pub(crate) use plan::Plan;
 
@@ -658,7 +658,12 @@ impl NodeWorld {
                 Output::Disk(request) => {
                     let (op, file) = request.target();
                     let log = u64::from(file.log().0);
-                    self.trace.note(now, "request", &[log, op.0]);
+                    let (kind, number) = match file {
+                        FileId::Segment { number, .. } => (1, number),
+                        FileId::Checkpoint { number, .. } => (2, number),
+                    };
+                    let facts = [log, op.0, kind, number];
+                    self.trace.note(now, what(&request), &facts);
                     self.disk.submit(now, request);
                 }
             }

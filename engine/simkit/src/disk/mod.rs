@@ -86,12 +86,16 @@ struct SimFile {
     durable: Option<Image>,
     /// What the live image held where the last write of a block changed it.
     prior: BTreeMap<u64, Box<[u8]>>,
+    /// When the last write was submitted that is done and durable.
+    durable_write: Option<Monotonic>,
 }
 
 /// A request in flight.
 #[derive(Clone, Debug)]
 struct Pending {
     number: u64,
+    /// When it was submitted.
+    since: Monotonic,
     op: OpId,
     file: FileId,
     job: Job,
@@ -190,6 +194,7 @@ impl SimDisk {
         let latency = self.latency(fault);
         let pending = Pending {
             number,
+            since: now,
             op,
             file,
             job,
@@ -278,6 +283,13 @@ impl SimDisk {
             .filter_map(move |(id, file)| live(file).map(|len| (*id, len)))
     }
 
+    /// When the last write of a file was submitted that is done and really durable;
+    /// `None` when there was none.
+    #[must_use]
+    pub fn last_durable_write(&self, file: FileId) -> Option<Monotonic> {
+        self.files.get(&file)?.durable_write
+    }
+
     /// All bytes of a file; `None` when it is not there.
     #[must_use]
     pub fn bytes(&self, file: FileId) -> Option<Vec<u8>> {
@@ -295,6 +307,7 @@ impl SimDisk {
             live: Some(image.clone()),
             durable: Some(image),
             prior: BTreeMap::new(),
+            durable_write: None,
         };
         self.files.insert(file, state);
     }
@@ -379,6 +392,7 @@ impl SimDisk {
                     && let Some(durable) = &mut state.durable
                 {
                     durable.write(at, bytes);
+                    state.durable_write = state.durable_write.max(Some(pending.since));
                 }
                 Ok(DiskOutput::Written(crash::unshare(data)))
             }

@@ -1,6 +1,7 @@
 //! A disk that says durable and is not. Power is lost once; what it forgot must
 //! be noticed, or be the end of the log.
 
+use pinion_commitlog::FileId;
 use pinion_simkit::{CrashMode, Fault, FaultPlan, SimRng};
 
 use super::super::player::{Role, Subscriber};
@@ -62,6 +63,15 @@ impl NodeWorld {
             ..LossyCounts::default()
         };
         self.disk.set_faults(FaultPlan::default());
+        let segments = self.disk.files().map(|(file, _)| file);
+        let newest = segments.filter_map(|file| match file {
+            FileId::Segment { number, .. } => Some((number, file)),
+            FileId::Checkpoint { .. } => None,
+        });
+        let newest = newest.max_by_key(|(number, _)| *number);
+        // The clock began with the world: nothing was lost before.
+        let kept = newest.and_then(|(_, file)| self.disk.last_durable_write(file));
+        let kept = kept.map(|at| START.0 + at.0 / 1_000_000);
         (self.finishing, self.truth.lossy) = (true, true);
         self.lose_clients();
         self.players.clear();
@@ -73,7 +83,7 @@ impl NodeWorld {
             self.look()?;
         }
         if self.noticed.is_none() {
-            lost = self.truth.lost_a_suffix(START.0)?;
+            lost = self.truth.lost_a_suffix(START.0, kept)?;
         }
         counts.noticed = u64::from(self.noticed.is_some());
         counts.suffixes = u64::from(lost > 0);
