@@ -38,6 +38,7 @@ fn config(rng: &mut SimRng) -> LogConfig {
         reads_in_flight_max: 4,
         checkpoint_every_bytes: 2 << 20,
         reserve_bytes: 64 << 10,
+        bulk_group_bytes: *rng.pick(&[32 << 10, 512 << 10]),
         compact_bytes_per_sec: 64 << 20,
         seed: rng.next_u64(),
         started: WallMs(1_700_000_000_000),
