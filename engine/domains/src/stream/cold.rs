@@ -22,7 +22,7 @@ use super::source::Found;
 pub const COLD_READ_BYTES_FIRST: u32 = 64 << 10;
 /// Bytes asked for by read-ahead. Larger makes a replay take fewer and longer
 /// turns at the disk, and holds more memory.
-pub const COLD_READ_BYTES: u32 = 512 << 10;
+pub const COLD_READ_BYTES: u32 = 256 << 10;
 /// Reads of one partition under way at once: one being waited for and one
 /// ahead, or two readers far apart. More lets one partition crowd out others.
 pub const COLD_READS_MAX: usize = 2;
