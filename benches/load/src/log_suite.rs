@@ -170,7 +170,8 @@ pub(crate) const PLANS: &[Plan] = &[
             (Subject::BeanstalkdSync, Figure::Rate, Bound::AtLeast(10.0)),
             (Subject::JetStream, Figure::Rate, Bound::AtLeast(1.0)),
         ],
-        note: "Every client has its own connection. A producer waits for the answer to its put and has at \
+        note: "Every client has its own connection; Pinion's come from one socket, so that their datagrams \
+               go together. A producer waits for the answer to its put and has at \
                most 16 messages unfinished; a message is done when its consumer was told that the ack is in \
                force, and times count from its put. Takes of up to 100 where the protocol has them; \
                beanstalkd reserves one, and asks for the next in the same write as it deletes. JetStream's \

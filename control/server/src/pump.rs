@@ -9,9 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pinion_commitlog::DiskDone;
 use pinion_node::mail::{ControlMail, CoreMail};
 use pinion_node::{Core, Feed, Output};
-use pinion_quic::{
-    ConnId, Endpoint, Event, PathMeta, ReadOutcome, StreamId, TransmitMeta, WriteOutcome,
-};
+use pinion_quic::{ConnId, Endpoint, Event, Outbox, PathMeta, ReadOutcome, StreamId, WriteOutcome};
 use pinion_reactor::{
     BytesMut, DatagramMeta, Full, Io, PortId, Pump, SendOutcome, Stall, Transmit,
 };
@@ -62,9 +60,7 @@ pub(crate) struct NodePump {
     readable: VecDeque<(ConnId, StreamId)>,
     strays: VecDeque<(u16, Box<Stray>)>,
     strays_dropped: u64,
-    buffer: Vec<u8>,
-    /// A send the socket had no room for; its bytes are in `buffer`.
-    unsent: Option<TransmitMeta>,
+    outbox: Outbox,
     drain_timeout: Duration,
     drain_deadline: Option<Instant>,
     /// When the drained core may leave.
@@ -91,8 +87,7 @@ impl NodePump {
             readable: VecDeque::new(),
             strays: VecDeque::new(),
             strays_dropped: 0,
-            buffer: Vec::new(),
-            unsent: None,
+            outbox: Outbox::default(),
             drain_timeout,
             drain_deadline: None,
             leave_at: None,
@@ -276,27 +271,22 @@ impl NodePump {
     fn transmit(&mut self, now: Instant, io: &mut Io<'_, Mail>) -> bool {
         let segments = io.gso_segments_max().min(SEGMENTS_MAX);
         for sent in 0..TRANSMITS_PER_TURN {
-            let meta = match self.unsent.take() {
-                Some(meta) => meta,
-                None => match self.quic.poll_transmit(now, segments, &mut self.buffer) {
-                    Some(meta) => meta,
-                    None => return sent > 0,
-                },
+            let quic = &mut self.quic;
+            let poll = |buffer: &mut Vec<u8>| quic.poll_transmit(now, segments, buffer);
+            let Some((meta, contents)) = self.outbox.poll(segments, poll) else {
+                return sent > 0;
             };
             let outcome = io.send(&Transmit {
                 destination: meta.destination,
                 source_ip: meta.source_ip,
                 ecn: meta.ecn,
-                contents: &self.buffer[..meta.len],
+                contents,
                 segment_size: meta.segment_size,
             });
             match outcome {
                 // What the kernel refused counts as lost on the way.
-                SendOutcome::Sent | SendOutcome::Failed(_) => {}
-                SendOutcome::WouldBlock => {
-                    self.unsent = Some(meta);
-                    return sent > 0;
-                }
+                SendOutcome::Sent | SendOutcome::Failed(_) => self.outbox.sent(),
+                SendOutcome::WouldBlock => return sent > 0,
             }
         }
         true

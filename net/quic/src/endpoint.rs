@@ -29,11 +29,11 @@ use crate::transport;
 pub const RESPONSES_MAX: usize = 1024;
 
 /// Largest UDP payload of IPv4, which bounds one segmented send as well.
-const UDP_PAYLOAD_MAX: usize = 65_507;
+pub(crate) const UDP_PAYLOAD_MAX: usize = 65_507;
 
 /// Most segments Linux takes in one `UDP_SEGMENT` send (`UDP_MAX_SEGMENTS` of old
 /// kernels).
-const GSO_SEGMENTS_MAX: usize = 64;
+pub(crate) const GSO_SEGMENTS_MAX: usize = 64;
 
 /// Where a datagram came from, as the kernel told it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

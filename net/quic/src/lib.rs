@@ -41,6 +41,7 @@ mod connection;
 mod endpoint;
 mod event;
 mod keys;
+mod outbox;
 mod pump;
 mod stats;
 mod streams;
@@ -56,4 +57,5 @@ pub use config::{
 pub use endpoint::{ConnectError, Endpoint, PathMeta, RESPONSES_MAX, TransmitMeta};
 pub use event::{CloseReason, ConnId, Event, Gone, ReadOutcome, StreamId, WriteOutcome};
 pub use keys::ClockAnchor;
+pub use outbox::Outbox;
 pub use stats::Stats;

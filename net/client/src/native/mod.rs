@@ -51,7 +51,7 @@ use std::time::{Duration, Instant};
 
 use pinion_quic::{
     ClientConfig, CloseReason, ConnId, ConnectError, CorePlace, Endpoint, EndpointError, Event,
-    PathMeta, Steering, StreamId, TransmitMeta, tls, transport,
+    Outbox, PathMeta, Steering, StreamId, tls, transport,
 };
 use pinion_types::{Refusal, SubscriptionId};
 use pinion_wire::message::{Reply, Request, Welcome};
@@ -261,8 +261,7 @@ pub struct NativeClient {
     steering: Option<Steering>,
     readable: VecDeque<(ConnId, StreamId)>,
     dirty: Vec<ConnId>,
-    transmit: Vec<u8>,
-    unsent: Option<TransmitMeta>,
+    outbox: Outbox,
 }
 
 impl NativeClient {
@@ -289,8 +288,7 @@ impl NativeClient {
             steering: None,
             readable: VecDeque::new(),
             dirty: Vec::new(),
-            transmit: Vec::new(),
-            unsent: None,
+            outbox: Outbox::default(),
             config,
         })
     }
@@ -472,29 +470,27 @@ impl NativeClient {
             }
         }
         let segments = self.socket.gso_segments_max();
+        // Where there are several cores, a send must not hold datagrams of two.
+        let single = self.steering.is_some_and(|steering| steering.cores() == 1);
+        let together = if single { segments } else { 1 };
         let mut moved = false;
         loop {
-            let meta = match self.unsent.take() {
-                Some(meta) => meta,
-                None => match self
-                    .endpoint
-                    .poll_transmit(now, segments, &mut self.transmit)
-                {
-                    Some(meta) => meta,
-                    None => return Ok(moved),
-                },
+            let endpoint = &mut self.endpoint;
+            let poll = |buffer: &mut Vec<u8>| endpoint.poll_transmit(now, segments, buffer);
+            let Some((meta, contents)) = self.outbox.poll(together, poll) else {
+                return Ok(moved);
             };
             let sent = self.socket.send(
                 meta.destination,
                 meta.source_ip,
                 meta.ecn,
-                &self.transmit[..meta.len],
+                contents,
                 meta.segment_size,
             )?;
             if sent == Sent::WouldBlock {
-                self.unsent = Some(meta);
                 return Ok(moved);
             }
+            self.outbox.sent();
             moved = true;
         }
     }
