@@ -118,8 +118,11 @@ impl Clone for Pending {
 impl MemDisk {
     pub fn submit(&mut self, request: DiskRequest) {
         self.pending.push_back(Box::new(Pending(request)));
-        let removal = |pending: &&Box<Pending>| matches!(pending.0, DiskRequest::Remove { .. });
-        let removing = self.pending.iter().filter(removal).count();
+        let removals = self.pending.iter().filter(|pending| {
+            let Pending(request) = &***pending;
+            matches!(request, DiskRequest::Remove { .. })
+        });
+        let removing = removals.count();
         self.removing_most = self.removing_most.max(removing);
     }
 
