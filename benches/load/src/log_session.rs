@@ -256,7 +256,7 @@ impl<'a> Session<'a> {
                     _ => depth,
                 };
                 let node = self.start_node()?;
-                let mut driver = node.publisher("single", 1)?;
+                let mut driver = node.publisher(publishes("single", 1))?;
                 node.observe(unit, || closed_loop(&mut driver, depth, self.span))
             }
         }
@@ -278,7 +278,12 @@ impl<'a> Session<'a> {
                     bytes: f64::from(LARGE_RECORDS) * 256.0,
                 };
                 let node = self.start_node()?;
-                let mut driver = node.publisher("large", LARGE_RECORDS)?;
+                let mut publishes = publishes("large", LARGE_RECORDS);
+                if subject == Subject::PinionMemory {
+                    publishes.spec = Some(one_partition(false));
+                    publishes.durability = Durability::Memory;
+                }
+                let mut driver = node.publisher(publishes)?;
                 node.observe(unit, || closed_loop(&mut driver, LARGE_DEPTH, self.span))
             }
         }
@@ -585,9 +590,9 @@ struct StartedNode {
 }
 
 impl StartedNode {
-    fn publisher(&self, stream: &str, records: u32) -> Result<AckedPublish, BenchError> {
+    fn publisher(&self, publishes: Publishes) -> Result<AckedPublish, BenchError> {
         let config = admin_config(&self.server, self.dir.path())?;
-        AckedPublish::new(config, publishes(stream, records))
+        AckedPublish::new(config, publishes)
     }
 
     fn observe(

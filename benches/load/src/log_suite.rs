@@ -153,13 +153,20 @@ pub(crate) const PLANS: &[Plan] = &[
     Plan {
         title: "Durable publish, large batches of 256 B records",
         work: Work::PublishLarge,
-        subjects: &[Subject::Pinion, Subject::Raw, Subject::JetStream],
+        subjects: &[
+            Subject::Pinion,
+            Subject::PinionMemory,
+            Subject::Raw,
+            Subject::JetStream,
+        ],
         promises: &[
             (Subject::Raw, Figure::BytesRate, Bound::AtLeast(0.7)),
+            (Subject::PinionMemory, Figure::BytesRate, Bound::None),
             (Subject::JetStream, Figure::Rate, Bound::None),
         ],
         note: "Pinion: 3,900 records a publish, 4 in flight; values count as bytes, headers do not. \
-               Raw: 1 MiB written and `fdatasync`, one after the other. JetStream: 4,096 publishes of \
+               Raw: 1 MiB written and `fdatasync`, one after the other, over and over into \
+               zeros that were written before. JetStream: 4,096 publishes of \
                one record in flight. Times are those of a whole publish.",
     },
     Plan {
