@@ -1,14 +1,18 @@
-//! What the benches of pure code share: seeded request traces, and the two
-//! eviction policies the cache is measured against.
+//! What the benches of pure code share: seeded request traces, the two eviction
+//! policies the cache is measured against, a core driven from memory, and the
+//! paths whose instructions are counted.
 //!
 //! - `hit-ratio`: the cache's S3-FIFO beside LRU and the offline optimum.
 //! - `alloc-count`: heap allocations per operation on the hot paths.
+//! - `instructions`: instructions per operation beside what was accepted; start
+//!   at [`instructions`].
 //!
 //! Run with `cargo run --release -p pinion-micro --bin NAME`. Nothing here
 //! measures time, and nothing of the product depends on it.
 
 #![forbid(unsafe_code)]
 
+pub mod instructions;
 pub mod node;
 pub mod policy;
 pub mod trace;

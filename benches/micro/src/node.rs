@@ -10,8 +10,12 @@ use pinion_node::access::{
 use pinion_node::mail::{ControlMail, CoreMail};
 use pinion_node::map::{Directory, SpecDefaults};
 use pinion_node::{Core, CoreConfig, Output};
-use pinion_types::{CoreId, Monotonic, ResourceKind, WallMs};
-use pinion_wire::message::{Hello, MAGIC, Open, Request};
+use pinion_types::block::Record;
+use pinion_types::{CoreId, Monotonic, PartitionId, ResourceKind, SubscriptionId, WallMs};
+use pinion_wire::message::{
+    Ack, CacheGet, CacheSet, Condition, Credit, Filter, Handle, Hello, MAGIC, Open, Publish,
+    Request, Start, Subscribe,
+};
 
 const TOKEN: &[u8] = b"bench";
 const STREAM: u64 = 0;
@@ -166,4 +170,82 @@ impl Node {
             }
         }
     }
+}
+
+/// Sets `count` keys to `value`; gives a turn's requests that get each of them.
+pub fn cached_gets(node: &mut Node, conn: u64, count: u32, value: &[u8]) -> Bytes {
+    let handle = Handle(0);
+    let (mut sets, mut gets) = (Vec::new(), Vec::new());
+    for i in 0..count {
+        let key = i.to_le_bytes();
+        let set = Request::CacheSet(CacheSet {
+            handle,
+            condition: Condition::Always,
+            ttl_ms: 0,
+            key: &key,
+            value,
+        });
+        set.encode(100 + i, &mut sets).expect("small");
+        let get = Request::CacheGet(CacheGet { handle, key: &key });
+        get.encode(200 + i, &mut gets).expect("small");
+    }
+    node.turn(conn, &Bytes::from(sets));
+    Bytes::from(gets)
+}
+
+/// Subscribes so many times to the stream that is open; gives a turn's requests
+/// that publish `count` records and give back the credit they use.
+pub fn published_records(
+    node: &mut Node,
+    conn: u64,
+    subscribers: u32,
+    count: u32,
+    value: &[u8],
+) -> Bytes {
+    let handle = Handle(0);
+    let partition = PartitionId(0);
+    let mut records = Vec::new();
+    for _ in 0..count {
+        let record = Record {
+            key: b"key",
+            headers: b"",
+            value,
+        };
+        record.encode(&mut records).expect("small");
+    }
+    let (mut subscribes, mut turn) = (Vec::new(), Vec::new());
+    for id in 0..subscribers {
+        let subscription = SubscriptionId(id);
+        let subscribe = Request::Subscribe(Subscribe {
+            handle,
+            partition,
+            subscription,
+            start: Start::Latest,
+            overflow: None,
+            backlog_max: 0,
+            credit_records: 1000,
+            credit_bytes: 1 << 20,
+            filter: Filter::everything(),
+        });
+        subscribe.encode(10 + id, &mut subscribes).expect("small");
+        // What a client sends back: as much credit as a turn uses.
+        let credit = Request::Credit(Credit {
+            subscription,
+            records: count,
+            bytes: u32::try_from(records.len()).expect("small") + 32,
+        });
+        credit.encode(0, &mut turn).expect("small");
+    }
+    let publish = Request::Publish(Publish {
+        handle,
+        partition,
+        ack: Ack::Leader,
+        producer: None,
+        expected_offset: None,
+        record_count: count,
+        records: &records,
+    });
+    publish.encode(99, &mut turn).expect("small");
+    node.turn(conn, &Bytes::from(subscribes));
+    Bytes::from(turn)
 }

@@ -12,17 +12,14 @@
 
 use std::alloc::System;
 
-use bytes::Bytes;
 use pinion_domains::cache::{CacheConfig, CachePartition, Condition, WatchId, WatchOptions};
 use pinion_domains::stream::{
     Append, Delivery, Partition, PartitionConfig, Start, SubKey, SubscribeOptions,
 };
-use pinion_micro::node::Node;
+use pinion_micro::node::{Node, cached_gets, published_records};
 use pinion_micro::trace::zipf;
 use pinion_types::block::Record;
-use pinion_types::{Monotonic, PartitionId, ResourceKind, SubscriptionId, WallMs};
-use pinion_wire::Request;
-use pinion_wire::message::{Ack, CacheGet, CacheSet, Credit, Filter, Handle, Publish, Subscribe};
+use pinion_types::{Monotonic, ResourceKind, WallMs};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -92,24 +89,7 @@ fn core_get() -> Line {
     const PER_TURN: u32 = 16;
     let mut node = Node::new();
     node.connect(1, ResourceKind::Cache);
-    let handle = Handle(0);
-    let mut sets = Vec::new();
-    let mut gets = Vec::new();
-    for i in 0..PER_TURN {
-        let key = i.to_le_bytes();
-        let set = Request::CacheSet(CacheSet {
-            handle,
-            condition: pinion_wire::message::Condition::Always,
-            ttl_ms: 0,
-            key: &key,
-            value: &VALUE,
-        });
-        set.encode(100 + i, &mut sets).expect("small");
-        let get = Request::CacheGet(CacheGet { handle, key: &key });
-        get.encode(200 + i, &mut gets).expect("small");
-    }
-    node.turn(1, &Bytes::from(sets));
-    let gets = Bytes::from(gets);
+    let gets = cached_gets(&mut node, 1, PER_TURN, &VALUE);
     for _ in 0..100 {
         node.turn(1, &gets);
     }
@@ -133,53 +113,7 @@ fn core_delivery() -> Line {
     const PER_TURN: u32 = 10;
     let mut node = Node::new();
     node.connect(1, ResourceKind::Stream);
-    let handle = Handle(0);
-    let partition = PartitionId(0);
-    let mut subscribes = Vec::new();
-    let mut turn = Vec::new();
-    let mut records = Vec::new();
-    for _ in 0..PER_TURN {
-        let record = Record {
-            key: b"key",
-            headers: b"",
-            value: &VALUE,
-        };
-        record.encode(&mut records).expect("small");
-    }
-    for id in 0..SUBSCRIBERS {
-        let subscription = SubscriptionId(id);
-        let subscribe = Request::Subscribe(Subscribe {
-            handle,
-            partition,
-            subscription,
-            start: pinion_wire::message::Start::Latest,
-            overflow: None,
-            backlog_max: 0,
-            credit_records: 1000,
-            credit_bytes: 1 << 20,
-            filter: Filter::everything(),
-        });
-        subscribe.encode(10 + id, &mut subscribes).expect("small");
-        // What a client sends back: as much credit as a turn uses.
-        let credit = Request::Credit(Credit {
-            subscription,
-            records: PER_TURN,
-            bytes: u32::try_from(records.len()).expect("small") + 32,
-        });
-        credit.encode(0, &mut turn).expect("small");
-    }
-    let publish = Request::Publish(Publish {
-        handle,
-        partition,
-        ack: Ack::Leader,
-        producer: None,
-        expected_offset: None,
-        record_count: PER_TURN,
-        records: &records,
-    });
-    publish.encode(99, &mut turn).expect("small");
-    node.turn(1, &Bytes::from(subscribes));
-    let turn = Bytes::from(turn);
+    let turn = published_records(&mut node, 1, SUBSCRIBERS, PER_TURN, &VALUE);
     let turns = OPERATIONS as u64 / u64::from(PER_TURN);
     // The ring turns over while warming up, so that its memory is reused.
     for _ in 0..2 * turns {
