@@ -29,7 +29,7 @@ fn what_a_campaign_covers_does_not_depend_on_its_threads() {
 
 #[test]
 fn bits_that_are_turned_over_are_noticed_or_needed_by_nobody() {
-    let (totals, failures) = campaign::run(Kind::Rot, 1, Enough::Seeds(1), 1, 1, None);
+    let (totals, failures) = campaign::run(Kind::Rot, 6, Enough::Seeds(1), 1, 1, None);
     assert!(failures.is_empty(), "{}", failures[0]);
     let rot = totals.rot;
     assert_eq!(
