@@ -22,8 +22,8 @@ use crate::started::{
     COLD_STREAM, Filled, STOP_MAX, declare_many, log_bytes, segments, start_timed, stream_name,
 };
 use crate::suite::admin_config;
-use crate::table::{Fact, Line, Promise, Sample, Spread};
-use crate::turns::{SERVER_CPU, Tally, Unit, in_turns, observe, seconds};
+use crate::table::{Fact, Line, Measured, Promise, Spread};
+use crate::turns::{SERVER_CPU, Tally, Unit, in_turns, measure, seconds};
 
 /// Longest start with many streams, seconds.
 const MANY_START_MAX_S: f64 = 3.0;
@@ -231,7 +231,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn measure(&mut self, subject: Subject, work: Work) -> Result<Sample, BenchError> {
+    fn measure(&mut self, subject: Subject, work: Work) -> Result<Measured, BenchError> {
         match work {
             Work::Publish { depth } => self.publish(subject, depth),
             Work::PublishLarge => self.publish_large(subject),
@@ -242,7 +242,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn publish(&self, subject: Subject, depth: u32) -> Result<Sample, BenchError> {
+    fn publish(&self, subject: Subject, depth: u32) -> Result<Measured, BenchError> {
         let unit = Unit {
             records: 1.0,
             bytes: 256.0,
@@ -262,7 +262,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn publish_large(&self, subject: Subject) -> Result<Sample, BenchError> {
+    fn publish_large(&self, subject: Subject) -> Result<Measured, BenchError> {
         match subject {
             Subject::Raw => {
                 let unit = Unit {
@@ -290,14 +290,14 @@ impl<'a> Session<'a> {
     }
 
     /// Groups of up to `depth` records, on the processor of the servers.
-    fn raw_log(&self, record_bytes: usize, depth: u32, unit: Unit) -> Result<Sample, BenchError> {
+    fn raw_log(&self, record_bytes: usize, depth: u32, unit: Unit) -> Result<Measured, BenchError> {
         let group = depth as usize;
         let mut log = RawLog::create(self.dir.path(), RAW_LOG_BYTES, record_bytes, group)
             .map_err(BenchError::io("raw log"))?;
-        on_server_cpu(|| observe(&[], unit, || closed_loop(&mut log, depth, self.span)))
+        on_server_cpu(|| measure(&[], unit, || closed_loop(&mut log, depth, self.span)))
     }
 
-    fn jet_publish(&self, depth: u32) -> Result<Sample, BenchError> {
+    fn jet_publish(&self, depth: u32) -> Result<Measured, BenchError> {
         let unit = Unit {
             records: 1.0,
             bytes: 256.0,
@@ -306,12 +306,12 @@ impl<'a> Session<'a> {
         let server =
             server::jetstream(SERVER_CPU, dir.path()).map_err(BenchError::io("JetStream"))?;
         let mut driver = JetPublish::new(server.address(), RECORD_BYTES)?;
-        observe(&[server.pid()], unit, || {
+        measure(&[server.pid()], unit, || {
             closed_loop(&mut driver, depth, self.span)
         })
     }
 
-    fn queue(&self, subject: Subject) -> Result<Sample, BenchError> {
+    fn queue(&self, subject: Subject) -> Result<Measured, BenchError> {
         let load = &QUEUE_LOAD;
         let dir = self.folder()?;
         match subject {
@@ -326,14 +326,14 @@ impl<'a> Session<'a> {
                 let server = server::jetstream(SERVER_CPU, dir.path())
                     .map_err(BenchError::io("JetStream"))?;
                 let mut driver = JetQueue::new(server.address(), load)?;
-                observe(&[server.pid()], Unit::ONE, || self.cycles(&mut driver))
+                measure(&[server.pid()], Unit::ONE, || self.cycles(&mut driver))
             }
             _ => {
                 let binlog = (subject == Subject::BeanstalkdSync).then(|| dir.path());
                 let server =
                     server::beanstalkd(SERVER_CPU, binlog).map_err(BenchError::io("beanstalkd"))?;
                 let mut driver = Beanstalkd::new(server.address(), load)?;
-                observe(&[server.pid()], Unit::ONE, || self.cycles(&mut driver))
+                measure(&[server.pid()], Unit::ONE, || self.cycles(&mut driver))
             }
         }
     }
@@ -371,7 +371,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    fn many_streams(&mut self, subject: Subject) -> Result<Sample, BenchError> {
+    fn many_streams(&mut self, subject: Subject) -> Result<Measured, BenchError> {
         let mut prepared = match self.many.take() {
             Some(prepared) => prepared,
             None => self.prepared("many streams", Self::declare_streams)?,
@@ -385,7 +385,7 @@ impl<'a> Session<'a> {
         &self,
         prepared: &mut ManyStreams,
         subject: Subject,
-    ) -> Result<Sample, BenchError> {
+    ) -> Result<Measured, BenchError> {
         let (dir, count) = match subject {
             Subject::PinionManyStreams => (&prepared.many, self.streams),
             _ => (&prepared.few, FEW_STREAMS),
@@ -401,7 +401,7 @@ impl<'a> Session<'a> {
             durability: Durability::Disk,
         };
         let mut driver = AckedPublish::new(config, publishes)?;
-        let sample = observe(&[server.pid()], Unit::ONE, || {
+        let sample = measure(&[server.pid()], Unit::ONE, || {
             closed_loop(&mut driver, 1, self.span)
         })?;
         driver.close()?;
@@ -462,7 +462,7 @@ impl<'a> Session<'a> {
         Ok(Cold { dir, filled })
     }
 
-    fn cold_replay(&mut self, subject: Subject) -> Result<Sample, BenchError> {
+    fn cold_replay(&mut self, subject: Subject) -> Result<Measured, BenchError> {
         let (span, node) = (self.span, self.node.clone());
         let request = self.args.read_kib << 10;
         let cold = self.cold()?;
@@ -477,12 +477,12 @@ impl<'a> Session<'a> {
             let mut reader =
                 RawRead::open(&files, request).map_err(BenchError::io("opening segments"))?;
             return on_server_cpu(|| {
-                observe(&[], unit(request), || closed_loop(&mut reader, 1, span))
+                measure(&[], unit(request), || closed_loop(&mut reader, 1, span))
             });
         }
         let (server, _) = start_timed(&node, dir)?;
         let mut replay = Replay::new(admin_config(&server, dir)?, COLD_STREAM)?;
-        let sample = observe(&[server.pid()], unit(1), || replay::read(&mut replay, span))?;
+        let sample = measure(&[server.pid()], unit(1), || replay::read(&mut replay, span))?;
         replay.close()?;
         server
             .stop(STOP_MAX)
@@ -490,7 +490,7 @@ impl<'a> Session<'a> {
         Ok(sample)
     }
 
-    fn live(&mut self, subject: Subject) -> Result<Sample, BenchError> {
+    fn live(&mut self, subject: Subject) -> Result<Measured, BenchError> {
         let (span, node) = (self.span, self.node.clone());
         let cold = self.cold()?;
         let dir = cold.dir.path();
@@ -507,7 +507,7 @@ impl<'a> Session<'a> {
             driver,
             replay: replay.as_mut(),
         };
-        let sample = observe(&[server.pid()], Unit::ONE, || {
+        let sample = measure(&[server.pid()], Unit::ONE, || {
             open_loop(&mut driver, LIVE_RATE, span)
         })?;
         driver.driver.close()?;
@@ -598,9 +598,9 @@ impl StartedNode {
     fn observe(
         &self,
         unit: Unit,
-        measure: impl FnOnce() -> Result<Run, BenchError>,
-    ) -> Result<Sample, BenchError> {
-        observe(&[self.server.pid()], unit, measure)
+        run: impl FnOnce() -> Result<Run, BenchError>,
+    ) -> Result<Measured, BenchError> {
+        measure(&[self.server.pid()], unit, run)
     }
 }
 
@@ -614,11 +614,11 @@ fn publishes(stream: &str, records: u32) -> Publishes {
     }
 }
 
-/// The disk is measured from where the servers use it.
-fn on_server_cpu(
-    measure: impl FnOnce() -> Result<Sample, BenchError>,
-) -> Result<Sample, BenchError> {
-    bound_to(&[SERVER_CPU], || Ok(measure())).map_err(BenchError::io("binding the control"))?
+/// What has no server of its own is measured where the servers are.
+pub(crate) fn on_server_cpu(
+    run: impl FnOnce() -> Result<Measured, BenchError>,
+) -> Result<Measured, BenchError> {
+    bound_to(&[SERVER_CPU], || Ok(run())).map_err(BenchError::io("binding the control"))?
 }
 
 /// How much log is written for the lines that need a long one.

@@ -146,7 +146,7 @@ pub(crate) const PLANS: &[Plan] = &[
         promises: &[
             (Subject::PinionSingle, Figure::Rate, Bound::AtLeast(100.0)),
             (Subject::Raw, Figure::Rate, Bound::None),
-            (Subject::JetStream, Figure::Rate, Bound::None),
+            (Subject::JetStream, Figure::Rate, Bound::AtLeast(1.0)),
         ],
         note: "Raw: all 256 in one write and one `fdatasync`.",
     },
@@ -253,6 +253,8 @@ fn try_run(args: &LogArgs) -> Result<(), BenchError> {
     let session = Session::new(args)?;
     let (machine, before) = turns::prepare(args.output.force)?;
     let findings = session.all(machine, before);
+    args.output
+        .write_distributions(findings.lines.iter().map(|(line, _)| line))?;
     args.output
         .deliver(&findings.markdown(), &findings, findings.tally, MARKS)
 }

@@ -13,6 +13,7 @@ use pinion_cli::bench::machine::bound_to;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use crate::bare::Service;
 use crate::echo::Waiting;
 
 /// Longest life of an echo server, whatever happens to us.
@@ -298,6 +299,39 @@ pub fn quinn_echo(cpu: usize, dir: &Path) -> io::Result<Server> {
     Server::start(&mut command, cpu, port)
 }
 
+/// Controls (e) and (f), as their own process; `dir` holds their certificate.
+///
+/// # Errors
+/// The process does not start.
+pub fn bare(cpu: usize, dir: &Path, service: Service) -> io::Result<Server> {
+    let port = free_port()?;
+    let mut command = Command::new(std::env::current_exe()?);
+    let mode = match service {
+        Service::Echo => "bare",
+        Service::Sink { .. } => "bare-sink",
+    };
+    command.args(["echo", mode, &port.to_string()]).arg(dir);
+    command.args(["--cpu", &cpu.to_string()]);
+    if let Service::Sink { message } = service {
+        command.args(["--message", &message.to_string()]);
+    }
+    Server::start(&mut command, cpu, port)?
+        .await_ready("the bare server", |server| takes_udp(server.address))
+}
+
+/// Whether a loopback port is bound: the kernel refuses a datagram at once where
+/// it is not. Binding the port ourselves to see would take it from its server.
+pub(crate) fn takes_udp(address: SocketAddr) -> bool {
+    let probe = || {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.connect(address)?;
+        socket.set_nonblocking(true)?;
+        socket.send(&[0])?;
+        socket.recv(&mut [0])
+    };
+    !probe().is_err_and(|error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 /// Control (c): Redis without persistence, plain or with TLS only.
 ///
 /// # Errors
@@ -326,6 +360,23 @@ pub fn redis(cpu: usize, tls_dir: Option<&Path>) -> io::Result<Server> {
     Server::start(&mut command, cpu, port)
         .map_err(|error| missing("redis-server", &error))?
         .await_ready("redis-server", Server::accepts_tcp)
+}
+
+/// memcached with one working thread, as everything here has one processor.
+///
+/// # Errors
+/// It is not installed (`apt-get install memcached`) or does not start.
+pub fn memcached(cpu: usize) -> io::Result<Server> {
+    let port = free_port()?;
+    let mut command = Command::new("memcached");
+    command
+        .args(["-l", "127.0.0.1", "-U", "0", "-t", "1"])
+        .args(["-p", &port.to_string()])
+        // It does not run as root; to anybody else this says nothing.
+        .args(["-u", "nobody"]);
+    Server::start(&mut command, cpu, port)
+        .map_err(|error| missing("memcached", &error))?
+        .await_ready("memcached", Server::accepts_tcp)
 }
 
 /// Control (d): NATS core, plain.
@@ -440,6 +491,17 @@ mod tests {
         let port = free_port().expect("a port is free");
         UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).expect("UDP");
         std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("TCP");
+    }
+
+    #[test]
+    fn a_port_takes_datagrams_once_it_is_bound() {
+        let port = free_port().expect("a port is free");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        assert!(!takes_udp(address));
+        let bound = UdpSocket::bind(address).expect("it was free");
+        assert!(takes_udp(address));
+        drop(bound);
+        assert!(!takes_udp(address));
     }
 
     #[test]

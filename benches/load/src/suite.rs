@@ -12,20 +12,32 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use pinion_cli::bench::acked::{AckedPublish, Publishes};
 use pinion_cli::bench::machine::{Disturbance, MachineFacts};
 use pinion_cli::bench::measure::{BenchError, Driver, Run, Span, closed_loop, flood, open_loop};
 use pinion_cli::bench::pubsub::{Layout, PubSub};
 use pinion_cli::bench::rpc::{Ask, CacheLoad, Rpc};
+use pinion_cli::bench::target::one_partition;
 use pinion_client::native::NativeConfig;
+use pinion_wire::message::Durability;
 use serde::Serialize;
 
+use crate::bare::Service;
+use crate::bare_load::{Asked, BareLoad};
 use crate::echo::{Echo, Waiting};
+use crate::handshakes::{CryptoFloor, HANDSHAKES, Handshakes};
 use crate::idle::{self, Idle};
+use crate::log_session::on_server_cpu;
+use crate::memcached::Memcached;
 use crate::nats::Nats;
+use crate::plans::{
+    BULK_DEPTH, BULK_RECORD_BYTES, BULK_RECORDS, KEYS, PING_BYTES, PLANS, Plan, Subject,
+    VALUE_BYTES, Work,
+};
 use crate::quinn_echo;
 use crate::redis::Redis;
 use crate::server::{self, Certificate, Node, Server};
-use crate::table::{Bound, Figure, Line, Promise, Sample};
+use crate::table::{Line, Measured, Promise};
 use crate::turns::{self, Marks, Output, SERVER_CPU, Tally, Unit, heading, in_turns, seconds};
 
 /// Records in flight to the slowest subscriber of a fan-out: enough to keep the
@@ -71,152 +83,6 @@ pub struct SuiteArgs {
     output: Output,
 }
 
-/// Who is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Subject {
-    Pinion,
-    UdpSpin,
-    UdpBlock,
-    Quinn,
-    RedisPlain,
-    RedisTls,
-    Nats,
-}
-
-impl Subject {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Pinion => "Pinion",
-            Self::UdpSpin => "UDP echo, both spin",
-            Self::UdpBlock => "UDP echo, both block",
-            Self::Quinn => "quinn on tokio echo",
-            Self::RedisPlain => "Redis plaintext",
-            Self::RedisTls => "Redis TLS",
-            Self::Nats => "NATS plaintext",
-        }
-    }
-}
-
-/// What is asked of them.
-#[derive(Clone, Copy, Debug)]
-enum Work {
-    Cache {
-        connections: usize,
-        depth: u32,
-        get_share: f64,
-    },
-    Paced {
-        rate: f64,
-    },
-    Fanout {
-        subscribers: usize,
-        shared: bool,
-    },
-}
-
-struct Plan {
-    title: &'static str,
-    work: Work,
-    subjects: &'static [Subject],
-    promises: &'static [(Subject, Figure, Bound)],
-}
-
-const VALUE_BYTES: usize = 100;
-const KEYS: usize = 10_000;
-
-const CACHE_SUBJECTS: &[Subject] = &[Subject::Pinion, Subject::RedisPlain, Subject::RedisTls];
-const CACHE_PROMISES: &[(Subject, Figure, Bound)] = &[
-    (Subject::RedisPlain, Figure::Rate, Bound::AtLeast(1.0)),
-    (Subject::RedisPlain, Figure::RatePerCore, Bound::None),
-    (Subject::RedisTls, Figure::Rate, Bound::AtLeast(1.0)),
-];
-const PUBSUB_SUBJECTS: &[Subject] = &[Subject::Pinion, Subject::Nats];
-
-const fn cache(connections: usize, depth: u32, get_share: f64) -> Work {
-    Work::Cache {
-        connections,
-        depth,
-        get_share,
-    }
-}
-
-/// The lines of the promise, in its order.
-const PLANS: &[Plan] = &[
-    Plan {
-        title: "Cache GET 100 B, one in flight",
-        work: cache(1, 1, 1.0),
-        subjects: &[
-            Subject::Pinion,
-            Subject::UdpSpin,
-            Subject::UdpBlock,
-            Subject::Quinn,
-            Subject::RedisPlain,
-        ],
-        promises: &[
-            (Subject::UdpSpin, Figure::P50, Bound::AtMost(2.5)),
-            (Subject::RedisPlain, Figure::P50, Bound::AtMost(1.0)),
-            (Subject::Quinn, Figure::P50, Bound::None),
-        ],
-    },
-    Plan {
-        title: "Cache GET 100 B, 64 in flight on one connection",
-        work: cache(1, 64, 1.0),
-        subjects: CACHE_SUBJECTS,
-        promises: CACHE_PROMISES,
-    },
-    Plan {
-        title: "Cache SET 100 B, 64 in flight on one connection",
-        work: cache(1, 64, 0.0),
-        subjects: CACHE_SUBJECTS,
-        promises: CACHE_PROMISES,
-    },
-    Plan {
-        title: "Cache GET 100 B, 32 connections with 16 in flight each",
-        work: cache(32, 16, 1.0),
-        subjects: CACHE_SUBJECTS,
-        promises: CACHE_PROMISES,
-    },
-    Plan {
-        title: "Cache SET 100 B, 32 connections with 16 in flight each",
-        work: cache(32, 16, 0.0),
-        subjects: CACHE_SUBJECTS,
-        promises: CACHE_PROMISES,
-    },
-    Plan {
-        title: "Publish to delivery, 100 B, 10,000 a second, one subscriber",
-        work: Work::Paced { rate: 10_000.0 },
-        subjects: PUBSUB_SUBJECTS,
-        promises: &[
-            (Subject::Nats, Figure::P50, Bound::AtMost(1.0)),
-            (Subject::Nats, Figure::P99, Bound::AtMost(1.0)),
-        ],
-    },
-    Plan {
-        title: "Fan-out 1:100, 100 B, a connection for every subscriber",
-        work: Work::Fanout {
-            subscribers: 100,
-            shared: false,
-        },
-        subjects: PUBSUB_SUBJECTS,
-        promises: &[
-            (Subject::Nats, Figure::Rate, Bound::AtLeast(1.0)),
-            (Subject::Nats, Figure::RatePerCore, Bound::AtLeast(1.0)),
-        ],
-    },
-    Plan {
-        title: "Fan-out 1:100, 100 B, all subscriptions on one connection",
-        work: Work::Fanout {
-            subscribers: 100,
-            shared: true,
-        },
-        subjects: PUBSUB_SUBJECTS,
-        promises: &[
-            (Subject::Nats, Figure::Rate, Bound::None),
-            (Subject::Nats, Figure::RatePerCore, Bound::None),
-        ],
-    },
-];
-
 /// Everything one run of the suite found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Findings {
@@ -245,6 +111,7 @@ pub fn run(args: &SuiteArgs) -> ExitCode {
 fn try_run(args: &SuiteArgs) -> Result<(), BenchError> {
     let (machine, before) = turns::prepare(args.output.force)?;
     let findings = Session::new(args)?.all(machine, before);
+    args.output.write_distributions(&findings.lines)?;
     args.output
         .deliver(&findings.markdown(), &findings, findings.tally, MARKS)
 }
@@ -350,13 +217,22 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn measure(&self, subject: Subject, work: Work) -> Result<Sample, BenchError> {
+    fn measure(&self, subject: Subject, work: Work) -> Result<Measured, BenchError> {
         match work {
             Work::Cache {
                 connections,
                 depth,
                 get_share,
-            } => self.cache(subject, connections, depth, get_share),
+            } => self.cache(subject, connections, get_share, &Pattern::Closed { depth }),
+            Work::CachePaced { connections, rate } => {
+                self.cache(subject, connections, 1.0, &Pattern::Open { rate })
+            }
+            Work::CacheHalfPeak { connections, depth } => {
+                self.cache(subject, connections, 1.0, &Pattern::HalfPeak { depth })
+            }
+            Work::Ping { depth } => self.ping(subject, depth),
+            Work::Bulk => self.bulk(subject),
+            Work::Handshakes => self.handshakes(subject),
             Work::Paced { rate } => match subject {
                 Subject::Pinion => {
                     let (node, mut driver) = self.pinion_pubsub(1, false)?;
@@ -390,7 +266,7 @@ impl<'a> Session<'a> {
         server: &Server,
         driver: &mut D,
         subscribers: usize,
-    ) -> Result<Sample, BenchError> {
+    ) -> Result<Measured, BenchError> {
         self.observe(server, |span| {
             flood(driver, subscribers, FANOUT_WINDOW, span)
         })
@@ -400,9 +276,9 @@ impl<'a> Session<'a> {
         &self,
         subject: Subject,
         connections: usize,
-        depth: u32,
         get_share: f64,
-    ) -> Result<Sample, BenchError> {
+        pattern: &Pattern,
+    ) -> Result<Measured, BenchError> {
         let load = CacheLoad {
             keys: KEYS,
             value_bytes: VALUE_BYTES,
@@ -412,8 +288,9 @@ impl<'a> Session<'a> {
             Subject::Pinion => {
                 let node = self.start_node()?;
                 let config = node_config(&node.server, node.dir.path())?;
-                let mut driver = Rpc::new(config, connections, depth, Ask::Cache(load))?;
-                self.observe(&node.server, |span| closed_loop(&mut driver, depth, span))
+                let remembered = pattern.depth();
+                let mut driver = Rpc::new(config, connections, remembered, Ask::Cache(load))?;
+                self.observe_pattern(&node.server, &mut driver, pattern)
             }
             Subject::RedisPlain | Subject::RedisTls => {
                 let tls = subject == Subject::RedisTls;
@@ -425,8 +302,41 @@ impl<'a> Session<'a> {
                     .map_err(BenchError::io("TLS"))?;
                 let mut driver =
                     Redis::new(server.address(), tls.then_some(&config), connections, &load)?;
+                self.observe_pattern(&server, &mut driver, pattern)
+            }
+            Subject::Memcached => {
+                let server = server::memcached(SERVER_CPU).map_err(BenchError::io("memcached"))?;
+                let mut driver = Memcached::new(server.address(), connections, &load)?;
+                self.observe_pattern(&server, &mut driver, pattern)
+            }
+            _ => self.echo(subject, VALUE_BYTES, pattern.depth()),
+        }
+    }
+
+    fn ping(&self, subject: Subject, depth: u32) -> Result<Measured, BenchError> {
+        match subject {
+            Subject::Pinion => {
+                let node = self.start_node()?;
+                let config = node_config(&node.server, node.dir.path())?;
+                let ask = Ask::Ping { size: PING_BYTES };
+                let mut driver = Rpc::new(config, 1, depth, ask)?;
+                self.observe(&node.server, |span| closed_loop(&mut driver, depth, span))
+            }
+            Subject::BareEcho => {
+                let server = server::bare(SERVER_CPU, self.dir.path(), Service::Echo)
+                    .map_err(BenchError::io("bare QUIC echo"))?;
+                let asked = Asked::Ping { size: PING_BYTES };
+                let root = self.certificate.root();
+                let mut driver = BareLoad::new(server.address(), root, &asked)?;
                 self.observe(&server, |span| closed_loop(&mut driver, depth, span))
             }
+            _ => self.echo(subject, PING_BYTES, depth),
+        }
+    }
+
+    /// What carries messages of `size` bytes back and nothing else.
+    fn echo(&self, subject: Subject, size: usize, depth: u32) -> Result<Measured, BenchError> {
+        match subject {
             Subject::UdpSpin | Subject::UdpBlock => {
                 let waiting = if subject == Subject::UdpSpin {
                     Waiting::Spin
@@ -435,7 +345,7 @@ impl<'a> Session<'a> {
                 };
                 let server =
                     server::udp_echo(SERVER_CPU, waiting).map_err(BenchError::io("UDP echo"))?;
-                let mut driver = Echo::new(server.address(), waiting, VALUE_BYTES)?;
+                let mut driver = Echo::new(server.address(), waiting, size)?;
                 self.observe(&server, |span| closed_loop(&mut driver, 1, span))
             }
             Subject::Quinn => {
@@ -444,11 +354,64 @@ impl<'a> Session<'a> {
                 let depth = depth as usize;
                 let root = self.certificate.root();
                 self.observe(&server, |span| {
-                    quinn_echo::measure(server.address(), root, VALUE_BYTES, depth, span)
+                    quinn_echo::measure(server.address(), root, size, depth, span)
                 })
             }
-            Subject::Nats => Err(BenchError::Options("NATS has no cache".to_owned())),
+            _ => Err(BenchError::Options(format!(
+                "{} is no echo",
+                subject.name()
+            ))),
         }
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "bytes of one publish")]
+    fn bulk(&self, subject: Subject) -> Result<Measured, BenchError> {
+        let unit = Unit {
+            records: f64::from(BULK_RECORDS),
+            bytes: f64::from(BULK_RECORDS) * BULK_RECORD_BYTES as f64,
+        };
+        if subject == Subject::Pinion {
+            let node = self.start_node()?;
+            let config = admin_config(&node.server, node.dir.path())?;
+            let publishes = Publishes {
+                stream: "bulk".to_owned(),
+                spec: Some(one_partition(false)),
+                record_bytes: BULK_RECORD_BYTES,
+                records: BULK_RECORDS,
+                durability: Durability::Memory,
+            };
+            let mut driver = AckedPublish::new(config, publishes)?;
+            return turns::measure(&[node.server.pid()], unit, || {
+                closed_loop(&mut driver, BULK_DEPTH, self.span)
+            });
+        }
+        let asked = Asked::Publish {
+            records: BULK_RECORDS,
+            record_bytes: BULK_RECORD_BYTES,
+        };
+        let message = asked.bytes()?;
+        let server = server::bare(SERVER_CPU, self.dir.path(), Service::Sink { message })
+            .map_err(BenchError::io("bare QUIC sink"))?;
+        let mut driver = BareLoad::new(server.address(), self.certificate.root(), &asked)?;
+        turns::measure(&[server.pid()], unit, || {
+            closed_loop(&mut driver, BULK_DEPTH, self.span)
+        })
+    }
+
+    fn handshakes(&self, subject: Subject) -> Result<Measured, BenchError> {
+        if subject == Subject::CryptoFloor {
+            let mut floor = CryptoFloor::new(self.certificate.key())?;
+            return on_server_cpu(|| {
+                turns::measure(&[], Unit::ONE, || closed_loop(&mut floor, 1, self.span))
+            });
+        }
+        let node = self.start_node()?;
+        let token = fs::read(node.dir.path().join("dev/client.token"))
+            .map_err(BenchError::io("reading the node's files"))?;
+        let mut driver = Handshakes::new(node.server.address(), &token)?;
+        self.observe(&node.server, |span| {
+            closed_loop(&mut driver, HANDSHAKES, span)
+        })
     }
 
     fn start_node(&self) -> Result<StartedNode, BenchError> {
@@ -486,8 +449,26 @@ impl<'a> Session<'a> {
         &self,
         server: &Server,
         measure: impl FnOnce(Span) -> Result<Run, BenchError>,
-    ) -> Result<Sample, BenchError> {
-        turns::observe(&[server.pid()], Unit::ONE, || measure(self.span))
+    ) -> Result<Measured, BenchError> {
+        turns::measure(&[server.pid()], Unit::ONE, || measure(self.span))
+    }
+
+    fn observe_pattern<D: Driver>(
+        &self,
+        server: &Server,
+        driver: &mut D,
+        pattern: &Pattern,
+    ) -> Result<Measured, BenchError> {
+        match *pattern {
+            Pattern::Closed { depth } => {
+                self.observe(server, |span| closed_loop(driver, depth, span))
+            }
+            Pattern::Open { rate } => self.observe(server, |span| open_loop(driver, rate, span)),
+            Pattern::HalfPeak { depth } => {
+                let peak = closed_loop(driver, depth, self.span)?.rate();
+                self.observe(server, |span| open_loop(driver, peak / 2.0, span))
+            }
+        }
     }
 
     fn idle(&self) -> Option<Idle> {
@@ -506,6 +487,27 @@ impl<'a> Session<'a> {
                 eprintln!("  failed: {error}");
                 None
             }
+        }
+    }
+}
+
+/// How requests follow each other.
+enum Pattern {
+    /// So many in flight on every connection.
+    Closed { depth: u32 },
+    /// So many a second over all of them.
+    Open { rate: f64 },
+    /// Half as many a second as that depth reaches, found just before.
+    HalfPeak { depth: u32 },
+}
+
+impl Pattern {
+    /// Requests of one connection to be remembered. On a schedule nothing bounds
+    /// them but the server.
+    const fn depth(&self) -> u32 {
+        match *self {
+            Self::Closed { depth } => depth,
+            Self::Open { .. } | Self::HalfPeak { .. } => 1024,
         }
     }
 }
@@ -559,25 +561,5 @@ impl Findings {
             out.push_str(&idle.markdown());
         }
         out
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_promise_names_a_subject_of_its_line_and_the_node_comes_first() {
-        for plan in PLANS {
-            assert_eq!(
-                plan.subjects.first(),
-                Some(&Subject::Pinion),
-                "{}",
-                plan.title
-            );
-            for (against, ..) in plan.promises {
-                assert!(plan.subjects.contains(against), "{}", plan.title);
-            }
-        }
     }
 }

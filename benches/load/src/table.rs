@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use pinion_cli::bench::latency::Latency;
 use serde::Serialize;
 
 /// One run of one subject.
@@ -13,6 +14,10 @@ pub struct Sample {
     pub p99_us: f64,
     /// 99.9th percentile, microseconds.
     pub p999_us: f64,
+    /// 99.99th percentile, microseconds.
+    pub p9999_us: f64,
+    /// Longest latency, microseconds.
+    pub max_us: f64,
     /// Operations or deliveries per second.
     pub rate: f64,
     /// Bytes of payload per second; 0 where they are not of interest.
@@ -33,6 +38,37 @@ pub struct Sample {
     pub lost: u64,
 }
 
+/// A sample with the distribution behind it.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// Its figures.
+    pub sample: Sample,
+    /// Every latency.
+    pub latency: Latency,
+}
+
+impl From<Sample> for Measured {
+    /// For what has figures only.
+    fn from(sample: Sample) -> Self {
+        Self {
+            sample,
+            latency: Latency::default(),
+        }
+    }
+}
+
+impl AsRef<Sample> for Measured {
+    fn as_ref(&self) -> &Sample {
+        &self.sample
+    }
+}
+
+impl AsRef<Self> for Sample {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 /// Which figure of a sample is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Figure {
@@ -46,6 +82,8 @@ pub enum Figure {
     RatePerCore,
     /// Bytes of payload per second.
     BytesRate,
+    /// 99.9th percentile over the median.
+    Tail,
 }
 
 impl Figure {
@@ -55,6 +93,7 @@ impl Figure {
         match self {
             Self::P50 => sample.p50_us,
             Self::P99 => sample.p99_us,
+            Self::Tail => sample.p999_us / sample.p50_us,
             Self::Rate => sample.rate,
             Self::RatePerCore => sample.rate_per_core,
             Self::BytesRate => sample.bytes_rate,
@@ -68,6 +107,7 @@ impl Figure {
             Self::Rate => "rate",
             Self::RatePerCore => "rate per core",
             Self::BytesRate => "bytes per second",
+            Self::Tail => "p99.9 / p50",
         }
     }
 }
@@ -88,15 +128,18 @@ pub enum Bound {
         /// In the unit of the figure.
         absolute: f64,
     },
+    /// The first subject's figure is at most this much; nobody else's matters.
+    AtMostItself(f64),
     /// Shown for orientation.
     None,
 }
 
 impl Bound {
-    /// The ratio or, where the bound is on it, the difference.
+    /// The ratio or, where the bound is on it, the difference or our own figure.
     fn compare(self, ours: f64, theirs: f64) -> f64 {
         match self {
             Self::AtMostAbove(_) => ours - theirs,
+            Self::AtMostItself(_) => ours,
             _ => ours / theirs,
         }
     }
@@ -110,7 +153,7 @@ impl Bound {
 
     fn words(self) -> String {
         match self {
-            Self::AtMost(most) => format!("≤ {most}"),
+            Self::AtMost(most) | Self::AtMostItself(most) => format!("≤ {most}"),
             Self::AtLeast(least) => format!("≥ {least}"),
             Self::AtMostAbove(most) => format!("≤ +{most} µs"),
             Self::AtLeastOr { ratio, absolute } => {
@@ -123,7 +166,9 @@ impl Bound {
     /// Whether the median comparison, or our own median, holds it.
     fn held(self, median: f64, ours: f64) -> Option<bool> {
         match self {
-            Self::AtMost(most) | Self::AtMostAbove(most) => Some(median <= most),
+            Self::AtMost(most) | Self::AtMostAbove(most) | Self::AtMostItself(most) => {
+                Some(median <= most)
+            }
             Self::AtLeast(least) => Some(median >= least),
             Self::AtLeastOr { ratio, absolute } => Some(median >= ratio || ours >= absolute),
             Self::None => None,
@@ -149,6 +194,9 @@ pub struct Column {
     pub subject: String,
     /// Its runs; none where a run failed.
     pub samples: Vec<Option<Sample>>,
+    /// The latencies of all of them together.
+    #[serde(skip)]
+    pub latency: Latency,
 }
 
 /// One line of the comparison.
@@ -303,13 +351,18 @@ impl Line {
                 continue;
             };
             verdicts.push(Verdict {
-                what: format!(
-                    "{} {} {}, {}",
-                    first.subject,
-                    bound.comparison(),
-                    other.subject,
-                    promise.figure.name()
-                ),
+                what: match bound {
+                    Bound::AtMostItself(_) => {
+                        format!("{}, {}", first.subject, promise.figure.name())
+                    }
+                    _ => format!(
+                        "{} {} {}, {}",
+                        first.subject,
+                        bound.comparison(),
+                        other.subject,
+                        promise.figure.name()
+                    ),
+                },
                 ratio,
                 bound: bound.words(),
                 held: bound.held(ratio.median, ours.median),
@@ -425,6 +478,7 @@ mod tests {
                     })
                 })
                 .collect(),
+            latency: Latency::default(),
         }
     }
 
@@ -478,6 +532,27 @@ mod tests {
         assert!(verdict.what.contains('−'), "{}", verdict.what);
         let held = line(Bound::AtMostAbove(15.0)).verdicts()[0].held;
         assert_eq!(held, Some(true));
+    }
+
+    #[test]
+    fn a_bound_on_one_subject_looks_at_no_other() {
+        let mut line = line(Bound::AtMostItself(10.0));
+        line.promises[0].against = "pinion".to_owned();
+        line.promises[0].figure = Figure::Tail;
+        // Medians of 20 and 40 µs: the tails are 5, 5, 15 and 15 times as long.
+        for (sample, times) in line.columns[0]
+            .samples
+            .iter_mut()
+            .zip([5.0, 5.0, 15.0, 15.0])
+        {
+            let sample = sample.as_mut().expect("four runs");
+            sample.p999_us = sample.p50_us * times;
+        }
+        let verdict = &line.verdicts()[0];
+        assert_eq!((verdict.ratio.median, verdict.held), (10.0, Some(true)));
+        assert_eq!(verdict.what, "pinion, p99.9 / p50");
+        line.promises[0].bound = Bound::AtMostItself(9.9);
+        assert_eq!(line.verdicts()[0].held, Some(false));
     }
 
     #[test]

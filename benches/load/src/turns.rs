@@ -2,17 +2,19 @@
 //! watching while something is measured, and writing down what was found.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pinion_cli::bench::latency::Latency;
 use pinion_cli::bench::machine::{
     Disturbance, MachineFacts, OTHERS_SHARE_MAX, Watch, affinity, disturbance_now, pin_thread,
 };
 use pinion_cli::bench::measure::{BenchError, Run};
 use serde::Serialize;
 
-use crate::table::{Column, Sample};
+use crate::plot::{self, Distribution, PlotError};
+use crate::table::{Column, Line, Measured, Sample};
 
 /// The processor every server is bound to.
 pub const SERVER_CPU: usize = 0;
@@ -73,18 +75,30 @@ impl Unit {
     };
 }
 
+/// [`measure`] without the distribution.
+///
+/// # Errors
+/// What `run` answers.
+pub fn observe(
+    pids: &[u32],
+    unit: Unit,
+    run: impl FnOnce() -> Result<Run, BenchError>,
+) -> Result<Sample, BenchError> {
+    Ok(measure(pids, unit, run)?.sample)
+}
+
 /// Measures, watching the processor time of the servers `pids` and everyone
 /// else's. Without a server the generator's own thread is what is measured.
 ///
 /// # Errors
-/// What `measure` answers.
-pub fn observe(
+/// What `run` answers.
+pub fn measure(
     pids: &[u32],
     unit: Unit,
-    measure: impl FnOnce() -> Result<Run, BenchError>,
-) -> Result<Sample, BenchError> {
+    run: impl FnOnce() -> Result<Run, BenchError>,
+) -> Result<Measured, BenchError> {
     let watch = Watch::start(pids);
-    let run = measure()?;
+    let run = run()?;
     let wall = watch.elapsed().as_secs_f64().max(1e-9);
     let server_cpu = if pids.is_empty() {
         run.generator.cpu_share
@@ -94,10 +108,12 @@ pub fn observe(
     let disturbance = watch.stop();
     let latency = run.latency.summary();
     let rate = run.rate() * unit.records;
-    Ok(Sample {
+    let sample = Sample {
         p50_us: latency.p50_us,
         p99_us: latency.p99_us,
         p999_us: latency.p999_us,
+        p9999_us: latency.p9999_us,
+        max_us: latency.max_us,
         rate,
         bytes_rate: run.rate() * unit.bytes,
         rate_per_core: rate / server_cpu.max(0.01),
@@ -107,6 +123,10 @@ pub fn observe(
         others: disturbance.others_share,
         steal: disturbance.steal_share,
         lost: run.lost,
+    };
+    Ok(Measured {
+        sample,
+        latency: run.latency,
     })
 }
 
@@ -121,10 +141,15 @@ pub struct Tally {
 
 impl Tally {
     /// Counts one run and says on standard error how it went.
-    pub fn count(&mut self, who: &str, result: Result<Sample, BenchError>) -> Option<Sample> {
+    pub fn count<M: AsRef<Sample>>(
+        &mut self,
+        who: &str,
+        result: Result<M, BenchError>,
+    ) -> Option<M> {
         self.runs += 1;
         match result {
-            Ok(sample) => {
+            Ok(measured) => {
+                let sample = measured.as_ref();
                 self.disturbed += usize::from(sample.others > OTHERS_SHARE_MAX);
                 eprintln!(
                     "  {who:<26} p50 {:>8.1} µs  p99 {:>8.1} µs  {:>9.0} /s  server {:>3.0} %  generator {:>3.0} %  others {:>2.0} %",
@@ -135,7 +160,7 @@ impl Tally {
                     sample.generator_busy * 100.0,
                     sample.others * 100.0
                 );
-                Some(sample)
+                Some(measured)
             }
             Err(error) => {
                 eprintln!("  {who:<26} failed: {error}");
@@ -154,17 +179,18 @@ impl Tally {
 
 /// Lets `subjects` take turns, round after round. Every other round goes
 /// backwards, so that no subject always follows the same one.
-pub fn in_turns<S: Copy>(
+pub fn in_turns<S: Copy, M: Into<Measured>>(
     subjects: &[S],
     rounds: usize,
     name: impl Fn(S) -> String,
-    mut sample: impl FnMut(S) -> Option<Sample>,
+    mut measure: impl FnMut(S) -> Option<M>,
 ) -> Vec<Column> {
     let mut columns: Vec<Column> = subjects
         .iter()
         .map(|&subject| Column {
             subject: name(subject),
             samples: Vec::new(),
+            latency: Latency::default(),
         })
         .collect();
     for round in 0..rounds {
@@ -173,7 +199,14 @@ pub fn in_turns<S: Copy>(
             order.reverse();
         }
         for index in order {
-            columns[index].samples.push(sample(subjects[index]));
+            let measured: Option<Measured> = measure(subjects[index]).map(Into::into);
+            let column = &mut columns[index];
+            if let Some(measured) = &measured {
+                column.latency.add(&measured.latency);
+            }
+            column
+                .samples
+                .push(measured.map(|measured| measured.sample));
         }
     }
     columns
@@ -197,12 +230,52 @@ pub struct Output {
     /// Write everything as JSON here
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the latency distribution of every subject of every line here, for HdrHistogram plotters
+    #[arg(long, value_name = "DIR")]
+    hgrm_dir: Option<PathBuf>,
+    /// Draw latency by percentile, one SVG file for each line, into this folder
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
     /// Measure and publish although the machine is busy
     #[arg(long)]
     pub force: bool,
 }
 
 impl Output {
+    /// Writes one `.hgrm` file for each subject of each line where `--hgrm-dir`
+    /// asks for it, and one chart for each line where `--plots` does: all rounds
+    /// together, microseconds.
+    ///
+    /// # Errors
+    /// The directory or a file cannot be written.
+    pub fn write_distributions<'l>(
+        &self,
+        lines: impl IntoIterator<Item = &'l Line>,
+    ) -> Result<(), BenchError> {
+        for line in lines {
+            if let Some(dir) = &self.hgrm_dir {
+                write_distributions(dir, [line]).map_err(BenchError::io("--hgrm-dir"))?;
+            }
+            if let Some(svg) = self.plots.is_some().then(|| chart(line)).flatten() {
+                self.write_plot(&line.title, &svg)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the chart of `title` where `--plots` asks for it.
+    ///
+    /// # Errors
+    /// The folder or the file cannot be written.
+    pub fn write_plot(&self, title: &str, svg: &str) -> Result<(), BenchError> {
+        let Some(dir) = &self.plots else {
+            return Ok(());
+        };
+        fs::create_dir_all(dir)
+            .and_then(|()| fs::write(dir.join(format!("{}.svg", slug(title))), svg))
+            .map_err(BenchError::io("--plots"))
+    }
+
     /// Prints `text`, and writes it and `findings` where they were asked for.
     ///
     /// # Errors
@@ -249,6 +322,60 @@ pub fn heading(machine: &MachineFacts, tally: Tally, minutes: f64, cut_short: bo
         out.push_str("\nThe time was up before every run was made.\n");
     }
     out
+}
+
+fn write_distributions<'l>(
+    dir: &Path,
+    lines: impl IntoIterator<Item = &'l Line>,
+) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    for line in lines {
+        for column in &line.columns {
+            // Nothing was timed, or every run failed.
+            if column.latency.summary().count == 0 {
+                continue;
+            }
+            let name = format!("{}--{}.hgrm", slug(&line.title), slug(&column.subject));
+            let mut file = io::BufWriter::new(fs::File::create(dir.join(name))?);
+            column.latency.write_hgrm(&mut file)?;
+            file.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// `text` as part of a file name: letters and digits in lower case, one dash for
+/// each run of anything else.
+#[must_use]
+pub fn slug(text: &str) -> String {
+    let mut out = String::new();
+    for letter in text.chars() {
+        if letter.is_ascii_alphanumeric() {
+            out.push(letter.to_ascii_lowercase());
+        } else if !out.is_empty() && !out.ends_with('-') {
+            out.push('-');
+        }
+    }
+    out.trim_end_matches('-').to_owned()
+}
+
+/// Latency by percentile of everyone in `line`; none where nothing was timed.
+fn chart(line: &Line) -> Option<String> {
+    let distributions: Vec<Distribution> = line
+        .columns
+        .iter()
+        // Names may be Markdown.
+        .map(|column| Distribution::of(&column.subject.replace("**", ""), &column.latency))
+        .collect();
+    match plot::percentiles(&line.title, &distributions) {
+        Ok(svg) => Some(svg),
+        Err(PlotError::Empty) => None,
+        Err(error) => {
+            // The figures stand without it.
+            eprintln!("no plot of {}: {error}", line.title);
+            None
+        }
+    }
 }
 
 /// Replaces what stands between the marks of a Markdown file.
@@ -308,6 +435,52 @@ mod tests {
         assert_eq!(order, [1, 2, 3, 3, 2, 1]);
         assert_eq!(columns[1].samples, [None, None]);
         assert_eq!(columns[2].samples.len(), 2);
+    }
+
+    #[test]
+    fn every_subject_that_was_timed_has_its_distribution_of_all_rounds() {
+        let columns = in_turns(
+            &["Pinion", "UDP echo, both spin", "failed"],
+            2,
+            str::to_owned,
+            |subject| {
+                let mut measured = Measured::default();
+                measured.latency.record_n(7_000, 3);
+                (subject != "failed").then_some(measured)
+            },
+        );
+        let line = Line {
+            title: "GET 100 B, 64 in flight".to_owned(),
+            columns,
+            promises: Vec::new(),
+        };
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        write_distributions(dir.path(), [&line]).expect("written");
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .expect("listed")
+            .map(|entry| entry.expect("read").file_name())
+            .collect();
+        names.sort();
+        assert_eq!(
+            names,
+            [
+                "get-100-b-64-in-flight--pinion.hgrm",
+                "get-100-b-64-in-flight--udp-echo-both-spin.hgrm"
+            ]
+        );
+        let svg = chart(&line).expect("two were timed");
+        assert!(svg.contains("UDP echo, both spin: p50 7 µs"), "{svg}");
+        assert!(!svg.contains("failed"), "who was not timed has no curve");
+        assert_eq!(
+            chart(&Line {
+                columns: Vec::new(),
+                ..line
+            }),
+            None
+        );
+        let text = fs::read_to_string(dir.path().join(&names[0])).expect("read");
+        let total = text.lines().find(|l| l.contains("Total count"));
+        assert!(total.is_some_and(|l| l.ends_with(" 6]")), "{text}");
     }
 
     #[test]

@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use pinion_load::bare::{self, Service};
 use pinion_load::echo::{self, Waiting};
 use pinion_load::log_suite::{self, LogArgs};
 use pinion_load::quinn_echo;
 use pinion_load::server::{self, Certificate, LIFE_MAX};
 use pinion_load::suite::{self, SuiteArgs};
+use pinion_load::sweep::{self, SweepArgs};
 
 #[derive(Parser)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -27,6 +29,8 @@ struct Cli {
 enum Role {
     /// Compare what is durable with its controls
     Log(LogArgs),
+    /// Latency by throughput, beside Redis
+    Sweep(SweepArgs),
     /// An echo server on a loopback port
     #[command(hide = true)]
     Echo(EchoArgs),
@@ -42,8 +46,14 @@ enum Role {
 struct EchoArgs {
     mode: Mode,
     port: u16,
-    /// Directory of cert.pem and key.pem, for quinn
+    /// Directory of cert.pem and key.pem, for what speaks QUIC
     dir: Option<PathBuf>,
+    /// Processor of the bare server
+    #[arg(long)]
+    cpu: Option<usize>,
+    /// Bytes of each message to a sink
+    #[arg(long, default_value_t = 1)]
+    message: usize,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -51,13 +61,20 @@ enum Mode {
     UdpBlock,
     UdpSpin,
     Quinn,
+    Bare,
+    BareSink,
 }
+
+/// As the node's binary has it: the bare servers are measured beside it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let served = match &cli.role {
         None => return suite::run(&cli.suite),
         Some(Role::Log(args)) => return log_suite::run(args),
+        Some(Role::Sweep(args)) => return sweep::run(args),
         Some(Role::Echo(args)) => serve(args),
         Some(Role::Guard { pid }) => server::guard(*pid),
     };
@@ -71,16 +88,22 @@ fn main() -> ExitCode {
 }
 
 fn serve(args: &EchoArgs) -> io::Result<()> {
-    match args.mode {
-        Mode::UdpBlock => echo::serve(args.port, Waiting::Block, LIFE_MAX),
-        Mode::UdpSpin => echo::serve(args.port, Waiting::Spin, LIFE_MAX),
-        Mode::Quinn => {
-            let dir = args
-                .dir
-                .as_deref()
-                .ok_or_else(|| io::Error::other("quinn needs the directory of its certificate"))?;
-            let (chain, key) = Certificate::read(dir)?;
-            quinn_echo::serve(args.port, chain, key, LIFE_MAX)
-        }
+    let service = match args.mode {
+        Mode::UdpBlock => return echo::serve(args.port, Waiting::Block, LIFE_MAX),
+        Mode::UdpSpin => return echo::serve(args.port, Waiting::Spin, LIFE_MAX),
+        Mode::Quinn => None,
+        Mode::Bare => Some(Service::Echo),
+        Mode::BareSink => Some(Service::Sink {
+            message: args.message,
+        }),
+    };
+    let dir = args
+        .dir
+        .as_deref()
+        .ok_or_else(|| io::Error::other("QUIC needs the directory of its certificate"))?;
+    let (chain, key) = Certificate::read(dir)?;
+    match service {
+        None => quinn_echo::serve(args.port, chain, key, LIFE_MAX),
+        Some(service) => bare::serve(args.port, service, chain, key, args.cpu, LIFE_MAX),
     }
 }
