@@ -5,7 +5,8 @@
 //! [`pinion_cli::bench`]; this crate adds the controls ([`echo`],
 //! [`quinn_echo`], [`bare`], [`redis`], [`memcached`], [`nats`]; for what is durable [`disk`],
 //! [`jetstream`], [`beanstalkd`]), starts and stops every server ([`server`]),
-//! and compares ([`suite`], [`log_suite`], [`sweep`]). Start reading with [`suite`].
+//! and compares ([`suite`], [`log_suite`], [`sweep`]); [`scale`] shows what a
+//! node does when there is much of everything. Start reading with [`suite`].
 //!
 //! It sends traffic to loopback addresses only, and every server it starts
 //! ends with it, however it ends.
@@ -29,6 +30,7 @@ pub mod plot;
 mod quic_socket;
 pub mod quinn_echo;
 pub mod redis;
+pub mod scale;
 pub mod server;
 pub mod started;
 pub mod suite;

@@ -1,5 +1,5 @@
-//! `suite`: a node beside its controls; `suite log`: what is durable. With hidden subcommands it is also the
-//! echo servers and the guard that ends servers whose suite has died.
+//! `suite`: a node beside its controls; `suite log`: what is durable; `suite scale`: much of everything. With
+//! hidden subcommands it is also the echo servers and the guard that ends servers whose suite has died.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ use pinion_load::bare::{self, Service};
 use pinion_load::echo::{self, Waiting};
 use pinion_load::log_suite::{self, LogArgs};
 use pinion_load::quinn_echo;
+use pinion_load::scale::{self, ScaleArgs};
 use pinion_load::server::{self, Certificate, LIFE_MAX};
 use pinion_load::suite::{self, SuiteArgs};
 use pinion_load::sweep::{self, SweepArgs};
@@ -29,6 +30,8 @@ struct Cli {
 enum Role {
     /// Compare what is durable with its controls
     Log(LogArgs),
+    /// See what a node does when there is much of everything
+    Scale(ScaleArgs),
     /// Latency by throughput, beside Redis
     Sweep(SweepArgs),
     /// An echo server on a loopback port
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
     let served = match &cli.role {
         None => return suite::run(&cli.suite),
         Some(Role::Log(args)) => return log_suite::run(args),
+        Some(Role::Scale(args)) => return scale::run(args),
         Some(Role::Sweep(args)) => return sweep::run(args),
         Some(Role::Echo(args)) => serve(args),
         Some(Role::Guard { pid }) => server::guard(*pid),
