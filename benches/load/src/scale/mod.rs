@@ -8,7 +8,7 @@
 //! A promise "at least" is told as how much is missing, so that every bound
 //! reads the same way. No scenario outlives its named limit.
 //!
-//! Start reading with [`SCENARIOS`], then with any of its files: each says what
+//! Start reading with `SCENARIOS`, then with any of its files: each says what
 //! is done and why its bound is what it is. `stage` is what they stand on;
 //! `crowd`, `ask` and `drivers` are who drives the node.
 
