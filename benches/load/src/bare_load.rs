@@ -7,10 +7,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use pinion_cli::bench::measure::{BenchError, Completion, Driver};
-use pinion_cli::bench::target::PATIENCE;
+use pinion_cli::bench::target::{PATIENCE, records_of};
 use pinion_quic::{ClientConfig, ConnId, Event, ReadOutcome, StreamId, WriteOutcome, tls};
 use pinion_types::PartitionId;
-use pinion_types::block::Record;
 use pinion_wire::frame::{self, Split};
 use pinion_wire::message::{Ack, Handle, Ping, Publish, Request};
 use rustls::pki_types::CertificateDer;
@@ -60,18 +59,7 @@ impl Asked {
                 records,
                 record_bytes,
             } => {
-                let value = vec![0x5a; record_bytes];
-                let mut batch = Vec::new();
-                for _ in 0..records {
-                    let record = Record {
-                        key: b"",
-                        headers: b"",
-                        value: &value,
-                    };
-                    record
-                        .encode(&mut batch)
-                        .map_err(|error| BenchError::Options(error.to_string()))?;
-                }
+                let batch = records_of(records, &vec![0x5a; record_bytes])?;
                 Ok(Contents::Publish(records, batch))
             }
         }

@@ -1,12 +1,12 @@
 //! beanstalkd: put, reserve and delete, as bare as the other clients.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 
 use pinion_cli::bench::measure::{BenchError, Completion, Driver};
 use pinion_cli::bench::queue::{QueueLoad, read_origin, write_origin};
 
-use crate::tcp::{Wire, Wires, decimal, line_end};
+use crate::tcp::{Fault, Wire, Wires, decimal, line_end, refusal};
 
 /// Seconds a reservation lasts: longer than any run.
 const TIME_TO_RUN_S: u32 = 600;
@@ -75,48 +75,33 @@ impl Driver for Beanstalkd {
             deleting,
             ..
         } = self;
-        let sent = wires
-            .flush()
-            .map_err(BenchError::io("sending to beanstalkd"))?;
-        let received = wires
-            .fill(|index, wire| match index.checked_sub(load.producers) {
-                None => take(wire, |answer, _| match answer {
-                    Answer::Inserted => {
-                        puts[index] -= 1;
-                        Ok(())
-                    }
-                    _ => Err(unexpected("put", b"another answer")),
-                }),
-                Some(consumer) => take(wire, |answer, out| match answer {
-                    Answer::Reserved { id, body } => {
-                        let origin =
-                            read_origin(body).ok_or_else(|| unexpected("reserve", body))?;
-                        deleting[consumer] = Some(origin);
-                        out.extend_from_slice(b"delete ");
-                        out.extend_from_slice(id);
-                        out.extend_from_slice(b"\r\nreserve\r\n");
-                        Ok(())
-                    }
-                    Answer::Deleted => {
-                        let (lane, stamp) = deleting[consumer]
-                            .take()
-                            .ok_or_else(|| unexpected("delete", b"DELETED twice"))?;
-                        done.push(Completion { lane, stamp });
-                        Ok(())
-                    }
-                    Answer::Inserted => Err(unexpected("reserve", b"INSERTED")),
-                }),
-            })
-            .map_err(|Fault(error)| error)?;
-        Ok(sent || received)
-    }
-}
-
-struct Fault(BenchError);
-
-impl From<io::Error> for Fault {
-    fn from(error: io::Error) -> Self {
-        Self(BenchError::io("reading from beanstalkd")(error))
+        wires.turn(|index, wire| match index.checked_sub(load.producers) {
+            None => take(wire, |answer, _| match answer {
+                Answer::Inserted => {
+                    puts[index] -= 1;
+                    Ok(())
+                }
+                _ => Err(unexpected("put", b"another answer")),
+            }),
+            Some(consumer) => take(wire, |answer, out| match answer {
+                Answer::Reserved { id, body } => {
+                    let origin = read_origin(body).ok_or_else(|| unexpected("reserve", body))?;
+                    deleting[consumer] = Some(origin);
+                    out.extend_from_slice(b"delete ");
+                    out.extend_from_slice(id);
+                    out.extend_from_slice(b"\r\nreserve\r\n");
+                    Ok(())
+                }
+                Answer::Deleted => {
+                    let (lane, stamp) = deleting[consumer]
+                        .take()
+                        .ok_or_else(|| unexpected("delete", b"DELETED twice"))?;
+                    done.push(Completion { lane, stamp });
+                    Ok(())
+                }
+                Answer::Inserted => Err(unexpected("reserve", b"INSERTED")),
+            }),
+        })
     }
 }
 
@@ -132,24 +117,10 @@ fn take(
     wire: &mut Wire,
     mut visit: impl FnMut(Answer<'_>, &mut Vec<u8>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    let mut at = 0;
-    let mut out = std::mem::take(&mut wire.out);
-    let input = wire.input();
-    let taken = loop {
-        match answer(&input[at..]) {
-            Ok(Some((answer, length))) => {
-                at += length;
-                if let Err(fault) = visit(answer, &mut out) {
-                    break Err(fault);
-                }
-            }
-            Ok(None) => break Ok(()),
-            Err(fault) => break Err(fault),
-        }
-    };
-    wire.consume(at);
-    wire.out = out;
-    taken
+    wire.take_each(|input, out| match answer(input)? {
+        Some((answer, length)) => visit(answer, out).map(|()| Some(length)),
+        None => Ok(None),
+    })
 }
 
 /// The answer at the front and its bytes; none while it is incomplete.
@@ -178,12 +149,7 @@ fn answer(bytes: &[u8]) -> Result<Option<(Answer<'_>, usize)>, Fault> {
 }
 
 fn unexpected(question: &'static str, answer: &[u8]) -> Fault {
-    let start = &answer[..answer.len().min(200)];
-    Fault(BenchError::Unexpected {
-        peer: "beanstalkd",
-        question,
-        answer: String::from_utf8_lossy(start).into_owned(),
-    })
+    refusal("beanstalkd", question, answer)
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use pinion_cli::bench::machine::ProcessUse;
 use pinion_cli::bench::measure::BenchError;
-use pinion_client::native::{LinkId, LinkState, NativeClient, NativeConfig};
+use pinion_client::native::{LinkId, NativeClient, NativeConfig};
 use serde::Serialize;
 
+use crate::links::census;
 use crate::server::{Node, Server};
 use crate::suite::node_config;
 use crate::turns::{GENERATOR_CPU, SERVER_CPU};
@@ -185,32 +186,9 @@ impl Member {
     /// Counts the connections that live and forgets the others. Gives back how
     /// many are under way and how many were given up.
     fn count(&mut self) -> Result<(usize, usize), BenchError> {
-        let (mut ready, mut pending, mut failed) = (0, 0, 0);
-        let client = &self.client;
-        let mut refused = None;
-        self.links.retain(|&link| match client.state(link) {
-            Some(LinkState::Ready(_)) => {
-                ready += 1;
-                true
-            }
-            Some(LinkState::Connecting | LinkState::Greeting) => {
-                pending += 1;
-                true
-            }
-            Some(LinkState::Refused(refusal)) => {
-                refused = Some(*refusal);
-                false
-            }
-            Some(LinkState::Closed(_)) | None => {
-                failed += 1;
-                false
-            }
-        });
-        self.ready = ready;
-        match refused {
-            Some(refusal) => Err(pinion_client::native::NativeError::Refused(refusal).into()),
-            None => Ok((pending, failed)),
-        }
+        let census = census(&self.client, &mut self.links)?;
+        self.ready = census.ready;
+        Ok((census.pending, census.gone))
     }
 
     /// Connects until `wanted` are ready; gives back how many had to be repeated.

@@ -13,8 +13,8 @@ use std::time::Instant;
 use pinion_cli::bench::measure::{BenchError, Completion, Driver, SILENCE_MAX};
 use pinion_cli::bench::queue::{QueueLoad, read_origin, write_origin};
 
-use crate::nats::{CONNECT, Fault, await_pongs, take, unexpected};
-use crate::tcp::{Wires, decimal};
+use crate::nats::{CONNECT, await_pongs, take, unexpected};
+use crate::tcp::{Fault, Wires, decimal};
 
 /// Unsent bytes above which a publisher waits, as the native client does.
 const OUT_BYTES_MAX: usize = 1 << 20;
@@ -131,24 +131,20 @@ impl Driver for JetPublish {
 
     fn turn(&mut self, done: &mut Vec<Completion>) -> Result<bool, BenchError> {
         let Self { wires, slots, .. } = self;
-        let sent = wires.flush().map_err(BenchError::io("sending to NATS"))?;
         let mut pongs = 0;
-        let received = wires
-            .fill(|_, wire| {
-                take(wire, &mut pongs, |message, _| {
-                    check_stored(message.payload)?;
-                    let origin = slots
-                        .take_back(message.subject)
-                        .ok_or_else(|| unexpected(message.subject))?;
-                    done.push(Completion {
-                        lane: origin.lane,
-                        stamp: origin.stamp,
-                    });
-                    Ok(())
-                })
+        wires.turn(|_, wire| {
+            take(wire, &mut pongs, |message, _| {
+                check_stored(message.payload)?;
+                let origin = slots
+                    .take_back(message.subject)
+                    .ok_or_else(|| unexpected(message.subject))?;
+                done.push(Completion {
+                    lane: origin.lane,
+                    stamp: origin.stamp,
+                });
+                Ok(())
             })
-            .map_err(|Fault(error)| error)?;
-        Ok(sent || received)
+        })
     }
 }
 
@@ -258,49 +254,45 @@ impl Driver for JetQueue {
             slots,
             ..
         } = self;
-        let sent = wires.flush().map_err(BenchError::io("sending to NATS"))?;
         let mut pongs = 0;
-        let received = wires
-            .fill(|index, wire| {
-                let Some(consumer) = index.checked_sub(load.producers) else {
-                    return take(wire, &mut pongs, |message, _| {
-                        check_stored(message.payload)?;
-                        puts[index] -= 1;
-                        Ok(())
-                    });
-                };
-                take(wire, &mut pongs, |message, out| {
-                    if message.sid == SID_ANSWERS {
-                        let origin = slots
-                            .take_back(message.subject)
-                            .ok_or_else(|| unexpected(message.subject))?;
-                        done.push(Completion {
-                            lane: origin.lane,
-                            stamp: origin.stamp,
-                        });
-                        return Ok(());
-                    }
-                    let (lane, stamp) =
-                        read_origin(message.payload).ok_or_else(|| unexpected(message.subject))?;
-                    let slot = slots.give(Origin { lane, stamp }).ok_or_else(|| {
-                        Fault(BenchError::Options(format!("over {SLOTS} acks in flight")))
-                    })?;
-                    out.extend_from_slice(b"PUB ");
-                    out.extend_from_slice(message.reply);
-                    // Writing to memory does not fail.
-                    let _ = write!(out, " _INBOX.a.{consumer}.");
-                    push_slot(out, slot);
-                    out.extend_from_slice(b" 4\r\n+ACK\r\n");
-                    pulls[consumer] -= 1;
-                    if pulls[consumer] == 0 {
-                        pulls[consumer] = load.take;
-                        push_pull(out, consumer, pull);
-                    }
+        wires.turn(|index, wire| {
+            let Some(consumer) = index.checked_sub(load.producers) else {
+                return take(wire, &mut pongs, |message, _| {
+                    check_stored(message.payload)?;
+                    puts[index] -= 1;
                     Ok(())
-                })
+                });
+            };
+            take(wire, &mut pongs, |message, out| {
+                if message.sid == SID_ANSWERS {
+                    let origin = slots
+                        .take_back(message.subject)
+                        .ok_or_else(|| unexpected(message.subject))?;
+                    done.push(Completion {
+                        lane: origin.lane,
+                        stamp: origin.stamp,
+                    });
+                    return Ok(());
+                }
+                let (lane, stamp) =
+                    read_origin(message.payload).ok_or_else(|| unexpected(message.subject))?;
+                let slot = slots.give(Origin { lane, stamp }).ok_or_else(|| {
+                    Fault(BenchError::Options(format!("over {SLOTS} acks in flight")))
+                })?;
+                out.extend_from_slice(b"PUB ");
+                out.extend_from_slice(message.reply);
+                // Writing to memory does not fail.
+                let _ = write!(out, " _INBOX.a.{consumer}.");
+                push_slot(out, slot);
+                out.extend_from_slice(b" 4\r\n+ACK\r\n");
+                pulls[consumer] -= 1;
+                if pulls[consumer] == 0 {
+                    pulls[consumer] = load.take;
+                    push_pull(out, consumer, pull);
+                }
+                Ok(())
             })
-            .map_err(|Fault(error)| error)?;
-        Ok(sent || received)
+        })
     }
 }
 
@@ -330,20 +322,17 @@ fn api(wires: &mut Wires, subject: &str, body: &str) -> Result<(), BenchError> {
     let mut answered = None;
     let mut pongs = 0;
     while answered.is_none() {
-        wires.flush().map_err(BenchError::io("sending to NATS"))?;
-        wires
-            .fill(|_, wire| {
-                take(wire, &mut pongs, |message, _| {
-                    let refused = message.payload.windows(8).any(|w| w == b"\"error\":");
-                    answered = Some(if refused {
-                        Err(unexpected(message.payload).0)
-                    } else {
-                        Ok(())
-                    });
+        wires.turn(|_, wire| {
+            take(wire, &mut pongs, |message, _| {
+                let refused = message.payload.windows(8).any(|w| w == b"\"error\":");
+                answered = Some(if refused {
+                    Err(unexpected(message.payload).0)
+                } else {
                     Ok(())
-                })
+                });
+                Ok(())
             })
-            .map_err(|Fault(error)| error)?;
+        })?;
         if started.elapsed() > SILENCE_MAX {
             return Err(BenchError::Silence {
                 waited: started.elapsed(),

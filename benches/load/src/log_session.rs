@@ -22,7 +22,7 @@ use crate::started::{
     COLD_STREAM, Filled, STOP_MAX, declare_many, log_bytes, segments, start_timed, stream_name,
 };
 use crate::suite::admin_config;
-use crate::table::{Fact, Line, Measured, Promise, Spread};
+use crate::table::{Fact, Line, Measured, Spread};
 use crate::turns::{SERVER_CPU, Tally, Unit, in_turns, measure, seconds};
 
 /// Longest start with many streams, seconds.
@@ -216,19 +216,8 @@ impl<'a> Session<'a> {
                 self.tally.count(subject.name(), result)
             },
         );
-        Line {
-            title: plan.title.to_owned(),
-            columns,
-            promises: plan
-                .promises
-                .iter()
-                .map(|&(against, figure, bound)| Promise {
-                    against: against.name().to_owned(),
-                    figure,
-                    bound,
-                })
-                .collect(),
-        }
+        let title = plan.title.to_owned();
+        Line::new(title, columns, plan.promises, Subject::name)
     }
 
     fn measure(&mut self, subject: Subject, work: Work) -> Result<Measured, BenchError> {

@@ -1,13 +1,12 @@
 //! A minimal client of the NATS protocol: one publisher, many subscribers.
 
-use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use pinion_cli::bench::measure::{BenchError, Completion, Driver, SILENCE_MAX};
 use pinion_cli::bench::pubsub::RECORD_BYTES_MIN;
 
-use crate::tcp::{Wire, Wires, decimal, line_end};
+use crate::tcp::{Fault, Wire, Wires, decimal, line_end, refusal};
 
 /// What a client says first; the PONG that comes back says it was taken.
 pub(crate) const CONNECT: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"tls_required\":false,\"lang\":\"bench\",\"version\":\"0\",\"protocol\":1}\r\nPING\r\n";
@@ -74,14 +73,8 @@ impl Nats {
 pub(crate) fn await_pongs(wires: &mut Wires, mut wanted: usize) -> Result<(), BenchError> {
     let started = Instant::now();
     while wanted > 0 {
-        wires.flush().map_err(BenchError::io("sending to NATS"))?;
         let mut pongs = 0;
-        wires
-            .fill(|_, wire| {
-                take(wire, &mut pongs, |_, _| Ok(()))?;
-                Ok(())
-            })
-            .map_err(|Fault(error)| error)?;
+        wires.turn(|_, wire| take(wire, &mut pongs, |_, _| Ok(())))?;
         wanted = wanted.saturating_sub(pongs);
         if started.elapsed() > SILENCE_MAX {
             return Err(BenchError::Silence {
@@ -111,37 +104,20 @@ impl Driver for Nats {
     }
 
     fn turn(&mut self, done: &mut Vec<Completion>) -> Result<bool, BenchError> {
-        let sent = self
-            .wires
-            .flush()
-            .map_err(BenchError::io("sending to NATS"))?;
         let mut pongs = 0;
-        let received = self
-            .wires
-            .fill(|_, wire| {
-                take(wire, &mut pongs, |message, _| {
-                    let stamp = message.payload.first_chunk::<RECORD_BYTES_MIN>();
-                    let (Ok(lane), Some(stamp)) = (u32::try_from(message.sid), stamp) else {
-                        return Err(unexpected(message.payload));
-                    };
-                    done.push(Completion {
-                        lane,
-                        stamp: u64::from_le_bytes(*stamp),
-                    });
-                    Ok(())
-                })
+        self.wires.turn(|_, wire| {
+            take(wire, &mut pongs, |message, _| {
+                let stamp = message.payload.first_chunk::<RECORD_BYTES_MIN>();
+                let (Ok(lane), Some(stamp)) = (u32::try_from(message.sid), stamp) else {
+                    return Err(unexpected(message.payload));
+                };
+                done.push(Completion {
+                    lane,
+                    stamp: u64::from_le_bytes(*stamp),
+                });
+                Ok(())
             })
-            .map_err(|Fault(error)| error)?;
-        Ok(sent || received)
-    }
-}
-
-/// An error of the closure given to [`Wires::fill`].
-pub(crate) struct Fault(pub(crate) BenchError);
-
-impl From<io::Error> for Fault {
-    fn from(error: io::Error) -> Self {
-        Self(BenchError::io("reading from NATS")(error))
+        })
     }
 }
 
@@ -172,33 +148,18 @@ pub(crate) fn take(
     pongs: &mut usize,
     mut visit: impl FnMut(&Message<'_>, &mut Vec<u8>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    let mut at = 0;
-    // The wire lends its input while answers are queued, so its output is
-    // taken out meanwhile.
-    let mut out = std::mem::take(&mut wire.out);
-    let input = wire.input();
-    let taken = loop {
-        match operation(&input[at..]) {
-            Ok(Some((operation, length))) => {
-                at += length;
-                match operation {
-                    Operation::Message(message) => {
-                        if let Err(fault) = visit(&message, &mut out) {
-                            break Err(fault);
-                        }
-                    }
-                    Operation::Ping => out.extend_from_slice(b"PONG\r\n"),
-                    Operation::Pong => *pongs += 1,
-                    Operation::Other => {}
-                }
-            }
-            Ok(None) => break Ok(()),
-            Err(fault) => break Err(fault),
+    wire.take_each(|input, out| {
+        let Some((operation, length)) = operation(input)? else {
+            return Ok(None);
+        };
+        match operation {
+            Operation::Message(message) => visit(&message, out)?,
+            Operation::Ping => out.extend_from_slice(b"PONG\r\n"),
+            Operation::Pong => *pongs += 1,
+            Operation::Other => {}
         }
-    };
-    wire.consume(at);
-    wire.out = out;
-    taken
+        Ok(Some(length))
+    })
 }
 
 /// The operation at the front and its bytes; none while it is incomplete.
@@ -243,12 +204,7 @@ fn operation(bytes: &[u8]) -> Result<Option<(Operation<'_>, usize)>, Fault> {
 }
 
 pub(crate) fn unexpected(line: &[u8]) -> Fault {
-    let start = &line[..line.len().min(200)];
-    Fault(BenchError::Unexpected {
-        peer: "NATS",
-        question: "PUB or SUB",
-        answer: String::from_utf8_lossy(start).into_owned(),
-    })
+    refusal("NATS", "PUB or SUB", line)
 }
 
 #[cfg(test)]

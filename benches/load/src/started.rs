@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use pinion_cli::bench::acked::{AckedPublish, Publishes};
 use pinion_cli::bench::measure::{BenchError, Driver, Span, closed_loop};
-use pinion_cli::bench::target::{NAMESPACE, PATIENCE, one_partition, unexpected};
+use pinion_cli::bench::target::{NAMESPACE, PATIENCE, one_partition, records_of, unexpected};
 use pinion_client::native::{LinkId, LinkState, NativeClient, Received, SubmitError};
-use pinion_types::block::Record;
 use pinion_types::limits::HANDLES_MAX;
 use pinion_types::{PartitionId, ResourceKind};
 use pinion_wire::message::{Ack, Durability, Handle, Open, Publish, Reply, Request, Spec};
@@ -145,15 +144,7 @@ fn declare(
     names: &[String],
     started: Instant,
 ) -> Result<(), BenchError> {
-    let mut record = Vec::new();
-    let value = Record {
-        key: b"",
-        headers: b"",
-        value: b"one",
-    };
-    value
-        .encode(&mut record)
-        .map_err(|error| BenchError::Options(error.to_string()))?;
+    let record = records_of(1, b"one")?;
     let spec = Some(one_partition(true));
     let (mut opened, mut next, mut stored, mut in_flight) = (Vec::new(), 0, 0, 0);
     while stored < names.len() {

@@ -37,7 +37,7 @@ use crate::plans::{
 use crate::quinn_echo;
 use crate::redis::Redis;
 use crate::server::{self, Certificate, Node, Server};
-use crate::table::{Line, Measured, Promise};
+use crate::table::{Line, Measured};
 use crate::turns::{self, Marks, Output, SERVER_CPU, Tally, Unit, heading, in_turns, seconds};
 
 /// Records in flight to the slowest subscriber of a fan-out: enough to keep the
@@ -202,19 +202,8 @@ impl<'a> Session<'a> {
                 self.tally.count(subject.name(), result)
             },
         );
-        Line {
-            title: plan.title.to_owned(),
-            columns,
-            promises: plan
-                .promises
-                .iter()
-                .map(|&(against, figure, bound)| Promise {
-                    against: against.name().to_owned(),
-                    figure,
-                    bound,
-                })
-                .collect(),
-        }
+        let title = plan.title.to_owned();
+        Line::new(title, columns, plan.promises, Subject::name)
     }
 
     fn measure(&self, subject: Subject, work: Work) -> Result<Measured, BenchError> {
@@ -306,7 +295,7 @@ impl<'a> Session<'a> {
             }
             Subject::Memcached => {
                 let server = server::memcached(SERVER_CPU).map_err(BenchError::io("memcached"))?;
-                let mut driver = Memcached::new(server.address(), connections, &load)?;
+                let mut driver = Memcached::new(server.address(), None, connections, &load)?;
                 self.observe_pattern(&server, &mut driver, pattern)
             }
             _ => self.echo(subject, VALUE_BYTES, pattern.depth()),

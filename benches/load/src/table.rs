@@ -322,6 +322,26 @@ impl Column {
 }
 
 impl Line {
+    /// What the runs of `columns` come to, with what is promised against whom.
+    #[must_use]
+    pub fn new<S: Copy>(
+        title: String,
+        columns: Vec<Column>,
+        promises: &[(S, Figure, Bound)],
+        name: impl Fn(S) -> &'static str,
+    ) -> Self {
+        let promise = |&(against, figure, bound)| Promise {
+            against: name(against).to_owned(),
+            figure,
+            bound,
+        };
+        Self {
+            title,
+            columns,
+            promises: promises.iter().map(promise).collect(),
+        }
+    }
+
     /// Every promise with its ratio. Ratios are formed within a round, since
     /// only runs of the same minute compare.
     #[must_use]

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use pinion_cli::bench::measure::BenchError;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustls::pki_types::ServerName;
@@ -162,6 +163,30 @@ impl Wire {
     pub fn consume(&mut self, bytes: usize) {
         self.consumed = (self.consumed + bytes).min(self.filled);
     }
+
+    /// Shows what was read to `take`, again and again, until it takes nothing:
+    /// it answers with the bytes of the whole message at the front that it has
+    /// taken, none while that is incomplete. What it appends to the vector is
+    /// queued behind [`out`](Self::out).
+    ///
+    /// # Errors
+    /// What `take` answers; what it took before is consumed.
+    pub fn take_each<E>(
+        &mut self,
+        mut take: impl FnMut(&[u8], &mut Vec<u8>) -> Result<Option<usize>, E>,
+    ) -> Result<(), E> {
+        let mut at = 0;
+        let input = &self.input[self.consumed..self.filled];
+        let taken = loop {
+            match take(&input[at..], &mut self.out) {
+                Ok(Some(length)) => at += length,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        self.consume(at);
+        taken
+    }
 }
 
 /// Several connections of one thread. With one it reads straight away; with
@@ -261,6 +286,43 @@ impl Wires {
         }
         Ok(moved)
     }
+
+    /// [`flush`](Self::flush), then [`fill`](Self::fill). True when anything moved.
+    ///
+    /// # Errors
+    /// A connection is gone, or what `each` answers.
+    pub fn turn(
+        &mut self,
+        each: impl FnMut(usize, &mut Wire) -> Result<(), Fault>,
+    ) -> Result<bool, BenchError> {
+        let sent = self.flush().map_err(BenchError::io("sending"))?;
+        let received = self.fill(each).map_err(|Fault(error)| error)?;
+        Ok(sent || received)
+    }
+}
+
+/// An error of the closure given to [`Wires::fill`].
+#[derive(Debug)]
+pub struct Fault(pub BenchError);
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self(BenchError::io("reading")(error))
+    }
+}
+
+/// Most bytes of an answer that a fault tells.
+const TOLD_MAX: usize = 200;
+
+/// `peer` answered `answer` to `question`, which its protocol does not allow there.
+#[must_use]
+pub fn refusal(peer: &'static str, question: &'static str, answer: &[u8]) -> Fault {
+    let start = &answer[..answer.len().min(TOLD_MAX)];
+    Fault(BenchError::Unexpected {
+        peer,
+        question,
+        answer: String::from_utf8_lossy(start).into_owned(),
+    })
 }
 
 /// Position of the first CR LF in `bytes`.
@@ -300,6 +362,33 @@ mod tests {
         assert_eq!(decimal(b"1024"), Some(1024));
         assert_eq!(decimal(b""), None);
         assert_eq!(decimal(b"1x"), None);
+    }
+
+    #[test]
+    fn messages_are_taken_while_they_are_whole_and_answers_are_queued_in_order() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
+        let address = listener.local_addr().expect("bound");
+        let mut wire = Wire::connect(address, None).expect("connect");
+        wire.input[..5].copy_from_slice(b"aabb?");
+        wire.filled = 5;
+        wire.out.extend_from_slice(b"0");
+        // Two bytes are a message.
+        let pairs = |input: &[u8], out: &mut Vec<u8>| {
+            if input.starts_with(b"?!") {
+                return Err("a question");
+            }
+            out.extend(input.get(..2).and_then(<[u8]>::first));
+            Ok((input.len() >= 2).then_some(2))
+        };
+        wire.take_each(pairs).expect("none of them is a question");
+        assert_eq!(
+            (wire.input(), wire.out.as_slice()),
+            (b"?".as_slice(), b"0ab".as_slice())
+        );
+        wire.input[..4].copy_from_slice(b"cc?!");
+        (wire.consumed, wire.filled) = (0, 4);
+        assert_eq!(wire.take_each(pairs), Err("a question"));
+        assert_eq!(wire.input(), b"?!", "what was taken before is gone");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::idle::CONNECTION_BYTES_MAX;
 
 use super::crowd::Crowd;
 use super::drivers::{Beside, Group};
-use super::stage::{Stage, Started, count, each, mib, p99_ratios};
+use super::stage::{Stage, Started, count, each, mib};
 
 pub(super) const NOTE: &str = "The active connections are those of four or more sockets and send GETs of 100 B \
      by turns, in an open loop; first alone, then beside the idle ones, whose keep-alives the same thread \
@@ -85,22 +85,7 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<(), BenchError> {
         CONNECTION_BYTES_MAX / 1024.0,
     );
     let who = format!("{} active connections", stage.sizes.active);
-    stage.told(
-        format!("p99 of {who} alone"),
-        "µs",
-        each(&alone, |s| s.p99_us),
-    );
-    stage.told(
-        format!("p99 of {who} beside the idle ones"),
-        "µs",
-        each(&both, |s| s.p99_us),
-    );
-    stage.held(
-        "that p99 over the one alone",
-        "×",
-        p99_ratios(&both, &alone)?,
-        P99_RATIO_MAX,
-    );
+    stage.held_beside(&who, "the idle ones", &alone, &both, P99_RATIO_MAX)?;
     stage.held(
         "requests without an answer",
         "",

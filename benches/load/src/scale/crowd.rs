@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use pinion_cli::bench::measure::BenchError;
 use pinion_cli::bench::target::unexpected;
-use pinion_client::native::{LinkId, LinkState, NativeClient, NativeConfig, NativeError, Received};
+use pinion_client::native::{LinkId, LinkState, NativeClient, NativeConfig, Received};
 use pinion_wire::message::{Delivery, Reply};
+
+use crate::links::{Census, census};
 
 use super::drivers::Background;
 use super::stage::Limit;
@@ -146,28 +148,8 @@ impl Background for Crowd {
 impl Member {
     fn connect(&mut self, wanted: usize, limit: &Limit) -> Result<(), BenchError> {
         loop {
-            let (mut ready, mut pending) = (0, 0);
-            let client = &self.client;
-            let mut refused = None;
             // Those that came to nothing are begun again.
-            self.links.retain(|&link| match client.state(link) {
-                Some(LinkState::Ready(_)) => {
-                    ready += 1;
-                    true
-                }
-                Some(LinkState::Connecting | LinkState::Greeting) => {
-                    pending += 1;
-                    true
-                }
-                Some(LinkState::Refused(refusal)) => {
-                    refused = Some(*refusal);
-                    false
-                }
-                Some(LinkState::Closed(_)) | None => false,
-            });
-            if let Some(refusal) = refused {
-                return Err(NativeError::Refused(refusal).into());
-            }
+            let Census { ready, pending, .. } = census(&self.client, &mut self.links)?;
             if ready == wanted {
                 return Ok(());
             }

@@ -4,9 +4,8 @@ use std::time::Instant;
 
 use pinion_cli::bench::acked::{AckedPublish, Publishes};
 use pinion_cli::bench::measure::{BenchError, closed_loop};
-use pinion_cli::bench::target::{NAMESPACE, PATIENCE, unexpected};
+use pinion_cli::bench::target::{NAMESPACE, PATIENCE, records_of, unexpected};
 use pinion_client::native::{LinkId, NativeClient};
-use pinion_types::block::Record;
 use pinion_types::limits::HANDLES_MAX;
 use pinion_types::{PartitionId, ResourceKind};
 use pinion_wire::message::{
@@ -169,15 +168,7 @@ fn put(
     handles: &[Handle],
     limit: &Limit,
 ) -> Result<(), BenchError> {
-    let mut record = Vec::new();
-    let value = Record {
-        key: b"",
-        headers: b"",
-        value: b"one",
-    };
-    value
-        .encode(&mut record)
-        .map_err(|error| BenchError::Options(error.to_string()))?;
+    let record = records_of(1, b"one")?;
     ask_all(
         client,
         link,

@@ -9,7 +9,7 @@ use pinion_wire::message::{Filter, Handle, Overflow, Reply, Request, Start, Subs
 
 use super::crowd::Crowd;
 use super::drivers::Beside;
-use super::stage::{Stage, count, each, p99_ratios};
+use super::stage::{Stage, count, each};
 
 pub(super) const NOTE: &str = "Every consumer has its own connection and its own subscription to the same \
      stream; 50 records of 100 B a second, open loop, publish to delivery. The slow ones take a few records \
@@ -73,22 +73,9 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<(), BenchError> {
         vec![each_took],
         f64::from(CREDIT_RECORDS),
     );
-    stage.told(
-        format!("p99 of {consumers} others alone"),
-        "µs",
-        each(&alone, |s| s.p99_us),
-    );
-    stage.told(
-        format!("p99 of them beside {consumers} slow ones"),
-        "µs",
-        each(&both, |s| s.p99_us),
-    );
-    stage.held(
-        "that p99 over the one alone",
-        "×",
-        p99_ratios(&both, &alone)?,
-        P99_RATIO_MAX,
-    );
+    let who = format!("{consumers} others");
+    let beside = format!("{consumers} slow ones");
+    stage.held_beside(&who, &beside, &alone, &both, P99_RATIO_MAX)?;
     stage.held(
         "records the others lost",
         "",

@@ -236,6 +236,30 @@ impl<'a> Stage<'a> {
         self.fact(what.into(), unit, found, None);
     }
 
+    /// The p99 of `who`, alone and beside others, and how much it may grow.
+    pub(super) fn held_beside(
+        &mut self,
+        who: &str,
+        others: &str,
+        alone: &[Sample],
+        both: &[Sample],
+        ratio_max: f64,
+    ) -> Result<(), BenchError> {
+        self.told(
+            format!("p99 of {who} alone"),
+            "µs",
+            each(alone, |s| s.p99_us),
+        );
+        self.told(
+            format!("p99 of {who} beside {others}"),
+            "µs",
+            each(both, |s| s.p99_us),
+        );
+        let ratios = p99_ratios(both, alone)?;
+        self.held("that p99 over the one alone", "×", ratios, ratio_max);
+        Ok(())
+    }
+
     fn fact(&mut self, what: String, unit: &'static str, found: Vec<f64>, at_most: Option<f64>) {
         self.facts.push(Fact {
             what,

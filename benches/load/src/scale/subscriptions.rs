@@ -4,9 +4,8 @@ use std::time::Instant;
 
 use pinion_cli::bench::measure::{BenchError, Driver, open_loop};
 use pinion_cli::bench::rpc::{Ask, CacheLoad, Rpc};
-use pinion_cli::bench::target::{NAMESPACE, PATIENCE, unexpected};
+use pinion_cli::bench::target::{NAMESPACE, PATIENCE, records_of, unexpected};
 use pinion_client::native::{LinkId, NativeClient};
-use pinion_types::block::Record;
 use pinion_types::limits::SUBSCRIPTIONS_MAX;
 use pinion_types::{PartitionId, ResourceKind, SubscriptionId};
 use pinion_wire::message::{
@@ -211,15 +210,7 @@ fn publish_to_each(
     handles: &[Handle],
     limit: &Limit,
 ) -> Result<(), BenchError> {
-    let mut record = Vec::new();
-    let value = Record {
-        key: b"",
-        headers: b"",
-        value: &[0x5a; 100],
-    };
-    value
-        .encode(&mut record)
-        .map_err(|error| BenchError::Options(error.to_string()))?;
+    let record = records_of(1, &[0x5a; 100])?;
     ask_all(
         client,
         link,

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use pinion_client::native::{LinkId, NativeClient, NativeConfig, Received, SubmitError};
-use pinion_types::block::Record;
 use pinion_types::limits::BATCH_RECORDS_MAX;
 use pinion_types::{Outcome, PartitionId, ResourceKind, RetryClass};
 use pinion_wire::message::{
@@ -13,7 +12,7 @@ use pinion_wire::message::{
 };
 
 use super::measure::{BenchError, Completion, Driver};
-use super::target::{PATIENCE, connect_to_owner, unexpected};
+use super::target::{PATIENCE, connect_to_owner, records_of, unexpected};
 
 /// Publishes that may await their acknowledgement at once. Replies come in
 /// order, so each remembers one stamp.
@@ -64,18 +63,7 @@ impl AckedPublish {
                 publishes.records
             )));
         }
-        let value = vec![0x5a; publishes.record_bytes];
-        let record = Record {
-            key: b"",
-            headers: b"",
-            value: &value,
-        };
-        let mut batch = Vec::new();
-        for _ in 0..publishes.records {
-            record.encode(&mut batch).map_err(|error| {
-                BenchError::Options(format!("--size {}: {error}", publishes.record_bytes))
-            })?;
-        }
+        let batch = records_of(publishes.records, &vec![0x5a; publishes.record_bytes])?;
         let mut client = NativeClient::new(config)?;
         let kind = ResourceKind::Stream;
         let (link, opened) =

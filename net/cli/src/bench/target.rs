@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pinion_client::ClientConfig;
 use pinion_client::native::{LinkId, NativeClient, NativeConfig};
+use pinion_types::block::Record;
 use pinion_types::{ErrorCode, ResourceKind};
 use pinion_wire::message::{Handle, Open, Reply, Request, Spec};
 
@@ -20,6 +21,26 @@ pub const NAMESPACE: &str = "bench";
 
 /// Where `pinion serve --dev` leaves what clients need.
 const DEV_DIR: &str = "pinion-data/dev";
+
+/// `count` records of the same `value`, without key or headers, as a request
+/// carries them.
+///
+/// # Errors
+/// The value is longer than a record's may be.
+pub fn records_of(count: u32, value: &[u8]) -> Result<Vec<u8>, BenchError> {
+    let record = Record {
+        key: b"",
+        headers: b"",
+        value,
+    };
+    let mut records = Vec::new();
+    for _ in 0..count {
+        record.encode(&mut records).map_err(|error| {
+            BenchError::Options(format!("records of {} bytes: {error}", value.len()))
+        })?;
+    }
+    Ok(records)
+}
 
 /// Options every client command has.
 #[derive(Clone, Debug, clap::Args)]
