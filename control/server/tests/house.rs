@@ -435,19 +435,32 @@ fn local_links(text: &str) -> Vec<&str> {
         .collect()
 }
 
+/// Every Markdown file in `folder` and the folders in it.
+fn markdown_below(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            markdown_below(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+}
+
 #[test]
 fn links_in_the_documents_lead_somewhere() {
     let mut documents = vec![
         root().join("README.md"),
         root().join("control/server/data/README.md"),
     ];
-    for folder in ["docs", "docs/decisions"] {
-        for entry in fs::read_dir(root().join(folder)).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "md") {
-                documents.push(path);
-            }
-        }
+    markdown_below(&root().join("docs"), &mut documents);
+    for known in ["docs/benchmarks/README.md", "docs/decisions"] {
+        let known = root().join(known);
+        assert!(
+            documents.iter().any(|document| document.starts_with(&known)),
+            "{} was not read",
+            known.display()
+        );
     }
     let mut broken = Vec::new();
     for document in &documents {
