@@ -267,6 +267,7 @@ pub fn flood<D: Driver>(
     let mut received = vec![0_u64; subscribers];
     let mut slowest = 0;
     let mut submitted = 0_u64;
+    let lost_before = driver.lost();
     let mut done = Vec::with_capacity(1 << 16);
     let mut now = clock.now();
     while !clock.finished(now) {
@@ -289,7 +290,12 @@ pub fn flood<D: Driver>(
             slowest = received.iter().copied().min().unwrap_or(0);
         }
     }
-    clock.finish(now, driver.lost(), submitted - slowest)
+    let lost = driver.lost() - lost_before;
+    let copies = submitted * subscribers as u64;
+    let missing = copies.saturating_sub(received.iter().sum::<u64>() + lost);
+    let run = clock.finish(now, lost, submitted - slowest)?;
+    drain(driver, missing)?;
+    Ok(run)
 }
 
 /// Lets what is in flight come back, uncounted, so that the next run on the
@@ -471,6 +477,8 @@ mod tests {
         stall_at_turn: Option<(u64, Duration)>,
         turns: u64,
         copies: u32,
+        /// Most that is answered on one turn.
+        per_turn: usize,
         stamps: Vec<u64>,
     }
 
@@ -483,6 +491,7 @@ mod tests {
                 stall_at_turn: None,
                 turns: 0,
                 copies: 1,
+                per_turn: usize::MAX,
                 stamps: Vec::new(),
             }
         }
@@ -512,7 +521,8 @@ mod tests {
                 }
             }
             let moved = !self.queued.is_empty();
-            for completion in self.queued.drain(..) {
+            let answered = self.queued.len().min(self.per_turn);
+            for completion in self.queued.drain(..answered) {
                 for copy in 0..self.copies {
                     done.push(Completion {
                         lane: completion.lane + copy,
@@ -580,6 +590,16 @@ mod tests {
         let run = flood(&mut echo, 5, 8, BRIEF).expect("the echo answers");
         assert!(echo.in_flight_max <= 8, "{}", echo.in_flight_max);
         assert_eq!(run.completed % 5, 0);
+    }
+
+    #[test]
+    fn a_flood_leaves_nothing_behind_for_the_next_one() {
+        let mut echo = Echo::new(1);
+        echo.copies = 5;
+        echo.per_turn = 1;
+        flood(&mut echo, 5, 8, BRIEF).expect("the echo answers");
+        assert!(echo.in_flight_max > 1, "{}", echo.in_flight_max);
+        assert_eq!(echo.queued, [], "in flight when the time was up");
     }
 
     #[test]
