@@ -9,7 +9,7 @@ use crate::idle::CONNECTION_BYTES_MAX;
 
 use super::crowd::Crowd;
 use super::drivers::{Beside, Group};
-use super::stage::{Stage, Started, count, each, mib};
+use super::stage::{Stage, Started, count, each, mib, p99_ratios};
 
 pub(super) const NOTE: &str = "The active connections are those of four or more sockets and send GETs of 100 B \
      by turns, in an open loop; first alone, then beside the idle ones, whose keep-alives the same thread \
@@ -85,7 +85,15 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<(), BenchError> {
         CONNECTION_BYTES_MAX / 1024.0,
     );
     let who = format!("{} active connections", stage.sizes.active);
-    stage.held_beside(&who, "the idle ones", &alone, &both, P99_RATIO_MAX)?;
+    let growths = p99_ratios(&both, &alone)?;
+    stage.held_beside(
+        &who,
+        "the idle ones",
+        &alone,
+        &both,
+        &growths,
+        P99_RATIO_MAX,
+    );
     stage.held(
         "requests without an answer",
         "",

@@ -16,8 +16,8 @@ use super::drivers::{Ask, Asker};
 use super::stage::{Stage, Started, mib, slope};
 
 pub(super) const NOTE: &str = "Values of 16 to 4,096 bytes, every key new, 256 SETs in flight. Written until \
-     the cache gives way, then twice its budget more, and from there for as long as `--fill-minutes` says; \
-     only in that last part memory is looked at, once a second. The slope is that of the line of least \
+     the cache gives way, then twice its budget more, and from there for as long as `--fill-minutes` says, or \
+     until `--minutes-max` is over; only in that last part memory is looked at, once a second. The slope is that of the line of least \
      squares through all its points.";
 
 /// Times its budget that is written over it before memory is looked at.
@@ -35,6 +35,12 @@ const VALUE_MIN: usize = 16;
 const VALUE_MAX: usize = 4096;
 
 const DEPTH: u32 = 256;
+
+/// Kept of the scenario's time for its end: one slice and the last look.
+const END_TIME: Duration = Duration::from_secs(2);
+
+/// Most of the minutes asked for that may be missing: a look at memory.
+const MISSING_MAX_MIN: f64 = 0.1;
 
 /// Between two looks at memory.
 const SLICE: Span = Span {
@@ -109,9 +115,12 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<(), BenchError> {
         stage.limit.check(1)?;
     }
 
+    // What is left when the time is limited; the table says how much it was.
+    let fill = stage.limit.left().saturating_sub(END_TIME);
+    let fill = stage.sizes.fill.min(fill);
     let started = Instant::now();
     let (mut points, mut samples, mut of_budget) = (Vec::new(), Vec::new(), Vec::new());
-    while started.elapsed() < stage.sizes.fill {
+    while started.elapsed() < fill {
         samples.push(stage.once("full", &node, || closed_loop(&mut driver, DEPTH, SLICE))?);
         let status = looker.look()?;
         of_budget.push(status.bytes as f64 / status.budget as f64 * 100.0);
@@ -154,6 +163,13 @@ fn report(stage: &mut Stage<'_>, before: f64, filled_in: f64, points: &[(f64, f6
     let slope = slope(points);
     stage.told("time until the cache gave way", "s", vec![filled_in]);
     stage.told("minutes it was written to after that", "min", vec![minutes]);
+    let wanted = stage.sizes.fill.as_secs_f64() / 60.0;
+    stage.held(
+        "minutes missing of those it was to be",
+        "min",
+        vec![(wanted - minutes).max(0.0)],
+        MISSING_MAX_MIN,
+    );
     stage.told(
         "resident memory meanwhile",
         "MiB",

@@ -39,7 +39,7 @@ use crate::server::Node;
 use crate::table::{Fact, facts_markdown};
 use crate::turns::{self, GENERATOR_CPU, Marks, Output, SERVER_CPU, Tally};
 
-use stage::{Sizes, Stage};
+use stage::{Limit, Sizes, Stage};
 
 const MARKS: Marks = Marks {
     begin: "<!-- suite-scale:begin -->",
@@ -49,6 +49,9 @@ const MARKS: Marks = Marks {
 /// Longest time of one scenario with `--quick`. All eight together stay below
 /// three minutes.
 const QUICK_MAX: Duration = Duration::from_secs(20);
+
+/// Least time that is left when a scenario begins: in less, none comes to its end.
+const LEFT_MIN: Duration = Duration::from_secs(15);
 
 /// See what a node does when there is much of everything
 #[derive(Clone, Debug, Parser)]
@@ -68,7 +71,7 @@ pub struct ScaleArgs {
     /// Minutes a full cache is written to
     #[arg(long, default_value_t = 10.0)]
     fill_minutes: f64,
-    /// Begin no scenario after so many minutes
+    /// End after so many minutes: what is under way then tells what it has
     #[arg(long, default_value_t = 40.0)]
     minutes_max: f64,
     #[command(flatten)]
@@ -80,60 +83,81 @@ struct Scenario {
     title: &'static str,
     /// How the figures came about, below their table.
     note: &'static str,
-    /// Longest time, besides what `--fill-minutes` asks for.
+    /// Longest time; for who asks for `--fill-minutes`, besides that.
     longest: Duration,
+    /// Whether it goes on for as long as `--fill-minutes` says.
+    fills: bool,
     play: fn(&mut Stage<'_>) -> Result<(), BenchError>,
 }
 
-/// All of them, in the order in which they are played.
+impl Scenario {
+    fn longest(&self, quick: bool, sizes: &Sizes) -> Duration {
+        match (quick, self.fills) {
+            (true, _) => QUICK_MAX,
+            (false, true) => self.longest + sizes.fill,
+            (false, false) => self.longest,
+        }
+    }
+}
+
+/// All of them, in the order in which they are played: what takes as long as it
+/// is given is last, so that `--minutes-max` takes from that alone.
 const SCENARIOS: &[Scenario] = &[
     Scenario {
         title: "Connections: many idle, some active",
         note: connections::NOTE,
         longest: Duration::from_secs(240),
+        fills: false,
         play: connections::play,
     },
     Scenario {
         title: "Subscriptions on one node",
         note: subscriptions::NOTE,
         longest: Duration::from_secs(240),
+        fills: false,
         play: subscriptions::play,
     },
     Scenario {
         title: "Streams and queues",
         note: resources::NOTE,
         longest: Duration::from_secs(360),
+        fills: false,
         play: resources::play,
-    },
-    Scenario {
-        title: "A cache filled over its budget",
-        note: fill::NOTE,
-        longest: Duration::from_secs(60),
-        play: fill::play,
     },
     Scenario {
         title: "Fan-out",
         note: fanout::NOTE,
         longest: Duration::from_secs(180),
+        fills: false,
         play: fanout::play,
     },
     Scenario {
         title: "Slow consumers",
         note: slow::NOTE,
         longest: Duration::from_secs(120),
+        fills: false,
         play: slow::play,
     },
     Scenario {
         title: "Overload",
         note: overload::NOTE,
         longest: Duration::from_secs(150),
+        fills: false,
         play: overload::play,
     },
     Scenario {
         title: "Expiry storm",
         note: storm::NOTE,
         longest: Duration::from_secs(120),
+        fills: false,
         play: storm::play,
+    },
+    Scenario {
+        title: "A cache filled over its budget",
+        note: fill::NOTE,
+        longest: Duration::from_secs(60),
+        fills: true,
+        play: fill::play,
     },
 ];
 
@@ -190,7 +214,7 @@ fn try_run(args: &ScaleArgs) -> Result<bool, BenchError> {
         arguments: args.serve_arg.clone(),
     };
     let started = Instant::now();
-    let is_over = || started.elapsed().as_secs_f64() > args.minutes_max * 60.0;
+    let time = Limit::new(turns::seconds("--minutes-max", args.minutes_max * 60.0)?);
     let mut tally = Tally::default();
     let mut scenarios = Vec::new();
     let mut cut_short = false;
@@ -198,15 +222,11 @@ fn try_run(args: &ScaleArgs) -> Result<bool, BenchError> {
         if !wants(args.only.as_deref(), scenario.title) {
             continue;
         }
-        if is_over() {
+        if time.left() < LEFT_MIN {
             cut_short = true;
             break;
         }
-        let longest = if args.quick {
-            QUICK_MAX
-        } else {
-            scenario.longest + sizes.fill
-        };
+        let longest = scenario.longest(args.quick, &sizes).min(time.left());
         let mut stage = Stage::new(&node, sizes, longest, &mut tally);
         scenarios.push(play(scenario, &mut stage));
     }
@@ -291,6 +311,22 @@ mod tests {
     }
 
     #[test]
+    fn only_who_fills_a_cache_is_given_the_minutes_for_it_and_is_last() {
+        let longest = |scenario: &Scenario, quick| scenario.longest(quick, &Sizes::FULL);
+        let (last, others) = SCENARIOS.split_last().expect("many");
+        assert_eq!(longest(last, false), last.longest + Sizes::FULL.fill);
+        for scenario in others {
+            assert_eq!(
+                longest(scenario, false),
+                scenario.longest,
+                "{}",
+                scenario.title
+            );
+        }
+        assert!(SCENARIOS.iter().all(|it| longest(it, true) == QUICK_MAX));
+    }
+
+    #[test]
     fn a_scenario_that_fails_keeps_what_it_found_and_says_why() {
         let node = Node {
             binary: "/nonexistent".into(),
@@ -302,6 +338,7 @@ mod tests {
             title: "one that fails",
             note: "A note.",
             longest: QUICK_MAX,
+            fills: false,
             play: |stage| {
                 stage.held("a fact", "µs", vec![3.0], 2.0);
                 Err(BenchError::Closed { peer: "the node" })

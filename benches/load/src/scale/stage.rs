@@ -130,6 +130,11 @@ impl Limit {
         }
     }
 
+    /// What is left of it.
+    pub(super) fn left(&self) -> Duration {
+        self.longest.saturating_sub(self.started.elapsed())
+    }
+
     /// Fails when the time is up; `missing` is what is still waited for.
     pub(super) fn check(&self, missing: usize) -> Result<(), BenchError> {
         let waited = self.started.elapsed();
@@ -236,28 +241,25 @@ impl<'a> Stage<'a> {
         self.fact(what.into(), unit, found, None);
     }
 
-    /// The p99 of `who`, alone and beside others, and how much it may grow.
+    /// The p99 of `who`, alone and beside `others`, and how much it may grow.
     pub(super) fn held_beside(
         &mut self,
         who: &str,
         others: &str,
         alone: &[Sample],
         both: &[Sample],
-        ratio_max: f64,
-    ) -> Result<(), BenchError> {
-        self.told(
-            format!("p99 of {who} alone"),
-            "µs",
-            each(alone, |s| s.p99_us),
+        growths: &[f64],
+        at_most: f64,
+    ) {
+        let p99 = |samples| each(samples, |sample| sample.p99_us);
+        self.told(format!("p99 of {who} alone"), "µs", p99(alone));
+        self.told(format!("p99 of them beside {others}"), "µs", p99(both));
+        self.held(
+            "that p99 over the one alone",
+            "×",
+            growths.to_vec(),
+            at_most,
         );
-        self.told(
-            format!("p99 of {who} beside {others}"),
-            "µs",
-            each(both, |s| s.p99_us),
-        );
-        let ratios = p99_ratios(both, alone)?;
-        self.held("that p99 over the one alone", "×", ratios, ratio_max);
-        Ok(())
     }
 
     fn fact(&mut self, what: String, unit: &'static str, found: Vec<f64>, at_most: Option<f64>) {
@@ -290,6 +292,15 @@ pub(super) fn median(
 pub(super) fn p99_ratios(with: &[Sample], without: &[Sample]) -> Result<Vec<f64>, BenchError> {
     let alone = median(without, |sample| sample.p99_us)?.max(f64::MIN_POSITIVE);
     Ok(each(with, |sample| sample.p99_us / alone))
+}
+
+/// The p99 of every round with something beside it over that of the same round
+/// without: only what was measured within seconds of each other compares.
+pub(super) fn p99_growths(with: &[Sample], without: &[Sample]) -> Vec<f64> {
+    let pairs = with.iter().zip(without);
+    pairs
+        .map(|(with, without)| with.p99_us / without.p99_us.max(f64::MIN_POSITIVE))
+        .collect()
 }
 
 /// MiB of bytes.
@@ -333,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ratio_is_formed_with_the_median_of_those_who_were_alone() {
+    fn a_ratio_is_formed_with_the_median_of_those_who_were_alone_or_within_its_round() {
         let sample = |p99_us| Sample {
             p99_us,
             ..Sample::default()
@@ -342,6 +353,8 @@ mod tests {
         let ratios = p99_ratios(&[30.0, 40.0].map(sample), &alone).expect("samples");
         assert_eq!(ratios, [1.5, 2.0]);
         assert!(p99_ratios(&alone, &[]).is_err());
+        let both = [30.0, 10.0, 90.0].map(sample);
+        assert_eq!(p99_growths(&both, &alone), [3.0, 0.5, 1.0]);
     }
 
     #[test]

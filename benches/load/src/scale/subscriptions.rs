@@ -89,7 +89,7 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<(), BenchError> {
         };
         open_loop(&mut driver, RATE, span)
     })?;
-    let grown = node.rss()? - before;
+    let silent = node.rss()? - before;
 
     let mut delivered_in = Vec::new();
     let mut missing = Vec::new();
@@ -113,10 +113,17 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<(), BenchError> {
         "s",
         vec![took],
     );
-    stage.held(
-        "resident memory per subscription",
+    let delivered = node.rss()? - before;
+    let each_kib = |bytes: f64| vec![bytes / count(total) / 1024.0];
+    stage.told(
+        "resident memory per subscription, before its first record",
         "KiB",
-        vec![grown / count(total) / 1024.0],
+        each_kib(silent),
+    );
+    stage.held(
+        "the same when each has been sent some",
+        "KiB",
+        each_kib(delivered),
         KIB_MAX,
     );
     stage.told("resident memory of the node", "MiB", vec![mib(node.rss()?)]);
