@@ -13,10 +13,10 @@ use crate::table::Spread;
 use super::ask::Submit;
 use super::drivers::{Ask, Asker};
 use super::fanout::lost_share;
-use super::stage::{Limit, Stage, median};
+use super::stage::{Limit, Stage, each};
 
 pub(super) const NOTE: &str = "A request is a CACHE_SET_MANY of 64 keys, so that it costs the node far more than \
-     the generator; eight connections. The peak is found with 64 in flight on each. Then twice as many are \
+     the generator; eight connections. The peak is the best round with 64 in flight on each. Then twice as many are \
      due a second, whatever comes back: one that finds its connection with as much in flight as the node \
      allows is turned away and counts as not done. Good is what was answered within a second of when it was \
      due. After that half of the peak is asked: the node has recovered at the first tenth of a second \
@@ -117,7 +117,10 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<(), BenchError> {
     let spec = Spec::ephemeral(1);
     let mut driver = Asker::new(node.admin()?, CONNECTIONS, "overloaded", spec, ask)?;
     let peaks = stage.rounds("peak", &node, |span| closed_loop(&mut driver, DEPTH, span))?;
-    let peak = median(&peaks, |sample| sample.rate)?;
+    // The best of them: twice of a rate that others held down would be no overload.
+    let peak = each(&peaks, |sample| sample.rate)
+        .into_iter()
+        .fold(0.0, f64::max);
 
     driver.tolerate_refusals();
     let mut pacer = Pacer::new(stage.limit);
@@ -140,7 +143,12 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<(), BenchError> {
         during.iter().map(rate).collect()
     };
     let due = peak * FACTOR;
-    stage.told("requests a second at the peak", "/s", vec![peak]);
+    stage.told(
+        "requests a second with 64 in flight on each connection",
+        "/s",
+        each(&peaks, |sample| sample.rate),
+    );
+    stage.told("the best of them, the peak", "/s", vec![peak]);
     stage.held(
         "not offered of what was due, while overloaded",
         "%",
