@@ -46,6 +46,7 @@ mod dead;
 mod demand;
 mod entries;
 mod group;
+mod groups;
 mod messages;
 pub mod ops;
 mod partition;
