@@ -95,8 +95,17 @@ impl Totals {
     }
 }
 
-impl fmt::Display for Totals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// One line of what was covered.
+struct Row {
+    name: &'static str,
+    count: u64,
+    /// The kind whose whole campaign meets it at least once; none where that
+    /// depends on which kinds run.
+    of: Option<Kind>,
+}
+
+impl Totals {
+    fn rows(&self) -> Vec<Row> {
         let Self {
             seeds,
             repeated,
@@ -106,47 +115,90 @@ impl fmt::Display for Totals {
             node,
             lossy,
         } = self;
-        let mut row = |name: &str, count: u64| writeln!(f, "  {name:<34} {count:>12}");
-        row("seeds", *seeds)?;
-        row("seeds run twice, same hash", *repeated)?;
-        row("crash points", crash.points)?;
-        row("sector boundaries cut", crash.boundaries)?;
-        row("logs opened after a crash", crash.recoveries)?;
-        row("torn tails found", crash.torn)?;
-        row("checkpoints under crashes", crash.checkpoints)?;
-        row("records moved under crashes", crash.relocated)?;
-        row("reads compared", crash.reads)?;
-        row("bits turned over", rot.flips)?;
-        row("  noticed at opening", rot.at_opening + rot.refused)?;
-        row("  noticed at reading", rot.at_reading)?;
-        row("  in bytes that nobody needs", rot.harmless)?;
-        row("requests made to fail", fault.sites)?;
-        row("  logs that stopped", fault.failed)?;
-        row("disks that filled up", fault.read_only)?;
-        row("disks that lied", fault.lying)?;
-        row("  lies told", fault.lies)?;
-        row("  noticed", fault.noticed)?;
-        row("crashes of nodes", node.crashes)?;
-        row("clean stops of nodes", node.drains)?;
-        row("wall clocks set by an hour", node.jumps)?;
-        row("faults of nodes' disks", node.faults)?;
-        row("records acknowledged", node.published)?;
-        row("records delivered", node.delivered)?;
-        row("messages put", node.put)?;
-        row("messages taken", node.taken)?;
-        row("messages done", node.acked)?;
-        row("dead letters listed", node.dead)?;
-        row("dead letters replayed or purged", node.redriven)?;
-        row("append sessions committed", node.sessions)?;
-        row("append sessions given up", node.rolled_back)?;
-        row("acknowledged batches repeated", node.repeats)?;
-        row("records that retention overtook", node.lagged)?;
-        row("partitions inspected", node.inspected)?;
-        row("requests refused", node.refused)?;
-        row("nodes on disks that forget", lossy.worlds)?;
-        row("  writes forgotten", lossy.lies)?;
-        row("  noticed", lossy.noticed)?;
-        row("  only the end of the log lost", lossy.suffixes)
+        let any = |name, count| Row {
+            name,
+            count,
+            of: None,
+        };
+        let row = |of, name, count| Row {
+            of: Some(of),
+            ..any(name, count)
+        };
+        vec![
+            any("seeds", *seeds),
+            any("seeds run twice, same hash", *repeated),
+            row(Kind::Crash, "crash points", crash.points),
+            row(Kind::Crash, "sector boundaries cut", crash.boundaries),
+            row(Kind::Crash, "logs opened after a crash", crash.recoveries),
+            row(Kind::Crash, "torn tails found", crash.torn),
+            row(Kind::Crash, "checkpoints under crashes", crash.checkpoints),
+            row(Kind::Crash, "records moved under crashes", crash.relocated),
+            row(Kind::Crash, "reads compared", crash.reads),
+            row(Kind::Rot, "bits turned over", rot.flips),
+            row(Kind::Rot, "  in segments", rot.in_segments),
+            row(Kind::Rot, "  in checkpoints", rot.in_checkpoints),
+            row(
+                Kind::Rot,
+                "  in records that are needed",
+                rot.in_live_records,
+            ),
+            row(
+                Kind::Rot,
+                "  noticed at opening",
+                rot.at_opening + rot.refused,
+            ),
+            row(Kind::Rot, "  noticed at reading", rot.at_reading),
+            row(Kind::Rot, "  in bytes that nobody needs", rot.harmless),
+            row(Kind::Fault, "requests made to fail", fault.sites),
+            row(Kind::Fault, "  logs that stopped", fault.failed),
+            row(Kind::Full, "disks that filled up", fault.read_only),
+            row(Kind::Lying, "disks that lied", fault.lying),
+            row(Kind::Lying, "  lies told", fault.lies),
+            row(Kind::Lying, "  noticed", fault.noticed),
+            row(Kind::Node, "crashes of nodes", node.crashes),
+            row(Kind::Node, "clean stops of nodes", node.drains),
+            row(Kind::Node, "wall clocks set by an hour", node.jumps),
+            row(Kind::Node, "faults of nodes' disks", node.faults),
+            row(Kind::Node, "records acknowledged", node.published),
+            row(Kind::Node, "records delivered", node.delivered),
+            row(Kind::Node, "messages put", node.put),
+            row(Kind::Node, "messages taken", node.taken),
+            row(Kind::Node, "messages done", node.acked),
+            row(Kind::Node, "dead letters listed", node.dead),
+            row(Kind::Node, "dead letters replayed or purged", node.redriven),
+            row(Kind::Node, "append sessions committed", node.sessions),
+            row(Kind::Node, "append sessions given up", node.rolled_back),
+            row(Kind::Node, "acknowledged batches repeated", node.repeats),
+            row(Kind::Node, "records that retention overtook", node.lagged),
+            row(Kind::Node, "partitions inspected", node.inspected),
+            row(Kind::Node, "requests refused", node.refused),
+            row(Kind::Lossy, "nodes on disks that forget", lossy.worlds),
+            row(Kind::Lossy, "  writes forgotten", lossy.lies),
+            row(Kind::Lossy, "  noticed", lossy.noticed),
+            row(
+                Kind::Lossy,
+                "  only the end of the log lost",
+                lossy.suffixes,
+            ),
+        ]
+    }
+
+    /// What a whole campaign of `kinds` promises to meet and has met not once:
+    /// an oracle that is never asked says nothing.
+    #[must_use]
+    pub fn never_met(&self, kinds: &[Kind]) -> Vec<&'static str> {
+        let promised = |row: &Row| row.of.is_some_and(|kind| kinds.contains(&kind));
+        let rows = self.rows().into_iter();
+        let never = rows.filter(|row| row.count == 0 && promised(row));
+        never.map(|row| row.name.trim_start()).collect()
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.rows()
+            .iter()
+            .try_for_each(|Row { name, count, .. }| writeln!(f, "  {name:<34} {count:>12}"))
     }
 }
 

@@ -29,12 +29,24 @@ fn what_a_campaign_covers_does_not_depend_on_its_threads() {
 
 #[test]
 fn bits_that_are_turned_over_are_noticed_or_needed_by_nobody() {
-    let (totals, failures) = campaign::run(Kind::Rot, 6, Enough::Seeds(1), 1, 1, None);
+    let (totals, failures) = campaign::run(Kind::Rot, 1, Enough::Seeds(1), 1, 1, None);
     assert!(failures.is_empty(), "{}", failures[0]);
     let rot = totals.rot;
     assert_eq!(
         rot.flips,
         rot.at_opening + rot.refused + rot.at_reading + rot.harmless
     );
-    assert!(rot.at_opening > 0 && rot.in_live_records > 0);
+    assert!(rot.in_live_records > 0);
+    assert!(totals.never_met(&[Kind::Rot]).is_empty(), "{totals}");
+}
+
+#[test]
+fn what_a_campaign_promises_and_never_meets_is_named() {
+    let (totals, failures) = campaign::run(Kind::Lying, 1, Enough::Seeds(3), 1, 1, None);
+    assert!(failures.is_empty(), "{}", failures[0]);
+    assert!(totals.never_met(&[Kind::Lying]).is_empty(), "{totals}");
+    let never = totals.never_met(&[Kind::Lying, Kind::Rot]);
+    assert!(never.contains(&"bits turned over"), "{never:?}");
+    assert!(never.contains(&"noticed at reading"), "{never:?}");
+    assert!(!never.contains(&"crash points"), "nobody asked for crashes");
 }

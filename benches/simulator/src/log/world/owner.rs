@@ -292,6 +292,20 @@ impl World {
 
     // ---- checkpoints -------------------------------------------------------
 
+    /// A checkpoint of all there is, at once. Nothing may be on its way.
+    pub(crate) fn checkpoint_now(&mut self) -> Result<(), Violation> {
+        self.checkpoint_wanted = true;
+        loop {
+            self.checkpoint_some()?;
+            if self.checkpointing.is_empty() && !self.checkpoint_wanted {
+                return Ok(());
+            }
+            if self.owner.0.is_empty() || self.failed {
+                return Ok(());
+            }
+        }
+    }
+
     /// A checkpoint is written over several turns while appends go on.
     pub(super) fn checkpoint_some(&mut self) -> Result<(), Violation> {
         if self.checkpointing.is_empty() {
