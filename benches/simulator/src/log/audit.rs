@@ -106,9 +106,9 @@ pub(crate) fn check(shown: &Shown, model: &Model, tolerance: Tolerance) -> Resul
         "foreign files: {:?}",
         report.foreign
     );
-    // A last write that landed behind the end is all that a crash in the middle
-    // of it would have left.
-    let strayed = tolerance.stray && report.torn.is_some();
+    // Last writes that landed behind the end are all that a crash in the middle of
+    // them would have left; but nothing that lies in its place may be cut with them.
+    let strayed = report.torn.is_some() && model.only_strays_after(shown.end);
     promise!(
         shown.end >= model.acked || all_named(damage) || strayed,
         "{:?} were acknowledged, the log ends at {:?}; damage {damage:?}",

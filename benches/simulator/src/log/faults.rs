@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use pinion_commitlog::DiskError;
+use pinion_commitlog::{DiskError, FileId};
 use pinion_simkit::{CrashMode, Fault, FaultPlan, SimRng};
 use pinion_types::Monotonic;
 
@@ -45,7 +45,6 @@ const EIO: DiskError = DiskError::Io { errno: 5 };
 const FAILURE: Tolerance = Tolerance {
     damage: false,
     failure: true,
-    stray: false,
 };
 /// How long a log may take to serve again after a request failed for want of
 /// space, or after space came back (F6).
@@ -204,10 +203,9 @@ pub fn full_disk(seed: u64) -> Result<(FaultCounts, u64), Violation> {
 /// The first broken promise.
 pub fn lying_disk(seed: u64) -> Result<(FaultCounts, u64), Violation> {
     let mut rng = SimRng::new(seed);
-    let mut tolerance = Tolerance {
+    let tolerance = Tolerance {
         damage: true,
         failure: true,
-        stray: false,
     };
     let mut world = super::begin(&mut rng, tolerance)?;
     let away = 1 + i64::try_from(rng.below(8)).unwrap_or(0);
@@ -223,7 +221,6 @@ pub fn lying_disk(seed: u64) -> Result<(FaultCounts, u64), Violation> {
         ],
     ];
     let often = rng.pick(&plans).clone();
-    tolerance.stray = matches!(often[0].0, Fault::WrittenElsewhere(_));
     if rng.one_in(3) {
         world.habits.uniform = true;
         world.habits.body_max = 2_000;
@@ -240,12 +237,17 @@ pub fn lying_disk(seed: u64) -> Result<(FaultCounts, u64), Violation> {
     let hash = world.trace.hash();
     let World {
         mut disk,
-        model,
+        mut model,
         config,
         habits,
         ..
     } = world;
     disk.set_faults(FaultPlan::default());
+    let strayed = disk.strayed().filter_map(|(file, meant)| match file {
+        FileId::Segment { number, .. } => Some((number, meant)),
+        FileId::Checkpoint { .. } => None,
+    });
+    model.strayed = strayed.collect();
     disk.crash(CrashMode::Clean, &mut rng);
     // Bytes that went astray may keep the log from opening; it must say so.
     match audit::open(&mut disk.clone(), &config) {

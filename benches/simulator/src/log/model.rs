@@ -5,6 +5,7 @@
 //! acknowledged. [`Fold`] is what an owner makes of records: the same code folds
 //! the model's list and what recovery shows, so the two can be compared.
 
+use core::ops::Range;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -196,12 +197,28 @@ pub(crate) struct Model {
     pub(crate) batches: Vec<(Lsn, Lsn)>,
     /// Everything up to here was acknowledged.
     pub(crate) acked: Lsn,
+    /// Bytes of segments that a lying disk wrote elsewhere.
+    pub(crate) strayed: Vec<(u64, Range<u64>)>,
     /// Offsets of records by place in the list, per stream.
     streams: BTreeMap<Key, Vec<(u64, usize)>>,
     messages: BTreeMap<(Key, u64), usize>,
 }
 
 impl Model {
+    /// Whether every acknowledged record after `end` was written elsewhere, whole:
+    /// none of them is where it was meant to be.
+    pub(crate) fn only_strays_after(&self, end: Lsn) -> bool {
+        let strayed = |record: &Rec| {
+            let from = u64::from(record.at.offset);
+            let to = from + u64::from(record.at.len);
+            self.strayed.iter().any(|(segment, meant)| {
+                *segment == record.at.segment && meant.start <= from && to <= meant.end
+            })
+        };
+        let lost = |record: &&Rec| end < record.lsn && record.lsn <= self.acked;
+        self.records.iter().filter(lost).all(strayed)
+    }
+
     pub(crate) fn push(&mut self, record: Rec) {
         let key = (record.head.resource, record.head.partition);
         let index = self.records.len();

@@ -60,8 +60,6 @@ pub(crate) struct Tolerance {
     pub(crate) damage: bool,
     /// Requests fail: the log may stop, and reads may fail.
     pub(crate) failure: bool,
-    /// Writes land elsewhere: the last one may look like a torn tail.
-    pub(crate) stray: bool,
 }
 
 /// Where the pump is when it lets somebody look.

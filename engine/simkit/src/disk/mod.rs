@@ -16,6 +16,7 @@ mod crash;
 mod fault;
 mod image;
 
+use core::ops::Range;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -134,6 +135,8 @@ pub struct SimDisk {
     agenda: Agenda<Pending>,
     stats: SimDiskStats,
     violations: Vec<String>,
+    /// Where writes were meant to land that landed elsewhere.
+    strayed: Vec<(FileId, Range<u64>)>,
     /// Blocking reads left until one fails, when one shall.
     recovery_read_fails_after: Option<u64>,
 }
@@ -150,6 +153,7 @@ impl SimDisk {
             agenda: Agenda::default(),
             stats: SimDiskStats::default(),
             violations: Vec::new(),
+            strayed: Vec::new(),
             recovery_read_fails_after: None,
         }
     }
@@ -290,6 +294,11 @@ impl SimDisk {
         self.files.get(&file)?.durable_write
     }
 
+    /// The bytes that writes were meant for which landed elsewhere, oldest first.
+    pub fn strayed(&self) -> impl Iterator<Item = (FileId, Range<u64>)> + '_ {
+        self.strayed.iter().cloned()
+    }
+
     /// All bytes of a file; `None` when it is not there.
     #[must_use]
     pub fn bytes(&self, file: FileId) -> Option<Vec<u8>> {
@@ -378,7 +387,13 @@ impl SimDisk {
                     return Err(DiskError::Full);
                 }
                 let at = match pending.fault {
-                    Some(Fault::WrittenElsewhere(blocks)) => elsewhere(offset, blocks, live.len()),
+                    Some(Fault::WrittenElsewhere(blocks)) => {
+                        let at = elsewhere(offset, blocks, live.len());
+                        if at != offset {
+                            self.strayed.push((pending.file, offset..end));
+                        }
+                        at
+                    }
                     _ => offset,
                 };
                 for (block, _) in bytes.chunks(BLOCK).enumerate() {
