@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use pinion_session::CloseCode;
+use pinion_types::block::BlockHeader;
 use pinion_types::{Refusal, SubscriptionId};
 use pinion_wire::frame::{Split, split};
-use pinion_wire::message::{Delivery, Lag, Reply, Request, Token};
+use pinion_wire::message::{Delivery, End, Lag, Reply, Request, Token};
 
-use crate::Violation;
+use crate::{Violation, promise};
 
 /// A reply as it came.
 #[derive(Clone, Debug)]
@@ -43,14 +44,46 @@ pub(crate) struct Message {
     pub(crate) value: Vec<u8>,
 }
 
+/// A record of a stream as somebody was given it.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    pub(crate) offset: u64,
+    /// When its block was taken, in milliseconds of the wall clock.
+    pub(crate) stamp: u64,
+    pub(crate) headers: Vec<u8>,
+    pub(crate) value: Vec<u8>,
+}
+
 /// Something on a delivery stream.
 #[derive(Clone, Debug)]
 pub(crate) enum Got {
-    Record { offset: u64, value: Vec<u8> },
+    Record(Shown),
     Message(Message),
     Lag(Lag),
-    End,
+    End(End),
     Fin,
+}
+
+/// The records of a block, which says how many there are.
+pub(crate) fn records_in(header: &BlockHeader, records: &[u8]) -> Result<Vec<Shown>, Violation> {
+    let offsets = header.first_offset.0..;
+    let mut all = Vec::new();
+    for (offset, record) in offsets.zip(pinion_types::block::records(records)) {
+        let record = record.map_err(|e| Violation::new(format!("not a record: {e:?}")))?;
+        all.push(Shown {
+            offset,
+            stamp: header.timestamp.0,
+            headers: record.headers.to_vec(),
+            value: record.value.to_vec(),
+        });
+    }
+    promise!(
+        all.len() == header.record_count as usize,
+        "{} records, it said {}",
+        all.len(),
+        header.record_count
+    );
+    Ok(all)
 }
 
 /// The client's request stream: one is enough, requests of many connections
@@ -212,18 +245,8 @@ impl Client {
                 }
             }
             Delivery::Records(header, records) => {
-                let mut count = 0;
-                let offsets = header.first_offset.0..;
-                for (offset, record) in offsets.zip(pinion_types::block::records(records)) {
-                    let record =
-                        record.map_err(|e| Violation::new(format!("not a record: {e:?}")))?;
-                    let value = record.value.to_vec();
-                    push(Got::Record { offset, value })?;
-                    count += 1;
-                }
-                if count != header.record_count {
-                    let said = header.record_count;
-                    return Err(Violation::new(format!("{count} records, it said {said}")));
+                for shown in records_in(header, records)? {
+                    push(Got::Record(shown))?;
                 }
             }
             Delivery::Messages(messages) => {
@@ -238,7 +261,7 @@ impl Client {
                 }
             }
             Delivery::Lag(lag) => push(Got::Lag(*lag))?,
-            Delivery::End(_) => push(Got::End)?,
+            Delivery::End(end) => push(Got::End(*end))?,
             Delivery::Events(_) => {
                 return Err(Violation::new("an event that nobody watches".to_owned()));
             }

@@ -5,6 +5,8 @@ mod appender;
 mod inspector;
 mod producer;
 mod reading;
+mod subscriber;
+mod tenant;
 mod undertaker;
 mod worker;
 
@@ -16,13 +18,15 @@ use pinion_types::{ErrorCode, PartitionId, Refusal, ResourceKind, SubscriptionId
 use pinion_wire::message::{Durability, Handle, Hello, MAGIC, Open, Reply, Request, Spec};
 
 use super::client::{Answer, Client, Got};
-use super::truth::{GroupName, PlayerId, Truth};
+use super::truth::{GroupName, PlayerId, Truth, headers_of};
 use crate::{Violation, promise};
 
 pub(crate) use appender::Appender;
 pub(crate) use inspector::{Inspector, Report};
 pub(crate) use producer::{Habits, Producer};
-pub(crate) use reading::{Bookmark, Reader, Subscriber};
+pub(crate) use reading::{Bookmark, Reader};
+pub(crate) use subscriber::Subscriber;
+pub(crate) use tenant::{TENANT, Tenant};
 pub(crate) use undertaker::{Manner, Undertaker};
 pub(crate) use worker::Worker;
 
@@ -43,6 +47,8 @@ pub(crate) struct ResourcePlan {
     pub(crate) timed: bool,
     /// Keys that messages of a queue have; 0 is none.
     pub(crate) keys: u8,
+    /// One more group of a queue comes and goes.
+    pub(crate) tenant: bool,
 }
 
 /// Where the world's clocks stand.
@@ -72,6 +78,7 @@ pub(crate) enum Role {
     Reader(Reader),
     Bookmark(Bookmark),
     Worker(Worker),
+    Tenant(Tenant),
     Undertaker(Undertaker),
     Appender(Appender),
     Inspector(Inspector),
@@ -85,6 +92,7 @@ impl Role {
             Self::Reader(_) => "reader",
             Self::Bookmark(_) => "bookmark",
             Self::Worker(_) => "worker",
+            Self::Tenant(_) => "tenant",
             Self::Undertaker(_) => "undertaker",
             Self::Appender(_) => "appender",
             Self::Inspector(_) => "inspector",
@@ -157,6 +165,9 @@ impl Player {
                 let key = (self.resource, self.partition);
                 truth.queue(key).consumer_gone(self.id);
             }
+            Role::Tenant(tenant) => {
+                tenant.lost(self.id, (self.resource, self.partition), truth);
+            }
             Role::Undertaker(undertaker) => undertaker.lost(),
             Role::Appender(appender) => {
                 appender.lost((self.resource, self.partition), self.id, truth);
@@ -187,6 +198,7 @@ impl Player {
         match &self.role {
             Role::Producer(producer) => producer.is_done(),
             Role::Undertaker(undertaker) => undertaker.is_done(),
+            Role::Tenant(tenant) => tenant.is_done(),
             _ => true,
         }
     }
@@ -217,10 +229,11 @@ impl Player {
                 let plan = &plan[self.resource];
                 producer.act(client, rng, time, (place, plan), more, truth);
             }
-            Role::Subscriber(subscriber) => subscriber.act(client, rng, place, truth),
+            Role::Subscriber(subscriber) => subscriber.act(client, rng, time, place, truth),
             Role::Reader(reader) if more => reader.act(client, rng, place, truth),
             Role::Bookmark(bookmark) if more => bookmark.act(client, rng, place, truth),
             Role::Worker(worker) => worker.act(client, rng, time, place, more, truth),
+            Role::Tenant(tenant) => tenant.act(client, rng, time, place, more, truth),
             Role::Undertaker(undertaker) => undertaker.act(client, rng, place, more, truth),
             Role::Appender(appender) => appender.act(client, rng, time, place, more, truth),
             Role::Inspector(inspector) => inspector.act(client, place, truth),
@@ -280,13 +293,11 @@ impl Player {
         let number = answer.correlation;
         match &mut self.role {
             Role::Producer(producer) => producer.answered(number, &reply, time.world, key, truth),
-            Role::Subscriber(subscriber) => {
-                subscriber.answered(number, &reply);
-                Ok(())
-            }
+            Role::Subscriber(subscriber) => subscriber.answered(number, &reply, key, truth),
             Role::Reader(reader) => reader.answered(number, &reply, key, truth),
             Role::Bookmark(bookmark) => bookmark.answered(number, &reply, key, me, truth),
             Role::Worker(worker) => worker.answered(number, &reply, time, key, me, truth),
+            Role::Tenant(tenant) => tenant.answered(number, &reply, time, key, me, truth),
             Role::Undertaker(undertaker) => undertaker.answered(number, &reply, time, key, truth),
             Role::Appender(appender) => {
                 appender.answered(number, &reply, time.world, (key, me), truth)
@@ -314,7 +325,7 @@ impl Player {
                 let since = time.world;
                 worker.hold(&message, since, time, key, self.id, truth)
             }
-            (Role::Worker(worker), Got::End | Got::Fin) => {
+            (Role::Worker(worker), Got::End(_) | Got::Fin) => {
                 worker.ended();
                 Ok(())
             }
@@ -337,7 +348,7 @@ fn record_of(value: u64, key: Option<u8>, len: usize, out: &mut Vec<u8>) {
     bytes.resize(8 + len, value.to_le_bytes()[0] ^ 0x5a);
     let record = Record {
         key: key.as_slice(),
-        headers: b"",
+        headers: &headers_of(value),
         value: &bytes,
     };
     record.encode(out).expect("a player's records are small");

@@ -3,13 +3,15 @@
 
 mod queue;
 mod stream;
+mod wish;
 
 use std::collections::BTreeMap;
 
 use crate::{Violation, promise};
 
-pub(crate) use queue::{GroupName, Moment, PutTruth, QueueRules, QueueTruth, Reservation};
+pub(crate) use queue::{Birth, GroupName, Moment, PutTruth, QueueRules, QueueTruth, Reservation};
 pub(crate) use stream::{Retention, StreamTruth, value_of};
+pub(crate) use wish::{Wish, headers_of};
 
 /// Who reads or works: a player of the world.
 pub(crate) type PlayerId = usize;
@@ -26,25 +28,26 @@ pub(crate) struct CursorTruth {
     /// What was acknowledged last.
     acked: Option<u64>,
     /// What was asked since then, with unknown outcome.
-    asked: Vec<u64>,
+    asked: Vec<Option<u64>>,
 }
 
 impl CursorTruth {
-    pub(crate) fn asked(&mut self, offset: u64) {
-        self.asked.push(offset);
+    /// Somebody wants it there, or forgotten.
+    pub(crate) fn asked(&mut self, place: Option<u64>) {
+        self.asked.push(place);
     }
 
-    pub(crate) fn acked(&mut self, offset: u64) {
+    pub(crate) fn acked(&mut self, place: Option<u64>) {
         // Requests of one connection are answered in order.
-        if let Some(index) = self.asked.iter().position(|asked| *asked == offset) {
+        if let Some(index) = self.asked.iter().position(|asked| *asked == place) {
             self.asked.drain(..=index);
         }
-        self.acked = Some(offset);
+        self.acked = place;
     }
 
     /// Somebody read it.
     pub(crate) fn read(&mut self, offset: Option<u64>) -> Result<(), Violation> {
-        let possible = offset == self.acked || offset.is_some_and(|o| self.asked.contains(&o));
+        let possible = offset == self.acked || self.asked.contains(&offset);
         promise!(
             possible,
             "a cursor is at {offset:?}; {:?} was acknowledged, {:?} asked since",
@@ -154,6 +157,22 @@ pub struct NodeCounts {
     pub repeats: u64,
     /// Records that readers were told to have missed, by retention.
     pub lagged: u64,
+    /// Records delivered by a filter.
+    pub filtered: u64,
+    /// Subscriptions from a time that were given something.
+    pub since: u64,
+    /// Subscriptions refused because they were to begin behind the end.
+    pub beyond: u64,
+    /// Records that readers were told to have missed because they were too slow.
+    pub dropped: u64,
+    /// Subscriptions ended because they were too slow.
+    pub disconnected: u64,
+    /// Consumer groups made while the queue was at work.
+    pub groups_made: u64,
+    /// Consumer groups deleted.
+    pub groups_deleted: u64,
+    /// Cursors deleted.
+    pub cursors_deleted: u64,
     /// Dead letters made ready again, or forgotten.
     pub redriven: u64,
     /// Times a partition's counts and sizes were compared.
@@ -183,6 +202,14 @@ impl NodeCounts {
         self.rolled_back += other.rolled_back;
         self.repeats += other.repeats;
         self.lagged += other.lagged;
+        self.filtered += other.filtered;
+        self.since += other.since;
+        self.beyond += other.beyond;
+        self.dropped += other.dropped;
+        self.disconnected += other.disconnected;
+        self.groups_made += other.groups_made;
+        self.groups_deleted += other.groups_deleted;
+        self.cursors_deleted += other.cursors_deleted;
         self.redriven += other.redriven;
         self.inspected += other.inspected;
         self.refused += other.refused;
@@ -202,13 +229,17 @@ mod tests {
     fn a_cursor_shows_what_was_acknowledged_or_is_on_its_way() {
         let mut cursor = CursorTruth::default();
         cursor.read(None).unwrap();
-        cursor.asked(5);
+        cursor.asked(Some(5));
         cursor.read(Some(5)).unwrap();
-        cursor.acked(5);
-        cursor.asked(9);
+        cursor.acked(Some(5));
+        cursor.asked(Some(9));
         cursor.read(Some(9)).unwrap();
         cursor.read(Some(5)).unwrap();
         assert!(cursor.read(None).is_err());
         assert!(cursor.read(Some(4)).is_err());
+        cursor.asked(None);
+        cursor.read(None).unwrap();
+        cursor.acked(None);
+        assert!(cursor.read(Some(9)).is_err(), "forgotten");
     }
 }

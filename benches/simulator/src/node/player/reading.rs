@@ -1,188 +1,48 @@
-//! Readers of streams: one that never skips, one that reads ranges at random,
-//! and one that keeps a named cursor.
+//! Readers of streams: one that reads ranges at random, and one that keeps a
+//! named cursor.
 
 use std::collections::BTreeMap;
 
 use pinion_simkit::SimRng;
-use pinion_types::{ErrorCode, Offset, SubscriptionId};
+use pinion_types::limits::CURSORS_MAX;
+use pinion_types::{ErrorCode, Offset};
 use pinion_wire::message::{
-    Credit, CursorCommit, CursorGet, Fetch, Filter, Lag, LagReason, Reply, Request, Start,
-    Subscribe,
+    CursorCommit, CursorDelete, CursorGet, CursorList, Fetch, Reply, Request,
 };
 
-use super::super::client::{Client, Got};
-use super::super::truth::{PlayerId, Truth};
+use super::super::client::{Client, records_in};
+use super::super::truth::{PlayerId, Truth, Wish};
 use super::{Place, disk, value_in};
 use crate::{Violation, promise};
-
-/// Reads a partition from its beginning on and never skips.
-#[derive(Debug, Default)]
-pub(crate) struct Subscriber {
-    next: Option<u64>,
-    subscription: Option<u32>,
-    used: u32,
-    window: Option<usize>,
-    asked: Option<u32>,
-    /// Where the partition began at least when it subscribed.
-    floor: u64,
-}
 
 /// Reads ranges at random; what was acknowledged before must be there.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
-    /// Per question: from where, and between what ends the partition lay at least.
-    asked: BTreeMap<u32, (u64, u64, u64)>,
+    asked: BTreeMap<u32, Question>,
+}
+
+/// What a reader asked.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    from: u64,
+    /// The partition began and ended there at least.
+    first: u64,
+    end: u64,
+    max_records: u32,
+    max_bytes: u32,
+    wish: Wish,
 }
 
 /// Keeps a named cursor.
 #[derive(Debug, Default)]
 pub(crate) struct Bookmark {
-    commits: BTreeMap<u32, u64>,
+    /// Where to, or whether it is to be forgotten.
+    changes: BTreeMap<u32, Option<u64>>,
     gets: Vec<u32>,
 }
-impl Subscriber {
-    pub(crate) fn new(rng: &mut SimRng) -> Self {
-        Self {
-            window: rng.one_in(3).then(|| rng.index(2_000)),
-            ..Self::default()
-        }
-    }
 
-    /// Bytes it takes of a delivery stream before it must be asked again.
-    pub(super) fn window(&self) -> Option<usize> {
-        self.window
-    }
-
-    /// Its connection is gone.
-    pub(super) fn lost(&mut self) {
-        self.subscription = None;
-        self.asked = None;
-    }
-
-    /// The next offset it waits for.
-    pub(crate) fn reached(&self) -> u64 {
-        self.next.unwrap_or(0)
-    }
-
-    pub(super) fn act(
-        &mut self,
-        client: &mut Client,
-        rng: &mut SimRng,
-        place: Place,
-        truth: &mut Truth,
-    ) {
-        let Place {
-            handle, partition, ..
-        } = place;
-        match self.subscription {
-            None => {
-                self.used += 1;
-                self.floor = truth.stream(place.key).first();
-                self.subscription = Some(self.used);
-                let start = self
-                    .next
-                    .map_or(Start::Earliest, |next| Start::Offset(Offset(next)));
-                self.asked = Some(client.send(&Request::Subscribe(Subscribe {
-                    handle,
-                    partition,
-                    subscription: SubscriptionId(self.used),
-                    start,
-                    overflow: None,
-                    backlog_max: 0,
-                    credit_records: 20,
-                    credit_bytes: 1 << 16,
-                    filter: Filter::everything(),
-                })));
-            }
-            Some(subscription) => {
-                let credit = Credit {
-                    subscription: SubscriptionId(subscription),
-                    records: u32::try_from(rng.below(30)).expect("small"),
-                    bytes: 1 << 14,
-                };
-                client.send(&Request::Credit(credit));
-            }
-        }
-    }
-
-    pub(super) fn answered(&mut self, number: u32, reply: &Reply<'_>) {
-        if self.asked == Some(number) {
-            self.asked = None;
-            if matches!(reply, Reply::Error(_)) {
-                self.subscription = None;
-            }
-        }
-    }
-
-    pub(super) fn delivered(
-        &mut self,
-        subscription: SubscriptionId,
-        got: &Got,
-        key: (usize, u16),
-        truth: &mut Truth,
-    ) -> Result<(), Violation> {
-        if self.subscription != Some(subscription.0) {
-            return Ok(());
-        }
-        match got {
-            Got::Record { offset, value } => {
-                let stream = truth.stream(key);
-                if self.next.is_none() {
-                    // From the oldest there was when it was answered.
-                    promise!(
-                        *offset >= self.floor,
-                        "offset {offset} was delivered, the oldest is {}",
-                        self.floor
-                    );
-                    stream.begins_at(*offset)?;
-                }
-                let next = self.next.unwrap_or(*offset);
-                promise!(
-                    *offset == next,
-                    "offset {offset} was delivered, {next} is next"
-                );
-                stream.known(*offset, value_in(value)?)?;
-                truth.counts.delivered += 1;
-                self.next = Some(offset + 1);
-                Ok(())
-            }
-            Got::Lag(lag) => self.overtaken(lag, key, truth),
-            Got::End | Got::Fin => {
-                self.subscription = None;
-                Ok(())
-            }
-            Got::Message(_) => Err(Violation::new("a message of a stream".to_owned())),
-        }
-    }
-}
-
-impl Subscriber {
-    /// Retention went past it: the range that it missed is named, whole, and may
-    /// be gone.
-    fn overtaken(
-        &mut self,
-        lag: &Lag,
-        key: (usize, u16),
-        truth: &mut Truth,
-    ) -> Result<(), Violation> {
-        let (from, to) = (lag.from.0, lag.to.0);
-        promise!(
-            lag.reason == LagReason::Retention
-                && self.next.is_none_or(|next| next == from)
-                && to > from,
-            "{lag:?}, and {:?} is next",
-            self.next
-        );
-        promise!(
-            lag.count == 0 || lag.count == to - from,
-            "{lag:?} counts {}",
-            to - from
-        );
-        truth.stream(key).begins_at(to)?;
-        truth.counts.lagged += to - from;
-        self.next = Some(to);
-        Ok(())
-    }
+fn name_of(player: PlayerId) -> String {
+    format!("bookmark-{player}")
 }
 
 impl Reader {
@@ -205,15 +65,28 @@ impl Reader {
         let (first, end) = (stream.first(), stream.end());
         let low = if rng.one_in(4) { 0 } else { first };
         let from = rng.between(low, end.max(first));
+        let question = Question {
+            from,
+            first,
+            end,
+            max_records: u32::try_from(rng.between(1, 40)).expect("small"),
+            max_bytes: 1 << rng.between(6, 18),
+            wish: if rng.one_in(3) {
+                *rng.pick(&Wish::SOME)
+            } else {
+                Wish::All
+            },
+        };
+        let filter = question.wish.filter();
         let asked = client.send(&Request::Fetch(Fetch {
             handle: place.handle,
             partition: place.partition,
             from: Offset(from),
-            max_records: u32::try_from(rng.between(1, 40)).expect("small"),
-            max_bytes: 1 << rng.between(6, 18),
-            filter: Filter::everything(),
+            max_records: question.max_records,
+            max_bytes: question.max_bytes,
+            filter: filter.as_filter(),
         }));
-        self.asked.insert(asked, (from, first, end));
+        self.asked.insert(asked, question);
     }
 
     pub(super) fn answered(
@@ -223,50 +96,67 @@ impl Reader {
         key: (usize, u16),
         truth: &mut Truth,
     ) -> Result<(), Violation> {
-        let Some((from, first, known_end)) = self.asked.remove(&number) else {
+        let Some(question) = self.asked.remove(&number) else {
             return Err(Violation::new(format!("{reply:?} to nothing")));
         };
         let Reply::Fetched(fetched) = reply else {
             return Ok(());
         };
+        let wish = question.wish;
         promise!(
-            fetched.end.0 >= known_end,
-            "the end is {}, somebody knew of {known_end} before",
-            fetched.end.0
+            fetched.end.0 >= question.end,
+            "the end is {}, somebody knew of {} before",
+            fetched.end.0,
+            question.end
         );
         let stream = truth.stream(key);
         stream.told_end(fetched.end.0)?;
         let available = fetched.first_available.0;
         promise!(
-            available >= first,
-            "the oldest is {available}, somebody knew of {first} before"
+            available >= question.first,
+            "the oldest is {available}, somebody knew of {} before",
+            question.first
         );
         stream.begins_at(available)?;
-        let start = from.max(available);
-        let mut next = start;
+        let start = question.from.max(available);
+        let (mut next, mut records) = (start, 0);
         for block in fetched.blocks() {
-            let (header, records) =
+            let (header, block) =
                 block.map_err(|error| Violation::new(format!("not a block: {error:?}")))?;
-            let offsets = header.first_offset.0..;
-            for (offset, record) in offsets.zip(pinion_types::block::records(records)) {
-                let record =
-                    record.map_err(|error| Violation::new(format!("not a record: {error:?}")))?;
-                let stream = truth.stream(key);
-                stream.known(offset, value_in(record.value)?)?;
-                truth.counts.delivered += 1;
-                promise!(offset == next, "fetched {offset}, {next} is next");
-                next += 1;
+            for shown in records_in(&header, block)? {
+                let value = value_in(&shown.value)?;
+                stream.shown(&shown, value)?;
+                let offset = shown.offset;
+                promise!(
+                    offset >= next && wish.wants(value),
+                    "fetched {offset} for {wish:?}, {next} is next"
+                );
+                stream.unwanted(wish, next..offset)?;
+                next = offset + 1;
+                records += 1;
             }
         }
+        let go_on = fetched.next.0;
         promise!(
-            fetched.next.0 == next,
-            "fetched up to {next}, told to go on at {}",
-            fetched.next.0
+            go_on >= next,
+            "fetched up to {next}, told to go on at {go_on}"
+        );
+        stream.unwanted(wish, next..go_on)?;
+        promise!(
+            go_on > start || start >= question.end,
+            "nothing was fetched at {start} of {}",
+            question.end
         );
         promise!(
-            next > start || start >= known_end,
-            "nothing was fetched at {start} of {known_end}"
+            records <= question.max_records
+                && (records <= 1 || fetched.blocks.len() <= question.max_bytes as usize),
+            "{records} records in {} bytes for {question:?}",
+            fetched.blocks.len()
         );
+        truth.counts.delivered += u64::from(records);
+        if wish != Wish::All {
+            truth.counts.filtered += u64::from(records);
+        }
         Ok(())
     }
 }
@@ -274,7 +164,7 @@ impl Reader {
 impl Bookmark {
     /// Its connection is gone.
     pub(super) fn lost(&mut self) {
-        self.commits.clear();
+        self.changes.clear();
         self.gets.clear();
     }
 
@@ -291,25 +181,42 @@ impl Bookmark {
             key,
             player,
         } = place;
-        let name = format!("bookmark-{player}");
+        let name = name_of(player);
         let end = truth.stream(key).end();
         let cursor = truth.cursors.entry((key.0, key.1, player as u64));
-        if rng.coin() {
+        if rng.one_in(5) {
+            cursor.or_default().asked(None);
+            let asked = client.send(&Request::CursorDelete(CursorDelete {
+                handle,
+                partition,
+                name: &name,
+            }));
+            self.changes.insert(asked, None);
+        } else if rng.coin() {
             let offset = rng.below(end + 1);
-            cursor.or_default().asked(offset);
+            cursor.or_default().asked(Some(offset));
             let asked = client.send(&Request::CursorCommit(CursorCommit {
                 handle,
                 partition,
                 offset: Offset(offset),
                 name: &name,
             }));
-            self.commits.insert(asked, offset);
-        } else if self.commits.is_empty() && self.gets.is_empty() {
-            let asked = client.send(&Request::CursorGet(CursorGet {
-                handle,
-                partition,
-                name: &name,
-            }));
+            self.changes.insert(asked, Some(offset));
+        } else if self.changes.is_empty() && self.gets.is_empty() {
+            let asked = if rng.coin() {
+                client.send(&Request::CursorGet(CursorGet {
+                    handle,
+                    partition,
+                    name: &name,
+                }))
+            } else {
+                client.send(&Request::CursorList(CursorList {
+                    handle,
+                    partition,
+                    max_items: CURSORS_MAX,
+                    after: "",
+                }))
+            };
             self.gets.push(asked);
         }
     }
@@ -323,17 +230,39 @@ impl Bookmark {
         truth: &mut Truth,
     ) -> Result<(), Violation> {
         let cursor = truth.cursors.entry((key.0, key.1, me as u64)).or_default();
-        if let Some(offset) = self.commits.remove(&number) {
-            if let Reply::Cursor(got) = reply {
-                disk(got.durability)?;
-                promise!(got.offset.0 == offset, "a cursor at {}", got.offset.0);
-                cursor.acked(offset);
+        if let Some(place) = self.changes.remove(&number) {
+            match reply {
+                Reply::Cursor(got) => {
+                    disk(got.durability)?;
+                    let offset = got.offset.0;
+                    promise!(place == Some(offset), "a cursor at {offset}, not {place:?}");
+                    cursor.acked(place);
+                }
+                Reply::Done => {
+                    promise!(
+                        place.is_none(),
+                        "a cursor at {place:?} is answered by nothing"
+                    );
+                    cursor.acked(None);
+                    truth.counts.cursors_deleted += 1;
+                }
+                // There is none to be forgotten.
+                Reply::Error(refusal) if refusal.code == ErrorCode::CursorUnknown => {
+                    promise!(place.is_none(), "a cursor at {place:?} is not known");
+                    cursor.acked(None);
+                }
+                _ => {}
             }
             return Ok(());
         }
         self.gets.retain(|asked| *asked != number);
         match reply {
             Reply::Cursor(got) => cursor.read(Some(got.offset.0)),
+            Reply::CursorPage(page) => {
+                let name = name_of(me);
+                let mine = page.items.iter().find(|item| item.name == name);
+                cursor.read(mine.map(|item| item.offset.0))
+            }
             Reply::Error(refusal) if refusal.code == ErrorCode::CursorUnknown => cursor.read(None),
             _ => Ok(()),
         }

@@ -71,6 +71,15 @@ impl Worker {
         }
     }
 
+    /// One that is given nothing without asking, of a group that others make.
+    pub(super) fn taking(rng: &mut SimRng, group: GroupName) -> Self {
+        Self {
+            makes_group: false,
+            pushed: false,
+            ..Self::new(rng, group)
+        }
+    }
+
     /// One that takes and acknowledges all there is.
     pub(crate) fn sweeper(group: GroupName) -> Self {
         Self {
@@ -88,6 +97,14 @@ impl Worker {
         self.settling.clear();
         self.making = None;
         self.subscribed = false;
+    }
+
+    /// Its group is to be deleted, and with it whatever it has. Gives the takes that
+    /// are not answered yet.
+    pub(super) fn forget(&mut self) -> Vec<u32> {
+        let takes = core::mem::take(&mut self.takes);
+        self.lost();
+        takes.into_keys().collect()
     }
 
     /// Its subscription is over.

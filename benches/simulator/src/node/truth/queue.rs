@@ -1,6 +1,7 @@
 //! What clients were told about one partition of a queue, as each of its
 //! consumer groups sees it.
 
+mod lives;
 #[cfg(test)]
 mod tests;
 
@@ -8,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::PlayerId;
 use crate::{Violation, promise};
+pub(crate) use lives::Birth;
 
 /// Times are kept to the millisecond across a restart, and rounded twice.
 const ROUNDING: u64 = 2_000_000;
@@ -158,6 +160,8 @@ struct GroupTruth {
     /// they were put.
     revived: BTreeSet<u64>,
     buried: BTreeSet<u64>,
+    /// What it cannot have, when it was made while the queue was at work.
+    birth: Birth,
 }
 
 /// What a queue promises beyond delivery.
@@ -181,6 +185,9 @@ pub(crate) struct QueueTruth {
     pub(super) undone: Vec<u64>,
     /// Groups that were there for certain when a value was first sent.
     open_then: BTreeMap<u64, Vec<GroupName>>,
+    /// There may have been a group that is no more, and it may have been done with
+    /// what others never saw.
+    visited: bool,
 }
 
 impl QueueTruth {
@@ -267,6 +274,9 @@ impl QueueTruth {
         given: Reservation,
     ) -> Result<(), Violation> {
         let put = self.at(id, value)?;
+        if let Some(truth) = self.groups.get(group) {
+            truth.birth.check(id)?;
+        }
         self.check_time(group, id, &put, moment)?;
         if self.rules.ordered_by_key {
             self.check_order(group, id, &put, moment.now)?;
@@ -367,7 +377,7 @@ impl QueueTruth {
         let Some(truth) = self.groups.get(group) else {
             return Ok(());
         };
-        let alone = self.groups.len() == 1;
+        let alone = self.groups.len() == 1 && !self.visited;
         let seen = truth.messages.get(&id).is_some_and(|one| one.seen);
         for (other, message) in &truth.messages {
             let Some(its) = self.values.get(other).and_then(|v| self.puts.get(v)) else {
@@ -466,6 +476,10 @@ impl QueueTruth {
     pub(crate) fn nack_done(&mut self, group: GroupName, id: u64, attempt: u16) {
         let max_attempts = self.rules.max_attempts;
         if let Some(message) = self.message(group, id) {
+            if message.replayed {
+                // It may be of the time before, when attempts had not begun anew.
+                return;
+            }
             message.failures_min = message.failures_min.max(attempt);
             message.failures_max = message.failures_max.max(attempt);
             // Nobody else has had it since.
@@ -656,10 +670,11 @@ impl QueueTruth {
                 }
                 // A group that came later need not see what the others were
                 // done with before.
-                let elsewhere = self.groups.iter().any(|(other, truth)| {
-                    let its = truth.messages.get(id);
-                    other != name && its.is_some_and(MessageTruth::may_be_done)
-                });
+                let elsewhere = self.visited
+                    || self.groups.iter().any(|(other, truth)| {
+                        let its = truth.messages.get(id);
+                        other != name && its.is_some_and(MessageTruth::may_be_done)
+                    });
                 promise!(
                     !message.expected && !message.seen && elsewhere,
                     "message {id}, {put:?}, was put and group {name:?} of {:?} has it nowhere: {message:?}",

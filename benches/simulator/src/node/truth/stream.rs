@@ -1,8 +1,10 @@
 //! What clients were told about one partition of a stream.
 
+use core::ops::Range;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::PlayerId;
+use super::super::client::Shown;
+use super::{PlayerId, Wish, headers_of};
 use crate::{Violation, promise};
 
 /// How long an append session lives without a request, less what an answer may
@@ -18,6 +20,17 @@ struct Tried {
     /// It was taken at this wall clock or later, in milliseconds.
     wall: u64,
     bytes: u64,
+    /// The partition ended there at least.
+    end: u64,
+}
+
+/// What readers that were not given a record have said of it by that.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    /// None of these wants it.
+    wishes: u8,
+    /// It is older than this, in milliseconds.
+    older_than: Option<u64>,
 }
 
 /// What an append session committed, or may have.
@@ -44,6 +57,13 @@ pub(crate) struct Retention {
     pub(crate) bytes: Option<u64>,
 }
 
+impl Retention {
+    /// Whether anything ever goes.
+    pub(crate) const fn is_any(&self) -> bool {
+        self.ms.is_some() || self.bytes.is_some()
+    }
+}
+
 /// One partition of one stream.
 #[derive(Debug, Default)]
 pub(crate) struct StreamTruth {
@@ -51,6 +71,10 @@ pub(crate) struct StreamTruth {
     known: BTreeMap<u64, u64>,
     /// The wall clock when that was first heard of.
     known_at: BTreeMap<u64, u64>,
+    /// The time that a record was shown to have been taken at.
+    stamps: BTreeMap<u64, u64>,
+    /// What was passed over, to be judged when it is shown to somebody.
+    passed: BTreeMap<u64, Passed>,
     /// Where a value lies.
     places: BTreeMap<u64, u64>,
     tried: BTreeMap<u64, Tried>,
@@ -83,7 +107,10 @@ impl StreamTruth {
     }
 
     pub(crate) fn tried(&mut self, value: u64, wall: u64, bytes: u64) {
-        self.tried.entry(value).or_insert(Tried { wall, bytes });
+        let end = self.end().max(self.ends.last().copied().unwrap_or(0));
+        self.tried
+            .entry(value)
+            .or_insert(Tried { wall, bytes, end });
     }
 
     /// The wall clock was seen to stand there. When it was set back, what is on
@@ -103,9 +130,15 @@ impl StreamTruth {
     /// Somebody was told, or shown, that `value` lies at `offset`. From now on
     /// it does for ever and for everybody.
     pub(crate) fn known(&mut self, offset: u64, value: u64) -> Result<(), Violation> {
+        let Some(tried) = self.tried.get(&value) else {
+            return Err(Violation::new(format!(
+                "offset {offset} holds {value:x}, which nobody published"
+            )));
+        };
         promise!(
-            self.tried.contains_key(&value),
-            "offset {offset} holds {value:x}, which nobody published"
+            tried.end <= offset,
+            "{value:x} at {offset} was sent when the partition ended at {}",
+            tried.end
         );
         if let Some(before) = self.known.insert(offset, value) {
             promise!(
@@ -144,6 +177,91 @@ impl StreamTruth {
             );
         }
         Ok(())
+    }
+
+    /// Somebody was given a record of this partition: all of it is what was sent,
+    /// taken when it may have been, and nobody has passed over it wrongly.
+    pub(crate) fn shown(&mut self, shown: &Shown, value: u64) -> Result<(), Violation> {
+        let Shown { offset, stamp, .. } = *shown;
+        self.known(offset, value)?;
+        promise!(
+            shown.headers == headers_of(value),
+            "the headers of {value:x} at {offset} are {:x?}",
+            shown.headers
+        );
+        let sent = self.tried[&value].wall;
+        let before = self.stamps.range(..offset).next_back();
+        let after = self.stamps.range(offset + 1..).next();
+        promise!(
+            (sent..=self.wall_max).contains(&stamp)
+                && before.is_none_or(|(_, at)| *at <= stamp)
+                && after.is_none_or(|(_, at)| *at >= stamp),
+            "{value:x} at {offset} is of {stamp}, sent at {sent}, now {}; {before:?}, {after:?}",
+            self.wall_max
+        );
+        if let Some(told) = self.stamps.insert(offset, stamp) {
+            promise!(
+                told == stamp,
+                "offset {offset} was of {told}, is of {stamp}"
+            );
+        }
+        let Some(passed) = self.passed.get(&offset) else {
+            return Ok(());
+        };
+        let missed = |wish: &&Wish| passed.wishes & wish.bit() != 0 && wish.wants(value);
+        let missed = Wish::SOME.iter().find(missed);
+        promise!(
+            missed.is_none(),
+            "offset {offset} holds {value:x}, and one who wants {missed:?} was not given it"
+        );
+        promise!(
+            passed.older_than.is_none_or(|time| stamp < time),
+            "offset {offset} is of {stamp}, and one who began at {:?} was not given it",
+            passed.older_than
+        );
+        Ok(())
+    }
+
+    /// A reader who wants `wish` was not given these records.
+    pub(crate) fn unwanted(&mut self, wish: Wish, range: Range<u64>) -> Result<(), Violation> {
+        promise!(
+            wish != Wish::All || range.is_empty(),
+            "one who wants everything was not given {range:?}"
+        );
+        for offset in range {
+            self.passed.entry(offset).or_default().wishes |= wish.bit();
+        }
+        Ok(())
+    }
+
+    /// A reader who began at `time` was not given these records. Where retention
+    /// acts, they may just be gone.
+    pub(crate) fn all_older(&mut self, time: u64, range: Range<u64>) {
+        if self.retention.is_any() {
+            return;
+        }
+        for offset in range {
+            let passed = self.passed.entry(offset).or_default();
+            let before = passed.older_than.unwrap_or(u64::MAX);
+            passed.older_than = Some(before.min(time));
+        }
+    }
+
+    /// The time of a record, any of those that were shown.
+    pub(crate) fn some_time(&self, any: usize) -> Option<u64> {
+        let index = any.checked_rem(self.stamps.len())?;
+        self.stamps.values().nth(index).copied()
+    }
+
+    /// Offsets from `first` on that hold what `wish` wants.
+    pub(crate) fn wanted(&self, wish: Wish, first: u64) -> impl Iterator<Item = u64> + '_ {
+        let known = self.known.range(first..);
+        known.filter_map(move |(offset, value)| wish.wants(*value).then_some(*offset))
+    }
+
+    /// The partition ends there or before: each value is there once at most.
+    pub(crate) fn end_max(&self) -> u64 {
+        self.tried.len() as u64
     }
 
     /// The end that clients know of.
@@ -235,7 +353,7 @@ impl StreamTruth {
         }
         let Retention { ms, bytes } = self.retention;
         promise!(
-            ms.is_some() || bytes.is_some(),
+            self.retention.is_any(),
             "a stream that keeps everything begins at {first}"
         );
         let all: u64 = self
@@ -272,6 +390,7 @@ impl StreamTruth {
         for value in self.known.split_off(&end).into_values() {
             self.places.remove(&value);
         }
+        self.stamps.split_off(&end);
         let kept = self.known.values();
         (lost, kept.map(|value| self.tried[value].wall).collect())
     }
@@ -325,6 +444,66 @@ mod tests {
             truth.known(4, values[0]).is_err(),
             "the end was there before"
         );
+    }
+
+    fn shown(offset: u64, value: u64, stamp: u64) -> Shown {
+        Shown {
+            offset,
+            stamp,
+            headers: headers_of(value),
+            value: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_reader_that_was_not_given_what_it_wants_is_noticed_when_somebody_is() {
+        let value = (0..).find(|value| Wish::Equal.wants(*value)).unwrap();
+        let mut truth = stream(&[value]);
+        truth.saw(1_000);
+        truth.unwanted(Wish::Both, 0..4).unwrap();
+        truth.all_older(1_001, 0..4);
+        truth.shown(&shown(3, value, 1_000), value).unwrap();
+        truth.unwanted(Wish::Equal, 3..4).unwrap();
+        assert!(truth.shown(&shown(3, value, 1_000), value).is_err());
+        assert!(truth.unwanted(Wish::All, 3..4).is_err());
+        let mut truth = stream(&[value]);
+        truth.saw(1_000);
+        truth.all_older(1_000, 0..4);
+        assert!(truth.shown(&shown(3, value, 1_000), value).is_err());
+    }
+
+    #[test]
+    fn what_was_sent_after_an_end_was_told_lies_behind_it() {
+        let (a, b) = (value_of(1, 0), value_of(2, 0));
+        let mut truth = stream(&[a]);
+        truth.known(4, a).unwrap();
+        truth.tried(b, 1_000, 10);
+        assert!(truth.known(3, b).is_err());
+        truth.known(5, b).unwrap();
+    }
+
+    #[test]
+    fn another_time_or_other_headers_are_noticed() {
+        let (a, b) = (value_of(1, 0), value_of(2, 0));
+        let mut truth = stream(&[a, b]);
+        truth.saw(1_005);
+        assert!(
+            truth.shown(&shown(4, a, 999), a).is_err(),
+            "before it was sent"
+        );
+        let mut truth = stream(&[a, b]);
+        truth.saw(1_005);
+        assert!(truth.shown(&shown(4, a, 1_006), a).is_err(), "not yet");
+        let mut truth = stream(&[a, b]);
+        truth.saw(1_005);
+        truth.shown(&shown(4, a, 1_003), a).unwrap();
+        assert!(truth.shown(&shown(4, a, 1_004), a).is_err(), "changed");
+        assert!(truth.shown(&shown(5, b, 1_002), b).is_err(), "goes back");
+        let other = Shown {
+            headers: vec![1],
+            ..shown(4, a, 1_003)
+        };
+        assert!(truth.shown(&other, a).is_err(), "headers");
     }
 
     #[test]

@@ -5,9 +5,9 @@ use core::time::Duration;
 use pinion_simkit::{CrashMode, FaultPlan};
 
 use super::super::player::{
-    Inspector, Manner, Player, Report, Role, Subscriber, Undertaker, Worker,
+    Inspector, Manner, Player, Report, Role, Subscriber, TENANT, Undertaker, Worker,
 };
-use super::super::truth::{GroupName, Key, Retention};
+use super::super::truth::{GroupName, Key, Retention, Wish};
 use super::{NodeWorld, SETTLE_TURNS_MAX};
 use crate::{Violation, promise};
 
@@ -93,8 +93,42 @@ impl NodeWorld {
                 }
                 _ => false,
             })?;
+            self.read_some(key, end)?;
             self.check_retention(key, inspector)
                 .map_err(|v| v.within(format_args!("stream {resource}/{partition}")))?;
+        }
+        Ok(())
+    }
+
+    /// Now that all is known: who wants some of it gets that for so much credit and
+    /// no more, and who begins at a time gets everything since.
+    fn read_some(&mut self, key: Key, end: u64) -> Result<(), Violation> {
+        let (resource, partition) = key;
+        let reached = |world: &Self, id: usize| match &world.players[id].role {
+            Role::Subscriber(subscriber) => subscriber.reached(),
+            _ => 0,
+        };
+        let wish = *self.rng.pick(&Wish::SOME);
+        let stream = &self.truth.streams[&key];
+        let wanted: Vec<u64> = stream.wanted(wish, stream.first()).collect();
+        if let Some(last) = wanted.last().copied() {
+            let credit = u32::try_from(wanted.len()).expect("few records");
+            let role = Role::Subscriber(Subscriber::exactly(wish, credit));
+            let id = self.add_player(resource, partition, role);
+            let missing =
+                format!("stream {resource}/{partition} never gives what {wish:?} wants, to {last}");
+            self.until(&missing, |world| {
+                reached(world, id) > last || world.truth.streams[&key].first() > last
+            })?;
+        }
+        let any = self.rng.index(1 << 20);
+        if let Some(time) = self.truth.streams[&key].some_time(any) {
+            let role = Role::Subscriber(Subscriber::since(time));
+            let id = self.add_player(resource, partition, role);
+            let missing = format!("stream {resource}/{partition} never gives all since {time}");
+            self.until(&missing, |world| {
+                reached(world, id) >= end || world.truth.streams[&key].first() >= end
+            })?;
         }
         Ok(())
     }
@@ -136,11 +170,13 @@ impl NodeWorld {
             // Whoever holds something lets go of it.
             for id in 0..self.players.len() {
                 let mine = self.players[id].resource == resource;
-                if mine && matches!(self.players[id].role, Role::Worker(_)) {
+                let consumes = matches!(self.players[id].role, Role::Worker(_) | Role::Tenant(_));
+                if mine && consumes {
                     self.retire(id);
                 }
             }
-            let groups = self.plan.resources[resource].groups.clone();
+            let mut groups = self.plan.resources[resource].groups.clone();
+            groups.extend(Some(TENANT).filter(|name| self.truth.queues[&key].has_group(name)));
             let each = |world: &mut Self, role: &dyn Fn(GroupName) -> Role| {
                 let ids = groups.iter().map(|group| role(group)).collect::<Vec<_>>();
                 let ids = ids.into_iter();

@@ -33,8 +33,12 @@ impl LossyCounts {
 }
 
 impl Plan {
-    /// One log, so that there is one order of everything; and checkpoints often.
+    /// One log, so that there is one order of everything; checkpoints often; and no
+    /// group that is gone before anybody asks what is left.
     pub(super) fn on_one_log(&mut self, rng: &mut SimRng) {
+        for resource in &mut self.resources {
+            resource.tenant = false;
+        }
         (self.cores, self.logs) = (1, 1);
         self.checkpoint_every_bytes = *rng.pick(&[64 << 10, 256 << 10]);
     }

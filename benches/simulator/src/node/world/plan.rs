@@ -9,7 +9,7 @@ use pinion_wire::message::{QueueSpec, Spec};
 
 use super::super::player::{
     Appender, Bookmark, Habits, Inspector, Manner, Producer, Reader, ResourcePlan, Role,
-    Subscriber, Undertaker, Worker,
+    Subscriber, Tenant, Undertaker, Worker,
 };
 use super::super::truth::{GroupName, QueueRules, QueueTruth, Retention, StreamTruth};
 
@@ -53,6 +53,7 @@ impl Plan {
                 groups: Vec::new(),
                 timed: false,
                 keys: 0,
+                tenant: false,
             });
         }
         for index in 0..rng.between(1, 2) {
@@ -79,6 +80,7 @@ impl Plan {
                 groups: GROUPS[..groups].to_vec(),
                 timed: rng.one_in(3),
                 keys: if ordered_by_key { 3 } else { 0 },
+                tenant: rng.one_in(3),
             });
         }
         Self {
@@ -137,9 +139,15 @@ impl ResourcePlan {
                     roles.push(Role::Undertaker(tidies));
                 }
             }
+            if self.tenant {
+                roles.push(Role::Tenant(Tenant::new(rng)));
+            }
         } else {
             for _ in 0..rng.between(1, 2) {
                 roles.push(Role::Subscriber(Subscriber::new(rng)));
+            }
+            for _ in 0..rng.below(3) {
+                roles.push(Role::Subscriber(Subscriber::choosy(rng)));
             }
             roles.push(Role::Reader(Reader::default()));
             roles.push(Role::Bookmark(Bookmark::default()));
