@@ -281,6 +281,7 @@ impl Player {
         }
         if let Some(refusal) = answer.refusal() {
             truth.counts.refused += 1;
+            truth.counts.backlogged += u64::from(refusal.code == ErrorCode::Backlogged);
             self.refused = Some(refusal);
             let known = !matches!(
                 refusal.code,
@@ -386,9 +387,19 @@ pub(crate) fn value_in(bytes: &[u8]) -> Result<u64, Violation> {
 }
 
 fn disk(durability: Durability) -> Result<(), Violation> {
+    reached(durability, false)
+}
+
+/// What was acknowledged is as durable as its resource is.
+fn reached(durability: Durability, in_memory: bool) -> Result<(), Violation> {
+    let promised = if in_memory {
+        Durability::Memory
+    } else {
+        Durability::Disk
+    };
     promise!(
-        durability == Durability::Disk,
-        "a durable resource acknowledged with {durability:?}"
+        durability == promised,
+        "{promised:?} is promised, acknowledged with {durability:?}"
     );
     Ok(())
 }

@@ -127,6 +127,11 @@ impl Truth {
         Ok(self.lost.len())
     }
 
+    /// The node starts.
+    pub(crate) fn restarted(&mut self) {
+        self.streams.values_mut().for_each(StreamTruth::restarted);
+    }
+
     /// Power was lost.
     pub(crate) fn crashed(&mut self) {
         self.streams.values_mut().for_each(StreamTruth::crashed);
@@ -167,6 +172,12 @@ pub struct NodeCounts {
     pub dropped: u64,
     /// Subscriptions ended because they were too slow.
     pub disconnected: u64,
+    /// Publishes refused because a reader that blocks is behind.
+    pub backlogged: u64,
+    /// Records acknowledged in memory.
+    pub in_memory: u64,
+    /// Producers that were told that nobody knows them any more.
+    pub forgotten: u64,
     /// Consumer groups made while the queue was at work.
     pub groups_made: u64,
     /// Consumer groups deleted.
@@ -207,6 +218,9 @@ impl NodeCounts {
         self.beyond += other.beyond;
         self.dropped += other.dropped;
         self.disconnected += other.disconnected;
+        self.backlogged += other.backlogged;
+        self.in_memory += other.in_memory;
+        self.forgotten += other.forgotten;
         self.groups_made += other.groups_made;
         self.groups_deleted += other.groups_deleted;
         self.cursors_deleted += other.cursors_deleted;

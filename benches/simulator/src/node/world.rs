@@ -152,6 +152,7 @@ impl NodeWorld {
         }
         self.clock.restart();
         self.failed = false;
+        self.truth.restarted();
         let (cores, logs) = (self.plan.cores, self.plan.logs);
         self.trace
             .note(self.clock.now(), "boot", &[u64::from(cores)]);

@@ -8,7 +8,7 @@ use pinion_wire::message::{
 
 use super::super::client::Client;
 use super::super::truth::{PlayerId, Truth, value_of};
-use super::{Place, Time, disk, len_of, record_of};
+use super::{Place, Time, len_of, reached, record_of};
 use crate::{Violation, promise};
 
 /// Records staged in one session, at most.
@@ -185,7 +185,7 @@ impl Appender {
                 truth.stream(key).exclusive_used(me, Some(sent));
             }
             (Ask::Commit(expected), Some(open), Reply::Published(published)) => {
-                disk(published.durability)?;
+                reached(published.durability, truth.stream(key).is_in_memory())?;
                 let first = published.first_offset.0;
                 promise!(
                     u64::from(published.record_count) == open.staged,

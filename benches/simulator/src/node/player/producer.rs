@@ -1,20 +1,22 @@
 //! Publishes and puts, each value once, however often it must try.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pinion_simkit::SimRng;
 use pinion_types::{ErrorCode, FactId, ProducerId, Sequence};
 use pinion_wire::message::{Ack, Publish, QueuePut, Reply, Request};
 
 use super::super::client::Client;
-use super::super::truth::{PlayerId, PutTruth, Truth, value_of};
-use super::{Place, ResourcePlan, Time, disk, key_of, len_of, record_of};
+use super::super::truth::{PlayerId, PutTruth, StreamTruth, Truth, value_of};
+use super::{Place, ResourcePlan, Time, disk, key_of, len_of, reached, record_of};
 use crate::{Violation, promise};
 
 /// Batches a producer has on the way.
 const UNANSWERED_MAX: usize = 6;
 /// Acknowledged batches that may be repeated; fewer than a partition remembers.
 const REPEATED_MAX: usize = 40;
+/// Who was forgotten goes on under an id so much higher, which nobody else has.
+const ANEW: u64 = 1 << 24;
 
 #[derive(Clone, Copy, Debug)]
 struct Batch {
@@ -37,6 +39,9 @@ pub(crate) struct Habits {
     /// Messages have one of so many keys; 0 is none.
     pub(crate) keys: u8,
     pub(crate) body_max: usize,
+    /// Publishes to what lives in memory: a restart forgets it, and a batch that was
+    /// acknowledged before would be stored again.
+    pub(crate) in_memory: bool,
 }
 
 /// Publishes or puts, each value once, however often it must try; and repeats
@@ -49,6 +54,8 @@ pub(crate) struct Producer {
     /// Acknowledged, the newest last.
     done: VecDeque<Batch>,
     repeats: BTreeMap<u32, Batch>,
+    /// What it asked under an id that it has no more.
+    stale: BTreeSet<u32>,
     habits: Habits,
 }
 
@@ -60,6 +67,7 @@ impl Producer {
             batches: VecDeque::new(),
             done: VecDeque::new(),
             repeats: BTreeMap::new(),
+            stale: BTreeSet::new(),
             habits,
         }
     }
@@ -70,6 +78,16 @@ impl Producer {
             batch.asked = None;
         }
         self.repeats.clear();
+        self.stale.clear();
+    }
+
+    /// Nobody knows it any more: what was on its way is given up.
+    fn begin_anew(&mut self) {
+        let asked = self.batches.drain(..).filter_map(|batch| batch.asked);
+        self.stale.extend(asked);
+        self.done.clear();
+        self.id += ANEW;
+        self.next = 0;
     }
 
     /// Whether all it said is answered.
@@ -105,15 +123,15 @@ impl Producer {
                         ..PutTruth::default()
                     };
                     truth.queue(place.key).tried(value, put);
-                } else {
-                    let len = len_of(value, self.habits.body_max) as u64;
-                    truth.stream(place.key).tried(value, time.wall.0, len);
                 }
+            }
+            if !self.habits.puts {
+                self.tries(batch, time, truth.stream(place.key));
             }
             self.batches.push_back(batch);
             self.next += batch.count;
         }
-        if more && rng.one_in(12) && !self.done.is_empty() {
+        if more && rng.one_in(12) && !self.done.is_empty() && !self.habits.in_memory {
             let batch = *rng.pick(self.done.make_contiguous());
             let asked = self.send(client, batch, place);
             self.repeats.insert(asked, batch);
@@ -122,9 +140,23 @@ impl Producer {
         if let Some(index) = self.batches.iter().position(|b| b.asked.is_none()) {
             let again = self.batches.iter().skip(index).any(|b| b.asked.is_some());
             if !again {
-                let asked = self.send(client, self.batches[index], place);
+                let batch = self.batches[index];
+                if self.habits.in_memory {
+                    // A reader may have had it in a life before, and told of it.
+                    self.tries(batch, time, truth.stream(place.key));
+                }
+                let asked = self.send(client, batch, place);
                 self.batches[index].asked = Some(asked);
             }
+        }
+    }
+
+    /// Each value of a batch may be published from now on.
+    fn tries(&self, batch: Batch, time: Time, stream: &mut StreamTruth) {
+        for number in batch.first..batch.first + batch.count {
+            let value = value_of(self.id, number);
+            let len = len_of(value, self.habits.body_max) as u64;
+            stream.tried(value, time.wall.0, len);
         }
     }
 
@@ -199,6 +231,9 @@ impl Producer {
         key: (usize, u16),
         truth: &mut Truth,
     ) -> Result<(), Violation> {
+        if self.stale.remove(&number) {
+            return Ok(());
+        }
         let index = self.batches.iter().position(|b| b.asked == Some(number));
         let repeat = self.repeats.remove(&number);
         let batch = match (index, repeat) {
@@ -208,7 +243,7 @@ impl Producer {
         };
         let (stored, count, duplicate) = match reply {
             Reply::Published(published) => {
-                disk(published.durability)?;
+                reached(published.durability, self.habits.in_memory)?;
                 (
                     published.first_offset.0,
                     published.record_count,
@@ -225,6 +260,11 @@ impl Producer {
             }
             // Not done, or nobody knows: tried again, and stored once all the same.
             _ => {
+                if self.is_forgotten(reply) {
+                    truth.counts.forgotten += 1;
+                    self.begin_anew();
+                    return Ok(());
+                }
                 self.check_sequence(reply)?;
                 if let Some(index) = index {
                     self.batches[index].asked = None;
@@ -252,6 +292,7 @@ impl Producer {
                 truth.queue(key).put(stored + step, value, now)?;
             } else {
                 truth.counts.published += 1;
+                truth.counts.in_memory += u64::from(self.habits.in_memory);
                 truth.stream(key).known(stored + step, value)?;
             }
         }
@@ -264,6 +305,16 @@ impl Producer {
             self.done.push_back(Batch { stored, ..batch });
         }
         Ok(())
+    }
+
+    /// Whether a partition in memory says that it knows nothing of it.
+    fn is_forgotten(&self, reply: &Reply<'_>) -> bool {
+        let Reply::Error(refusal) = reply else {
+            return false;
+        };
+        self.habits.in_memory
+            && refusal.code == ErrorCode::SequenceGap
+            && refusal.fact(FactId::Expected) == Some(0)
     }
 
     /// What was acknowledged is remembered, whatever happened since.

@@ -4,7 +4,7 @@
 use pinion_simkit::SimRng;
 use pinion_types::{ErrorCode, FactId, Offset, SubscriptionId, WallMs};
 use pinion_wire::message::{
-    Credit, End, Lag, LagReason, Overflow, Reply, Request, Start, Subscribe,
+    Credit, End, Lag, LagReason, Overflow, Reply, Request, Start, Subscribe, Unsubscribe,
 };
 
 use super::super::client::{Client, Got, Shown};
@@ -16,6 +16,8 @@ use crate::{Violation, promise};
 /// meant to be too slow.
 const CREDIT: u32 = 20;
 const CREDIT_SLOW: u32 = 3;
+/// One act in so many, a subscriber that begins anywhere begins anew.
+const MOVES_EVERY: u64 = 12;
 /// Bytes of credit that are more than anybody uses up.
 const BYTES_ENOUGH: u32 = 16 << 20;
 
@@ -62,6 +64,8 @@ pub(crate) struct Subscriber {
     backlog_max: u32,
     /// Gives so much credit, once.
     credit: Option<u32>,
+    /// Life of the partition that it subscribed in, see [`StreamTruth::life`].
+    life: u64,
     /// First offset that it has not seen or been told of.
     next: Option<u64>,
     subscription: Option<u32>,
@@ -125,6 +129,16 @@ impl Subscriber {
         }
     }
 
+    /// One that reads slowly, and for which everybody waits.
+    pub(crate) fn blocking(rng: &mut SimRng) -> Self {
+        Self {
+            overflow: Some(Overflow::Block),
+            wish: Wish::All,
+            begin: Begin::Latest,
+            ..Self::choosy(rng)
+        }
+    }
+
     /// One of what `wish` wants, from the beginning on, with credit for so many
     /// records and no more: the others must cost none.
     pub(crate) fn exactly(wish: Wish, credit: u32) -> Self {
@@ -177,6 +191,15 @@ impl Subscriber {
             self.subscribe(client, rng, time, place, stream);
             return;
         };
+        let moves = matches!(self.begin, Begin::Somewhere | Begin::Since(None));
+        if moves && rng.one_in(MOVES_EVERY) {
+            // What is still on its way for the old one is for nobody.
+            let subscription = SubscriptionId(subscription);
+            client.send(&Request::Unsubscribe(Unsubscribe { subscription }));
+            self.lost();
+            self.next = None;
+            return;
+        }
         if self.credit.is_some() || (self.is_slow() && !rng.one_in(3)) {
             return;
         }
@@ -209,10 +232,11 @@ impl Subscriber {
         place: Place,
         stream: &StreamTruth,
     ) {
-        if self.is_slow() {
+        if self.is_slow() || self.life != stream.life() {
             // Only at the end is it certain that what comes counts as waiting.
             self.next = None;
         }
+        self.life = stream.life();
         let end = stream.end();
         let start = match (self.next, self.begin) {
             (Some(next), _) => Start::Offset(Offset(next)),
@@ -467,6 +491,15 @@ impl Subscriber {
         let allowed = match lag.reason {
             LagReason::Retention => {
                 stream.begins_at(to)?;
+                // Of what it has begun to read, only its age takes anything.
+                let blocks = self.overflow.is_none_or(|policy| policy == Overflow::Block);
+                promise!(
+                    !blocks
+                        || self.delivered == 0
+                        || !stream.is_in_memory()
+                        || stream.retention.ms.is_some(),
+                    "{lag:?} for one that blocks until it has read"
+                );
                 // What it was to be told of is gone with the rest.
                 self.must = self
                     .must

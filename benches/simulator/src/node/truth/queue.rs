@@ -170,6 +170,10 @@ pub(crate) struct QueueRules {
     pub(crate) max_attempts: u16,
     pub(crate) ordered_by_key: bool,
     pub(crate) drop_expired: bool,
+    /// Messages reserved at once, by a group and by a consumer; 0 is more than there
+    /// ever are.
+    pub(crate) max_in_flight: u32,
+    pub(crate) consumer_in_flight: u32,
 }
 
 /// One partition of one queue.
@@ -329,6 +333,37 @@ impl QueueTruth {
         message.note("delivered", given.player);
         // Only a disk that lied brings one back.
         self.undone.extend(undone);
+        self.check_in_flight(group, given.player, now)
+    }
+
+    /// A group, and each of its consumers, has no more messages than it may.
+    fn check_in_flight(
+        &self,
+        group: GroupName,
+        player: PlayerId,
+        now: u64,
+    ) -> Result<(), Violation> {
+        let (all, own) = (self.rules.max_in_flight, self.rules.consumer_in_flight);
+        if all == 0 && own == 0 {
+            return Ok(());
+        }
+        let Some(truth) = self.groups.get(group) else {
+            return Ok(());
+        };
+        let held = truth.messages.values().filter(|one| one.is_held(now));
+        let (mut held_by_all, mut held_by_it) = (0, 0);
+        for one in held {
+            held_by_all += 1;
+            held_by_it += u32::from(one.reserved.is_some_and(|held| held.player == player));
+        }
+        promise!(
+            all == 0 || held_by_all <= all,
+            "group {group:?} has {held_by_all} messages in flight of at most {all}"
+        );
+        promise!(
+            own == 0 || held_by_it <= own,
+            "player {player} has {held_by_it} messages in flight of at most {own}"
+        );
         Ok(())
     }
 

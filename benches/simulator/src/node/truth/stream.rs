@@ -86,11 +86,17 @@ pub(crate) struct StreamTruth {
     ends: BTreeSet<u64>,
     exclusive: Option<Exclusive>,
     pub(crate) retention: Retention,
+    /// It lives in memory: a node that starts has nothing of it.
+    memory: bool,
+    /// How often that was so.
+    life: u64,
     /// Nobody who asks from now on is shown what lies below.
     first: u64,
     /// The wall clock, and the latest there was, in milliseconds.
     wall: u64,
     wall_max: u64,
+    /// Somebody has set it back.
+    set_back: bool,
 }
 
 /// Values carry their producer and their number in it.
@@ -106,6 +112,48 @@ impl StreamTruth {
         }
     }
 
+    /// One that no restart leaves anything of; its ring holds so many bytes.
+    pub(crate) fn in_memory(ms: Option<u64>, ring_bytes: u64) -> Self {
+        Self {
+            memory: true,
+            ..Self::with(Retention {
+                ms,
+                bytes: Some(ring_bytes),
+            })
+        }
+    }
+
+    /// Whether nothing of it is written down.
+    pub(crate) const fn is_in_memory(&self) -> bool {
+        self.memory
+    }
+
+    /// Number of the life that it is in: in another one, offsets mean other records.
+    pub(crate) const fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// The node starts: what was in memory only is no more, and what was there does
+    /// not come back; what is still being tried may be taken.
+    pub(crate) fn restarted(&mut self) {
+        if !self.memory {
+            return;
+        }
+        let mut tried = core::mem::take(&mut self.tried);
+        tried.retain(|value, _| !self.places.contains_key(value));
+        tried.values_mut().for_each(|tried| tried.end = 0);
+        *self = Self {
+            tried,
+            retention: self.retention,
+            memory: true,
+            life: self.life + 1,
+            wall: self.wall,
+            wall_max: self.wall_max,
+            set_back: self.set_back,
+            ..Self::default()
+        };
+    }
+
     pub(crate) fn tried(&mut self, value: u64, wall: u64, bytes: u64) {
         let end = self.end().max(self.ends.last().copied().unwrap_or(0));
         self.tried
@@ -117,6 +165,7 @@ impl StreamTruth {
     /// its way may be taken at the earlier time.
     pub(crate) fn saw(&mut self, wall: u64) {
         if wall < self.wall {
+            self.set_back = true;
             for (value, tried) in &mut self.tried {
                 if !self.places.contains_key(value) {
                     tried.wall = tried.wall.min(wall);
@@ -362,11 +411,13 @@ impl StreamTruth {
             .map(|tried| tried.bytes + RECORD_OVERHEAD_MAX)
             .sum();
         let by_size = bytes.is_some_and(|max| all > max);
+        // What lives in memory grows old whatever the wall clock says.
+        let by_age = self.memory && self.set_back;
         if !by_size {
             for (offset, value) in self.known.range(self.first..first) {
                 let sent = self.tried[value].wall;
                 promise!(
-                    ms.is_some_and(|ms| sent + ms <= self.wall_max + 1),
+                    ms.is_some_and(|ms| sent + ms <= self.wall_max + 1 || by_age),
                     "offset {offset} is gone: sent at {sent} ms, now {} ms, kept {ms:?} ms or {bytes:?} bytes of at most {all}",
                     self.wall_max
                 );
@@ -480,6 +531,19 @@ mod tests {
         truth.tried(b, 1_000, 10);
         assert!(truth.known(3, b).is_err());
         truth.known(5, b).unwrap();
+    }
+
+    #[test]
+    fn what_was_in_memory_does_not_come_back() {
+        let (a, b) = (value_of(1, 0), value_of(1, 1));
+        let mut truth = StreamTruth::in_memory(None, 1_000);
+        truth.tried(a, 1_000, 10);
+        truth.known(0, a).unwrap();
+        truth.tried(b, 1_000, 10);
+        truth.restarted();
+        assert_eq!((truth.end(), truth.life()), (0, 1));
+        truth.known(0, b).unwrap();
+        assert!(truth.known(1, a).is_err());
     }
 
     #[test]

@@ -33,9 +33,10 @@ impl LossyCounts {
 }
 
 impl Plan {
-    /// One log, so that there is one order of everything; checkpoints often; and no
-    /// group that is gone before anybody asks what is left.
+    /// One log, so that there is one order of everything; checkpoints often; nothing
+    /// that lives in memory, and no group that is gone before anybody asks what is left.
     pub(super) fn on_one_log(&mut self, rng: &mut SimRng) {
+        self.resources.retain(|resource| !resource.in_memory());
         for resource in &mut self.resources {
             resource.tenant = false;
         }

@@ -16,6 +16,11 @@ use super::super::truth::{GroupName, QueueRules, QueueTruth, Retention, StreamTr
 /// Names of consumer groups; the first is the default one.
 const GROUPS: [GroupName; 3] = ["", "blue", "green"];
 
+/// Ring of a stream that lives in memory, the smallest there is, and the longest of
+/// its values: a world fills it more than once, and every batch fits.
+const RING_BYTES: u64 = 64 << 10;
+const RING_BODY_MAX: usize = 6_000;
+
 /// What one seed chooses for its world.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -56,6 +61,24 @@ impl Plan {
                 tenant: false,
             });
         }
+        if rng.one_in(3) {
+            resources.push(ResourcePlan {
+                kind: ResourceKind::Stream,
+                name: "in-memory".to_owned(),
+                spec: Spec {
+                    shards: 1,
+                    durability: 0,
+                    overflow: pinion_wire::message::Overflow::Block,
+                    ring_bytes: RING_BYTES,
+                    retention_ms: *rng.pick(&[0, 0, 2_000]),
+                    ..EMPTY_SPEC
+                },
+                groups: Vec::new(),
+                timed: false,
+                keys: 0,
+                tenant: false,
+            });
+        }
         for index in 0..rng.between(1, 2) {
             let groups = *rng.pick(&[1, 1, 1, 2, 3]);
             let ordered_by_key = rng.one_in(3);
@@ -69,6 +92,8 @@ impl Plan {
                     retention_ms: *rng.pick(&[0, 0, 0, 0, 8_000]),
                     queue: QueueSpec {
                         max_attempts: u16::try_from(rng.between(2, 6)).expect("small"),
+                        max_in_flight: *rng.pick(&[0, 0, 0, 4, 10]),
+                        consumer_in_flight: *rng.pick(&[0, 0, 0, 2, 5]),
                         ordered_by_key,
                         drop_expired: rng.coin(),
                         backoff_min_ms: 10,
@@ -97,9 +122,18 @@ impl Plan {
 }
 
 impl ResourcePlan {
+    /// Whether nothing of it is written down.
+    pub(super) const fn in_memory(&self) -> bool {
+        self.spec.durability == 0
+    }
+
     /// What is known of a partition before anything happens.
     pub(super) fn stream_truth(&self) -> StreamTruth {
         let limit = |limit: u64| (limit > 0).then_some(limit);
+        if self.in_memory() {
+            let ms = limit(self.spec.retention_ms);
+            return StreamTruth::in_memory(ms, self.spec.ring_bytes);
+        }
         StreamTruth::with(Retention {
             ms: limit(self.spec.retention_ms),
             bytes: limit(self.spec.retention_bytes),
@@ -111,6 +145,8 @@ impl ResourcePlan {
             max_attempts: self.spec.queue.max_attempts,
             ordered_by_key: self.spec.queue.ordered_by_key,
             drop_expired: self.spec.queue.drop_expired,
+            max_in_flight: self.spec.queue.max_in_flight,
+            consumer_in_flight: self.spec.queue.consumer_in_flight,
         };
         QueueTruth::with(rules, &self.groups)
     }
@@ -118,12 +154,18 @@ impl ResourcePlan {
     /// Who works with one of its partitions; `id` is the first one's number.
     pub(super) fn roles(&self, rng: &mut SimRng, body_max: usize, id: usize) -> Vec<Role> {
         let mut roles: Vec<Role> = Vec::new();
+        let body_max = if self.in_memory() {
+            RING_BODY_MAX
+        } else {
+            body_max
+        };
         for _ in 0..rng.between(1, 2) {
             let habits = Habits {
                 puts: self.kind == ResourceKind::Queue,
                 timed: self.timed,
                 keys: self.keys,
                 body_max,
+                in_memory: self.in_memory(),
             };
             let producer = Producer::new(id + roles.len(), habits);
             roles.push(Role::Producer(producer));
@@ -150,7 +192,11 @@ impl ResourcePlan {
                 roles.push(Role::Subscriber(Subscriber::choosy(rng)));
             }
             roles.push(Role::Reader(Reader::default()));
-            roles.push(Role::Bookmark(Bookmark::default()));
+            if self.in_memory() {
+                roles.push(Role::Subscriber(Subscriber::blocking(rng)));
+            } else {
+                roles.push(Role::Bookmark(Bookmark::default()));
+            }
             let exclusive = rng.coin();
             for _ in 0..rng.below(3) {
                 let appender = Appender::new(id + roles.len(), exclusive, body_max);

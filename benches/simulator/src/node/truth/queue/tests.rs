@@ -180,3 +180,61 @@ fn a_dead_letter_that_was_replayed_must_come_again_and_one_purged_must_not() {
     queue.purged(G, 0);
     assert!(queue.delivered(G, (0, 7), at(60), given(1, 70, 1)).is_err());
 }
+
+#[test]
+fn a_group_that_is_made_begins_where_it_was_told_to() {
+    const NEW: GroupName = "new";
+    let take = |queue: &mut QueueTruth| queue.delivered(NEW, (0, 7), at(10), given(1, 20, 1));
+    let mut queue = queue();
+    let birth = queue.making(true);
+    queue.made(NEW, birth);
+    assert!(take(&mut queue).is_err(), "put before it began");
+    let mut queue = self::queue();
+    queue.ack_done(G, 0, 0);
+    let birth = queue.making(false);
+    queue.made(NEW, birth);
+    assert!(take(&mut queue).is_err(), "everybody was done with it");
+    let mut queue = self::queue();
+    let birth = queue.making(false);
+    queue.made(NEW, birth);
+    take(&mut queue).unwrap();
+}
+
+#[test]
+fn a_group_from_the_oldest_message_on_has_what_another_has() {
+    const NEW: GroupName = "new";
+    let mut queue = QueueTruth::with(QueueRules::default(), &[G]);
+    queue.group_is_open(G);
+    queue.tried(7, PutTruth::default());
+    queue.put(0, 7, 0).unwrap();
+    let birth = queue.making(false);
+    queue.made(NEW, birth);
+    queue.ack_done(G, 0, 0);
+    let noticed = queue.all_accounted_for(0, 0).unwrap_err();
+    assert!(noticed.what.contains(NEW), "{noticed}");
+    queue.unmaking(NEW);
+    queue.all_accounted_for(0, 0).unwrap();
+    assert!(!queue.has_group(NEW));
+}
+
+#[test]
+fn more_in_flight_than_there_may_be_is_noticed() {
+    let rules = |all, own| QueueRules {
+        max_attempts: 3,
+        max_in_flight: all,
+        consumer_in_flight: own,
+        ..QueueRules::default()
+    };
+    for (rules, other, fine) in [
+        (rules(1, 0), 2, false),
+        (rules(0, 1), 1, false),
+        (rules(2, 1), 2, true),
+    ] {
+        let mut queue = QueueTruth::with(rules, &[G]);
+        queue.tried(7, PutTruth::default());
+        queue.tried(8, PutTruth::default());
+        queue.delivered(G, (0, 7), at(10), given(1, 99, 1)).unwrap();
+        let second = queue.delivered(G, (1, 8), at(20), given(other, 99, 1));
+        assert_eq!(second.is_ok(), fine, "{rules:?}");
+    }
+}
