@@ -8,6 +8,7 @@ use quinn_proto::{BloomTokenLog, TokenLog, TokenMemoryCache, ValidationTokenConf
 
 use crate::admission::Limits;
 use crate::cid::{Steering, SteeringError};
+use crate::crypto::{ClientCrypto, ServerCrypto};
 use crate::keys::{self, ClockAnchor, TokenClock};
 use crate::transport;
 
@@ -18,6 +19,10 @@ use crate::transport;
 pub const TOKEN_LOG_BYTES: usize = 512 * 1024;
 
 const TOKEN_LOG_HITS: u64 = 100_000;
+
+/// Address tokens sent to each new client (RFC 9000 §8.1.3). Each is good for one
+/// connection, which brings the next one; more only costs.
+pub const TOKENS_SENT: u32 = 1;
 
 /// How long a Retry token is good: the client answers at once, so this only
 /// has to cover its retransmissions (RFC 9000 §8.1.3 asks for a short time).
@@ -74,11 +79,11 @@ impl ServerConfig {
         &self,
         clock: Arc<TokenClock>,
     ) -> Result<quinn_proto::ServerConfig, EndpointError> {
-        let crypto = QuicServerConfig::try_from(Arc::clone(&self.tls))?;
+        let crypto = ServerCrypto::new(QuicServerConfig::try_from(Arc::clone(&self.tls))?);
         let mut config =
             quinn_proto::ServerConfig::new(Arc::new(crypto), keys::token_key(&self.node_secret));
         let mut tokens = ValidationTokenConfig::default();
-        tokens.log(Arc::clone(&self.token_log));
+        tokens.log(Arc::clone(&self.token_log)).sent(TOKENS_SENT);
         config
             .transport_config(Arc::clone(&self.transport))
             .validation_token_config(tokens)
@@ -106,7 +111,8 @@ pub struct ClientConfig {
 impl ClientConfig {
     /// Defaults for Ethernet; `tls` as from [`tls::client_config`](crate::tls::client_config).
     pub fn new(tls: Arc<rustls::ClientConfig>) -> Result<Self, EndpointError> {
-        let mut inner = quinn_proto::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+        let crypto = ClientCrypto::new(QuicClientConfig::try_from(tls)?);
+        let mut inner = quinn_proto::ClientConfig::new(Arc::new(crypto));
         inner
             .transport_config(Arc::new(transport::client(transport::MTU_ETHERNET)))
             .token_store(Arc::new(TokenMemoryCache::default()));

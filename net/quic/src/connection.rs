@@ -48,6 +48,8 @@ pub(crate) struct Conn {
     /// Its end was told; every operation finds it gone, and only quinn-proto's
     /// closing packets are still to be sent.
     pub(crate) ended: bool,
+    /// The peer has closed it: nothing is left to send.
+    pub(crate) peer_closed: bool,
     /// Counted among the handshakes under way.
     pub(crate) handshaking: bool,
     /// When an unfinished handshake is given up. Server side only.

@@ -96,6 +96,9 @@ pub enum ConnectError {
 pub(crate) struct Slot {
     pub(crate) generation: u32,
     pub(crate) conn: Option<Box<Conn>>,
+    /// The peer has closed the connection and its state is gone: only its ids are
+    /// kept, until here, so that packets still on their way are not answered.
+    pub(crate) drained_at: Option<Instant>,
 }
 
 /// A QUIC endpoint without socket, clock or randomness of its own.
@@ -337,7 +340,11 @@ impl Endpoint {
             due.push(slot);
         }
         for slot in due.drain(..) {
-            let Some(conn) = self.slots[slot as usize].conn.as_deref_mut() else {
+            let place = &mut self.slots[slot as usize];
+            let Some(conn) = place.conn.as_deref_mut() else {
+                if place.drained_at.is_some() {
+                    self.forget(slot);
+                }
                 continue;
             };
             conn.inner.handle_timeout(now);
@@ -523,6 +530,7 @@ impl Endpoint {
             inner: connection,
             announced: client_since.is_some(),
             ended: false,
+            peer_closed: false,
             handshaking: true,
             handshake_deadline: None,
             amplification,

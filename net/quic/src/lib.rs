@@ -38,10 +38,12 @@ mod arrival;
 pub mod cid;
 mod config;
 mod connection;
+mod crypto;
 mod endpoint;
 mod event;
 mod keys;
 mod outbox;
+mod padding;
 mod pump;
 mod stats;
 mod streams;
@@ -53,6 +55,7 @@ pub use admission::Limits;
 pub use cid::{Steering, SteeringError};
 pub use config::{
     ClientConfig, CorePlace, EndpointError, RETRY_TOKEN_LIFETIME, ServerConfig, TOKEN_LOG_BYTES,
+    TOKENS_SENT,
 };
 pub use endpoint::{ConnectError, Endpoint, PathMeta, RESPONSES_MAX, TransmitMeta};
 pub use event::{CloseReason, ConnId, Event, Gone, ReadOutcome, StreamId, WriteOutcome};

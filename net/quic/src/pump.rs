@@ -1,7 +1,7 @@
 //! What a connection has to tell: quinn-proto's events become the endpoint's.
 
 use quinn_proto::crypto::rustls::HandshakeData;
-use quinn_proto::{ConnectionHandle, Dir, StreamEvent};
+use quinn_proto::{ConnectionError, ConnectionHandle, Dir, EndpointEvent, StreamEvent};
 
 use crate::endpoint::Endpoint;
 use crate::event::{CloseReason, ConnId, Event};
@@ -34,9 +34,42 @@ impl Endpoint {
                 return;
             }
         }
-        if answered {
+        if self.slots[slot as usize]
+            .conn
+            .as_deref()
+            .is_some_and(|conn| conn.peer_closed)
+        {
+            self.shed(slot);
+        } else if answered {
             self.queue_transmit(slot);
         }
+    }
+
+    /// Frees the state of a connection that its peer has closed.
+    ///
+    /// Until three probe timeouts have passed nothing may be sent and what arrives
+    /// is dropped (RFC 9000 §10.2.2), for which the connection's ids are enough.
+    /// quinn-proto would keep some 20 KiB a connection so long, and answer with a
+    /// close of its own, which nobody needs.
+    fn shed(&mut self, slot: u32) {
+        let place = &mut self.slots[slot as usize];
+        let Some(mut conn) = place.conn.take() else {
+            return;
+        };
+        // All its timers but this one are stopped.
+        place.drained_at = conn.inner.poll_timeout();
+        let drained_at = place.drained_at;
+        self.timers.set(slot, drained_at);
+        if drained_at.is_none() {
+            self.forget(slot);
+        }
+    }
+
+    /// Forgets the ids of a connection whose state is gone.
+    pub(crate) fn forget(&mut self, slot: u32) {
+        let handle = ConnectionHandle(slot as usize);
+        self.inner.handle_event(handle, EndpointEvent::drained());
+        self.remove(slot);
     }
 
     fn translate(&mut self, slot: u32, event: quinn_proto::Event) {
@@ -63,6 +96,10 @@ impl Endpoint {
                 if conn.handshaking && conn.is_server() {
                     self.stats.handshakes_failed += 1;
                 }
+                conn.peer_closed = matches!(
+                    reason,
+                    ConnectionError::ApplicationClosed(_) | ConnectionError::ConnectionClosed(_)
+                );
                 self.end(slot, reason.into());
             }
             quinn_proto::Event::Stream(event) if !conn.ended => {
@@ -188,6 +225,7 @@ impl Endpoint {
         self.end(slot, CloseReason::Local);
         let place = &mut self.slots[slot as usize];
         place.conn = None;
+        place.drained_at = None;
         place.generation = place.generation.wrapping_add(1);
         self.timers.set(slot, None);
         self.stats.connections -= 1;

@@ -3,13 +3,15 @@
 
 mod common;
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use common::*;
 use pinion_quic::{
-    CloseReason, ConnId, ConnectError, CorePlace, Endpoint, Event, ReadOutcome, Steering, StreamId,
-    WriteOutcome,
+    CloseReason, ConnId, ConnectError, CorePlace, Endpoint, Event, PathMeta, ReadOutcome, Steering,
+    StreamId, WriteOutcome,
 };
 
 const SOON: Duration = Duration::from_secs(5);
@@ -458,4 +460,49 @@ fn endpoint_can_be_moved_to_the_thread_that_drives_it() {
     is_send::<Endpoint>();
     is_send::<pinion_quic::ServerConfig>();
     is_send::<pinion_quic::ClientConfig>();
+}
+
+#[test]
+fn a_connection_closed_by_its_peer_is_silent_until_it_is_forgotten() {
+    let (mut sim, config) = pair();
+    let client_addr = sim.nodes[1].addr;
+    let last = Rc::new(RefCell::new(Vec::new()));
+    let heard = Rc::clone(&last);
+    sim.filter = Box::new(move |packet| {
+        if packet.from == client_addr {
+            heard.borrow_mut().clone_from(&packet.data);
+        }
+        true
+    });
+    let (client, _) = sim.connected(1, &config);
+    sim.run_for(SOON);
+    let late = last.borrow().clone();
+    let sent = sim.nodes[SERVER].sent_datagrams;
+    let now = sim.now;
+    sim.nodes[1].endpoint.close(now, client, 7, b"enough");
+    sim.run_until(SOON, &mut |_, node, event| {
+        node == SERVER && matches!(event, Event::Closed { .. })
+    });
+    let path = PathMeta {
+        remote: client_addr,
+        local_ip: None,
+        ecn: None,
+    };
+    let mut buf = Vec::new();
+    let mut say_again = |sim: &mut Sim| {
+        let now = sim.now;
+        let server = sim.server();
+        server.handle_datagram(now, path, late[..].into());
+        assert_eq!(server.poll_event(), None);
+        server.poll_transmit(now, 1, &mut buf)
+    };
+    assert_eq!(say_again(&mut sim), None, "what is late is not answered");
+    assert_eq!(sim.server().stats().connections, 1, "its ids are kept");
+    sim.run_for(SOON);
+    assert_eq!(sim.nodes[SERVER].sent_datagrams, sent, "not even a close");
+    assert!(sim.server().is_idle());
+    assert!(
+        say_again(&mut sim).is_some(),
+        "a reset: nobody knows it now"
+    );
 }
