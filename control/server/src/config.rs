@@ -27,6 +27,9 @@ pub(crate) struct Config {
     pub(crate) control_core: CoreChoice,
     /// How the CPUs are shared with others; decides how long a core spins.
     pub(crate) placement: Placement,
+    /// Longest a data core looks for work before it sleeps, in µs; without it
+    /// `placement` decides. A fractional CPU quota never spins.
+    pub(crate) spin_us: Option<u64>,
     /// How datagrams find their core.
     pub(crate) steering: SteeringMode,
     /// Loopback only, tokens minted, resources created on first use.
@@ -280,6 +283,7 @@ impl Default for Config {
             data_cores: CoreList::Word("auto".into()),
             control_core: CoreChoice::Word("auto".into()),
             placement: Placement::Auto,
+            spin_us: None,
             steering: SteeringMode::Auto,
             dev: false,
             drain_timeout_ms: 10_000,
@@ -404,6 +408,9 @@ const SEGMENT_BYTES_MIN: u64 = 4 << 20;
 /// A byte's place in its segment is kept in 32 bits.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
+/// A wait longer than this counts as idle, and an idle core does not spin.
+const SPIN_US_MAX: u64 = 1000;
+
 /// Variables of the client commands; they share the prefix and are not ours.
 const CLIENT_VARIABLES: &[&str] = &["server", "ca", "token", "log"];
 
@@ -439,6 +446,13 @@ impl Config {
         }
         if self.tls.cert.is_some() != self.tls.key.is_some() {
             return Err(ConfigError::HalfTls);
+        }
+        if let Some(spin) = self.spin_us.filter(|spin| *spin > SPIN_US_MAX) {
+            return Err(ConfigError::Value {
+                key: "spin_us",
+                value: spin.to_string(),
+                expected: "microseconds from 0 to 1000",
+            });
         }
         self.data_cores.cpus()?;
         self.control_core.cpu()?;
@@ -654,6 +668,21 @@ mod tests {
             assert!(Config::load(&flags(Some("p.toml"))).is_err());
             jail.set_env("PINION_DARIN", "1");
             assert!(Config::load(&flags(None)).is_err());
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_spin_is_left_to_the_placement_or_within_its_bound() {
+        Jail::expect_with(|jail| {
+            let none = Config::load(&flags(None)).expect("valid");
+            assert_eq!(none.spin_us, None);
+            jail.set_env("PINION_SPIN_US", "1000");
+            let longest = Config::load(&flags(None)).expect("valid");
+            assert_eq!(longest.spin_us, Some(SPIN_US_MAX));
+            jail.set_env("PINION_SPIN_US", "1001");
+            let error = Config::load(&flags(None)).expect_err("too long");
+            assert!(error.to_string().contains("spin_us"), "{error}");
             Ok(())
         });
     }

@@ -15,7 +15,7 @@ use pinion_quic::{
 };
 use pinion_reactor::{
     BindError, CoreConfig as ReactorConfig, DiskConfig, GroupOptions, MAILBOX_CAPACITY_DEFAULT,
-    Placement, PlacementError, PlacementMode, bind_group, cpu, mesh, run_core,
+    Placement, PlacementError, PlacementMode, SpinPolicy, bind_group, cpu, mesh, run_core,
 };
 use pinion_types::{CoreId, WallMs};
 use rand::RngExt;
@@ -145,7 +145,12 @@ impl Node {
             config::Placement::Dedicated => PlacementMode::Dedicated,
             config::Placement::Shared => PlacementMode::Shared,
         };
-        let spin = placement.spin(mode, &usable);
+        let spin = match (placement.spin(mode, &usable), config.spin_us) {
+            // A fractional quota: whatever was asked, spinning spends it.
+            (SpinPolicy::OFF, _) => SpinPolicy::OFF,
+            (_, Some(us)) => SpinPolicy::up_to(Duration::from_micros(us)),
+            (spin, None) => spin,
+        };
         let control_port = control_end.port();
         let core_configs = (0..cores)
             .map(|me| {

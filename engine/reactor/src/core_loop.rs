@@ -15,6 +15,10 @@
 //! 4. read the eventfd through glommio. Datagrams, deadlines, room in the send
 //!    buffer, the disk and mail all write to that one eventfd.
 //!
+//! While work keeps coming within a millisecond, a core does not park but naps
+//! (`nap.rs`), one system call instead of a dozen, and parks in between as often
+//! as glommio is due a pass through its rings.
+//!
 //! A core that waits in `io_uring` may be shown as "iowait" by system tools. It
 //! is idle: the CPU is free for others.
 #![allow(unsafe_code)] // glommio takes a foreign descriptor only by `FromRawFd`.
@@ -23,6 +27,7 @@ use std::any::Any;
 use std::future::poll_fn;
 use std::io;
 use std::net::UdpSocket;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -39,6 +44,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::disk::{Disk, DiskConfig};
 use crate::mesh::MeshEnd;
+use crate::nap::{NAP_MAX, Nap};
 use crate::pump::{CoreStats, Io, Phase, Pump, Stall};
 use crate::ring::WaitRing;
 use crate::rx::Receiver;
@@ -278,6 +284,9 @@ fn run_thread<P: Pump>(
     if let Some(cpu) = config.cpu {
         crate::cpu::pin_current_thread(cpu).map_err(at("pinning the thread"))?;
     }
+    // Naps last tens of microseconds; by default the kernel lets a sleep end 50 µs
+    // late. A kernel without the setting only makes naps longer.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     // Pinned already, and by our own reading of the machine: glommio's asks
     // /sys for a topology which containers may not show. Its helper thread for
     // blocking calls inherits the pin.
@@ -322,6 +331,7 @@ struct Core<M> {
     sender: Sender<SocketWire>,
     mesh: MeshEnd<M>,
     wait: WaitRing,
+    nap: Nap,
     /// On the same bell as `wait`. Dropping it waits for what is in flight.
     disk: Option<Disk>,
     /// glommio's handle of the mesh's eventfd.
@@ -337,7 +347,17 @@ struct Core<M> {
     blocked: bool,
     /// A mail met a full mailbox in the last turn.
     mail_refused: bool,
+    /// The pump had nothing to do, and until this time only something new changes
+    /// that: turns that bring nothing do not drive it.
+    resting_until: Option<Instant>,
 }
+
+/// Least time a core has found nothing before it thinks of a nap, so that under
+/// load nobody asks what wait is usual; and the least nap that is worth a system call.
+const NAP_AFTER: Duration = Duration::from_micros(5);
+
+/// How long a pump without a deadline may rest.
+const REST_MAX: Duration = Duration::from_millis(10);
 
 /// What a turn did.
 struct Turn {
@@ -353,6 +373,7 @@ impl<M: Send + 'static> Core<M> {
         let state = Arc::new(UdpSocketState::new((&socket).into())?);
         let socket = Arc::new(socket);
         let wait = WaitRing::new(socket.as_fd(), mesh.eventfd())?;
+        let nap = Nap::new(socket.as_fd())?;
         // Blocking, as the ring's read of it must wait in the kernel.
         let pass = eventfd(0, EventfdFlags::CLOEXEC)?;
         Ok(Self {
@@ -360,6 +381,7 @@ impl<M: Send + 'static> Core<M> {
             receiver: Receiver::new(Arc::clone(&socket), Arc::clone(&state)),
             sender: Sender::new(SocketWire::new(socket, state), config.gso),
             wait,
+            nap,
             disk: None,
             bell: glommio_file(mesh.eventfd().try_clone_to_owned()?),
             mesh,
@@ -370,6 +392,7 @@ impl<M: Send + 'static> Core<M> {
             stall_logged: None,
             blocked: false,
             mail_refused: false,
+            resting_until: None,
         })
     }
 
@@ -387,7 +410,12 @@ impl<M: Send + 'static> Core<M> {
         let mut last_pass = now;
         let mut last_yield = now;
         let mut parked = false;
+        // Since when nothing came, without the nap.
+        let mut looking_since = now;
+        let mut idle = false;
+        let mut napped = false;
         loop {
+            let start = now;
             let turn = self.turn(pump, now).map_err(at("submitting to the disk"))?;
             if pump.finished() {
                 return Ok(());
@@ -396,13 +424,19 @@ impl<M: Send + 'static> Core<M> {
             // next: a look at the clock is a twentieth of an idle turn.
             now = turn.end;
             if turn.worked {
-                if parked {
-                    self.spin.observe(turn.end - last_work);
-                    parked = false;
+                if idle {
+                    self.spin.note(start - last_work);
                 }
+                if parked {
+                    self.spin.observe(start - last_work);
+                }
+                (idle, napped, parked) = (false, false, false);
                 last_work = turn.end;
+                looking_since = turn.end;
+            } else {
+                idle = true;
             }
-            if turn.worked || turn.end - last_work < self.spin.budget() {
+            if turn.worked || turn.end - looking_since < self.spin.budget() {
                 let yield_due = !turn.worked || now - last_yield >= self.config.yield_every;
                 if yield_due && self.disk.as_ref().is_some_and(Disk::is_busy) {
                     thread::yield_now();
@@ -416,14 +450,29 @@ impl<M: Send + 'static> Core<M> {
                     now = Instant::now();
                     last_pass = now;
                 }
+                if idle && !napped && turn.end - last_work >= NAP_AFTER {
+                    napped = true;
+                    if self.nap_first(last_work, now).map_err(at("napping"))? {
+                        now = Instant::now();
+                        looking_since = now;
+                    }
+                }
                 continue;
             }
             let deadline = pump.next_deadline();
-            let slept = self.park(deadline, &turn).await.map_err(at("parking"))?;
+            let nap = self.spin.is_lively()
+                && turn.end - last_work < NAP_MAX
+                && turn.end - last_pass < self.config.reactor_pass_every;
+            let slept = self
+                .park(deadline, &turn, nap)
+                .await
+                .map_err(at("parking"))?;
             now = Instant::now();
             if slept {
                 parked = true;
-                last_pass = now;
+                if !nap {
+                    last_pass = now;
+                }
             }
         }
     }
@@ -458,21 +507,15 @@ impl<M: Send + 'static> Core<M> {
         } else {
             after_mail
         };
-        let mut io = Io {
-            disk: self.disk.as_mut().map(|disk| (disk, after_disk)),
-            sender: &mut self.sender,
-            mesh: &mut self.mesh,
-            stats: &self.stats,
-            blocked: &mut self.blocked,
-            mail_refused: &mut self.mail_refused,
-        };
-        let driven = pump.drive(after_disk, &mut io);
+        let received_any = received.datagrams > 0 || received.errors > 0;
+        let news = received_any || mails > 0 || steps > 0;
+        let resting = !news && self.resting_until.is_some_and(|until| after_disk < until);
+        let driven = !resting && self.drive(pump, after_disk);
         if let Some(disk) = &mut self.disk {
             disk.submit()?;
         }
         let end = Instant::now();
-        let received_any = received.datagrams > 0 || received.errors > 0;
-        let worked = driven || received_any || mails > 0 || steps > 0;
+        let worked = driven || news;
         if worked {
             self.stats.turns_busy += 1;
             self.stats.busy += end - start;
@@ -495,6 +538,22 @@ impl<M: Send + 'static> Core<M> {
             end,
             driven_at: after_disk,
         })
+    }
+
+    /// Drives the pump, and learns for how long it needs not to be driven again.
+    fn drive<P: Pump<Mail = M>>(&mut self, pump: &mut P, now: Instant) -> bool {
+        let mut io = Io {
+            disk: self.disk.as_mut().map(|disk| (disk, now)),
+            sender: &mut self.sender,
+            mesh: &mut self.mesh,
+            stats: &self.stats,
+            blocked: &mut self.blocked,
+            mail_refused: &mut self.mail_refused,
+        };
+        let driven = pump.drive(now, &mut io);
+        let rests = !driven && !self.blocked && !self.mail_refused;
+        self.resting_until = rests.then(|| pump.next_deadline().unwrap_or(now + REST_MAX));
+        driven
     }
 
     #[cold]
@@ -534,8 +593,14 @@ impl<M: Send + 'static> Core<M> {
         Ok(())
     }
 
-    /// Sleeps until there is something to do. False when there already was.
-    async fn park(&mut self, deadline: Option<Instant>, turn: &Turn) -> io::Result<bool> {
+    /// Sleeps until there is something to do, or not for long if `nap`. False when
+    /// there already was something.
+    async fn park(
+        &mut self,
+        deadline: Option<Instant>,
+        turn: &Turn,
+        nap: bool,
+    ) -> io::Result<bool> {
         let deadline = match deadline {
             Some(due) if due <= turn.driven_at => Some(turn.end + OVERDUE_RETRY),
             Some(due) if due <= turn.end => return Ok(false),
@@ -543,6 +608,9 @@ impl<M: Send + 'static> Core<M> {
         };
         let retry = self.mail_refused.then(|| turn.end + MAIL_RETRY);
         let deadline = deadline.into_iter().chain(retry).min();
+        if nap {
+            return self.take_nap(deadline, turn.end);
+        }
         if self.wait.prepare(deadline, self.blocked)? {
             return Ok(false);
         }
@@ -559,6 +627,41 @@ impl<M: Send + 'static> Core<M> {
             self.bell.read_at(0, 8).await?;
         }
         self.wait.close_gate();
+        if let Some(disk) = &mut self.disk {
+            disk.close_gate();
+        }
+        self.mesh.rise();
+        Ok(may_sleep)
+    }
+
+    /// Sleeps through the first half of a wait of the usual length that began at
+    /// `since`. False when that is not worth it, or not allowed: a pump that does
+    /// not rest is driven every turn, and what the disk is doing is over soon.
+    fn nap_first(&mut self, since: Instant, now: Instant) -> io::Result<bool> {
+        let Some(deadline) = self.resting_until else {
+            return Ok(false);
+        };
+        let until = deadline.min(since + self.spin.nap());
+        if until < now + NAP_AFTER || self.disk.as_ref().is_some_and(Disk::is_busy) {
+            return Ok(false);
+        }
+        self.take_nap(Some(until), now)
+    }
+
+    /// The short way of [`Self::park`]. The gate of the wait ring stays closed.
+    fn take_nap(&mut self, deadline: Option<Instant>, now: Instant) -> io::Result<bool> {
+        if let Some(disk) = &mut self.disk
+            && disk.prepare()?
+        {
+            return Ok(false);
+        }
+        let may_sleep = self.mesh.prepare_sleep() && self.disk.as_mut().is_none_or(Disk::open_gate);
+        if may_sleep {
+            self.stats.parks += 1;
+            self.stats.naps += 1;
+            let longest = deadline.map_or(NAP_MAX, |due| due.saturating_duration_since(now));
+            self.nap.sleep(self.mesh.eventfd(), longest, self.blocked)?;
+        }
         if let Some(disk) = &mut self.disk {
             disk.close_gate();
         }

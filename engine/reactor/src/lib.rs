@@ -24,6 +24,7 @@ pub mod cpu;
 mod disk;
 mod files;
 mod mesh;
+mod nap;
 pub mod placement;
 pub mod probe;
 mod pump;

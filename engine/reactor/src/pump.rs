@@ -80,8 +80,10 @@ pub trait Pump {
     }
 
     /// Fires due timers, runs the application, sends what is to be sent. Called
-    /// every turn, after the inputs. True when anything was done: then the core
-    /// turns again at once instead of parking. It must bound its own work.
+    /// after the inputs of every turn that had some, when the deadline has come,
+    /// and in any case after it did something or met a full socket or mailbox.
+    /// True when anything was done: then the core turns again at once instead of
+    /// parking. It must bound its own work.
     fn drive(&mut self, now: Instant, io: &mut Io<'_, Self::Mail>) -> bool;
 
     /// When [`drive`](Self::drive) wants to be called next even if nothing
@@ -134,8 +136,10 @@ pub struct CoreStats {
     pub receive_errors: u64,
     /// Mails taken.
     pub mails_received: u64,
-    /// Sleeps.
+    /// Sleeps, naps among them.
     pub parks: u64,
+    /// Short sleeps of one system call, between work that keeps coming.
+    pub naps: u64,
     /// Turns longer than the stall threshold.
     pub stalls: u64,
     /// Transmits the kernel took.

@@ -1,5 +1,11 @@
-//! How long a core looks for work before it sleeps. Pure: durations in,
-//! durations out.
+//! How long a core looks for work before it sleeps, and when it begins to look.
+//! Pure: durations in, durations out.
+//!
+//! Waking a halted CPU takes longer than a request does (some 25 µs on a virtual
+//! machine), so a core that expects work soon had better be awake when it comes.
+//! Looking all the time would do that for a whole CPU. Where waits are alike, a
+//! core sleeps through the first half of the usual one and looks for work only
+//! then; `docs/decisions/0014-naps.md` has the figures.
 
 use std::time::Duration;
 
@@ -25,10 +31,7 @@ pub struct SpinPolicy {
 
 impl SpinPolicy {
     /// For a core that has its CPU alone: up to 50 µs, the figure at which a
-    /// request and its follow-up meet without a sleep in between (R7). At 200 µs
-    /// a core that gets 10,000 messages a second never sleeps: its median falls
-    /// from about 45 to 13 µs, but it takes a whole CPU for that load, and where
-    /// the host takes a busy CPU away its p99 rises from 0.1 to milliseconds.
+    /// request and its follow-up meet without a sleep in between (R7).
     pub const DEDICATED: Self = Self::up_to(Duration::from_micros(50));
 
     /// For a CPU shared with other threads: up to 20 µs, about what one sleep
@@ -52,12 +55,29 @@ impl SpinPolicy {
     }
 }
 
+/// Waits that are remembered to say what is usual. More are harder to mislead by
+/// a burst, fewer follow a change of load sooner.
+const WAITS: usize = 8;
+
+/// A usual wait shorter than this is looked through: half of it is hardly more
+/// than a sleep and a wake-up take.
+const NAP_WAIT_MIN: Duration = Duration::from_micros(60);
+
+/// By how much a sleep usually ends late.
+const WAKE_LATE: Duration = Duration::from_micros(20);
+
 /// The budget of one core at this moment; grows on short waits, shrinks on
-/// long ones. The rule is that of Linux KVM's `halt_poll_ns`.
+/// long ones. The rule is that of Linux KVM's `halt_poll_ns`; that a wait begins
+/// with a nap of half its usual length, that of its hybrid polling of disks.
 #[derive(Debug)]
 pub(crate) struct AdaptiveSpin {
     policy: SpinPolicy,
     current: Duration,
+    /// The last wait that ended in a sleep was not that of an idle core.
+    lively: bool,
+    /// The last waits, in a ring.
+    waits: [Duration; WAITS],
+    next: usize,
 }
 
 impl AdaptiveSpin {
@@ -65,6 +85,9 @@ impl AdaptiveSpin {
         Self {
             policy,
             current: Duration::ZERO,
+            lively: false,
+            waits: [Duration::ZERO; WAITS],
+            next: 0,
         }
     }
 
@@ -73,11 +96,49 @@ impl AdaptiveSpin {
         self.current
     }
 
-    /// Learns from a wait that ended in a sleep: `waited` is the time between
-    /// two pieces of work.
+    /// Whether work is expected within [`IDLE_AFTER`].
+    pub(crate) fn is_lively(&self) -> bool {
+        self.lively
+    }
+
+    /// How long after the last work to begin looking for more; zero for at once.
+    pub(crate) fn nap(&self) -> Duration {
+        if self.current.is_zero() {
+            // It will not look at all, but sleep until work comes.
+            return Duration::ZERO;
+        }
+        self.half_a_wait()
+    }
+
+    fn half_a_wait(&self) -> Duration {
+        let mut waits = self.waits;
+        waits.sort_unstable();
+        let usual = waits[WAITS / 2];
+        if (NAP_WAIT_MIN..=IDLE_AFTER).contains(&usual) {
+            usual / 2
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// Takes note of a wait, however it was spent.
+    pub(crate) fn note(&mut self, waited: Duration) {
+        self.waits[self.next] = waited;
+        self.next = (self.next + 1) % WAITS;
+    }
+
+    /// Learns from a wait that ended in a sleep without end: `waited` is the time
+    /// between two pieces of work.
     pub(crate) fn observe(&mut self, waited: Duration) {
         let max = self.policy.budget_max;
-        self.current = if waited <= max {
+        let nap = self.half_a_wait();
+        let reach = if nap.is_zero() || max.is_zero() {
+            max
+        } else {
+            nap + WAKE_LATE + max
+        };
+        self.lively = waited <= IDLE_AFTER;
+        self.current = if waited <= reach {
             // Spinning would have caught it.
             if self.current.is_zero() {
                 SPIN_FIRST.min(max)
@@ -122,8 +183,10 @@ mod tests {
     fn one_long_wait_ends_all_spinning() {
         let mut spin = AdaptiveSpin::new(SpinPolicy::DEDICATED);
         (0..4).for_each(|_| spin.observe(us(30)));
+        assert!(spin.is_lively());
         spin.observe(us(1001));
         assert_eq!(spin.budget(), us(0));
+        assert!(!spin.is_lively());
     }
 
     #[test]
@@ -153,5 +216,46 @@ mod tests {
         let mut spin = AdaptiveSpin::new(SpinPolicy::OFF);
         spin.observe(us(0));
         assert_eq!(spin.budget(), us(0));
+    }
+
+    #[test]
+    fn a_core_naps_through_half_of_the_usual_wait_and_catches_what_it_slept_for() {
+        let mut spin = AdaptiveSpin::new(SpinPolicy::DEDICATED);
+        // Sleeps without end, each of which ended late.
+        let seen: Vec<_> = (0..8)
+            .map(|_| {
+                spin.note(us(120));
+                spin.observe(us(120));
+                (spin.nap(), spin.budget())
+            })
+            .collect();
+        // Five of eight waits make it usual; before that 120 µs are out of reach.
+        let nap = us(60);
+        let zero = us(0);
+        assert_eq!(
+            seen,
+            [
+                (zero, zero),
+                (zero, zero),
+                (zero, zero),
+                (nap, us(10)),
+                (nap, us(20)),
+                (nap, us(40)),
+                (nap, us(50)),
+                (nap, us(50)),
+            ]
+        );
+        spin.observe(us(131));
+        assert_eq!(spin.budget(), us(25), "further than nap and spin reach");
+    }
+
+    #[test]
+    fn a_burst_and_rare_events_are_not_napped_through() {
+        for (usual, other) in [(us(5), us(500)), (us(59), us(59)), (us(1001), us(5))] {
+            let mut spin = AdaptiveSpin::new(SpinPolicy::DEDICATED);
+            spin.observe(us(5));
+            (0..WAITS).for_each(|i| spin.note(if i % 4 == 0 { other } else { usual }));
+            assert_eq!(spin.nap(), us(0), "{usual:?}");
+        }
     }
 }

@@ -358,9 +358,12 @@ fn no_wake_up_is_lost_when_datagrams_and_mail_come_as_cores_fall_asleep() {
     // The gaps are as long as it takes a core to fall asleep, so the next event
     // meets every step of it. Without a heartbeat, a lost wake-up stands still.
     const ROUNDS: u32 = 4000;
-    for (budget, parks_min) in [(0, 6000), (50, 500)] {
+    for (budget, pass_us, parks_min, naps_min) in
+        [(0, 50, 6000, 0), (50, 50, 500, 0), (0, 1000, 6000, 3000)]
+    {
         let mut node = start_with(2, GroupOptions::default(), &|index| CoreConfig {
             spin: SpinPolicy::up_to(Duration::from_micros(budget)),
+            reactor_pass_every: Duration::from_micros(pass_us),
             heartbeat: None,
             ..CoreConfig::new(index)
         });
@@ -381,17 +384,20 @@ fn no_wake_up_is_lost_when_datagrams_and_mail_come_as_cores_fall_asleep() {
                 answer.expect("a lost wake-up");
             }
         }
-        let parks: u64 = (0..2)
-            .map(|core| {
-                node.tell(core, Mail::AskReport);
-                match node.hear() {
-                    Mail::Report(stats) => stats.parks,
-                    other => panic!("{other:?}"),
+        let (mut parks, mut naps) = (0, 0);
+        for core in 0..2 {
+            node.tell(core, Mail::AskReport);
+            match node.hear() {
+                Mail::Report(stats) => {
+                    parks += stats.parks;
+                    naps += stats.naps;
                 }
-            })
-            .sum();
+                other => panic!("{other:?}"),
+            }
+        }
         // Fewer would mean that the story was not told.
         assert!(parks >= parks_min, "{parks} parks, budget {budget} µs");
+        assert!(naps >= naps_min, "{naps} naps of {parks}");
         node.stop();
     }
 }
