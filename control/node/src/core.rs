@@ -303,11 +303,16 @@ impl Core {
         let mut replies = core::mem::take(&mut state.replies);
         self.held_bytes -= reader.held_len();
         let mut paused = false;
+        let mut fetched = 0;
         loop {
             if replies.is_high() {
                 paused = true;
                 break;
             }
+            if fetched == 0 {
+                fetched = self.fetch_ahead(conn, &reader);
+            }
+            fetched -= 1;
             match reader.next_frame() {
                 Ok(Some(frame)) => {
                     if !self.handle_frame(conn, stream, &frame, replies.tail()) {
@@ -362,7 +367,10 @@ impl Core {
     ) -> bool {
         self.stats.requests += 1;
         let correlation = frame.header.correlation;
-        let request = match Request::decode(frame.header.opcode, frame.body) {
+        // By reference: moving it out of the result reads back in wide pieces what
+        // was just written in small ones, and that stalls.
+        let decoded = Request::decode(frame.header.opcode, frame.body);
+        let request = match &decoded {
             Ok(request) => request,
             Err(error) => {
                 self.stats.refused += 1;
@@ -381,7 +389,7 @@ impl Core {
         let Some(connection) = self.connection(conn) else {
             return false;
         };
-        match (connection.session.phase, &request) {
+        match (connection.session.phase, request) {
             (Phase::Closing(_), _) => false,
             (Phase::AwaitingHello, Request::Hello(hello)) => {
                 let verdict = negotiate(hello).and_then(|agreed| {
@@ -421,7 +429,7 @@ impl Core {
                     stream,
                     correlation,
                 };
-                self.handle_request(conn, origin, frame, &request, out);
+                self.handle_request(conn, origin, frame, request, out);
                 true
             }
         }

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+mod ahead;
 mod connection;
 mod core;
 mod cursors;

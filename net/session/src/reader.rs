@@ -75,11 +75,53 @@ impl FrameReader {
         }
     }
 
+    /// The whole frames that [`next_frame`](Self::next_frame) will give without
+    /// gathering them first, as far as they are well formed. Takes nothing.
+    pub fn ahead(&self) -> impl Iterator<Item = Frame<'_>> {
+        let gathering = !self.partial.is_empty() && !self.handed_out;
+        let mut rest = if gathering {
+            &[][..]
+        } else {
+            &self.chunk[self.used..]
+        };
+        core::iter::from_fn(move || match frame::split(rest) {
+            Ok(Split::Frame {
+                header,
+                body,
+                consumed,
+            }) => {
+                rest = &rest[consumed..];
+                Some(Frame { header, body })
+            }
+            _ => None,
+        })
+    }
+
     /// The next whole frame, or `None` until more bytes are pushed.
     ///
     /// # Errors
     /// The stream is not a sequence of frames; nothing after it can be trusted.
+    // Inlined, so that header and body stay in registers: as a result in memory
+    // they are written in pieces and read back wider, which stalls for longer than
+    // the rest of a small frame takes.
+    #[inline]
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, DecodeError> {
+        if !self.handed_out
+            && self.partial.is_empty()
+            && let Ok(Split::Frame {
+                header, consumed, ..
+            }) = frame::split(&self.chunk[self.used..])
+        {
+            let start = self.used + FRAME_HEADER_BYTES;
+            self.used += consumed;
+            let body = &self.chunk[start..self.used];
+            return Ok(Some(Frame { header, body }));
+        }
+        self.gather_frame()
+    }
+
+    /// [`next_frame`](Self::next_frame) when the chunk does not simply hold it.
+    fn gather_frame(&mut self) -> Result<Option<Frame<'_>>, DecodeError> {
         if self.handed_out {
             self.handed_out = false;
             self.partial.clear();
@@ -211,6 +253,26 @@ mod tests {
             assert!(reader.next_frame().expect("well formed").is_none());
             assert_eq!((reader.held_len(), reader.wants_input()), (0, true));
         }
+    }
+
+    #[test]
+    fn what_is_ahead_is_what_comes_next_and_stays() {
+        let bytes = pings(&[3, 0, 900, 7]);
+        let cut = bytes.len() - 5;
+        let mut reader = FrameReader::default();
+        assert_eq!(reader.ahead().count(), 0);
+        reader.push(Bytes::copy_from_slice(&bytes[..cut]));
+        for left in (0..3).rev() {
+            let ahead: Vec<_> = reader.ahead().map(|frame| frame.header).collect();
+            assert_eq!(ahead.len(), left + 1, "the last is not whole");
+            let frame = reader.next_frame().expect("well formed").expect("whole");
+            assert_eq!(frame.header, ahead[0]);
+        }
+        assert!(reader.next_frame().expect("well formed").is_none());
+        reader.push(Bytes::copy_from_slice(&bytes[cut..]));
+        assert_eq!(reader.ahead().count(), 0, "it is gathered");
+        let frame = reader.next_frame().expect("well formed").expect("whole");
+        assert_eq!(frame.body.len(), 7);
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub enum Split<'a> {
 /// # Errors
 /// [`DecodeError::FrameTooLarge`], [`DecodeError::HeaderNotZero`],
 /// [`DecodeError::UnknownFlags`]: all fatal, the stream cannot be read on.
+#[inline]
 pub fn split(bytes: &[u8]) -> Result<Split<'_>, DecodeError> {
     let Some((head, rest)) = bytes.split_first_chunk::<FRAME_HEADER_BYTES>() else {
         return Ok(Split::NeedMore(FRAME_HEADER_BYTES - bytes.len()));
@@ -64,6 +65,7 @@ impl FrameHeader {
     ///
     /// # Errors
     /// As [`split`].
+    #[inline]
     pub fn decode(bytes: &[u8; FRAME_HEADER_BYTES]) -> Result<Self, DecodeError> {
         let [l0, l1, l2, l3, opcode, flags, z0, z1, c0, c1, c2, c3] = *bytes;
         let length = u32::from_le_bytes([l0, l1, l2, l3]);

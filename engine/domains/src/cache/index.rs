@@ -56,6 +56,12 @@ impl Index {
             .copied()
     }
 
+    /// The slot that a lookup of `hash` will most likely find. Looks at the table
+    /// alone, not at the entry.
+    pub(super) fn guess(&self, hash: u64) -> Option<u32> {
+        self.find(hash, |_| true)
+    }
+
     /// Adds a slot whose entry carries `hash`. May rehash its segment.
     pub(super) fn insert(&mut self, hash: u64, slot: u32, slots: &Slots) {
         let at = self.segment(hash);

@@ -40,7 +40,7 @@ pub use eviction::EVICTION_STEPS_MAX;
 pub use lease::WaiterId;
 pub use partition::{
     CachePartition, CacheStats, Condition, Deleted, EVICTIONS_MAX, EXPIRY_BUDGET_MAX,
-    EXPIRY_BUDGET_MIN, Entry, LeaseOutcome, SCAN_WORK_MAX, Wakeup,
+    EXPIRY_BUDGET_MIN, Entry, FETCH_AHEAD_MAX, LeaseOutcome, SCAN_WORK_MAX, Wakeup,
 };
 pub use watch::{
     EVENT_HEADER_BYTES, EventKind, LAG_WINDOW_BYTES, NO_VALUE, WatchEvent, WatchId, WatchLag,

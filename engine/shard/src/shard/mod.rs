@@ -280,6 +280,16 @@ impl Shard {
         }
     }
 
+    /// The cache partition at `slot`, to look at and not to change; `None` when
+    /// something else lies there.
+    #[must_use]
+    pub fn cache_at(&self, slot: Slot) -> Option<&CachePartition> {
+        match &self.partitions[slot.0 as usize].kind {
+            Kind::Cache(cache) => Some(cache),
+            Kind::Stream(_) | Kind::Queue(_) => None,
+        }
+    }
+
     /// The queue partition at `slot`; it will be asked for deliveries at the
     /// end of the turn.
     ///

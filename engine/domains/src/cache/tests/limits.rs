@@ -45,6 +45,29 @@ fn the_budget_is_never_exceeded_whatever_is_stored() {
 }
 
 #[test]
+fn any_number_of_keys_may_be_fetched_ahead_there_or_not() {
+    let mut cache = CachePartition::new(&CacheConfig::new(BUDGET_BYTES_MIN, [3, 4]));
+    let names: Vec<_> = (0..2 * FETCH_AHEAD_MAX).map(usize::to_le_bytes).collect();
+    let keys: Vec<_> = names.iter().map(<[u8; 8]>::as_slice).collect();
+    cache.fetch_ahead(&keys);
+    for (len, key) in keys.iter().enumerate().skip(1) {
+        let value = vec![7; len % 5 * 64];
+        cache
+            .set(ms(0), key, &value, 0, Condition::Always)
+            .expect("room");
+    }
+    cache
+        .delete(ms(0), keys[1], Condition::Always)
+        .expect("unconditional");
+    for count in 0..keys.len() {
+        cache.fetch_ahead(&keys[..count]);
+    }
+    cache.fetch_ahead(&[b"", b"absent"]);
+    let stats = cache.stats();
+    assert_eq!((stats.hits, stats.misses), (0, 0), "it is no access");
+}
+
+#[test]
 fn the_largest_value_fits_however_the_cache_was_used_before() {
     let mut cache = CachePartition::new(&CacheConfig::new(BUDGET_BYTES_MIN, [3, 4]));
     let Err(CacheError::ValueTooLarge { limit, .. }) =
