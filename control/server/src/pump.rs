@@ -18,6 +18,12 @@ use pinion_types::{CoreId, Monotonic, WallMs};
 /// Sends of one turn. More favours bulk, fewer lets arrivals be looked at sooner.
 const TRANSMITS_PER_TURN: usize = 128;
 
+/// Bytes of one turn's sends. A publish that waits for the disk takes a few turns,
+/// and each of them may be one in which a replay is sent: more delays it by as
+/// much, less makes a replay look at the socket and the disk more often than its
+/// bytes are worth.
+const TRANSMIT_BYTES_PER_TURN: usize = 128 << 10;
+
 /// Datagrams of one segmented send. Measured: 10 already gives all of the gain
 /// over single sends, and longer trains only make others wait.
 const SEGMENTS_MAX: usize = 16;
@@ -270,12 +276,17 @@ impl NodePump {
     /// has sent its share. True when anything was sent.
     fn transmit(&mut self, now: Instant, io: &mut Io<'_, Mail>) -> bool {
         let segments = io.gso_segments_max().min(SEGMENTS_MAX);
+        let mut bytes = 0;
         for sent in 0..TRANSMITS_PER_TURN {
+            if bytes >= TRANSMIT_BYTES_PER_TURN {
+                return true;
+            }
             let quic = &mut self.quic;
             let poll = |buffer: &mut Vec<u8>| quic.poll_transmit(now, segments, buffer);
             let Some((meta, contents)) = self.outbox.poll(segments, poll) else {
                 return sent > 0;
             };
+            bytes += meta.len;
             let outcome = io.send(&Transmit {
                 destination: meta.destination,
                 source_ip: meta.source_ip,
