@@ -7,7 +7,8 @@
 //! rings, because a task that merely yields keeps glommio from submitting and
 //! reaping until its preempt timer fires. The disk does not wait for that: its
 //! ring is looked at every turn. When a turn does nothing the core
-//! spins for a while that adapts to the load, and then parks:
+//! spins for a while that adapts to the load, longer while a disk request is
+//! under way, and then parks:
 //!
 //! 1. arm the deadline, take due completions (gate closed);
 //! 2. announce the sleep to the mesh, look at the mailboxes once more;
@@ -341,6 +342,8 @@ struct Core<M> {
     pass: OwnedFd,
     pass_file: BufferedFile,
     spin: AdaptiveSpin,
+    /// For waits that began while the disk had something to do.
+    disk_spin: AdaptiveSpin,
     stats: CoreStats,
     stall_logged: Option<Instant>,
     /// A send met a full socket buffer in the last turn.
@@ -388,6 +391,7 @@ impl<M: Send + 'static> Core<M> {
             pass_file: glommio_file(pass.try_clone()?),
             pass,
             spin: AdaptiveSpin::new(config.spin),
+            disk_spin: AdaptiveSpin::new(config.spin.for_disk()),
             stats: CoreStats::default(),
             stall_logged: None,
             blocked: false,
@@ -414,6 +418,8 @@ impl<M: Send + 'static> Core<M> {
         let mut looking_since = now;
         let mut idle = false;
         let mut napped = false;
+        // While nothing came, the disk had something to do.
+        let mut disk_awaited = false;
         loop {
             let start = now;
             let turn = self.turn(pump, now).map_err(at("submitting to the disk"))?;
@@ -424,21 +430,36 @@ impl<M: Send + 'static> Core<M> {
             // next: a look at the clock is a twentieth of an idle turn.
             now = turn.end;
             if turn.worked {
-                if idle {
-                    self.spin.note(start - last_work);
-                }
-                if parked {
-                    self.spin.observe(start - last_work);
+                let waited = start - last_work;
+                if disk_awaited {
+                    if parked {
+                        self.disk_spin.observe(waited);
+                    }
+                } else {
+                    if idle {
+                        self.spin.note(waited);
+                    }
+                    if parked {
+                        self.spin.observe(waited);
+                    }
                 }
                 (idle, napped, parked) = (false, false, false);
+                disk_awaited = false;
                 last_work = turn.end;
                 looking_since = turn.end;
             } else {
                 idle = true;
             }
-            if turn.worked || turn.end - looking_since < self.spin.budget() {
+            let disk_is_busy = self.disk.as_ref().is_some_and(Disk::is_busy);
+            disk_awaited |= disk_is_busy && !turn.worked;
+            let budget = if disk_is_busy {
+                self.disk_spin.budget().max(self.spin.budget())
+            } else {
+                self.spin.budget()
+            };
+            if turn.worked || turn.end - looking_since < budget {
                 let yield_due = !turn.worked || now - last_yield >= self.config.yield_every;
-                if yield_due && self.disk.as_ref().is_some_and(Disk::is_busy) {
+                if yield_due && disk_is_busy {
                     thread::yield_now();
                     now = Instant::now();
                     last_yield = now;
@@ -460,7 +481,12 @@ impl<M: Send + 'static> Core<M> {
                 continue;
             }
             let deadline = pump.next_deadline();
-            let nap = self.spin.is_lively()
+            let spin = if disk_awaited {
+                &self.disk_spin
+            } else {
+                &self.spin
+            };
+            let nap = spin.is_lively()
                 && turn.end - last_work < NAP_MAX
                 && turn.end - last_pass < self.config.reactor_pass_every;
             let slept = self

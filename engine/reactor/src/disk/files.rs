@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::CString;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
@@ -10,15 +11,39 @@ use pinion_commitlog::{BlockBuf, DiskError, DiskRequest, FileId, LogId};
 
 use super::Disk;
 use super::ring::{Action, Gain};
+use super::steps::Kind;
 
 /// Files kept open. More spares an `openat` when many old segments are read at
 /// the same time, and costs descriptors of the process.
 pub(super) const FILES_OPEN_MAX: usize = 32;
 
-/// Zeros written at once while a file is made.
+/// Zeros written at once while a file is made, at most.
 ///
-/// Larger makes a file sooner; a commit waits behind one such piece at most.
+/// Larger makes a file sooner; a commit waits behind one such piece at most, and
+/// its flush for the disk to have taken it in.
 const ZEROS_BYTES: usize = 1 << 20;
+
+/// Zeros written at once while nothing is committed: a commit that begins now
+/// waits behind them.
+const ZEROS_BYTES_ALONE: usize = 256 << 10;
+
+/// Zeros written after each commit while commits follow each other, at least.
+///
+/// Larger delays the next commit by more, smaller delays more of them a little.
+/// With 256 publishes of 256 B in flight the p99 was 1.6 to 2.1 ms with pieces of
+/// a MiB one straight after the other, and is 0.6 to 0.9 ms with these.
+const ZEROS_BYTES_BESIDE: usize = 128 << 10;
+
+/// Zeros for each byte committed meanwhile, so that the next segment is ready
+/// before this one is full, however much is written.
+const ZEROS_FOR_COMMITTED: usize = 2;
+
+/// Bytes of the next piece of zeros behind a commit of `committed` bytes.
+fn zeros_beside(committed: usize) -> usize {
+    committed
+        .saturating_mul(ZEROS_FOR_COMMITTED)
+        .clamp(ZEROS_BYTES_BESIDE, ZEROS_BYTES)
+}
 
 /// What is known of a file that is open or asked about.
 #[derive(Default)]
@@ -116,7 +141,31 @@ impl Disk {
             file: self.handle(file),
             offset: at,
             zeros,
-            len: left.min(ZEROS_BYTES),
+            len: left.min(ZEROS_BYTES_ALONE),
+        }
+    }
+
+    /// Starts what follows a step. Zeros wait while commits are under way, for
+    /// the end of one.
+    pub(super) fn start(&mut self, token: usize, action: Action) {
+        if matches!(action, Action::Zero { .. }) && self.commits_in_flight > 0 {
+            self.zeros_waiting.push((token, action));
+        } else {
+            self.ring.start(token, action);
+        }
+    }
+
+    /// A commit of `bytes` is over, well or not: zeros that waited for it go on.
+    pub(super) fn commit_over(&mut self, bytes: usize) {
+        self.commits_in_flight -= 1;
+        for (token, mut action) in mem::take(&mut self.zeros_waiting) {
+            if let Action::Zero { offset, len, .. } = &mut action
+                && let Kind::Create { len: whole, .. } = self.jobs[token].kind
+            {
+                let left = usize::try_from(whole - *offset).unwrap_or(usize::MAX);
+                *len = left.min(zeros_beside(bytes));
+            }
+            self.ring.start(token, action);
         }
     }
 }

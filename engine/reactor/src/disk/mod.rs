@@ -107,6 +107,11 @@ pub(crate) struct Disk {
     uses: u64,
     /// Made with the first file.
     zeros: Option<Rc<BlockBuf>>,
+    /// Writes that are not durable yet.
+    commits_in_flight: usize,
+    /// Pieces of zeros that wait for the end of a commit, at most one for each
+    /// file being made.
+    zeros_waiting: Vec<(usize, Action)>,
     /// Only the fields of the disk are used.
     stats: CoreStats,
     latency: Histogram<u64>,
@@ -157,6 +162,8 @@ impl Disk {
             done: VecDeque::new(),
             uses: 0,
             zeros: None,
+            commits_in_flight: 0,
+            zeros_waiting: Vec::new(),
             stats: CoreStats {
                 disk_flushes: 1,
                 ..CoreStats::default()
@@ -321,6 +328,7 @@ impl Disk {
             DiskRequest::Write { offset, data, .. } => {
                 let file = self.handle(file);
                 let from = 0;
+                self.commits_in_flight += 1;
                 let action = Action::Write {
                     file,
                     offset,
@@ -425,7 +433,7 @@ impl Disk {
             Kind::Remove { step } => self.after_remove(token, step, result),
         };
         match next {
-            Next::Start(action) => self.ring.start(token, action),
+            Next::Start(action) => self.start(token, action),
             Next::Over(result) => self.finish(now, token, result),
         }
     }
@@ -464,8 +472,10 @@ impl Disk {
             (Kind::Write | Kind::Read, _) => state.running -= 1,
             _ => state.alone = false,
         }
+        let mut written = 0;
         match &result {
             Ok(DiskOutput::Written(data)) => {
+                written = data.len();
                 let took = now.saturating_duration_since(job.asked);
                 self.stats.disk_writes += 1;
                 self.stats.disk_written_bytes += data.len() as u64;
@@ -488,6 +498,9 @@ impl Disk {
             file: job.file,
             result,
         });
+        if matches!(job.kind, Kind::Write) {
+            self.commit_over(written);
+        }
         if matches!(job.kind, Kind::Read) {
             self.reads_in_flight -= 1;
             while self.reads_in_flight < READS_IN_FLIGHT_MAX

@@ -215,6 +215,35 @@ fn a_new_file_is_zeros_that_were_really_written() {
 }
 
 #[test]
+fn while_commits_follow_each_other_zeros_take_turns_with_them() {
+    let len = 4 * MIB;
+    for (committed, pieces) in [(BLOCK, 32), (256 << 10, 8), (4 << 20, 4)] {
+        let mut rig = rig();
+        let request = rig.create(segment(1), len);
+        // A commit that is under way until it is said to be over.
+        rig.disk.commits_in_flight = 1;
+        rig.disk.ask(Instant::now(), request);
+        let (mut answer, mut turns) = (None, 0);
+        while answer.is_none() {
+            rig.disk.submit().unwrap();
+            rig.disk.ring.wait().unwrap();
+            let take = |done: DiskDone| answer = Some(done.result);
+            rig.disk.poll(Instant::now(), take).unwrap();
+            if !rig.disk.zeros_waiting.is_empty() {
+                assert_eq!(rig.disk.ring.in_kernel(), 0, "nothing but the commit");
+                rig.disk.commit_over(committed);
+                rig.disk.commits_in_flight = 1;
+                turns += 1;
+            }
+        }
+        done(answer.unwrap());
+        assert_eq!(turns, pieces, "behind commits of {committed} bytes");
+        let content = fs::read(rig.dir.join(segment(1).path())).unwrap();
+        assert_eq!(content, vec![0; usize::try_from(len).unwrap()]);
+    }
+}
+
+#[test]
 fn a_file_that_is_only_reserved_has_its_space_and_reads_as_zeros() {
     for direct in [true, false] {
         let mut rig = rig();
