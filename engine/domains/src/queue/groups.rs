@@ -107,7 +107,8 @@ impl QueuePartition {
     }
 
     /// Deletes a group: it is done with every message, its dead letters
-    /// included. Costs a walk over all messages when it is committed.
+    /// included. Costs a walk over all messages when it is committed. Repeating
+    /// this before it is committed is no error.
     ///
     /// # Errors
     /// [`QueueError::UnknownGroup`], [`QueueError::Fenced`].
@@ -116,10 +117,15 @@ impl QueuePartition {
             return Err(QueueError::Fenced);
         }
         let group = match self.find_group(name) {
-            Some(group) if self.t.group(group).life == Life::Open => group,
+            Some(group) => match self.t.group(group).life {
+                // One whose making is not durable yet goes right after it.
+                Life::Open | Life::Creating => group,
+                // Asked for again: "gone" would be more than the disk has.
+                Life::Closing => return Ok(self.numbered()),
+            },
             // It is there, with all its messages, though nobody has used it.
             None if self.is_unused_default(name) => self.new_group(wall, name, None)?,
-            _ => return Err(QueueError::UnknownGroup),
+            None => return Err(QueueError::UnknownGroup),
         };
         self.t.group_mut(group).life = Life::Closing;
         self.end_demands_of(group);

@@ -75,12 +75,14 @@ fn a_deleted_group_is_done_with_everything_and_its_number_is_free() {
     let held = w.take_in("gone", 2, 1);
     assert_eq!(w.take_in("gone", 3, 5).len(), 2);
     let late = w.wait("gone", 3, 5, 10_000);
-    w.q.delete_group(w.wall(), b"gone").unwrap();
+    let deleted = w.q.delete_group(w.wall(), b"gone").unwrap();
+    // Asked for again, it waits for the same; gone it is when the log has it.
+    assert_eq!(w.q.delete_group(w.wall(), b"gone"), Ok(deleted));
+    w.flush();
     assert_eq!(
         w.q.delete_group(w.wall(), b"gone"),
         Err(QueueError::UnknownGroup)
     );
-    w.flush();
     assert_eq!(
         w.poll(),
         Some((Delivery::Nothing(late, Gone::GroupDeleted), vec![]))
@@ -94,6 +96,22 @@ fn a_deleted_group_is_done_with_everything_and_its_number_is_free() {
     assert_eq!(values(&fresh), ["c"]);
     let names: Vec<&[u8]> = w.q.group_names().collect();
     assert_eq!(names, [&b"kept"[..], b"fresh"]);
+}
+
+#[test]
+fn a_group_whose_making_is_not_durable_yet_can_be_deleted() {
+    let mut w = World::new(config());
+    w.q.create_group(w.wall(), b"kept").unwrap();
+    w.flush();
+    w.q.create_group(w.wall(), b"lost").unwrap();
+    w.q.delete_group(w.wall(), b"lost").unwrap();
+    w.flush();
+    let names: Vec<&[u8]> = w.q.group_names().collect();
+    assert_eq!(names, [&b"kept"[..]]);
+    w.put(&["a"]);
+    let taken = w.take_in("kept", 1, 1);
+    w.ack(&tokens(&taken));
+    assert_eq!(w.q.queue_counts().messages, 0, "held for nobody");
 }
 
 #[test]
