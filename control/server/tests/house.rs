@@ -457,7 +457,9 @@ fn links_in_the_documents_lead_somewhere() {
     for known in ["docs/benchmarks/README.md", "docs/decisions"] {
         let known = root().join(known);
         assert!(
-            documents.iter().any(|document| document.starts_with(&known)),
+            documents
+                .iter()
+                .any(|document| document.starts_with(&known)),
             "{} was not read",
             known.display()
         );
