@@ -29,7 +29,7 @@ const MOVED_BYTES_MAX: usize = 4096;
 const GATHERED_MAX: usize = 32;
 
 /// What is to be sent next. Owned by whoever sends, one for each socket. Holds
-/// at most [`GATHERED_MAX`] small datagrams and two of any size.
+/// at most `GATHERED_MAX` small datagrams and two of any size.
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// What is being sent, until it was.
