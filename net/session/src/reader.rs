@@ -273,6 +273,14 @@ mod tests {
         assert_eq!(reader.ahead().count(), 0, "it is gathered");
         let frame = reader.next_frame().expect("well formed").expect("whole");
         assert_eq!(frame.body.len(), 7);
+
+        // The rest of a frame of zeros looks like frames of no length.
+        let zeros = pings(&[100]);
+        let mut reader = FrameReader::default();
+        reader.push(Bytes::copy_from_slice(&zeros[..40]));
+        assert!(reader.next_frame().expect("well formed").is_none());
+        reader.push(Bytes::copy_from_slice(&zeros[40..]));
+        assert_eq!(reader.ahead().count(), 0, "it is gathered");
     }
 
     #[test]
