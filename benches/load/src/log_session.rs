@@ -207,6 +207,8 @@ impl<'a> Session<'a> {
         let columns = in_turns(
             plan.subjects,
             rounds,
+            // The kernel's threads write what is measured.
+            0,
             |subject| subject.name().to_owned(),
             |subject| {
                 if self.is_over() {

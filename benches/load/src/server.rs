@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pinion_cli::bench::machine::bound_to;
+use pinion_cli::bench::machine::{Watch, bound_to};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -24,6 +24,14 @@ const START_MAX: Duration = Duration::from_secs(20);
 
 /// Pause between two looks whether a server has started.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long a server is looked at to see whether it rests, and how often at most.
+const SETTLE_LOOK: Duration = Duration::from_millis(100);
+const SETTLE_LOOKS_MAX: usize = 30;
+
+/// Share of a processor up to which a server rests. The kernel counts in steps of
+/// 10 ms: one step is a tenth of a look.
+const RESTING_SHARE: f64 = 0.11;
 
 /// A certificate for `localhost` and 127.0.0.1, made for one suite run.
 #[derive(Clone)]
@@ -211,6 +219,7 @@ impl Server {
         let started = Instant::now();
         loop {
             if ready(&self) {
+                self.settle();
                 return Ok(self);
             }
             if self.child.try_wait()?.is_some() {
@@ -220,6 +229,20 @@ impl Server {
                 return Err(self.failed(&format!("{what} did not start in {START_MAX:?}")));
             }
             std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Waits until it has done what it does at its start, such as writing the
+    /// files it will append to: a figure is of a server that runs. One that never
+    /// rests is taken as it is.
+    fn settle(&self) {
+        for _ in 0..SETTLE_LOOKS_MAX {
+            let watch = Watch::start(&[self.pid()]);
+            std::thread::sleep(SETTLE_LOOK);
+            let used: f64 = watch.process_cpu_seconds().iter().sum();
+            if used <= SETTLE_LOOK.as_secs_f64() * RESTING_SHARE {
+                return;
+            }
         }
     }
 

@@ -38,7 +38,10 @@ use crate::quinn_echo;
 use crate::redis::Redis;
 use crate::server::{self, Certificate, Node, Server};
 use crate::table::{Line, Measured};
-use crate::turns::{self, Marks, Output, SERVER_CPU, Tally, Unit, heading, in_turns, seconds};
+use crate::turns::{
+    self, Marks, Output, SERVER_CPU, TRIES_AGAIN_MAX, Tally, Unit, heading, in_turns,
+    said_of_tries, seconds,
+};
 
 /// Records in flight to the slowest subscriber of a fan-out: enough to keep the
 /// server busy, below every server's own bound for a slow subscriber.
@@ -193,6 +196,7 @@ impl<'a> Session<'a> {
         let columns = in_turns(
             plan.subjects,
             rounds,
+            TRIES_AGAIN_MAX,
             |subject| subject.name().to_owned(),
             |subject| {
                 if self.is_over() {
@@ -541,6 +545,7 @@ impl Findings {
     #[must_use]
     pub fn markdown(&self) -> String {
         let mut out = heading(&self.machine, self.tally, self.minutes, self.cut_short);
+        out.push_str(&said_of_tries());
         for line in &self.lines {
             out.push('\n');
             out.push_str(&line.markdown());

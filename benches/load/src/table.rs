@@ -34,6 +34,8 @@ pub struct Sample {
     pub others: f64,
     /// Share of the machine taken by the host during the run.
     pub steal: f64,
+    /// Share of a processor that the kernel used for ends of its own.
+    pub kernel: f64,
     /// Records announced as skipped.
     pub lost: u64,
 }

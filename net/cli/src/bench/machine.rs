@@ -1,6 +1,7 @@
 //! What the machine is and how quiet it is: the facts printed beside every
 //! figure, pinning, and processor time of the generator and of others.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
@@ -182,6 +183,7 @@ pub struct Watch {
     machine: CpuTicks,
     own: f64,
     pids: Vec<(u32, f64)>,
+    kernel: HashMap<u32, Duration>,
 }
 
 impl Watch {
@@ -194,7 +196,24 @@ impl Watch {
             machine: CpuTicks::read(),
             own: own_cpu_seconds(),
             pids: pids.iter().map(|&pid| (pid, process_cpu(pid))).collect(),
+            kernel: kernel_threads(),
         }
+    }
+
+    /// Processor time that threads of the kernel have used since the start for
+    /// ends of their own, such as looking for memory to take back, over that time.
+    ///
+    /// One processor in a hundred of the time is not seen in a rate and is all of
+    /// a p99: such a thread and one that always has work take turns by the tick,
+    /// several milliseconds each.
+    #[must_use]
+    pub fn kernel_share(&self) -> f64 {
+        let used: Duration = kernel_threads()
+            .into_iter()
+            // One that is new has used all of it since.
+            .map(|(pid, now)| now.saturating_sub(self.kernel.get(&pid).copied().unwrap_or_default()))
+            .sum();
+        used.as_secs_f64() / self.elapsed().as_secs_f64().max(1e-9)
     }
 
     /// Processor time of the watched processes, in seconds, in the order given.
@@ -229,6 +248,42 @@ impl Watch {
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
+}
+
+/// Processor time of every thread of the kernel, but of those that carry
+/// datagrams from one process to another.
+fn kernel_threads() -> HashMap<u32, Duration> {
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return HashMap::new();
+    };
+    processes
+        .filter_map(|process| {
+            let process = process.ok()?;
+            let pid: u32 = process.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(process.path().join("stat")).ok()?;
+            if !is_kernel_thread(&stat)? || stat.contains("(ksoftirqd/") {
+                return None;
+            }
+            let text = fs::read_to_string(process.path().join("schedstat")).ok()?;
+            Some((pid, schedstat_ran(&text)?))
+        })
+        .collect()
+}
+
+/// Whether `/proc/PID/stat` is a kernel thread's: `PF_KTHREAD` of the ninth field
+/// (proc(5), include/linux/sched.h of Linux).
+fn is_kernel_thread(stat: &str) -> Option<bool> {
+    const PF_KTHREAD: u64 = 0x0020_0000;
+    let after_name = stat.rsplit_once(')')?.1;
+    let flags: u64 = after_name.split_whitespace().nth(6)?.parse().ok()?;
+    Some(flags & PF_KTHREAD != 0)
+}
+
+/// The first number of `/proc/PID/schedstat`: nanoseconds on a processor
+/// (Documentation/scheduler/sched-stats.rst of Linux).
+fn schedstat_ran(text: &str) -> Option<Duration> {
+    let ran = text.split_whitespace().next()?.parse().ok()?;
+    Some(Duration::from_nanos(ran))
 }
 
 /// Looks for `window` whether others keep the machine busy. Blocks that long.
@@ -321,6 +376,36 @@ fn cpu_ticks(stat: &str) -> Option<CpuTicks> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_of_the_kernel_are_told_from_others_and_timed() {
+        let kernel = "15 (rcu) x) I 2 0 0 0 -1 2129984 0 0 0 0 0 91 0 0 20 0 1 0 9 0 0";
+        assert_eq!(is_kernel_thread(kernel), Some(true));
+        let other = "7 (a b) S 1 7 7 0 -1 4194560 10 0 0 0 150 50 0 0 20 0 1 0 5 6 7";
+        assert_eq!(is_kernel_thread(other), Some(false));
+        assert_eq!(is_kernel_thread("7 (a) S 1"), None);
+        assert_eq!(
+            schedstat_ran("7000 250 3\n"),
+            Some(Duration::from_nanos(7000))
+        );
+        assert_eq!(schedstat_ran("x"), None);
+        assert!(!kernel_threads().contains_key(&std::process::id()));
+    }
+
+    #[test]
+    fn what_the_kernel_used_since_the_start_counts_and_what_came_later_wholly() {
+        let mut watch = Watch::start(&[]);
+        let second = Duration::from_secs(1);
+        watch.started = Instant::now().checked_sub(second).expect("up for a second");
+        let quiet = watch.kernel_share();
+        watch.kernel.clear();
+        let everything: Duration = kernel_threads().values().sum();
+        assert!(quiet <= 1.0, "{quiet}");
+        assert!(
+            watch.kernel_share() >= everything.as_secs_f64() * 0.5,
+            "{everything:?}"
+        );
+    }
 
     #[test]
     fn processor_time_is_read_past_a_name_with_spaces_and_brackets() {
