@@ -55,6 +55,39 @@ pub(crate) struct Stray {
     data: BytesMut,
 }
 
+/// How long the wall clock is reckoned from the monotonic one before it is read
+/// again. Longer notices later that somebody has set it, shorter reads it more often
+/// than its unit changes.
+const WALL_EVERY: Duration = Duration::from_millis(1);
+
+/// The wall clock, read once in [`WALL_EVERY`].
+#[derive(Clone, Copy, Debug)]
+struct Wall {
+    /// When it was read.
+    read_at: Instant,
+    /// What it said, since 1970.
+    said: Duration,
+}
+
+impl Wall {
+    fn read(now: Instant) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            read_at: now,
+            said: since.unwrap_or(Duration::ZERO),
+        }
+    }
+
+    fn at(&mut self, now: Instant) -> WallMs {
+        let mut since = now.saturating_duration_since(self.read_at);
+        if since >= WALL_EVERY {
+            *self = Self::read(now);
+            since = Duration::ZERO;
+        }
+        WallMs(u64::try_from((self.said + since).as_millis()).unwrap_or(0))
+    }
+}
+
 /// The pump of one data core.
 pub(crate) struct NodePump {
     core: Core,
@@ -62,6 +95,7 @@ pub(crate) struct NodePump {
     me: u16,
     control: PortId,
     started: Instant,
+    wall: Wall,
     /// Streams with bytes to be read, each at most once.
     readable: VecDeque<(ConnId, StreamId)>,
     strays: VecDeque<(u16, Box<Stray>)>,
@@ -90,6 +124,7 @@ impl NodePump {
             me,
             control,
             started,
+            wall: Wall::read(started),
             readable: VecDeque::new(),
             strays: VecDeque::new(),
             strays_dropped: 0,
@@ -112,10 +147,7 @@ impl NodePump {
     }
 
     fn start_turn(&mut self, now: Instant) {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
-        self.core.start_turn(self.monotonic(now), WallMs(wall));
+        self.core.start_turn(self.monotonic(now), self.wall.at(now));
     }
 
     /// Everything the endpoint has to tell. True when there was anything.
@@ -172,23 +204,15 @@ impl NodePump {
         if self.core.is_paused(key, stream.0) {
             return;
         }
-        loop {
-            match self.quic.read(conn, stream) {
-                ReadOutcome::Chunk(chunk) => {
-                    if self.core.handle_stream_data(key, stream.0, chunk) == Feed::Paused {
-                        return;
-                    }
-                }
-                ReadOutcome::Finished => {
-                    self.core.handle_stream_finished(key, stream.0);
-                    return;
-                }
-                ReadOutcome::Reset(_) => {
-                    self.core.handle_stream_lost(key, stream.0);
-                    return;
-                }
-                ReadOutcome::Blocked | ReadOutcome::Gone => return,
-            }
+        let core = &mut self.core;
+        let outcome = self.quic.read_while(conn, stream, |chunk| {
+            core.handle_stream_data(key, stream.0, chunk) == Feed::More
+        });
+        match outcome {
+            ReadOutcome::Finished => self.core.handle_stream_finished(key, stream.0),
+            ReadOutcome::Reset(_) => self.core.handle_stream_lost(key, stream.0),
+            // After a chunk the core has paused the stream.
+            ReadOutcome::Chunk(_) | ReadOutcome::Blocked | ReadOutcome::Gone => {}
         }
     }
 
@@ -438,5 +462,24 @@ impl Pump for NodePump {
     fn handle_stall(&mut self, stall: Stall) {
         self.stalls += 1;
         tracing::debug!(core = self.me, ?stall, "stall");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wall_clock_is_reckoned_for_a_moment_and_then_read_again() {
+        let read_at = Instant::now();
+        let said = Duration::from_micros(5_000_400);
+        let mut wall = Wall { read_at, said };
+        assert_eq!(wall.at(read_at), WallMs(5000));
+        assert_eq!(wall.at(read_at + WALL_EVERY / 2), WallMs(5000));
+        assert_eq!(wall.at(read_at + WALL_EVERY * 7 / 10), WallMs(5001));
+        assert_eq!(wall.read_at, read_at, "not read yet");
+        let now = read_at + WALL_EVERY;
+        assert!(wall.at(now) > WallMs(1_000_000_000_000), "this century");
+        assert_eq!(wall.read_at, now);
     }
 }

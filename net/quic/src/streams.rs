@@ -29,6 +29,26 @@ impl Endpoint {
         chunks_max: usize,
         mut take: impl FnMut(Bytes),
     ) -> ReadOutcome {
+        let mut left = chunks_max;
+        if left == 0 {
+            return ReadOutcome::Chunk(Bytes::new());
+        }
+        self.read_while(conn, stream, |chunk| {
+            take(chunk);
+            left -= 1;
+            left > 0
+        })
+    }
+
+    /// Takes chunks in one go until `take` says that it wants no more. The answer
+    /// says what comes after them: `Chunk` with empty bytes when `take` had enough
+    /// and there may be more.
+    pub fn read_while(
+        &mut self,
+        conn: ConnId,
+        stream: StreamId,
+        mut take: impl FnMut(Bytes) -> bool,
+    ) -> ReadOutcome {
         let Some(open) = self.conn_mut(conn) else {
             return ReadOutcome::Gone;
         };
@@ -42,18 +62,18 @@ impl Endpoint {
                 return ReadOutcome::Gone;
             }
         };
-        let mut outcome = ReadOutcome::Chunk(Bytes::new());
-        for _ in 0..chunks_max {
+        let outcome = loop {
             match chunks.next(usize::MAX) {
-                Ok(Some(chunk)) => take(chunk.bytes),
-                Ok(None) => outcome = ReadOutcome::Finished,
-                Err(ReadError::Blocked) => outcome = ReadOutcome::Blocked,
-                Err(ReadError::Reset(code)) => outcome = ReadOutcome::Reset(code.into_inner()),
+                Ok(Some(chunk)) => {
+                    if !take(chunk.bytes) {
+                        break ReadOutcome::Chunk(Bytes::new());
+                    }
+                }
+                Ok(None) => break ReadOutcome::Finished,
+                Err(ReadError::Blocked) => break ReadOutcome::Blocked,
+                Err(ReadError::Reset(code)) => break ReadOutcome::Reset(code.into_inner()),
             }
-            if !matches!(outcome, ReadOutcome::Chunk(_)) {
-                break;
-            }
-        }
+        };
         if chunks.finalize().should_transmit() {
             self.queue_transmit(conn.slot);
         }

@@ -133,6 +133,42 @@ fn limits_on_streams_are_those_of_the_protocol() {
     );
 }
 
+#[test]
+fn a_reader_that_has_enough_finds_the_rest_later() {
+    let (mut sim, config) = pair();
+    let (client, _) = sim.connected(1, &config);
+    let stream = sim.nodes[1].endpoint.open_bi(client).unwrap();
+    let data: Vec<u8> = (0..6000_u32).map(|at| at.to_le_bytes()[0]).collect();
+    assert_eq!(
+        sim.nodes[1].endpoint.write(client, stream, &data),
+        WriteOutcome::Written(data.len())
+    );
+    let mut opened = None;
+    sim.run_until(SOON, &mut |_, node, event| {
+        if let Event::StreamOpened { conn, stream, .. } = event
+            && node == SERVER
+        {
+            opened = Some((*conn, *stream));
+        }
+        opened.is_some()
+    });
+    sim.run_for(Duration::from_millis(100));
+    let (conn, stream) = opened.expect("it was announced");
+    let mut taken = Vec::new();
+    let mut take = |end: usize| {
+        sim.server().read_while(conn, stream, |chunk| {
+            taken.push(chunk);
+            taken.len() != end
+        })
+    };
+    let more = ReadOutcome::Chunk(Bytes::new());
+    assert_eq!(take(1), more);
+    assert_eq!(take(3), more);
+    assert_eq!(take(0), ReadOutcome::Blocked);
+    assert!(taken.len() > 3, "several datagrams");
+    assert_eq!(taken.concat(), data);
+}
+
 /// A stream the client opened and the server has begun to read.
 fn begun(sim: &mut Sim, client: ConnId) -> StreamId {
     let stream = sim.nodes[1].endpoint.open_bi(client).unwrap();
