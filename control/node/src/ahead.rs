@@ -18,11 +18,18 @@ impl Core {
     /// may run before it is worth another look, at least 1. Decides nothing: what
     /// is refused later is only read in vain.
     pub(crate) fn fetch_ahead(&mut self, conn: u64, reader: &FrameReader) -> usize {
+        // The headers first: a request that came alone is not decoded twice.
+        let first = reader.ahead().take(AHEAD_MIN);
+        let cached = first.take_while(|frame| is_read_ahead(frame.header.opcode));
+        if cached.count() < AHEAD_MIN {
+            // Most likely others of its kind follow: they are not looked at each.
+            return FETCH_AHEAD_MAX;
+        }
         let mut keys = [&[][..]; FETCH_AHEAD_MAX];
         let mut count = 0;
         let mut asked = None;
         for frame in reader.ahead().take(FETCH_AHEAD_MAX) {
-            if !matches!(frame.header.opcode, opcode::CACHE_GET | opcode::CACHE_SET) {
+            if !is_read_ahead(frame.header.opcode) {
                 break;
             }
             let (handle, key) = match Request::decode(frame.header.opcode, frame.body) {
@@ -37,7 +44,6 @@ impl Core {
             count += 1;
         }
         let Some(handle) = asked.filter(|_| count >= AHEAD_MIN) else {
-            // Most likely others of its kind follow: they are not looked at each.
             return FETCH_AHEAD_MAX;
         };
         let Some(connection) = self.connection(conn) else {
@@ -59,4 +65,9 @@ impl Core {
         }
         count
     }
+}
+
+/// Whether requests of this kind are looked at ahead.
+const fn is_read_ahead(opcode: u8) -> bool {
+    matches!(opcode, opcode::CACHE_GET | opcode::CACHE_SET)
 }

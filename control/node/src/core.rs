@@ -313,30 +313,34 @@ impl Core {
                 fetched = self.fetch_ahead(conn, &reader);
             }
             fetched -= 1;
-            match reader.next_frame() {
-                Ok(Some(frame)) => {
-                    if !self.handle_frame(conn, stream, &frame, replies.tail()) {
+            // In pieces that fit registers: a frame that has an address stalls the
+            // processor for as long as the rest of a PING takes, see `whole_frame`.
+            let (opcode, correlation, body) = match reader.whole_frame() {
+                Some(Frame { header, body }) => (header.opcode, header.correlation, body),
+                None => match reader.next_frame() {
+                    Ok(Some(Frame { header, body })) => (header.opcode, header.correlation, body),
+                    Ok(None) => {
+                        if reader.held_len() > HELLO_BYTES_MAX && !self.is_ready(conn) {
+                            let refusal = Refusal::new(ErrorCode::FrameTooLarge)
+                                .with(FactId::Limit, HELLO_BYTES_MAX as u64);
+                            answer(replies.tail(), 0, &Reply::Error(refusal));
+                            self.break_off(conn);
+                            reader = FrameReader::default();
+                        }
+                        break;
+                    }
+                    Err(error) => {
+                        self.stats.refused += 1;
+                        answer(replies.tail(), 0, &Reply::Error(error.refusal()));
+                        self.break_off(conn);
                         reader = FrameReader::default();
                         break;
                     }
-                }
-                Ok(None) => {
-                    if reader.held_len() > HELLO_BYTES_MAX && !self.is_ready(conn) {
-                        let refusal = Refusal::new(ErrorCode::FrameTooLarge)
-                            .with(FactId::Limit, HELLO_BYTES_MAX as u64);
-                        answer(replies.tail(), 0, &Reply::Error(refusal));
-                        self.break_off(conn);
-                        reader = FrameReader::default();
-                    }
-                    break;
-                }
-                Err(error) => {
-                    self.stats.refused += 1;
-                    answer(replies.tail(), 0, &Reply::Error(error.refusal()));
-                    self.break_off(conn);
-                    reader = FrameReader::default();
-                    break;
-                }
+                },
+            };
+            if !self.handle_frame(conn, stream, opcode, correlation, body, replies.tail()) {
+                reader = FrameReader::default();
+                break;
             }
         }
         let held = reader.held_len();
@@ -362,14 +366,15 @@ impl Core {
         &mut self,
         conn: u64,
         stream: u64,
-        frame: &Frame<'_>,
+        opcode: u8,
+        correlation: u32,
+        body: &[u8],
         out: &mut Vec<u8>,
     ) -> bool {
         self.stats.requests += 1;
-        let correlation = frame.header.correlation;
         // By reference: moving it out of the result reads back in wide pieces what
         // was just written in small ones, and that stalls.
-        let decoded = Request::decode(frame.header.opcode, frame.body);
+        let decoded = Request::decode(opcode, body);
         let request = match &decoded {
             Ok(request) => request,
             Err(error) => {
@@ -429,7 +434,7 @@ impl Core {
                     stream,
                     correlation,
                 };
-                self.handle_request(conn, origin, frame, request, out);
+                self.handle_request(conn, origin, body, request, out);
                 true
             }
         }
@@ -439,7 +444,7 @@ impl Core {
         &mut self,
         conn: u64,
         origin: Origin,
-        frame: &Frame<'_>,
+        body: &[u8],
         request: &Request<'_>,
         out: &mut Vec<u8>,
     ) {
@@ -454,7 +459,7 @@ impl Core {
         let start = out.len();
         let executed = self
             .admit(conn, origin, request)
-            .and_then(|()| self.dispatch(conn, origin, frame, request, out));
+            .and_then(|()| self.dispatch(conn, origin, body, request, out));
         match executed {
             Ok(Executed::Replied | Executed::Silent) => {}
             Ok(executed @ (Executed::Deferred | Executed::Held(_))) => {

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use pinion_session::{CloseCode, Frame};
+use pinion_session::CloseCode;
+use pinion_types::block::FRAME_HEADER_BYTES;
 use pinion_types::limits::HANDLES_MAX;
 use pinion_types::route::partition_of;
 use pinion_types::{
     CoreId, ErrorCode, FactId, PartitionId, Refusal, ResourceKind, ResourceName, SubscriptionId,
 };
+use pinion_wire::frame::FrameHeader;
 use pinion_wire::message::{
     self, CacheWatch, Credit, Handle, Open, QueueSubscribe, Reply, Request, Subscribe, Unsubscribe,
 };
-use pinion_wire::opcode::Permission;
+use pinion_wire::opcode::{self, Permission};
 use pinion_wire::reply;
 
 use crate::access::Permissions;
@@ -42,30 +44,30 @@ impl Core {
         &mut self,
         conn: u64,
         origin: Origin,
-        frame: &Frame<'_>,
+        body: &[u8],
         request: &Request<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Executed, Refusal> {
         match request {
             Request::Ping(ping) => {
-                answer(out, origin.correlation, &Reply::Pong(*ping));
+                pong(out, origin.correlation, ping.payload);
                 Ok(Executed::Replied)
             }
             Request::Open(open) => self.open(conn, origin, open, out),
             Request::Hello(_) | Request::Credit(_) => unreachable!("looked at before"),
             Request::Unsubscribe(unsubscribe) => {
-                self.unsubscribe(conn, origin, unsubscribe, frame, out)
+                self.unsubscribe(conn, origin, unsubscribe, body, out)
             }
             Request::AppendStage(stage) => {
-                self.with_append(conn, origin, stage.session, false, frame, request, out)
+                self.with_append(conn, origin, stage.session, false, body, request, out)
             }
             Request::AppendCommit(commit) => {
-                self.with_append(conn, origin, commit.session, true, frame, request, out)
+                self.with_append(conn, origin, commit.session, true, body, request, out)
             }
             Request::AppendRollback(rollback) => {
-                self.with_append(conn, origin, rollback.session, true, frame, request, out)
+                self.with_append(conn, origin, rollback.session, true, body, request, out)
             }
-            _ => self.with_handle(conn, origin, frame, request, out),
+            _ => self.with_handle(conn, origin, body, request, out),
         }
     }
 
@@ -74,7 +76,7 @@ impl Core {
         &mut self,
         conn: u64,
         origin: Origin,
-        frame: &Frame<'_>,
+        body: &[u8],
         request: &Request<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Executed, Refusal> {
@@ -133,7 +135,7 @@ impl Core {
                 partition,
                 number,
             };
-            self.forward(conn, origin, to, frame, request)
+            self.forward(conn, origin, to, body, request)
         };
         self.decide_or_wait(conn, origin, provisional, &result);
         result
@@ -185,7 +187,7 @@ impl Core {
         conn: u64,
         origin: Origin,
         to: Elsewhere,
-        frame: &Frame<'_>,
+        body: &[u8],
         request: &Request<'_>,
     ) -> Result<Executed, Refusal> {
         if self.mails.is_high(to.owner) {
@@ -211,8 +213,8 @@ impl Core {
                 resource: to.resource,
                 partition: to.partition,
                 number: to.number,
-                opcode: frame.header.opcode,
-                body: frame.body.into(),
+                opcode: request.opcode(),
+                body: body.into(),
             },
         );
         Ok(executed)
@@ -303,7 +305,7 @@ impl Core {
         origin: Origin,
         append: u64,
         last: bool,
-        frame: &Frame<'_>,
+        body: &[u8],
         request: &Request<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Executed, Refusal> {
@@ -336,7 +338,7 @@ impl Core {
                 partition,
                 number: append,
             };
-            self.forward(conn, origin, to, frame, request)
+            self.forward(conn, origin, to, body, request)
         };
         let provisional = Provisional::AppendUse { append, last };
         self.decide_or_wait(conn, origin, Some(provisional), &result);
@@ -378,7 +380,7 @@ impl Core {
         conn: u64,
         origin: Origin,
         unsubscribe: &Unsubscribe,
-        frame: &Frame<'_>,
+        body: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Executed, Refusal> {
         let id = unsubscribe.subscription;
@@ -397,7 +399,7 @@ impl Core {
             self.end_subscription(origin, id, out)
         } else {
             let request = Request::Unsubscribe(*unsubscribe);
-            self.forward(conn, origin, to, frame, &request)
+            self.forward(conn, origin, to, body, &request)
         }
     }
 
@@ -512,6 +514,21 @@ impl Core {
         .expect("a declared specification is valid");
         Ok(())
     }
+}
+
+/// Appends PONG, which gives back what came in a frame and so fits one. Beside
+/// [`answer`], because a [`Reply`] goes through memory and this does not.
+#[inline]
+fn pong(out: &mut Vec<u8>, correlation: u32, payload: &[u8]) {
+    let header = FrameHeader {
+        length: u32::try_from(payload.len()).expect("it came in a frame"),
+        opcode: opcode::PONG,
+        flags: 0,
+        correlation,
+    };
+    out.reserve(FRAME_HEADER_BYTES + payload.len());
+    out.extend_from_slice(&header.encode());
+    out.extend_from_slice(payload);
 }
 
 /// The resource a request is about and where in it; `None` for requests that

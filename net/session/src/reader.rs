@@ -101,27 +101,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// The stream is not a sequence of frames; nothing after it can be trusted.
-    // Inlined, so that header and body stay in registers: as a result in memory
-    // they are written in pieces and read back wider, which stalls for longer than
-    // the rest of a small frame takes.
-    #[inline]
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, DecodeError> {
-        if !self.handed_out
-            && self.partial.is_empty()
-            && let Ok(Split::Frame {
-                header, consumed, ..
-            }) = frame::split(&self.chunk[self.used..])
-        {
-            let start = self.used + FRAME_HEADER_BYTES;
-            self.used += consumed;
-            let body = &self.chunk[start..self.used];
-            return Ok(Some(Frame { header, body }));
-        }
-        self.gather_frame()
-    }
-
-    /// [`next_frame`](Self::next_frame) when the chunk does not simply hold it.
-    fn gather_frame(&mut self) -> Result<Option<Frame<'_>>, DecodeError> {
         if self.handed_out {
             self.handed_out = false;
             self.partial.clear();
@@ -175,6 +155,29 @@ impl FrameReader {
         }
     }
 
+    /// The next frame, if the chunk simply holds all of it. `None` says nothing:
+    /// ask [`next_frame`](Self::next_frame).
+    // Inlined, and apart from `next_frame`, so that header and body stay in
+    // registers: in a result that another function writes at other times they go
+    // through memory, written in pieces and read back wider, which stalls for longer
+    // than the rest of a small frame takes.
+    #[inline]
+    pub fn whole_frame(&mut self) -> Option<Frame<'_>> {
+        if self.handed_out || !self.partial.is_empty() {
+            return None;
+        }
+        let Ok(Split::Frame {
+            header, consumed, ..
+        }) = frame::split(&self.chunk[self.used..])
+        else {
+            return None;
+        };
+        let start = self.used + FRAME_HEADER_BYTES;
+        self.used += consumed;
+        let body = &self.chunk[start..self.used];
+        Some(Frame { header, body })
+    }
+
     /// Lets go of the used chunk, which pins the datagram it came in, and turns
     /// to the next. `false` when there is none.
     fn advance(&mut self) -> bool {
@@ -224,6 +227,32 @@ mod tests {
         }
         assert_eq!(reader.partial_len(), 0);
         seen
+    }
+
+    #[test]
+    fn whole_frames_are_taken_from_the_chunk_and_the_others_are_left() {
+        let bytes = pings(&[3, 5, 8]);
+        let (front, back) = bytes.split_at(bytes.len() - 1);
+        let mut reader = FrameReader::default();
+        reader.push(Bytes::copy_from_slice(front));
+        for wanted in 0..2 {
+            let frame = reader.whole_frame().expect("it lies in the chunk");
+            assert_eq!(frame.header.correlation, wanted);
+        }
+        assert!(reader.whole_frame().is_none());
+        assert!(matches!(reader.next_frame(), Ok(None)));
+        reader.push(Bytes::copy_from_slice(back));
+        assert!(reader.whole_frame().is_none(), "it spans two chunks");
+        let frame = reader.next_frame().expect("well formed").expect("whole");
+        assert_eq!((frame.header.correlation, frame.body), (2, &[2; 8][..]));
+        reader.push(Bytes::from(pings(&[1])));
+        assert!(
+            reader.whole_frame().is_none(),
+            "not while one is handed out"
+        );
+        let frame = reader.next_frame().expect("well formed").expect("whole");
+        assert_eq!((frame.header.correlation, frame.body), (0, &[0; 1][..]));
+        assert!(reader.wants_input());
     }
 
     #[test]
