@@ -166,6 +166,11 @@ pub fn recover(
         })?;
     }
 
+    // The last record that was durable when the checkpoint was written: a state may
+    // be of a later one than replay begins with.
+    let newest_state = as_of.values().copied().max().unwrap_or(Lsn(0));
+    let known = newest_state.max(Lsn(replay_from.0 - 1));
+
     // Then the records, segment by segment.
     let mut scan = Scan::new(files, config.log, report, replay_from, as_of, visit);
     let numbers: Vec<u64> = expected.iter().copied().collect();
@@ -214,12 +219,14 @@ pub fn recover(
         next.sequence += NUMBERS_LEFT_OUT;
         next.lsn.0 += NUMBERS_LEFT_OUT;
     }
-    if next.lsn < replay_from {
-        // The checkpoint was written when these records were durable.
+    if next.lsn <= known {
+        // The checkpoint was written when these records were durable. Their numbers
+        // must not be used again: a state that has them in it would stand for the
+        // new ones, too, and the next start would pass over those.
         let damage = whole(newest.max(1), DamageKind::Shortened);
         visit_damage(&mut found.report, damage, found.visit);
         next.sequence += NUMBERS_LEFT_OUT;
-        next.lsn = Lsn(replay_from.0 + NUMBERS_LEFT_OUT);
+        next.lsn = Lsn(known.0 + 1 + NUMBERS_LEFT_OUT);
     }
 
     let cursor = newest.max(newest_listed) + 1;

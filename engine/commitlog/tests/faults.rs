@@ -565,6 +565,51 @@ fn records_that_a_checkpoint_knows_and_the_log_lost_are_noticed() {
     assert!(after.append(1, 0, 1, b"x").first > world.log.appended());
 }
 
+#[test]
+fn records_that_a_single_state_knows_and_the_log_lost_are_noticed() {
+    let mut world = World::new();
+    world.append(1, 0, 1, b"first");
+    world.settle();
+    // The states are taken in different turns: replay begins after the older one.
+    world.log.checkpoint_begin();
+    let appended = world.log.appended();
+    let resource = ResourceId(2);
+    world.log.checkpoint_add(resource, P, 1, appended, b"older");
+    let group = world.disk.files[&segment(1)].clone();
+    world.append(1, 1, 1, b"second");
+    world.settle();
+    let appended = world.log.appended();
+    let resource = ResourceId(1);
+    world.log.checkpoint_add(resource, P, 1, appended, b"newer");
+    world.log.checkpoint_end();
+    world.settle();
+    assert_eq!(world.log.stats().checkpoints, 1);
+    let (sound, ..) = world.crash(Crash::Nothing);
+    assert_eq!(sound.log.committed(), appended);
+
+    // The disk forgets the group between them.
+    let mut disk = world.disk.clone();
+    disk.files.insert(segment(1), group);
+    let (recovered, visited) = open(&mut disk).unwrap();
+    assert_eq!(recovered.report.checkpoint, Some(1));
+    assert_eq!((visited.states.len(), visited.records.len()), (2, 0));
+    let [damage] = &recovered.report.damage[..] else {
+        panic!("{:?}", recovered.report)
+    };
+    let found = (damage.segment, damage.kind, &damage.partitions);
+    let shortened = DamageKind::Shortened;
+    assert_eq!(found, (1, shortened, &DamagedPartitions::All));
+
+    // What comes now has other numbers, and no state stands for it.
+    let mut after = World::from(recovered, disk);
+    after.settle();
+    assert!(after.append(1, 2, 1, b"third").first > appended);
+    after.settle();
+    let (_, visited, _) = after.crash(Crash::Nothing);
+    assert_eq!(visited.records.len(), 1);
+    assert_eq!(visited.records[0].body, b"third");
+}
+
 fn recovered_again(disk: &mut MemDisk) -> Recovered {
     open(disk).unwrap().0
 }

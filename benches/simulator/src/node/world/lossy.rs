@@ -110,13 +110,15 @@ impl NodeWorld {
             }
             let role = Role::Subscriber(Subscriber::default());
             let id = self.add_player(key.0, key.1, role);
-            self.until("what is left cannot be read", |world| {
-                match &world.players[id].role {
-                    Role::Subscriber(subscriber) => {
-                        subscriber.reached() >= end || world.truth.streams[&key].first() >= end
-                    }
-                    _ => false,
+            let (resource, partition) = key;
+            let missing = format!(
+                "what is left of {resource}/{partition} cannot be read to {end}, and the node takes it for whole"
+            );
+            self.until(&missing, |world| match &world.players[id].role {
+                Role::Subscriber(subscriber) => {
+                    subscriber.reached() >= end || world.truth.streams[&key].first() >= end
                 }
+                _ => false,
             })?;
         }
         self.sweep_queues()
