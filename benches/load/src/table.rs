@@ -89,6 +89,12 @@ pub enum Figure {
 }
 
 impl Figure {
+    /// Whether a hundredth of a run decides it.
+    #[must_use]
+    pub const fn is_of_the_slowest(self) -> bool {
+        matches!(self, Self::P99 | Self::Tail)
+    }
+
     /// The figure of one sample.
     #[must_use]
     pub const fn of(self, sample: &Sample) -> f64 {

@@ -348,7 +348,8 @@ impl Output {
 /// What the heading of a report says where runs are made again.
 pub(crate) fn said_of_tries() -> String {
     format!(
-        "Such a run is made again, at most {TRIES_AGAIN_MAX} times, and the try that the kernel interrupted least counts.\n"
+        "Where a bound is on a 99th percentile or beyond, such a run is made again, at most {TRIES_AGAIN_MAX} times, \
+         and the try that the kernel interrupted least counts.\n"
     )
 }
 
