@@ -174,6 +174,7 @@ fn the_policy_names_the_agreed_owners() {
             "pinion-shard",
             "pinion-wire",
             "pinion-node",
+            "pinion-metadata",
         ] {
             assert!(
                 !ban.wrappers.iter().any(|name| name == pure),

@@ -1,0 +1,10 @@
+//! An entry of the replicated log, applied to a state.
+
+#![no_main]
+
+#[path = "../harness.rs"]
+mod harness;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| harness::command(data));

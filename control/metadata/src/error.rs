@@ -1,0 +1,211 @@
+//! Why a command was refused. The state is unchanged in every case.
+
+use core::fmt;
+
+use pinion_types::NameError;
+
+use crate::command::Expect;
+use crate::ids::MetaVersion;
+use crate::object::ObjectKey;
+
+/// Why a command was refused, with the facts.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MetaError {
+    /// A name breaks the grammar.
+    #[error("the name of the {what}: {why}")]
+    BadName {
+        /// Whose name.
+        what: NameOf,
+        /// What is wrong with it.
+        why: NameError,
+    },
+    /// A field is out of its range; of a text, its length in bytes.
+    #[error("{field} is {actual}, allowed are {min} to {max}")]
+    BadSpec {
+        /// Which field.
+        field: &'static str,
+        /// What it is.
+        actual: u64,
+        /// Least allowed.
+        min: u64,
+        /// Most allowed.
+        max: u64,
+    },
+    /// A text has a control character.
+    #[error("{field} has a control character at byte {position}")]
+    BadText {
+        /// Which field.
+        field: &'static str,
+        /// Where.
+        position: usize,
+    },
+    /// A quota is set above the one of the tenant.
+    #[error("the quota {quota} is {wanted}, the tenant has {limit}")]
+    QuotaAboveParent {
+        /// Which quota.
+        quota: Quota,
+        /// What was asked for the namespace.
+        wanted: u64,
+        /// What the tenant has.
+        limit: u64,
+    },
+    /// There is no such object.
+    #[error("there is no {0}")]
+    NotFound(ObjectKey),
+    /// There is such an object already.
+    #[error("{0} exists")]
+    Exists(ObjectKey),
+    /// The target is not what was expected of it: read it and decide again.
+    #[error("expected {expected:?}, found {found:?}")]
+    VersionConflict {
+        /// What was asked for.
+        expected: Expect,
+        /// The version of its last change; `None` if there is no such object.
+        found: Option<MetaVersion>,
+    },
+    /// The cluster holds as many of these as it can.
+    #[error("the cluster has {limit} {what}, which is the most")]
+    LimitReached {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many there may be.
+        limit: u64,
+    },
+    /// The tenant or namespace may have no more.
+    #[error("the quota {quota} is {limit}, and {used} are used")]
+    QuotaExceeded {
+        /// Which quota.
+        quota: Quota,
+        /// What it is.
+        limit: u64,
+        /// What is used of it.
+        used: u64,
+    },
+    /// A quota was to become smaller than what is used.
+    #[error("the quota {quota} cannot be {wanted}: {used} are used")]
+    QuotaBelowUse {
+        /// Which quota.
+        quota: Quota,
+        /// What it was to be.
+        wanted: u64,
+        /// What is used of it.
+        used: u64,
+    },
+    /// The command has too many bytes for one entry of the replicated log.
+    #[error("the command has {bytes} bytes, the most is {limit}")]
+    TooLarge {
+        /// How many it has.
+        bytes: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+}
+
+/// Whose name is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameOf {
+    /// A tenant's: one segment in lower case.
+    Tenant,
+    /// A namespace's: one segment.
+    Namespace,
+}
+
+impl fmt::Display for NameOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tenant => "tenant",
+            Self::Namespace => "namespace",
+        })
+    }
+}
+
+/// A quota, by the name it has in requests and answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quota {
+    /// `max_namespaces`
+    Namespaces,
+    /// `max_streams`
+    Streams,
+    /// `max_publish_rate`
+    PublishRate,
+}
+
+impl Quota {
+    /// Its name in requests and answers.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Namespaces => "max_namespaces",
+            Self::Streams => "max_streams",
+            Self::PublishRate => "max_publish_rate",
+        }
+    }
+}
+
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+macro_rules! codes {
+    ($($name:ident = $number:literal $text:literal,)*) => {
+        /// Stable number and word of a refusal. Never reused, never renumbered.
+        ///
+        /// 1xx: the request is wrong; 2xx: something is absent or present;
+        /// 3xx: it conflicts with what is; 4xx: it is not safe now; 5xx: limits.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum MetaCode {
+            $(#[doc = concat!("[`MetaError::", stringify!($name), "`]")] $name = $number,)*
+        }
+
+        impl MetaCode {
+            /// Every code, for tables and tests.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The word that APIs show.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+
+        impl MetaError {
+            /// The stable code.
+            #[must_use]
+            pub const fn code(&self) -> MetaCode {
+                match self { $(Self::$name { .. } => MetaCode::$name,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    BadName = 101 "bad_name",
+    BadSpec = 102 "bad_spec",
+    QuotaAboveParent = 110 "quota_above_parent",
+    BadText = 112 "bad_text",
+    NotFound = 201 "not_found",
+    Exists = 202 "exists",
+    VersionConflict = 301 "version_conflict",
+    LimitReached = 501 "limit_reached",
+    QuotaExceeded = 502 "quota_exceeded",
+    QuotaBelowUse = 503 "quota_below_use",
+    TooLarge = 504 "too_large",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_words_are_unique() {
+        for (at, code) in MetaCode::ALL.iter().enumerate() {
+            for other in &MetaCode::ALL[at + 1..] {
+                assert_ne!(*code as u16, *other as u16);
+                assert_ne!(code.text(), other.text());
+            }
+        }
+    }
+}

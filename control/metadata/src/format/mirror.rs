@@ -1,0 +1,125 @@
+//! From the structs of this crate to the plain ones of the format and back.
+
+use pinion_types::WallMs;
+
+use super::FormatError;
+use crate::command::Expect;
+use crate::ids::{BrokerNumber, MetaVersion, TenantNumber};
+use crate::object::ObjectKey;
+
+/// What is stored as a `P`.
+pub(super) trait Mirror<P>: Sized {
+    fn store(&self) -> P;
+    fn load(plain: P) -> Result<Self, FormatError>;
+}
+
+/// Defines a plain struct and both directions, field by field: a field that is
+/// missing on either side does not compile.
+macro_rules! mirror {
+    ($(#[$doc:meta])* $name:ident of $domain:ty { $($field:ident: $plain:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+        pub(crate) struct $name {
+            $(pub(crate) $field: $plain,)*
+        }
+
+        impl $crate::format::mirror::Mirror<$name> for $domain {
+            fn store(&self) -> $name {
+                $name { $($field: $crate::format::mirror::Mirror::store(&self.$field),)* }
+            }
+
+            fn load(plain: $name) -> Result<Self, $crate::format::FormatError> {
+                Ok(Self { $($field: $crate::format::mirror::Mirror::load(plain.$field)?,)* })
+            }
+        }
+    };
+}
+pub(super) use mirror;
+
+macro_rules! as_number {
+    ($($domain:ty => $plain:ty, $store:expr, $load:expr;)*) => {
+        $(impl Mirror<$plain> for $domain {
+            fn store(&self) -> $plain {
+                let store: fn(&$domain) -> $plain = $store;
+                store(self)
+            }
+
+            fn load(plain: $plain) -> Result<Self, FormatError> {
+                let load: fn($plain) -> $domain = $load;
+                Ok(load(plain))
+            }
+        })*
+    };
+}
+
+as_number! {
+    u64 => u64, |n| *n, |n| n;
+    u128 => [u8; 16], |n| n.to_le_bytes(), u128::from_le_bytes;
+    WallMs => u64, |n| n.0, WallMs;
+    MetaVersion => u64, |n| n.0, MetaVersion;
+    TenantNumber => u64, |n| n.0, TenantNumber;
+    BrokerNumber => u32, |n| n.0, BrokerNumber;
+}
+
+impl Mirror<Vec<u8>> for Box<str> {
+    fn store(&self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+
+    fn load(plain: Vec<u8>) -> Result<Self, FormatError> {
+        let text = String::from_utf8(plain).map_err(|_| FormatError::Text)?;
+        Ok(text.into())
+    }
+}
+
+/// As its text.
+impl Mirror<Vec<u8>> for ObjectKey {
+    fn store(&self) -> Vec<u8> {
+        self.to_string().into_bytes()
+    }
+
+    fn load(plain: Vec<u8>) -> Result<Self, FormatError> {
+        let text = String::from_utf8(plain).map_err(|_| FormatError::Text)?;
+        Ok(text.parse()?)
+    }
+}
+
+/// 0 nothing, 1 absent, version + 2: one number, because there are never so
+/// many versions.
+impl Mirror<u64> for Expect {
+    fn store(&self) -> u64 {
+        match self {
+            Self::Any => 0,
+            Self::Absent => 1,
+            Self::Version(version) => version.0.saturating_add(2),
+        }
+    }
+
+    fn load(plain: u64) -> Result<Self, FormatError> {
+        Ok(match plain {
+            0 => Self::Any,
+            1 => Self::Absent,
+            version => Self::Version(MetaVersion(version - 2)),
+        })
+    }
+}
+
+impl<P, T: Mirror<P>> Mirror<Option<P>> for Option<T> {
+    fn store(&self) -> Option<P> {
+        self.as_ref().map(Mirror::store)
+    }
+
+    fn load(plain: Option<P>) -> Result<Self, FormatError> {
+        plain.map(Mirror::load).transpose()
+    }
+}
+
+impl<P, T: Mirror<P>> Mirror<Vec<P>> for Vec<T> {
+    fn store(&self) -> Vec<P> {
+        self.iter().map(Mirror::store).collect()
+    }
+
+    fn load(plain: Vec<P>) -> Result<Self, FormatError> {
+        plain.into_iter().map(Mirror::load).collect()
+    }
+}

@@ -1,0 +1,295 @@
+//! The structs whose archives are version 1 of the format: numbers, texts as
+//! bytes, lists. The order of fields is the order of the document.
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::mirror::{Mirror, mirror};
+use super::{FormatError, from_archive, to_archive};
+use crate::command::{self, Command, Envelope};
+use crate::object::{self, Body, Object, ObjectKey};
+use crate::requests::Row;
+use crate::state;
+use crate::tenant;
+
+// ------------------------------------------------------------------------ parts
+
+mirror! {
+    TenantQuotas of tenant::TenantQuotas {
+        max_namespaces: u64,
+        max_streams: u64,
+        max_publish_rate: u64,
+        max_storage_bytes: u64,
+        max_connections: u64,
+        max_cache_memory_bytes: u64,
+        max_policies: u64,
+    }
+}
+
+mirror! {
+    Encryption of tenant::Encryption {
+        key_id: Vec<u8>,
+        rotation_period_ms: u64,
+    }
+}
+
+mirror! {
+    NamespaceQuotas of tenant::NamespaceQuotas {
+        max_streams: u64,
+        max_publish_rate: u64,
+    }
+}
+
+mirror! {
+    Counters of state::Counters {
+        tenant: u64,
+    }
+}
+
+mirror! {
+    Request of Row {
+        request: [u8; 16],
+        principal: Vec<u8>,
+        index: u64,
+        version: u64,
+        key: Option<Vec<u8>>,
+    }
+}
+
+// ---------------------------------------------------------------------- objects
+
+/// What every object has, but for its key.
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct Meta {
+    created: u64,
+    updated: u64,
+    version: u64,
+    generation: u64,
+}
+
+impl Meta {
+    fn store(meta: &object::Meta) -> Self {
+        Self {
+            created: meta.created.0,
+            updated: meta.updated.0,
+            version: meta.version.0,
+            generation: meta.generation,
+        }
+    }
+
+    fn load(self, key: ObjectKey) -> Result<object::Meta, FormatError> {
+        Ok(object::Meta {
+            key,
+            created: Mirror::load(self.created)?,
+            updated: Mirror::load(self.updated)?,
+            version: Mirror::load(self.version)?,
+            generation: self.generation,
+        })
+    }
+}
+
+/// An object of any kind.
+pub(crate) enum Plain {
+    Tenant(TenantObject),
+    Namespace(NamespaceObject),
+}
+
+impl Plain {
+    /// # Panics
+    /// When the body is of another kind than the key: a bug of a command.
+    pub(crate) fn of(object: &Object) -> Self {
+        let meta = Meta::store(&object.meta);
+        match (&object.meta.key, &object.body) {
+            (ObjectKey::Tenant(name), Body::Tenant(tenant)) => Self::Tenant(TenantObject {
+                meta,
+                name: name.store(),
+                tenant: tenant.store(),
+            }),
+            (ObjectKey::Namespace { tenant, name }, Body::Namespace(namespace)) => {
+                Self::Namespace(NamespaceObject {
+                    meta,
+                    tenant: tenant.store(),
+                    name: name.store(),
+                    namespace: namespace.store(),
+                })
+            }
+            (key, body) => panic!("{key} holds {body:?}"),
+        }
+    }
+}
+
+/// An object of one kind, with what its key says.
+pub(crate) trait PlainObject {
+    fn load(self) -> Result<Object, FormatError>;
+}
+
+/// A tenant with its name.
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct TenantObject {
+    meta: Meta,
+    name: Vec<u8>,
+    tenant: Tenant,
+}
+
+impl PlainObject for TenantObject {
+    fn load(self) -> Result<Object, FormatError> {
+        let key = ObjectKey::Tenant(Mirror::load(self.name)?);
+        Ok(Object {
+            meta: self.meta.load(key)?,
+            body: Body::Tenant(Mirror::load(self.tenant)?),
+        })
+    }
+}
+
+mirror! {
+    Tenant of tenant::Tenant {
+        number: u64,
+        display_name: Vec<u8>,
+        description: Vec<u8>,
+        quotas: TenantQuotas,
+        encryption: Option<Encryption>,
+    }
+}
+
+/// A namespace with its name.
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct NamespaceObject {
+    meta: Meta,
+    tenant: Vec<u8>,
+    name: Vec<u8>,
+    namespace: Namespace,
+}
+
+impl PlainObject for NamespaceObject {
+    fn load(self) -> Result<Object, FormatError> {
+        let key = ObjectKey::Namespace {
+            tenant: Mirror::load(self.tenant)?,
+            name: Mirror::load(self.name)?,
+        };
+        Ok(Object {
+            meta: self.meta.load(key)?,
+            body: Body::Namespace(Mirror::load(self.namespace)?),
+        })
+    }
+}
+
+mirror! {
+    Namespace of tenant::Namespace {
+        description: Vec<u8>,
+        quotas: NamespaceQuotas,
+    }
+}
+
+// --------------------------------------------------------------------- snapshot
+
+/// The whole state; every list of objects in the order of keys.
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    pub(crate) cluster: [u8; 16],
+    pub(crate) version: u64,
+    pub(crate) index: u64,
+    pub(crate) stamp: u64,
+    pub(crate) counters: Counters,
+    pub(crate) tenants: Vec<TenantObject>,
+    pub(crate) namespaces: Vec<NamespaceObject>,
+    pub(crate) requests: Vec<Request>,
+}
+
+// --------------------------------------------------------------------- commands
+
+mirror! {
+    /// One entry of the replicated log.
+    Sent of Envelope {
+        stamp: u64,
+        request: [u8; 16],
+        origin: u32,
+        expect: u64,
+        principal: Vec<u8>,
+        command: Part,
+    }
+}
+
+/// A command: its number, and an archive of what it says.
+///
+/// An archive of its own, so that a command that comes later does not change
+/// the bytes of the others.
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct Part {
+    kind: u16,
+    body: Vec<u8>,
+}
+
+mirror! {
+    CreateTenant of command::CreateTenant {
+        name: Vec<u8>,
+        display_name: Vec<u8>,
+        description: Vec<u8>,
+        quotas: TenantQuotas,
+        encryption: Option<Encryption>,
+    }
+}
+
+mirror! {
+    UpdateTenant of command::UpdateTenant {
+        name: Vec<u8>,
+        display_name: Option<Vec<u8>>,
+        description: Option<Vec<u8>>,
+        quotas: Option<TenantQuotas>,
+        encryption: Option<Option<Encryption>>,
+    }
+}
+
+mirror! {
+    CreateNamespace of command::CreateNamespace {
+        tenant: Vec<u8>,
+        name: Vec<u8>,
+        description: Vec<u8>,
+        quotas: NamespaceQuotas,
+    }
+}
+
+mirror! {
+    UpdateNamespace of command::UpdateNamespace {
+        tenant: Vec<u8>,
+        name: Vec<u8>,
+        description: Option<Vec<u8>>,
+        quotas: Option<NamespaceQuotas>,
+    }
+}
+
+/// The stable numbers of commands, never used again for another.
+macro_rules! commands {
+    ($($kind:literal $name:ident,)*) => {
+        impl Mirror<Part> for Command {
+            fn store(&self) -> Part {
+                match self {
+                    Self::Noop => Part { kind: NOOP, body: Vec::new() },
+                    $(Self::$name(command) => {
+                        let plain: $name = command.store();
+                        Part { kind: $kind, body: to_archive(&plain).into_vec() }
+                    })*
+                }
+            }
+
+            fn load(plain: Part) -> Result<Self, FormatError> {
+                match plain.kind {
+                    NOOP if plain.body.is_empty() => Ok(Self::Noop),
+                    $($kind => {
+                        let plain: $name = from_archive(stringify!($name), &plain.body)?;
+                        Ok(Self::$name(Mirror::load(plain)?))
+                    })*
+                    kind => Err(FormatError::Field { field: "command", value: kind.into() }),
+                }
+            }
+        }
+    };
+}
+
+/// The command without a body.
+const NOOP: u16 = 1;
+
+commands! {
+    10 CreateTenant,
+    11 UpdateTenant,
+    20 CreateNamespace,
+    21 UpdateNamespace,
+}

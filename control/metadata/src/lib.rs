@@ -1,0 +1,37 @@
+//! What the cluster knows, as a deterministic function of commands.
+//!
+//! Every replica starts from [`Metadata::genesis`] and applies the same
+//! [`Envelope`]s in the same order; equal inputs give equal states, equal
+//! snapshots and equal hashes. Time, identifiers and keys come in commands.
+//!
+//! This crate reads no clock, draws no randomness, does no I/O and has no
+//! opinion on who may ask: the proposer authorises, this applies. It never
+//! panics on any bytes that decoded.
+//!
+//! Start with [`Metadata::apply`], then [`command`] for what can be asked and
+//! [`object`] for what is kept. The bytes of commands and snapshots are in
+//! `docs/metadata-format.md`.
+
+#![forbid(unsafe_code)]
+
+mod apply;
+pub mod command;
+mod draft;
+pub mod error;
+mod format;
+mod ids;
+mod invariants;
+pub mod limits;
+mod name;
+pub mod object;
+mod requests;
+mod state;
+pub mod tenant;
+
+pub use command::{Command, Envelope, Expect};
+pub use error::{MetaCode, MetaError, NameOf, Quota};
+pub use format::{FormatError, HEADER_BYTES};
+pub use ids::{BrokerNumber, MetaVersion, TenantNumber};
+pub use invariants::Broken;
+pub use object::{Body, KeyError, Meta, Object, ObjectKey};
+pub use state::{Applied, Change, ChangeKind, Metadata, Outcome, SnapshotSource};

@@ -1,0 +1,448 @@
+//! The state and how a command changes it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pinion_types::WallMs;
+use xxhash_rust::xxh64::xxh64;
+
+use crate::apply::{self, Made};
+use crate::command::{Envelope, Expect};
+use crate::draft::{Draft, Scope, Staged, Usage, charges};
+use crate::error::MetaError;
+use crate::format;
+use crate::ids::{MetaVersion, TenantNumber};
+use crate::invariants::{self, Broken};
+use crate::limits::{PRINCIPAL_BYTES_MAX, STATE_BYTES_MAX};
+use crate::name;
+use crate::object::{Body, Meta, Object, ObjectKey};
+use crate::requests::{Requests, Row};
+use crate::tenant::{DEFAULT_TENANT, DEFAULT_TENANT_NUMBER, Tenant, TenantQuotas};
+
+/// Numbers to give out next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counters {
+    pub(crate) tenant: TenantNumber,
+}
+
+/// An object and what it adds to the whole.
+#[derive(Clone, Debug)]
+struct Entry {
+    object: Arc<Object>,
+    /// Hash of its archive.
+    digest: u64,
+    /// Bytes of its archive.
+    bytes: u64,
+}
+
+impl Entry {
+    fn new(object: Object) -> Self {
+        let archive = format::object_archive(&object);
+        Self {
+            object: Arc::new(object),
+            digest: xxh64(&archive, 0),
+            bytes: archive.len() as u64,
+        }
+    }
+}
+
+/// What the cluster knows. Owned by one thread; readers get [`Arc`]s of objects.
+#[derive(Clone, Debug)]
+pub struct Metadata {
+    cluster: [u8; 16],
+    version: MetaVersion,
+    index: u64,
+    stamp: WallMs,
+    counters: Counters,
+    objects: BTreeMap<ObjectKey, Entry>,
+    requests: Requests,
+    /// Derived from the objects: what is used in each scope that has anything.
+    usage: BTreeMap<Scope, Usage>,
+    /// Derived: sum of the hashes of all objects.
+    digest: u64,
+    /// Derived: sum of the bytes of all objects.
+    bytes: u64,
+}
+
+/// What became of one envelope.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Version of the metadata afterwards; of a duplicate, the one that the
+    /// first left.
+    pub version: MetaVersion,
+    /// What the proposer is told. Refused: nothing was changed.
+    pub result: Result<Outcome, MetaError>,
+    /// What changed, in the order of versions, which are dense.
+    pub changes: Arc<[Change]>,
+    /// The request had been done before; nothing was done now.
+    pub duplicate: bool,
+}
+
+/// What a command gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing to tell.
+    None,
+    /// The object that it was about, as it is now.
+    Object(Arc<Object>),
+}
+
+/// One change of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The version it made.
+    pub version: MetaVersion,
+    /// What happened to the object.
+    pub kind: ChangeKind,
+    /// The object as it is now.
+    pub object: Arc<Object>,
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It was not there before.
+    Create,
+    /// It is another than before.
+    Update,
+}
+
+impl Metadata {
+    /// The state before the first command: the tenant `default`, at version 0.
+    #[must_use]
+    pub fn genesis(cluster: [u8; 16]) -> Self {
+        let tenant = Object {
+            meta: Meta {
+                key: ObjectKey::tenant(DEFAULT_TENANT),
+                created: WallMs(0),
+                updated: WallMs(0),
+                version: MetaVersion(0),
+                generation: 1,
+            },
+            body: Body::Tenant(Tenant {
+                number: DEFAULT_TENANT_NUMBER,
+                display_name: Box::default(),
+                description: Box::default(),
+                quotas: TenantQuotas::default(),
+                encryption: None,
+            }),
+        };
+        let head = Head {
+            cluster,
+            version: MetaVersion(0),
+            index: 0,
+            stamp: WallMs(0),
+            counters: Counters {
+                tenant: TenantNumber(DEFAULT_TENANT_NUMBER.0 + 1),
+            },
+        };
+        Self::assemble(head, [tenant], [])
+    }
+
+    /// A state of these objects, unchecked; what is derived is derived here.
+    pub(crate) fn assemble(
+        head: Head,
+        objects: impl IntoIterator<Item = Object>,
+        rows: impl IntoIterator<Item = Row>,
+    ) -> Self {
+        let mut state = Self {
+            cluster: head.cluster,
+            version: head.version,
+            index: head.index,
+            stamp: head.stamp,
+            counters: head.counters,
+            objects: BTreeMap::new(),
+            requests: Requests::default(),
+            usage: BTreeMap::new(),
+            digest: 0,
+            bytes: 0,
+        };
+        for object in objects {
+            for (scope, usage) in charges(&object) {
+                state.usage.entry(scope).or_default().add(usage);
+            }
+            state.put(Entry::new(object));
+        }
+        for row in rows {
+            state.requests.remember(row);
+        }
+        state
+    }
+
+    /// Applies the entry at `index` of the replicated log.
+    ///
+    /// # Panics
+    /// When `index` is not above the last one: entries are applied in order, once.
+    pub fn apply(&mut self, index: u64, envelope: &Envelope) -> Applied {
+        assert!(
+            index > self.index,
+            "entries are applied in order: {index} after {}",
+            self.index
+        );
+        self.index = index;
+        // The leader promises times that do not go back; a leader whose clock
+        // does must not make them.
+        self.stamp = self.stamp.max(envelope.stamp);
+        if let Some(row) = self.requests.find(envelope.request, &envelope.principal) {
+            return Applied {
+                version: row.version,
+                result: Ok(self.outcome(row.key.as_ref())),
+                changes: Arc::new([]),
+                duplicate: true,
+            };
+        }
+        let (result, changes) = match self.decide(envelope) {
+            Ok((made, staged)) => {
+                let changes = self.commit(staged);
+                let key = match made {
+                    Made::Nothing => None,
+                    Made::Object(key) => Some(key),
+                };
+                let outcome = self.outcome(key.as_ref());
+                if envelope.request != 0 {
+                    self.requests.remember(Row {
+                        request: envelope.request,
+                        principal: envelope.principal.clone(),
+                        index,
+                        version: self.version,
+                        key,
+                    });
+                }
+                (Ok(outcome), changes)
+            }
+            Err(error) => (Err(error), Vec::new()),
+        };
+        Applied {
+            version: self.version,
+            result,
+            changes: changes.into(),
+            duplicate: false,
+        }
+    }
+
+    /// What the command would do, without doing it.
+    fn decide(&self, envelope: &Envelope) -> Result<(Made, Prepared), MetaError> {
+        name::text("principal", &envelope.principal, PRINCIPAL_BYTES_MAX)?;
+        let target = envelope.command.target();
+        let found = target
+            .and_then(|key| self.get(&key))
+            .map(|object| object.meta.version);
+        let expected = envelope.expect;
+        let met = match expected {
+            Expect::Any => true,
+            Expect::Absent => found.is_none(),
+            Expect::Version(version) => found == Some(version),
+        };
+        if !met {
+            return Err(MetaError::VersionConflict { expected, found });
+        }
+        let mut draft = Draft::new(self, self.stamp);
+        let made = apply::run(&mut draft, &envelope.command)?;
+        let prepared = self.prepare(draft.finish())?;
+        Ok((made, prepared))
+    }
+
+    /// Gives versions, and sees that a snapshot can still be made afterwards.
+    fn prepare(&self, staged: Staged) -> Result<Prepared, MetaError> {
+        let (mut version, mut bytes) = (self.version, self.bytes);
+        let mut entries = Vec::with_capacity(staged.changed.len());
+        for (key, mut object) in staged.changed {
+            version.0 += 1;
+            object.meta.version = version;
+            let entry = Entry::new(object);
+            bytes += entry.bytes;
+            bytes -= self.objects.get(&key).map_or(0, |old| old.bytes);
+            entries.push(entry);
+        }
+        if bytes > STATE_BYTES_MAX && bytes > self.bytes {
+            return Err(MetaError::LimitReached {
+                what: "bytes of objects",
+                limit: STATE_BYTES_MAX,
+            });
+        }
+        Ok(Prepared {
+            entries,
+            usage: staged.usage,
+            counters: staged.counters,
+        })
+    }
+
+    fn commit(&mut self, prepared: Prepared) -> Vec<Change> {
+        self.counters = prepared.counters;
+        for (scope, usage) in prepared.usage {
+            if usage.is_none() {
+                self.usage.remove(&scope);
+            } else {
+                self.usage.insert(scope, usage);
+            }
+        }
+        let commit = |entry: Entry| {
+            let object = entry.object.clone();
+            self.version = object.meta.version;
+            Change {
+                version: object.meta.version,
+                kind: self.put(entry),
+                object,
+            }
+        };
+        prepared.entries.into_iter().map(commit).collect()
+    }
+
+    fn put(&mut self, entry: Entry) -> ChangeKind {
+        self.digest = self.digest.wrapping_add(entry.digest);
+        self.bytes += entry.bytes;
+        match self.objects.insert(entry.object.meta.key.clone(), entry) {
+            Some(old) => {
+                self.digest = self.digest.wrapping_sub(old.digest);
+                self.bytes -= old.bytes;
+                ChangeKind::Update
+            }
+            None => ChangeKind::Create,
+        }
+    }
+
+    fn outcome(&self, key: Option<&ObjectKey>) -> Outcome {
+        let object = key.and_then(|key| self.get(key));
+        object.map_or(Outcome::None, |object| Outcome::Object(object.clone()))
+    }
+
+    /// Version of the whole: how many changes led here.
+    #[must_use]
+    pub fn version(&self) -> MetaVersion {
+        self.version
+    }
+
+    /// The last entry of the replicated log that was applied; 0 before the first.
+    #[must_use]
+    pub fn applied_index(&self) -> u64 {
+        self.index
+    }
+
+    /// The latest stamp. A leader stamps nothing earlier.
+    #[must_use]
+    pub fn last_stamp(&self) -> WallMs {
+        self.stamp
+    }
+
+    /// The cluster this is of, chosen at random when it was formed.
+    #[must_use]
+    pub fn cluster(&self) -> [u8; 16] {
+        self.cluster
+    }
+
+    /// The object under `key`.
+    #[must_use]
+    pub fn get(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
+        self.objects.get(key).map(|entry| &entry.object)
+    }
+
+    /// Every object, in the order of keys.
+    pub fn objects(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.objects.values().map(|entry| &entry.object)
+    }
+
+    /// Every object from `first` on, in the order of keys.
+    pub(crate) fn from(&self, first: &ObjectKey) -> impl Iterator<Item = &Object> {
+        self.objects.range(first..).map(|(_, entry)| &*entry.object)
+    }
+
+    /// A hash of all that a snapshot holds: replicas that applied the same
+    /// entries have the same. Not made to withstand someone who looks for
+    /// collisions.
+    #[must_use]
+    pub fn state_hash(&self) -> u64 {
+        let Counters { tenant } = self.counters;
+        let mut head = Vec::with_capacity(64);
+        head.extend(self.cluster);
+        for part in [
+            self.version.0,
+            self.index,
+            self.stamp.0,
+            tenant.0,
+            self.digest,
+            self.requests.digest(),
+        ] {
+            head.extend(part.to_le_bytes());
+        }
+        xxh64(&head, 0)
+    }
+
+    /// What a snapshot is made of. Costs one [`Arc`] per object and remembered
+    /// request; [`SnapshotSource::encode`] costs the rest, wherever it is called.
+    #[must_use]
+    pub fn snapshot(&self) -> SnapshotSource {
+        SnapshotSource {
+            head: self.head(),
+            objects: self.objects().cloned().collect(),
+            rows: self.requests.rows().cloned().collect(),
+        }
+    }
+
+    /// Looks for contradictions in the whole state. Takes as long as the state is
+    /// large: for tests, simulations and what was restored.
+    ///
+    /// # Errors
+    /// The first contradiction.
+    pub fn check(&self) -> Result<(), Broken> {
+        invariants::check(self)
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        Head {
+            cluster: self.cluster,
+            version: self.version,
+            index: self.index,
+            stamp: self.stamp,
+            counters: self.counters,
+        }
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    pub(crate) fn usage(&self, scope: &Scope) -> Usage {
+        self.usage.get(scope).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn usages(&self) -> &BTreeMap<Scope, Usage> {
+        &self.usage
+    }
+
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
+    }
+}
+
+/// A command's effect, with versions and archives.
+struct Prepared {
+    entries: Vec<Entry>,
+    usage: BTreeMap<Scope, Usage>,
+    counters: Counters,
+}
+
+/// The state without its objects and requests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    pub(crate) cluster: [u8; 16],
+    pub(crate) version: MetaVersion,
+    pub(crate) index: u64,
+    pub(crate) stamp: WallMs,
+    pub(crate) counters: Counters,
+}
+
+/// The state at one version, to be encoded when and where there is time for it.
+#[derive(Clone, Debug)]
+pub struct SnapshotSource {
+    pub(crate) head: Head,
+    pub(crate) objects: Vec<Arc<Object>>,
+    pub(crate) rows: Vec<Arc<Row>>,
+}
+
+impl SnapshotSource {
+    /// The version of the state that this is of.
+    #[must_use]
+    pub fn version(&self) -> MetaVersion {
+        self.head.version
+    }
+}

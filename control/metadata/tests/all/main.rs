@@ -1,0 +1,10 @@
+//! The metadata from outside: what commands do, what its bytes are, and what
+//! holds of any sequence of commands.
+
+#![allow(clippy::unwrap_used)]
+
+mod commands;
+mod format;
+mod props;
+mod support;
+mod vectors;

@@ -1,0 +1,236 @@
+//! The golden bytes of `vectors/`, derived from `docs/metadata-format.md` by a
+//! script that shares nothing with this crate: written and read as they say.
+
+use pinion_metadata::command::{CreateNamespace, CreateTenant, UpdateNamespace, UpdateTenant};
+use pinion_metadata::tenant::{Encryption, NamespaceQuotas, TenantQuotas};
+use pinion_metadata::{BrokerNumber, Command, Envelope, Expect, MetaVersion, Metadata};
+use pinion_types::WallMs;
+use serde_json::Value;
+
+use crate::support::{FREE, OPEN, create_namespace, create_tenant, envelope, update_tenant};
+
+const FILES: [&str; 3] = ["commands", "snapshots", "refused"];
+
+fn vectors(file: &str) -> Vec<Value> {
+    let path = format!("{}/vectors/{file}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Each line is bytes, a space, and what they are; `00*440` is a byte and how
+/// often.
+fn bytes_of(lines: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for line in lines.as_array().unwrap() {
+        let (hex, _) = line.as_str().unwrap().split_once(' ').unwrap();
+        let (hex, count) = match hex.split_once('*') {
+            Some((hex, count)) => (hex, count.parse().unwrap()),
+            None => (hex, 1),
+        };
+        for _ in 0..count {
+            let digits = hex.as_bytes().chunks(2);
+            bytes.extend(
+                digits
+                    .map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap()),
+            );
+        }
+    }
+    bytes
+}
+
+/// Where they part is easier to read than all of them.
+#[track_caller]
+fn same_bytes(name: &str, found: &[u8], expected: &[u8]) {
+    let part = found.iter().zip(expected).position(|(a, b)| a != b);
+    assert_eq!(part, None, "{name}: the first other byte");
+    assert_eq!(found.len(), expected.len(), "{name}");
+}
+
+/// The number that the script has for its requests.
+fn request() -> u128 {
+    u128::from_le_bytes(std::array::from_fn(|at| u8::try_from(at).unwrap()))
+}
+
+fn sent(command: Command) -> Envelope {
+    Envelope {
+        stamp: WallMs(1_700_000_000_000),
+        ..envelope(command)
+    }
+}
+
+/// What the vector of this name says.
+fn command(name: &str) -> Envelope {
+    let quotas = TenantQuotas {
+        max_namespaces: 1,
+        max_streams: 2,
+        max_publish_rate: 3,
+        max_storage_bytes: 4,
+        max_connections: 5,
+        max_cache_memory_bytes: 6,
+        max_policies: 7,
+    };
+    let key = |key_id: &str, rotation_period_ms| Encryption {
+        key_id: key_id.into(),
+        rotation_period_ms,
+    };
+    match name {
+        "nothing" => Envelope {
+            principal: "".into(),
+            ..sent(Command::Noop)
+        },
+        "a tenant with everything" => Envelope {
+            request: request(),
+            origin: BrokerNumber(3),
+            expect: Expect::Absent,
+            ..sent(Command::CreateTenant(CreateTenant {
+                name: "acme".into(),
+                display_name: "ACME Corporation".into(),
+                description: "Grüße".into(),
+                quotas,
+                encryption: Some(key("key-1", 7_776_000_000)),
+            }))
+        },
+        "a tenant with nothing" => sent(create_tenant("t", FREE)),
+        "a tenant without its key" => Envelope {
+            expect: Expect::Version(MetaVersion(42)),
+            ..sent(Command::UpdateTenant(UpdateTenant {
+                encryption: Some(None),
+                ..update_tenant("acme")
+            }))
+        },
+        "a tenant changed all over" => sent(Command::UpdateTenant(UpdateTenant {
+            name: "acme".into(),
+            display_name: Some("A".into()),
+            description: Some("".into()),
+            quotas: Some(TenantQuotas {
+                max_streams: 9,
+                ..FREE
+            }),
+            encryption: Some(Some(key("k", 0))),
+        })),
+        "a namespace" => sent(Command::CreateNamespace(CreateNamespace {
+            tenant: "acme".into(),
+            name: "Pay.1".into(),
+            description: "payments".into(),
+            quotas: NamespaceQuotas {
+                max_streams: 500,
+                max_publish_rate: 50_000,
+            },
+        })),
+        "a namespace changed" => sent(Command::UpdateNamespace(UpdateNamespace {
+            tenant: "acme".into(),
+            name: "Pay.1".into(),
+            description: None,
+            quotas: Some(NamespaceQuotas {
+                max_streams: 5,
+                ..OPEN
+            }),
+        })),
+        _ => panic!("no meaning of the vector `{name}`"),
+    }
+}
+
+#[test]
+fn vectors_hold_for_commands() {
+    for vector in vectors("commands") {
+        let name = vector["name"].as_str().unwrap();
+        let (bytes, meant) = (bytes_of(&vector["hex"]), command(name));
+        same_bytes(name, &meant.encode().unwrap(), &bytes);
+        assert_eq!(Envelope::decode(&bytes), Ok(meant), "{name}");
+    }
+}
+
+/// The state of the vector of this name, come to by commands.
+fn state(name: &str) -> Metadata {
+    let mut state = Metadata::genesis(std::array::from_fn(|at| 16 + u8::try_from(at).unwrap()));
+    if name == "before the first command" {
+        return state;
+    }
+    assert_eq!(name, "with everything");
+    let mut apply = |index, after: u64, request, principal: &str, command| {
+        let applied = state.apply(
+            index,
+            &Envelope {
+                stamp: WallMs(1_700_000_000_000 + after),
+                request,
+                principal: principal.into(),
+                ..envelope(command)
+            },
+        );
+        assert!(applied.result.is_ok(), "{applied:?}");
+    };
+    let two = TenantQuotas {
+        max_namespaces: 2,
+        max_streams: 10,
+        ..FREE
+    };
+    let ten = NamespaceQuotas {
+        max_streams: 10,
+        ..OPEN
+    };
+    apply(3, 0, request(), "p:ana", create_tenant("acme", two));
+    apply(4, 0, 0, "", create_namespace("acme", "a", ten));
+    apply(5, 100, 0, "", create_namespace("acme", "b", OPEN));
+    apply(6, 100, 0, "", create_namespace("default", "a", OPEN));
+    let update = UpdateTenant {
+        display_name: Some("ACME".into()),
+        encryption: Some(Some(Encryption {
+            key_id: "key-1".into(),
+            rotation_period_ms: 0,
+        })),
+        ..update_tenant("acme")
+    };
+    apply(8, 500, 0, "", Command::UpdateTenant(update));
+    apply(9, 500, request(), "p:bo", Command::Noop);
+    state
+}
+
+#[test]
+fn vectors_hold_for_snapshots() {
+    for vector in vectors("snapshots") {
+        let name = vector["name"].as_str().unwrap();
+        let (bytes, state) = (bytes_of(&vector["hex"]), state(name));
+        same_bytes(name, &state.snapshot().encode(), &bytes);
+        let restored = Metadata::restore(&bytes).unwrap();
+        assert_eq!(restored.state_hash(), state.state_hash(), "{name}");
+        same_bytes(name, &restored.snapshot().encode(), &bytes);
+    }
+}
+
+#[test]
+fn vectors_of_what_is_refused_are_refused_for_what_they_say() {
+    for vector in vectors("refused") {
+        let bytes = bytes_of(&vector["hex"]);
+        let error = match vector["decode"].as_str().unwrap() {
+            "command" => Envelope::decode(&bytes).map(drop).unwrap_err(),
+            "snapshot" => Metadata::restore(&bytes).map(drop).unwrap_err(),
+            other => panic!("{other}"),
+        };
+        let found = format!("{error:?}");
+        let found = found.split([' ', '(']).next().unwrap();
+        assert_eq!(found, vector["error"], "{}: {error}", vector["name"]);
+    }
+}
+
+#[test]
+fn vectors_are_counted() {
+    let count: usize = FILES.iter().map(|file| vectors(file).len()).sum();
+    println!("vectors: {count}");
+    assert!(count > 40);
+}
+
+/// The example at the end of the document is the vector `nothing`.
+#[test]
+fn the_example_of_the_document_holds() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metadata-format.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, example) = text.split_once("## 10. Example").unwrap();
+    let lines = example.split("```").nth(1).unwrap().lines().skip(1);
+    let bytes: Vec<u8> = lines
+        .filter_map(|line| line.split_once("   "))
+        .flat_map(|(bytes, _)| bytes.split_whitespace())
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect();
+    let vectors = vectors("commands");
+    let nothing = vectors.iter().find(|vector| vector["name"] == "nothing");
+    same_bytes("the example", &bytes, &bytes_of(&nothing.unwrap()["hex"]));
+}

@@ -1,0 +1,437 @@
+#!/usr/bin/env python3
+"""Derives the golden bytes in this folder from docs/metadata-format.md.
+
+It shares nothing with the crate: the checksum is computed bit by bit, and every
+archive is laid out by the rules of the document's section 3. Run it in this
+folder to write the .json files again; `tests/all/vectors.rs` compares the crate
+with them.
+
+A line of "hex" is bytes, a space, and what they are; `00*440` is 440 times 00.
+"""
+import json
+
+
+def crc32c(data, crc=0):
+    """CRC-32C (RFC 3720 appendix B.4), a bit at a time."""
+    crc ^= 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+assert crc32c(b"123456789") == 0xE3069283
+
+
+def le(value, size):
+    return value.to_bytes(size, "little")
+
+
+# ------------------------------------------------------------- types of an archive
+# Each has a size and an alignment; `ahead` writes what stands before it and gives
+# what `place` needs to write the thing itself.
+
+
+class Archive:
+    def __init__(self):
+        self.fields = []
+
+    def here(self):
+        return sum(len(data) for data, _ in self.fields)
+
+    def raw(self, data, name):
+        if data:
+            self.fields.append((bytes(data), name))
+
+    def align(self, to):
+        self.raw(bytes(-self.here() % to), "zero")
+
+
+class Number:
+    def __init__(self, size):
+        self.size = self.align = size
+
+    def ahead(self, archive, value, name):
+        return None
+
+    def place(self, archive, value, name, resolver):
+        archive.raw(le(value, self.size), f"{name} {value}")
+
+
+class Bytes:
+    """A fixed number of bytes."""
+    align = 1
+
+    def __init__(self, size):
+        self.size = size
+
+    def ahead(self, archive, value, name):
+        assert len(value) == self.size
+        return None
+
+    def place(self, archive, value, name, resolver):
+        archive.raw(value, name)
+
+
+class List:
+    """The elements stand before; here are a pointer to them and their count."""
+    size, align = 8, 4
+
+    def __init__(self, element):
+        self.element = element
+
+    def ahead(self, archive, value, name):
+        if self.element is BYTE:
+            at = archive.here()
+            text = value.isascii() and value.decode().isprintable()
+            archive.raw(value, f"{name} {value.decode()!r}" if text else name)
+            return at
+        one = name.removesuffix("s")
+        resolvers = [self.element.ahead(archive, v, one) for v in value]
+        archive.align(self.element.align)
+        at = archive.here()
+        for v, resolver in zip(value, resolvers):
+            self.element.place(archive, v, one, resolver)
+        return at
+
+    def place(self, archive, value, name, at):
+        distance = at - archive.here()
+        archive.raw(distance.to_bytes(4, "little", signed=True), f"{name}: pointer {distance}")
+        archive.raw(le(len(value), 4), f"{name}: count {len(value)}")
+
+
+class Optional:
+    """A tag, 0 or 1, zeros up to the alignment, and the thing or zeros."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.align = max(1, inner.align)
+        self.size = self.align + inner.size
+
+    def ahead(self, archive, value, name):
+        return None if value is None else self.inner.ahead(archive, value[0], name)
+
+    def place(self, archive, value, name, resolver):
+        if value is None:
+            archive.raw(bytes(self.size), f"{name}: none")
+        else:
+            archive.raw(b"\1", f"{name}: some")
+            archive.raw(bytes(self.align - 1), "zero")
+            self.inner.place(archive, value[0], name, resolver)
+
+
+class Struct:
+    """Field after field, each at its alignment."""
+
+    def __init__(self, **fields):
+        self.fields = fields
+        self.align = max((kind.align for kind in fields.values()), default=1)
+        end = 0
+        for kind in fields.values():
+            end += -end % kind.align + kind.size
+        self.size = end + -end % self.align
+
+    def ahead(self, archive, value, name):
+        assert list(value) == list(self.fields), (list(value), list(self.fields))
+        return {f: kind.ahead(archive, value[f], f) for f, kind in self.fields.items()}
+
+    def place(self, archive, value, name, resolvers):
+        start = archive.here()
+        for f, kind in self.fields.items():
+            archive.raw(bytes(-(archive.here() - start) % kind.align), "zero")
+            kind.place(archive, value[f], f, resolvers[f])
+        archive.raw(bytes(self.size - (archive.here() - start)), "zero")
+
+
+def archive_of(kind, value):
+    archive = Archive()
+    resolver = kind.ahead(archive, value, "")
+    archive.align(kind.align)
+    kind.place(archive, value, "", resolver)
+    return archive
+
+
+def data_of(archive):
+    return b"".join(data for data, _ in archive.fields)
+
+
+def lines_of(fields):
+    lines = []
+    for data, name in fields:
+        if len(data) > 32 and len(set(data)) == 1:
+            lines.append(f"{data[0]:02x}*{len(data)} {name}")
+        else:
+            lines.append(f"{data.hex()} {name}")
+    return lines
+
+
+# ------------------------------------------------------------ the document's tables
+
+BYTE, U16, U32, U64 = Number(1), Number(2), Number(4), Number(8)
+TEXT = List(BYTE)
+
+TENANT_QUOTAS = Struct(
+    max_namespaces=U64, max_streams=U64, max_publish_rate=U64, max_storage_bytes=U64,
+    max_connections=U64, max_cache_memory_bytes=U64, max_policies=U64)
+ENCRYPTION = Struct(key_id=TEXT, rotation_period_ms=U64)
+NAMESPACE_QUOTAS = Struct(max_streams=U64, max_publish_rate=U64)
+META = Struct(created=U64, updated=U64, version=U64, generation=U64)
+TENANT = Struct(number=U64, display_name=TEXT, description=TEXT, quotas=TENANT_QUOTAS,
+                encryption=Optional(ENCRYPTION))
+NAMESPACE = Struct(description=TEXT, quotas=NAMESPACE_QUOTAS)
+TENANT_OBJECT = Struct(meta=META, name=TEXT, tenant=TENANT)
+NAMESPACE_OBJECT = Struct(meta=META, tenant=TEXT, name=TEXT, namespace=NAMESPACE)
+REQUEST = Struct(request=Bytes(16), principal=TEXT, index=U64, version=U64, key=Optional(TEXT))
+COUNTERS = Struct(tenant=U64)
+SNAPSHOT = Struct(cluster=Bytes(16), version=U64, index=U64, stamp=U64, counters=COUNTERS,
+                  tenants=List(TENANT_OBJECT), namespaces=List(NAMESPACE_OBJECT),
+                  requests=List(REQUEST))
+
+PART = Struct(kind=U16, body=TEXT)
+ENVELOPE = Struct(stamp=U64, request=Bytes(16), origin=U32, expect=U64, principal=TEXT, command=PART)
+CREATE_TENANT = Struct(name=TEXT, display_name=TEXT, description=TEXT, quotas=TENANT_QUOTAS,
+                       encryption=Optional(ENCRYPTION))
+UPDATE_TENANT = Struct(name=TEXT, display_name=Optional(TEXT), description=Optional(TEXT),
+                       quotas=Optional(TENANT_QUOTAS), encryption=Optional(Optional(ENCRYPTION)))
+CREATE_NAMESPACE = Struct(tenant=TEXT, name=TEXT, description=TEXT, quotas=NAMESPACE_QUOTAS)
+UPDATE_NAMESPACE = Struct(tenant=TEXT, name=TEXT, description=Optional(TEXT),
+                          quotas=Optional(NAMESPACE_QUOTAS))
+
+
+def sealed(magic, archive, meta=0, version=1, flags=0, length=None, header_crc=None, crc=None):
+    """A header and an archive as lines."""
+    data = data_of(archive)
+    head = Archive()
+    head.raw(magic, "magic " + magic.decode())
+    head.raw(le(version, 2), f"version {version}")
+    head.raw(le(flags, 2), f"flags {flags}")
+    length = len(data) if length is None else length
+    head.raw(le(length, 8), f"length {length}")
+    head.raw(le(meta, 8), f"meta {meta}")
+    head.raw(le(crc32c(data) if crc is None else crc, 4), "checksum of the archive")
+    head.raw(le(crc32c(data_of(head)) if header_crc is None else header_crc, 4), "checksum of the header")
+    return head.fields + archive.fields
+
+
+# ---------------------------------------------------------------------- the vectors
+
+def quotas(**over):
+    return {field: over.get(field, 0) for field in TENANT_QUOTAS.fields}
+
+
+def ns_quotas(**over):
+    return {field: over.get(field, 0) for field in NAMESPACE_QUOTAS.fields}
+
+
+def command(name, kind, struct, body, stamp=1_700_000_000_000, request=bytes(16), origin=0,
+            expect=0, principal=b"p:ana"):
+    part = {"kind": kind, "body": data_of(archive_of(struct, body)) if struct else b""}
+    archive = archive_of(ENVELOPE, {
+        "stamp": stamp, "request": request, "origin": origin, "expect": expect,
+        "principal": principal, "command": part})
+    vector = {"name": name, "hex": lines_of(sealed(b"PMC1", archive))}
+    if struct:
+        # The body once more, field by field: in the archive it is one list of bytes.
+        vector["body"] = lines_of(archive_of(struct, body).fields)
+    return vector
+
+
+REQUEST_ID = bytes(range(16))
+COMMANDS = [
+    command("nothing", 1, None, None, principal=b""),
+    command("a tenant with everything", 10, CREATE_TENANT, {
+        "name": b"acme", "display_name": b"ACME Corporation", "description": "Grüße".encode(),
+        "quotas": quotas(max_namespaces=1, max_streams=2, max_publish_rate=3, max_storage_bytes=4,
+                         max_connections=5, max_cache_memory_bytes=6, max_policies=7),
+        "encryption": ({"key_id": b"key-1", "rotation_period_ms": 7_776_000_000},)},
+        request=REQUEST_ID, origin=3, expect=1),
+    command("a tenant with nothing", 10, CREATE_TENANT, {
+        "name": b"t", "display_name": b"", "description": b"", "quotas": quotas(), "encryption": None}),
+    command("a tenant without its key", 11, UPDATE_TENANT, {
+        "name": b"acme", "display_name": None, "description": None, "quotas": None,
+        "encryption": (None,)}, expect=44),
+    command("a tenant changed all over", 11, UPDATE_TENANT, {
+        "name": b"acme", "display_name": (b"A",), "description": (b"",),
+        "quotas": (quotas(max_streams=9),),
+        "encryption": (({"key_id": b"k", "rotation_period_ms": 0},),)}),
+    command("a namespace", 20, CREATE_NAMESPACE, {
+        "tenant": b"acme", "name": b"Pay.1", "description": b"payments",
+        "quotas": ns_quotas(max_streams=500, max_publish_rate=50_000)}),
+    command("a namespace changed", 21, UPDATE_NAMESPACE, {
+        "tenant": b"acme", "name": b"Pay.1", "description": None,
+        "quotas": (ns_quotas(max_streams=5),)}),
+]
+
+
+def tenant(name, number, version=0, created=0, updated=0, generation=1, display=b"", quota=None,
+           encryption=None):
+    return {"meta": {"created": created, "updated": updated, "version": version,
+                     "generation": generation},
+            "name": name,
+            "tenant": {"number": number, "display_name": display, "description": b"",
+                       "quotas": quota or quotas(), "encryption": encryption}}
+
+
+def namespace(of, name, version, at=0, quota=None):
+    return {"meta": {"created": at, "updated": at, "version": version, "generation": 1},
+            "tenant": of, "name": name,
+            "namespace": {"description": b"", "quotas": quota or ns_quotas()}}
+
+
+def state(**over):
+    whole = {"cluster": bytes(range(16, 32)), "version": 0, "index": 0, "stamp": 0,
+             "counters": {"tenant": 2}, "tenants": [tenant(b"default", 1)], "namespaces": [],
+             "requests": []}
+    whole.update(over)
+    return whole
+
+
+FULL = state(
+    version=5, index=9, stamp=1_700_000_000_500, counters={"tenant": 3},
+    tenants=[
+        tenant(b"acme", 2, version=5, created=1_700_000_000_000, updated=1_700_000_000_500,
+               generation=2, display=b"ACME", quota=quotas(max_namespaces=2, max_streams=10),
+               encryption=({"key_id": b"key-1", "rotation_period_ms": 0},)),
+        tenant(b"default", 1)],
+    namespaces=[
+        namespace(b"acme", b"a", 2, 1_700_000_000_000, ns_quotas(max_streams=10)),
+        namespace(b"acme", b"b", 3, 1_700_000_000_100),
+        namespace(b"default", b"a", 4, 1_700_000_000_100)],
+    requests=[
+        {"request": REQUEST_ID, "principal": b"p:ana", "index": 3, "version": 1,
+         "key": (b"tenant/acme",)},
+        {"request": REQUEST_ID, "principal": b"p:bo", "index": 9, "version": 5, "key": None}])
+
+
+def snapshot(name, whole):
+    archive = archive_of(SNAPSHOT, whole)
+    return {"name": name, "hex": lines_of(sealed(b"PMS1", archive, meta=whole["version"]))}
+
+
+SNAPSHOTS = [snapshot("before the first command", state()), snapshot("with everything", FULL)]
+
+
+# What is refused has right checksums, unless its name says otherwise: it is refused
+# for what it says.
+
+def refused(name, error, fields, decode="snapshot"):
+    return {"name": name, "decode": decode, "error": error, "hex": lines_of(fields)}
+
+
+def refused_state(name, error, whole, **over):
+    archive = archive_of(SNAPSHOT, whole)
+    over = {"meta": whole["version"], **over}
+    return refused(name, error, sealed(b"PMS1", archive, **over))
+
+
+def refused_command(name, error, kind, body, **over):
+    archive = archive_of(ENVELOPE, {
+        "stamp": 0, "request": bytes(16), "origin": 0, "expect": 0,
+        "principal": over.pop("principal", b""), "command": {"kind": kind, "body": body}})
+    magic = over.pop("magic", b"PMC1")
+    return refused(name, error, sealed(magic, archive, **over), "command")
+
+
+def changed(fields, at, byte):
+    data = bytearray(b"".join(data for data, _ in fields))
+    data[at] ^= byte
+    return [(bytes(data), "all of it")]
+
+
+GENESIS = sealed(b"PMS1", archive_of(SNAPSHOT, state()))
+BODY = data_of(archive_of(CREATE_NAMESPACE, {
+    "tenant": b"acme", "name": b"a", "description": b"", "quotas": ns_quotas()}))
+# A list of more elements than there are bytes: the count of `tenants` is the last
+# word but four of the root.
+LONG = archive_of(SNAPSHOT, state())
+LONG.fields = [(le(1 << 30, 4), "tenants: count 1073741824") if name == "tenants: count 1" else (data, name)
+               for data, name in LONG.fields]
+
+REFUSED = [
+    refused("31 bytes", "Short", [(bytes(31), "zero")]),
+    refused_command("a snapshot is no command", "Magic", 1, b"", magic=b"PMS1"),
+    refused_state("of version 2", "Version", state(), version=2),
+    refused_state("with a flag", "Flags", state(), flags=1),
+    refused_state("of more than 256 MiB", "TooLarge", state(), length=(256 << 20) - 31),
+    refused_command("of more than 1 MiB", "TooLarge", 1, b"", length=(1 << 20) - 31),
+    refused_state("of the longest length there is", "TooLarge", state(), length=(1 << 64) - 1),
+    refused_state("cut short", "Length", state(), length=len(data_of(LONG)) + 1),
+    refused("followed by a byte", "Length", GENESIS + [(b"\0", "one more")]),
+    refused("a bit of the header flipped (checksum wrong)", "HeaderChecksum", changed(GENESIS, 16, 1)),
+    refused("a bit of the archive flipped (checksum wrong)", "Checksum", changed(GENESIS, 40, 1)),
+    refused_state("of another version than its header says", "Field", state(), meta=1),
+    refused_command("a command whose header names a version", "Field", 1, b"", meta=1),
+    refused("an archive shorter than its root", "Archive", sealed(b"PMS1", archive_of(U64, 0))),
+    refused("a list longer than the archive", "Archive", sealed(b"PMS1", LONG)),
+    refused_state("a version that no count reaches", "Field", state(version=(1 << 62) + 1)),
+    refused_state("an index that no count reaches", "Field", state(index=(1 << 62) + 1)),
+    refused_state("a next number that no count reaches", "Field",
+                  state(counters={"tenant": (1 << 62) + 1})),
+    refused_state("a generation that no count reaches", "Broken",
+                  state(tenants=[tenant(b"default", 1, generation=(1 << 62) + 1)])),
+    refused_command("a command of no known number", "Field", 9, b""),
+    refused_command("nothing with a body", "Field", 1, b"x"),
+    refused_command("a body cut short", "Archive", 20, BODY[:-8]),
+    refused_command("a principal that is no text", "Text", 1, b"", principal=b"\xff"),
+    refused_state("tenants out of order", "Order",
+                  state(version=1, counters={"tenant": 3},
+                        tenants=[tenant(b"default", 1), tenant(b"acme", 2, version=1)])),
+    refused_state("a tenant twice", "Order",
+                  state(version=1, counters={"tenant": 3},
+                        tenants=[tenant(b"default", 1), tenant(b"default", 2, version=1)])),
+    refused_state("a name against the grammar", "Broken", state(tenants=[tenant(b"Default", 1)])),
+    refused_state("a namespace of no tenant", "Broken",
+                  state(version=1, namespaces=[namespace(b"acme", b"a", 1)])),
+    refused_state("two objects of one version", "Broken",
+                  state(namespaces=[namespace(b"default", b"a", 0)])),
+    refused_state("an object of a later version", "Broken",
+                  state(namespaces=[namespace(b"default", b"a", 1)])),
+    refused_state("a number that was not given out", "Broken", state(tenants=[tenant(b"default", 2)])),
+    refused_state("a number given out twice", "Broken",
+                  state(version=1, tenants=[tenant(b"acme", 1, version=1), tenant(b"default", 1)])),
+    refused_state("more namespaces than the quota", "Broken",
+                  state(version=2, tenants=[tenant(b"default", 1, quota=quotas(max_namespaces=1))],
+                        namespaces=[namespace(b"default", b"a", 1), namespace(b"default", b"b", 2)])),
+    refused_state("a namespace with more than its tenant", "Broken",
+                  state(version=1, tenants=[tenant(b"default", 1, quota=quotas(max_streams=1))],
+                        namespaces=[namespace(b"default", b"a", 1, quota=ns_quotas(max_streams=2))])),
+    refused_state("an object of generation 0", "Broken",
+                  state(tenants=[tenant(b"default", 1, generation=0)])),
+    refused_state("an object changed before it was made", "Broken",
+                  state(tenants=[tenant(b"default", 1, created=1)])),
+    refused_state("a remembered request without a number", "Broken",
+                  state(index=1, requests=[{"request": bytes(16), "principal": b"", "index": 1,
+                                            "version": 0, "key": None}])),
+    refused_state("a remembered request of a later entry", "Broken",
+                  state(requests=[{"request": REQUEST_ID, "principal": b"", "index": 1,
+                                   "version": 0, "key": None}])),
+    refused_state("a request remembered twice", "Broken",
+                  state(index=2, requests=[{"request": REQUEST_ID, "principal": b"p", "index": at,
+                                            "version": 0, "key": None} for at in (1, 2)])),
+    refused_state("a remembered request about no object", "Key",
+                  state(index=1, requests=[{"request": REQUEST_ID, "principal": b"", "index": 1,
+                                            "version": 0, "key": (b"realm/x",)}])),
+]
+
+for file, vectors in [("commands", COMMANDS), ("snapshots", SNAPSHOTS), ("refused", REFUSED)]:
+    with open(f"{file}.json", "w") as out:
+        json.dump(vectors, out, indent=2, ensure_ascii=False)
+        out.write("\n")
+
+
+def binary(vector):
+    out = b""
+    for line in vector["hex"]:
+        digits, _, count = line.split(" ")[0].partition("*")
+        out += bytes.fromhex(digits) * int(count or 1)
+    return out
+
+
+# The fuzz targets begin with what is right.
+for vector in COMMANDS:
+    with open(f"../fuzz/corpus/command/{vector['name'].replace(' ', '-')}", "wb") as out:
+        out.write(binary(vector))
+for name, vector in zip(["genesis", "everything"], SNAPSHOTS):
+    with open(f"../fuzz/corpus/snapshot/{name}", "wb") as out:
+        out.write(binary(vector))
