@@ -3,10 +3,11 @@
 //! A command says everything that it needs to be applied: who proposes it fills
 //! in times, keys and choices, so that every replica comes to the same result.
 
-use pinion_types::WallMs;
+use pinion_types::{ResourceKind, WallMs};
 
 use crate::ids::{BrokerNumber, MetaVersion};
 use crate::object::ObjectKey;
+use crate::resource::{QueueSpec, ResourceSpec, Seat};
 use crate::tenant::{Encryption, NamespaceQuotas, TenantQuotas};
 
 /// One entry of the replicated log.
@@ -50,6 +51,10 @@ pub enum Command {
     CreateNamespace(CreateNamespace),
     /// Changes a namespace.
     UpdateNamespace(UpdateNamespace),
+    /// Makes a resource and places it.
+    Declare(Declare),
+    /// Changes a resource.
+    UpdateResource(UpdateResource),
     /// Changes nothing; that it was applied says who leads.
     Noop,
 }
@@ -65,6 +70,20 @@ impl Command {
             | Self::UpdateNamespace(UpdateNamespace { tenant, name, .. }) => {
                 Some(ObjectKey::namespace(tenant, name))
             }
+            Self::Declare(Declare {
+                kind,
+                tenant,
+                namespace,
+                name,
+                ..
+            })
+            | Self::UpdateResource(UpdateResource {
+                kind,
+                tenant,
+                namespace,
+                name,
+                ..
+            }) => Some(ObjectKey::resource(*kind, tenant, namespace, name)),
             Self::Noop => None,
         }
     }
@@ -124,4 +143,60 @@ pub struct UpdateNamespace {
     pub description: Option<Box<str>>,
     /// All quotas together.
     pub quotas: Option<NamespaceQuotas>,
+}
+
+/// Makes a resource, which gets the next number, and places it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declare {
+    /// What it is.
+    pub kind: ResourceKind,
+    /// Whose it is.
+    pub tenant: Box<str>,
+    /// Where it is.
+    pub namespace: Box<str>,
+    /// Segments joined by `/`.
+    pub name: Box<str>,
+    /// What it is to be like.
+    pub spec: ResourceSpec,
+    /// Where each shard is to be.
+    pub seats: Box<[Seat]>,
+    /// The broker that is to have all of it; seats name it then.
+    pub pinned: Option<BrokerNumber>,
+    /// Makes the namespace too if there is none.
+    pub create_namespace: bool,
+    /// What if there is such a resource.
+    pub if_exists: IfExists,
+}
+
+/// What becomes of a declaration of what exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum IfExists {
+    /// Done if it is to be like this one, and where that one is.
+    Same = 0,
+    /// Refused.
+    Refuse = 1,
+}
+
+/// Changes what is given of a resource; what is `None` stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpdateResource {
+    /// What it is.
+    pub kind: ResourceKind,
+    /// Whose it is.
+    pub tenant: Box<str>,
+    /// Where it is.
+    pub namespace: Box<str>,
+    /// Which.
+    pub name: Box<str>,
+    /// For subscribers that ask for none.
+    pub overflow: Option<u8>,
+    /// Largest record or value.
+    pub max_record_bytes: Option<u32>,
+    /// Longest a record is kept.
+    pub retention_ms: Option<u64>,
+    /// Bytes that are kept.
+    pub retention_bytes: Option<u64>,
+    /// All that only a queue has; whether it is ordered by key stays.
+    pub queue: Option<QueueSpec>,
 }

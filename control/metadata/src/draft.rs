@@ -11,68 +11,7 @@ use crate::error::MetaError;
 use crate::ids::MetaVersion;
 use crate::object::{Body, Meta, Object, ObjectKey};
 use crate::state::{Counters, Metadata};
-
-/// What objects are counted in.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Scope {
-    /// Everything there is.
-    Cluster,
-    /// A tenant.
-    Tenant(Box<str>),
-}
-
-/// How many there are in a scope.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
-    /// Tenants; only the cluster has some.
-    pub(crate) tenants: u64,
-    /// Namespaces.
-    pub(crate) namespaces: u64,
-}
-
-impl Usage {
-    const NONE: Self = Self {
-        tenants: 0,
-        namespaces: 0,
-    };
-
-    pub(crate) fn add(&mut self, other: Self) {
-        self.tenants += other.tenants;
-        self.namespaces += other.namespaces;
-    }
-
-    fn subtract(&mut self, other: Self) {
-        self.tenants -= other.tenants;
-        self.namespaces -= other.namespaces;
-    }
-
-    pub(crate) fn is_none(&self) -> bool {
-        *self == Self::NONE
-    }
-}
-
-/// Where an object is counted, and as what.
-pub(crate) fn charges(object: &Object) -> Vec<(Scope, Usage)> {
-    match &object.meta.key {
-        ObjectKey::Tenant(_) => {
-            let usage = Usage {
-                tenants: 1,
-                ..Usage::NONE
-            };
-            vec![(Scope::Cluster, usage)]
-        }
-        ObjectKey::Namespace { tenant, .. } => {
-            let usage = Usage {
-                namespaces: 1,
-                ..Usage::NONE
-            };
-            vec![
-                (Scope::Cluster, usage),
-                (Scope::Tenant(tenant.clone()), usage),
-            ]
-        }
-    }
-}
+use crate::usage::{Scope, Usage, charges};
 
 /// What a command has changed so far.
 pub(crate) struct Draft<'a> {
@@ -120,6 +59,11 @@ impl<'a> Draft<'a> {
         changed.unwrap_or_else(|| self.base.usage(scope))
     }
 
+    /// What would be used, and what is.
+    pub(crate) fn used(&self, scope: &Scope) -> (Usage, Usage) {
+        (self.usage(scope), self.base.usage(scope))
+    }
+
     /// Objects from `first` on as long as `of` holds, those that this draft
     /// changed last.
     pub(crate) fn range(
@@ -131,6 +75,7 @@ impl<'a> Draft<'a> {
             .base
             .from(first)
             .take_while(move |object| of(&object.meta.key))
+            .map(|object| &**object)
             .filter(|object| !self.changed.contains_key(&object.meta.key));
         let changed = self.changed.range(first..);
         let changed = changed

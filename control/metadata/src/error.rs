@@ -5,7 +5,7 @@ use core::fmt;
 use pinion_types::NameError;
 
 use crate::command::Expect;
-use crate::ids::MetaVersion;
+use crate::ids::{BrokerNumber, MetaVersion};
 use crate::object::ObjectKey;
 
 /// Why a command was refused, with the facts.
@@ -39,6 +39,9 @@ pub enum MetaError {
         /// Where.
         position: usize,
     },
+    /// A placement names a broker twice for one shard.
+    #[error("broker {0} is named twice for one shard")]
+    BrokerTwice(BrokerNumber),
     /// A quota is set above the one of the tenant.
     #[error("the quota {quota} is {wanted}, the tenant has {limit}")]
     QuotaAboveParent {
@@ -62,6 +65,15 @@ pub enum MetaError {
         expected: Expect,
         /// The version of its last change; `None` if there is no such object.
         found: Option<MetaVersion>,
+    },
+    /// The resource exists and is to be like something else.
+    #[error("{0} exists with another specification")]
+    SpecConflict(ObjectKey),
+    /// The field cannot be changed once the resource exists.
+    #[error("{field} cannot be changed")]
+    ImmutableField {
+        /// Which field.
+        field: &'static str,
     },
     /// The cluster holds as many of these as it can.
     #[error("the cluster has {limit} {what}, which is the most")]
@@ -108,6 +120,8 @@ pub enum NameOf {
     Tenant,
     /// A namespace's: one segment.
     Namespace,
+    /// A resource's, with its namespace.
+    Resource,
 }
 
 impl fmt::Display for NameOf {
@@ -115,6 +129,7 @@ impl fmt::Display for NameOf {
         f.write_str(match self {
             Self::Tenant => "tenant",
             Self::Namespace => "namespace",
+            Self::Resource => "resource",
         })
     }
 }
@@ -128,6 +143,10 @@ pub enum Quota {
     Streams,
     /// `max_publish_rate`
     PublishRate,
+    /// `max_storage_bytes`
+    Storage,
+    /// `max_cache_memory_bytes`
+    CacheMemory,
 }
 
 impl Quota {
@@ -138,6 +157,8 @@ impl Quota {
             Self::Namespaces => "max_namespaces",
             Self::Streams => "max_streams",
             Self::PublishRate => "max_publish_rate",
+            Self::Storage => "max_storage_bytes",
+            Self::CacheMemory => "max_cache_memory_bytes",
         }
     }
 }
@@ -186,9 +207,12 @@ codes! {
     BadSpec = 102 "bad_spec",
     QuotaAboveParent = 110 "quota_above_parent",
     BadText = 112 "bad_text",
+    BrokerTwice = 113 "broker_twice",
     NotFound = 201 "not_found",
     Exists = 202 "exists",
     VersionConflict = 301 "version_conflict",
+    SpecConflict = 302 "spec_conflict",
+    ImmutableField = 303 "immutable_field",
     LimitReached = 501 "limit_reached",
     QuotaExceeded = 502 "quota_exceeded",
     QuotaBelowUse = 503 "quota_below_use",

@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pinion_types::NameError;
 
-use crate::draft::{Scope, Usage, charges};
-use crate::ids::{MetaVersion, TenantNumber};
-use crate::limits::{COUNT_MAX, DUPLICATES_KEPT, PRINCIPAL_BYTES_MAX};
+use crate::error::MetaError;
+use crate::ids::MetaVersion;
+use crate::limits::{
+    COUNT_MAX, DUPLICATES_KEPT, NAMESPACES_MAX, PRINCIPAL_BYTES_MAX, RESOURCES_MAX,
+    SHARDS_TOTAL_MAX, TENANTS_MAX, TOTAL_BYTES_MAX,
+};
 use crate::name;
 use crate::object::{Body, Object, ObjectKey};
 use crate::state::Metadata;
+use crate::usage::{Scope, Usage, charges};
 
 /// A contradiction in the state: a bug, or a snapshot that says what no state
 /// can be.
@@ -46,7 +50,16 @@ pub enum Broken {
         /// Whose.
         key: ObjectKey,
         /// Which.
-        number: TenantNumber,
+        number: u64,
+    },
+    /// A resource has no placement.
+    #[error("{0} is not placed")]
+    Unplaced(ObjectKey),
+    /// The latest changes do not lead to the present version.
+    #[error("the latest changes lead to version {newest}")]
+    History {
+        /// Where they lead.
+        newest: MetaVersion,
     },
     /// What is counted is not what is there.
     #[error("the counts of use are not what is there")]
@@ -77,17 +90,17 @@ pub(crate) fn check(state: &Metadata) -> Result<(), Broken> {
     for object in state.objects() {
         let key = &object.meta.key;
         check_object(state, object)?;
-        let version = object.meta.version;
-        if version > state.version() || !versions.insert(version) {
-            let key = key.clone();
-            return Err(Broken::Version { key, version });
+        if !versions.insert(object.meta.version) {
+            return Err(Broken::Version {
+                key: key.clone(),
+                version: object.meta.version,
+            });
         }
-        if let Body::Tenant(tenant) = &object.body {
-            let number = tenant.number;
-            if number >= state.counters().tenant || !numbers.insert(number) {
-                let key = key.clone();
-                return Err(Broken::Number { key, number });
-            }
+        if let Some((of, number, _)) = number(state, object)
+            && !numbers.insert((of, number))
+        {
+            let key = key.clone();
+            return Err(Broken::Number { key, number });
         }
         for (scope, one) in charges(object) {
             usage.entry(scope).or_default().add(one);
@@ -96,7 +109,51 @@ pub(crate) fn check(state: &Metadata) -> Result<(), Broken> {
     if usage != *state.usages() {
         return Err(Broken::Usage);
     }
+    let used = state.cluster_usage();
+    for (what, count, limit) in [
+        ("tenants", used.tenants, TENANTS_MAX),
+        ("namespaces", used.namespaces, NAMESPACES_MAX),
+        ("resources", used.resources, RESOURCES_MAX),
+        ("shards", used.shards, SHARDS_TOTAL_MAX),
+        ("bytes of caches", used.cache_bytes, TOTAL_BYTES_MAX),
+        ("bytes on disk", used.storage_bytes, TOTAL_BYTES_MAX),
+    ] {
+        within(what, count, limit)?;
+    }
+    let history = state.history();
+    if history.newest() != state.version() || history.oldest() > state.version() {
+        return Err(Broken::History {
+            newest: history.newest(),
+        });
+    }
     check_requests(state)
+}
+
+/// What can be said of these objects and of what they live in, without looking
+/// at the rest.
+pub(crate) fn check_touched<'a>(
+    state: &Metadata,
+    objects: impl Iterator<Item = &'a Object>,
+) -> Result<(), Broken> {
+    for object in objects {
+        check_object(state, object)?;
+        let mut above = object.meta.key.parent();
+        while let Some(parent) = above.as_ref().and_then(|key| state.get(key)) {
+            check_object(state, parent)?;
+            above = parent.meta.key.parent();
+        }
+    }
+    Ok(())
+}
+
+/// What an object's number is of, the number, and the one to be given out next.
+fn number(state: &Metadata, object: &Object) -> Option<(&'static str, u64, u64)> {
+    let counters = state.counters();
+    match &object.body {
+        Body::Tenant(tenant) => Some(("tenant", tenant.number.0, counters.tenant.0)),
+        Body::Resource(resource) => Some(("resource", resource.id.0, counters.resource.0)),
+        Body::Namespace(_) | Body::Placement(_) => None,
+    }
 }
 
 /// What can be said of one object and of what it lives in.
@@ -106,29 +163,84 @@ fn check_object(state: &Metadata, object: &Object) -> Result<(), Broken> {
         let key = key.clone();
         return Err(Broken::Key { key, why });
     }
+    let meta = &object.meta;
+    if meta.version > state.version() {
+        let (key, version) = (key.clone(), meta.version);
+        return Err(Broken::Version { key, version });
+    }
+    if let Some((_, number, next)) = number(state, object)
+        && number >= next
+    {
+        let key = key.clone();
+        return Err(Broken::Number { key, number });
+    }
+    let generation = (1..=COUNT_MAX).contains(&meta.generation);
+    if check_body(state, object)?.is_err() || !generation || meta.updated < meta.created {
+        return Err(Broken::Field(key.clone()));
+    }
+    Ok(())
+}
+
+/// The inner result is what the fields are; the outer, where the object is.
+fn check_body(state: &Metadata, object: &Object) -> Result<Result<(), MetaError>, Broken> {
+    let key = &object.meta.key;
     let parent = key.parent().map(|parent| state.get(&parent));
     let Some(parent) = parent.map_or(Some(None), |parent| parent.map(Some)) else {
         return Err(Broken::Orphan(key.clone()));
     };
-    let fields = match (key, &object.body, parent.map(|parent| &parent.body)) {
-        (ObjectKey::Tenant(name), Body::Tenant(tenant), None) => {
-            let used = state.usage(&Scope::Tenant(name.clone())).namespaces;
-            within("namespaces", used, tenant.quotas.max_namespaces)?;
-            tenant.check()
-        }
-        (ObjectKey::Namespace { .. }, Body::Namespace(namespace), Some(Body::Tenant(tenant))) => {
-            namespace
-                .check()
-                .and_then(|()| namespace.quotas.check_below(&tenant.quotas))
-        }
-        _ => return Err(Broken::Kind(key.clone())),
-    };
-    let meta = &object.meta;
-    let generation = (1..=COUNT_MAX).contains(&meta.generation);
-    if fields.is_err() || !generation || meta.updated < meta.created {
-        return Err(Broken::Field(key.clone()));
-    }
-    Ok(())
+    Ok(
+        match (key, &object.body, parent.map(|parent| &parent.body)) {
+            (ObjectKey::Tenant(name), Body::Tenant(tenant), None) => {
+                let (used, quotas) = (state.tenant_usage(name), &tenant.quotas);
+                within("namespaces", used.namespaces, quotas.max_namespaces)?;
+                within("resources", used.resources, quotas.max_streams)?;
+                within(
+                    "bytes on disk",
+                    used.storage_bytes,
+                    quotas.max_storage_bytes,
+                )?;
+                let most = quotas.max_cache_memory_bytes;
+                within("bytes of caches", used.cache_bytes, most)?;
+                tenant.check()
+            }
+            (
+                ObjectKey::Namespace { tenant: of, name },
+                Body::Namespace(namespace),
+                Some(Body::Tenant(tenant)),
+            ) => {
+                let (used, quotas) = (state.namespace_usage(of, name), &namespace.quotas);
+                within("resources", used.resources, quotas.max_streams)?;
+                namespace
+                    .check()
+                    .and_then(|()| quotas.check_below(&tenant.quotas))
+            }
+            (
+                ObjectKey::Resource {
+                    kind,
+                    tenant,
+                    namespace,
+                    name,
+                },
+                Body::Resource(resource),
+                Some(Body::Namespace(_)),
+            ) => {
+                let placement = ObjectKey::placement(*kind, tenant, namespace, name);
+                if state.get(&placement).is_none() {
+                    return Err(Broken::Unplaced(key.clone()));
+                }
+                resource.spec.check(*kind)
+            }
+            (ObjectKey::Placement { .. }, Body::Placement(placement), Some(Body::Resource(of))) => {
+                if placement.resource != of.id
+                    || placement.shards.iter().any(|shard| shard.epoch == 0)
+                {
+                    return Err(Broken::Field(key.clone()));
+                }
+                placement.check(&of.spec)
+            }
+            _ => return Err(Broken::Kind(key.clone())),
+        },
+    )
 }
 
 fn within(what: &'static str, count: u64, limit: u64) -> Result<(), Broken> {

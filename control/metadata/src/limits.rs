@@ -8,6 +8,34 @@ pub const TENANTS_MAX: u64 = 10_000;
 /// Namespaces of a cluster, of all tenants together.
 pub const NAMESPACES_MAX: u64 = 100_000;
 
+/// Resources of a cluster, of all tenants together; as many as a node has room
+/// for in its tables.
+pub const RESOURCES_MAX: u64 = 131_072;
+
+/// Shards of all resources together. Each costs some 50 bytes in every replica
+/// and in every snapshot.
+pub const SHARDS_TOTAL_MAX: u64 = 1_048_576;
+
+/// Copies of a shard.
+pub const REPLICAS_MAX: u8 = 7;
+
+/// Bytes that one partition may ask for, of memory or of disk: 16 TiB.
+pub const PARTITION_BYTES_MAX: u64 = 1 << 44;
+
+/// Bytes that all resources together may ask for, so that no sum of two such
+/// leaves a `u64`.
+pub const TOTAL_BYTES_MAX: u64 = 1 << 62;
+
+/// Changes that are kept for those who follow. A watcher that has been away for
+/// more reads a snapshot.
+pub const WATCH_CHANGES_KEPT: usize = 65_536;
+
+/// Bytes of objects in those changes, each as it is archived.
+pub const WATCH_BYTES_KEPT: u64 = 32 << 20;
+
+/// Objects of one page of a list. Bounds the work and the answer of one request.
+pub const PAGE_MAX: usize = 1_000;
+
 /// Longest display name of a tenant in bytes; it stands in tables.
 pub const DISPLAY_NAME_BYTES_MAX: usize = 256;
 
@@ -41,6 +69,15 @@ pub const STATE_BYTES_MAX: u64 = 192 << 20;
 /// A node that makes one a nanosecond reaches it in a hundred years; a snapshot
 /// that is beyond it was made up, and would make the next sum overflow.
 pub const COUNT_MAX: u64 = 1 << 62;
+
+// One resource alone must not exceed what all together may.
+const _: () =
+    assert!(PARTITION_BYTES_MAX * (pinion_types::limits::SHARDS_MAX as u64) <= TOTAL_BYTES_MAX);
+// The largest declaration: every shard with all its copies.
+const _: () = assert!(
+    (pinion_types::limits::SHARDS_MAX as usize) * (32 + 4 * REPLICAS_MAX as usize)
+        <= COMMAND_BYTES_MAX / 2
+);
 
 // A command's own limits must leave room for a batch of them.
 const _: () = assert!(

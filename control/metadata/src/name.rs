@@ -1,8 +1,8 @@
 //! The grammar of names and texts. Names of resources are those of
 //! [`pinion_types::ResourceName`]; every other name is one segment of them.
 
-use pinion_types::NameError;
 use pinion_types::name::SEGMENT_BYTES_MAX;
+use pinion_types::{NameError, ResourceName};
 
 use crate::error::{MetaError, NameOf};
 
@@ -56,6 +56,17 @@ pub(crate) fn namespace(name: &str) -> Result<(), MetaError> {
     })
 }
 
+/// A resource's namespace and name.
+pub(crate) fn resource(namespace: &str, name: &str) -> Result<(), MetaError> {
+    match ResourceName::new(namespace, name) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(MetaError::BadName {
+            what: NameOf::Resource,
+            why,
+        }),
+    }
+}
+
 /// A text for people: at most `max` bytes, no control characters, which would
 /// reach terminals and log lines.
 pub(crate) fn text(field: &'static str, text: &str, max: usize) -> Result<(), MetaError> {
@@ -76,7 +87,6 @@ pub(crate) fn text(field: &'static str, text: &str, max: usize) -> Result<(), Me
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pinion_types::ResourceName;
     use proptest::prelude::*;
 
     proptest! {

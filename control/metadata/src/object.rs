@@ -4,10 +4,11 @@
 use core::fmt;
 use core::str::FromStr;
 
-use pinion_types::{NameError, WallMs};
+use pinion_types::{NameError, ResourceKind, ResourceName, WallMs};
 
 use crate::ids::MetaVersion;
 use crate::name;
+use crate::resource::{Placement, Resource};
 use crate::tenant::{Namespace, Tenant};
 
 /// What an object is called. The derived order (kind, then part by part) is the
@@ -20,6 +21,28 @@ pub enum ObjectKey {
     Namespace {
         /// Whose it is.
         tenant: Box<str>,
+        /// Its name.
+        name: Box<str>,
+    },
+    /// `stream/{t}/{ns}/{name}`, `queue/…`, `cache/…`
+    Resource {
+        /// What it is.
+        kind: ResourceKind,
+        /// Whose it is.
+        tenant: Box<str>,
+        /// Where it is.
+        namespace: Box<str>,
+        /// Its name: segments joined by `/`.
+        name: Box<str>,
+    },
+    /// `placement/{kind}/{t}/{ns}/{name}`: of the resource of this name.
+    Placement {
+        /// What the resource is.
+        kind: ResourceKind,
+        /// Whose it is.
+        tenant: Box<str>,
+        /// Where it is.
+        namespace: Box<str>,
         /// Its name.
         name: Box<str>,
     },
@@ -55,12 +78,67 @@ impl ObjectKey {
         }
     }
 
+    /// The key of a resource.
+    #[must_use]
+    pub fn resource(kind: ResourceKind, tenant: &str, namespace: &str, name: &str) -> Self {
+        Self::Resource {
+            kind,
+            tenant: tenant.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    /// The key of a resource's placement.
+    #[must_use]
+    pub fn placement(kind: ResourceKind, tenant: &str, namespace: &str, name: &str) -> Self {
+        Self::Placement {
+            kind,
+            tenant: tenant.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    /// The tenant and the namespace it lives in or is; empty where it has none.
+    pub(crate) fn place(&self) -> (&str, &str) {
+        match self {
+            Self::Tenant(tenant) => (tenant, ""),
+            Self::Namespace { tenant, name } => (tenant, name),
+            Self::Resource {
+                tenant, namespace, ..
+            }
+            | Self::Placement {
+                tenant, namespace, ..
+            } => (tenant, namespace),
+        }
+    }
+
+    /// The last part.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Tenant(name)
+            | Self::Namespace { name, .. }
+            | Self::Resource { name, .. }
+            | Self::Placement { name, .. } => name,
+        }
+    }
+
     /// The object this one lives in; it exists as long as this one does.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         match self {
             Self::Tenant(_) => None,
             Self::Namespace { tenant, .. } => Some(Self::Tenant(tenant.clone())),
+            Self::Resource {
+                tenant, namespace, ..
+            } => Some(Self::namespace(tenant, namespace)),
+            Self::Placement {
+                kind,
+                tenant,
+                namespace,
+                name,
+            } => Some(Self::resource(*kind, tenant, namespace, name)),
         }
     }
 
@@ -72,6 +150,21 @@ impl ObjectKey {
                 name::lower_segment(tenant)?;
                 name::segment(name)
             }
+            Self::Resource {
+                tenant,
+                namespace,
+                name,
+                ..
+            }
+            | Self::Placement {
+                tenant,
+                namespace,
+                name,
+                ..
+            } => {
+                name::lower_segment(tenant)?;
+                ResourceName::new(namespace, name).map(|_| ())
+            }
         }
     }
 }
@@ -82,6 +175,18 @@ impl fmt::Display for ObjectKey {
         match self {
             Self::Tenant(tenant) => write!(f, "tenant/{tenant}"),
             Self::Namespace { tenant, name } => write!(f, "namespace/{tenant}/{name}"),
+            Self::Resource {
+                kind,
+                tenant,
+                namespace,
+                name,
+            } => write!(f, "{kind}/{tenant}/{namespace}/{name}"),
+            Self::Placement {
+                kind,
+                tenant,
+                namespace,
+                name,
+            } => write!(f, "placement/{kind}/{tenant}/{namespace}/{name}"),
         }
     }
 }
@@ -97,11 +202,37 @@ impl FromStr for ObjectKey {
                 let (tenant, name) = rest.split_once('/').ok_or(KeyError::Parts)?;
                 Self::namespace(tenant, name)
             }
-            _ => return Err(KeyError::Kind),
+            "placement" => {
+                let (kind, rest) = rest.split_once('/').ok_or(KeyError::Parts)?;
+                let kind = resource_kind(kind).ok_or(KeyError::Kind)?;
+                let (tenant, namespace, name) = three_parts(rest)?;
+                Self::placement(kind, tenant, namespace, name)
+            }
+            kind => {
+                let kind = resource_kind(kind).ok_or(KeyError::Kind)?;
+                let (tenant, namespace, name) = three_parts(rest)?;
+                Self::resource(kind, tenant, namespace, name)
+            }
         };
         key.check()?;
         Ok(key)
     }
+}
+
+fn resource_kind(word: &str) -> Option<ResourceKind> {
+    const KINDS: [ResourceKind; 3] = [
+        ResourceKind::Stream,
+        ResourceKind::Cache,
+        ResourceKind::Queue,
+    ];
+    KINDS.into_iter().find(|kind| kind.scheme() == word)
+}
+
+/// Tenant, namespace, and the rest as the name.
+fn three_parts(text: &str) -> Result<(&str, &str, &str), KeyError> {
+    let (tenant, rest) = text.split_once('/').ok_or(KeyError::Parts)?;
+    let (namespace, name) = rest.split_once('/').ok_or(KeyError::Parts)?;
+    Ok((tenant, namespace, name))
 }
 
 /// What every object has.
@@ -135,6 +266,10 @@ pub enum Body {
     Tenant(Tenant),
     /// Under [`ObjectKey::Namespace`].
     Namespace(Namespace),
+    /// Under [`ObjectKey::Resource`].
+    Resource(Resource),
+    /// Under [`ObjectKey::Placement`].
+    Placement(Placement),
 }
 
 #[cfg(test)]
@@ -146,6 +281,9 @@ mod tests {
         for key in [
             ObjectKey::tenant("acme"),
             ObjectKey::namespace("acme", "Pay.ments_1-2"),
+            ObjectKey::resource(ResourceKind::Stream, "acme", "pay", "eu/orders"),
+            ObjectKey::resource(ResourceKind::Cache, "acme", "pay", "x"),
+            ObjectKey::placement(ResourceKind::Queue, "acme", "pay", "eu/jobs"),
         ] {
             assert_eq!(key.to_string().parse(), Ok(key));
         }
@@ -156,6 +294,8 @@ mod tests {
         let parse = ObjectKey::from_str;
         assert_eq!(parse("tenant"), Err(KeyError::Parts));
         assert_eq!(parse("namespace/acme"), Err(KeyError::Parts));
+        assert_eq!(parse("stream/acme/pay"), Err(KeyError::Parts));
+        assert_eq!(parse("placement/acme/pay/x"), Err(KeyError::Kind));
         assert_eq!(parse("realm/acme"), Err(KeyError::Kind));
         assert_eq!(parse("tenant/"), Err(NameError::EmptySegment.into()));
         let upper = NameError::BadByte {

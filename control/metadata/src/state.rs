@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pinion_types::WallMs;
+use pinion_types::{ResourceId, WallMs};
 use xxhash_rust::xxh64::xxh64;
 
 use crate::apply::{self, Made};
 use crate::command::{Envelope, Expect};
-use crate::draft::{Draft, Scope, Staged, Usage, charges};
+use crate::draft::{Draft, Staged};
 use crate::error::MetaError;
 use crate::format;
 use crate::ids::{MetaVersion, TenantNumber};
@@ -18,11 +18,14 @@ use crate::name;
 use crate::object::{Body, Meta, Object, ObjectKey};
 use crate::requests::{Requests, Row};
 use crate::tenant::{DEFAULT_TENANT, DEFAULT_TENANT_NUMBER, Tenant, TenantQuotas};
+use crate::usage::{Scope, Usage, charges};
+use crate::watch::{Changes, History, ResnapshotRequired};
 
 /// Numbers to give out next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counters {
     pub(crate) tenant: TenantNumber,
+    pub(crate) resource: ResourceId,
 }
 
 /// An object and what it adds to the whole.
@@ -56,6 +59,8 @@ pub struct Metadata {
     counters: Counters,
     objects: BTreeMap<ObjectKey, Entry>,
     requests: Requests,
+    /// Of this replica alone: how it came here, as far as it remembers.
+    history: History,
     /// Derived from the objects: what is used in each scope that has anything.
     usage: BTreeMap<Scope, Usage>,
     /// Derived: sum of the hashes of all objects.
@@ -76,6 +81,9 @@ pub struct Applied {
     pub changes: Arc<[Change]>,
     /// The request had been done before; nothing was done now.
     pub duplicate: bool,
+    /// A contradiction in what was changed: a bug, here or where the state came
+    /// from. Nothing more must be applied.
+    pub broken: Option<Broken>,
 }
 
 /// What a command gave.
@@ -134,6 +142,7 @@ impl Metadata {
             stamp: WallMs(0),
             counters: Counters {
                 tenant: TenantNumber(DEFAULT_TENANT_NUMBER.0 + 1),
+                resource: ResourceId(1),
             },
         };
         Self::assemble(head, [tenant], [])
@@ -153,6 +162,7 @@ impl Metadata {
             counters: head.counters,
             objects: BTreeMap::new(),
             requests: Requests::default(),
+            history: History::from(head.version),
             usage: BTreeMap::new(),
             digest: 0,
             bytes: 0,
@@ -189,6 +199,7 @@ impl Metadata {
                 result: Ok(self.outcome(row.key.as_ref())),
                 changes: Arc::new([]),
                 duplicate: true,
+                broken: None,
             };
         }
         let (result, changes) = match self.decide(envelope) {
@@ -212,11 +223,14 @@ impl Metadata {
             }
             Err(error) => (Err(error), Vec::new()),
         };
+        let touched = changes.iter().map(|change: &Change| &*change.object);
+        let broken = invariants::check_touched(self, touched).err();
         Applied {
             version: self.version,
             result,
             changes: changes.into(),
             duplicate: false,
+            broken,
         }
     }
 
@@ -277,13 +291,15 @@ impl Metadata {
             }
         }
         let commit = |entry: Entry| {
-            let object = entry.object.clone();
+            let (object, bytes) = (entry.object.clone(), entry.bytes);
             self.version = object.meta.version;
-            Change {
+            let change = Change {
                 version: object.meta.version,
                 kind: self.put(entry),
                 object,
-            }
+            };
+            self.history.push(change.clone(), bytes);
+            change
         };
         prepared.entries.into_iter().map(commit).collect()
     }
@@ -342,8 +358,40 @@ impl Metadata {
     }
 
     /// Every object from `first` on, in the order of keys.
-    pub(crate) fn from(&self, first: &ObjectKey) -> impl Iterator<Item = &Object> {
-        self.objects.range(first..).map(|(_, entry)| &*entry.object)
+    pub(crate) fn from(&self, first: &ObjectKey) -> impl Iterator<Item = &Arc<Object>> {
+        self.objects.range(first..).map(|(_, entry)| &entry.object)
+    }
+
+    /// At most `limit` changes after version `from`, or the word that they are
+    /// not known any more, or not yet: a version that this replica has not
+    /// reached is never waited for, as it may be another cluster's.
+    ///
+    /// # Errors
+    /// [`ResnapshotRequired`].
+    pub fn changes_since(
+        &self,
+        from: MetaVersion,
+        limit: usize,
+    ) -> Result<Changes, ResnapshotRequired> {
+        self.history.since(from, limit)
+    }
+
+    /// What a tenant uses; nothing, if there is none.
+    #[must_use]
+    pub fn tenant_usage(&self, tenant: &str) -> Usage {
+        self.usage(&Scope::Tenant(tenant.into()))
+    }
+
+    /// What a namespace uses; nothing, if there is none.
+    #[must_use]
+    pub fn namespace_usage(&self, tenant: &str, namespace: &str) -> Usage {
+        self.usage(&Scope::Namespace(tenant.into(), namespace.into()))
+    }
+
+    /// What all tenants together use.
+    #[must_use]
+    pub fn cluster_usage(&self) -> Usage {
+        self.usage(&Scope::Cluster)
     }
 
     /// A hash of all that a snapshot holds: replicas that applied the same
@@ -351,7 +399,7 @@ impl Metadata {
     /// collisions.
     #[must_use]
     pub fn state_hash(&self) -> u64 {
-        let Counters { tenant } = self.counters;
+        let Counters { tenant, resource } = self.counters;
         let mut head = Vec::with_capacity(64);
         head.extend(self.cluster);
         for part in [
@@ -359,6 +407,7 @@ impl Metadata {
             self.index,
             self.stamp.0,
             tenant.0,
+            resource.0,
             self.digest,
             self.requests.digest(),
         ] {
@@ -407,6 +456,10 @@ impl Metadata {
 
     pub(crate) fn usages(&self) -> &BTreeMap<Scope, Usage> {
         &self.usage
+    }
+
+    pub(crate) fn history(&self) -> &History {
+        &self.history
     }
 
     pub(crate) fn requests(&self) -> &Requests {

@@ -183,9 +183,24 @@ NAMESPACE = Struct(description=TEXT, quotas=NAMESPACE_QUOTAS)
 TENANT_OBJECT = Struct(meta=META, name=TEXT, tenant=TENANT)
 NAMESPACE_OBJECT = Struct(meta=META, tenant=TEXT, name=TEXT, namespace=NAMESPACE)
 REQUEST = Struct(request=Bytes(16), principal=TEXT, index=U64, version=U64, key=Optional(TEXT))
-COUNTERS = Struct(tenant=U64)
+COUNTERS = Struct(tenant=U64, resource=U64)
+QUEUE_SPEC = Struct(
+    visibility_ms=U32, max_attempts=U16, ordered_by_key=BYTE, drop_expired=BYTE, max_in_flight=U32,
+    consumer_in_flight=U32, backoff_min_ms=U32, backoff_max_ms=U32, messages_max=U32,
+    redeliveries_per_s=U32)
+RESOURCE_SPEC = Struct(
+    shards=U16, durable=BYTE, overflow=BYTE, max_record_bytes=U32, ring_bytes=U64, retention_ms=U64,
+    retention_bytes=U64, replication_factor=BYTE, ack=BYTE, queue=Optional(QUEUE_SPEC))
+SEAT = Struct(leader=U32, replicas=List(U32), log=U16)
+SHARD = Struct(seat=SEAT, epoch=U64)
+RESOURCE = Struct(id=U64, spec=RESOURCE_SPEC)
+PLACEMENT = Struct(resource=U64, pinned=Optional(U32), shards=List(SHARD))
+RESOURCE_OBJECT = Struct(meta=META, kind=BYTE, tenant=TEXT, namespace=TEXT, name=TEXT, resource=RESOURCE)
+PLACEMENT_OBJECT = Struct(meta=META, kind=BYTE, tenant=TEXT, namespace=TEXT, name=TEXT,
+                          placement=PLACEMENT)
 SNAPSHOT = Struct(cluster=Bytes(16), version=U64, index=U64, stamp=U64, counters=COUNTERS,
                   tenants=List(TENANT_OBJECT), namespaces=List(NAMESPACE_OBJECT),
+                  resources=List(RESOURCE_OBJECT), placements=List(PLACEMENT_OBJECT),
                   requests=List(REQUEST))
 
 PART = Struct(kind=U16, body=TEXT)
@@ -197,6 +212,13 @@ UPDATE_TENANT = Struct(name=TEXT, display_name=Optional(TEXT), description=Optio
 CREATE_NAMESPACE = Struct(tenant=TEXT, name=TEXT, description=TEXT, quotas=NAMESPACE_QUOTAS)
 UPDATE_NAMESPACE = Struct(tenant=TEXT, name=TEXT, description=Optional(TEXT),
                           quotas=Optional(NAMESPACE_QUOTAS))
+
+DECLARE = Struct(kind=BYTE, tenant=TEXT, namespace=TEXT, name=TEXT, spec=RESOURCE_SPEC,
+                 seats=List(SEAT), pinned=Optional(U32), create_namespace=BYTE, if_exists=BYTE)
+UPDATE_RESOURCE = Struct(
+    kind=BYTE, tenant=TEXT, namespace=TEXT, name=TEXT, overflow=Optional(BYTE),
+    max_record_bytes=Optional(U32), retention_ms=Optional(U64), retention_bytes=Optional(U64),
+    queue=Optional(QUEUE_SPEC))
 
 
 def sealed(magic, archive, meta=0, version=1, flags=0, length=None, header_crc=None, crc=None):
@@ -222,6 +244,28 @@ def quotas(**over):
 
 def ns_quotas(**over):
     return {field: over.get(field, 0) for field in NAMESPACE_QUOTAS.fields}
+
+
+STREAM, CACHE, QUEUE = 1, 2, 3
+
+
+def spec(**over):
+    whole = {"shards": 1, "durable": 0, "overflow": 2, "max_record_bytes": 1 << 20,
+             "ring_bytes": 1 << 20, "retention_ms": 0, "retention_bytes": 0, "replication_factor": 1,
+             "ack": 0, "queue": None}
+    whole.update(over)
+    return whole
+
+
+QUEUE_PART = {"visibility_ms": 30_000, "max_attempts": 5, "ordered_by_key": 1, "drop_expired": 0,
+              "max_in_flight": 65_536, "consumer_in_flight": 4_096, "backoff_min_ms": 100,
+              "backoff_max_ms": 60_000, "messages_max": 1_000_000, "redeliveries_per_s": 10_000}
+DURABLE = spec(shards=2, durable=1, overflow=1, retention_ms=604_800_000, retention_bytes=1 << 30,
+               replication_factor=3, ack=1)
+
+
+def seat(leader, replicas=(), log=0):
+    return {"leader": leader, "replicas": list(replicas), "log": log}
 
 
 def command(name, kind, struct, body, stamp=1_700_000_000_000, request=bytes(16), origin=0,
@@ -261,6 +305,22 @@ COMMANDS = [
     command("a namespace changed", 21, UPDATE_NAMESPACE, {
         "tenant": b"acme", "name": b"Pay.1", "description": None,
         "quotas": (ns_quotas(max_streams=5),)}),
+    command("a stream of two shards", 30, DECLARE, {
+        "kind": STREAM, "tenant": b"acme", "namespace": b"pay", "name": b"eu/orders", "spec": DURABLE,
+        "seats": [seat(1, [2, 3], 0), seat(2, [1, 3], 1)], "pinned": None, "create_namespace": 1,
+        "if_exists": 0}),
+    command("a queue on one broker", 30, DECLARE, {
+        "kind": QUEUE, "tenant": b"default", "namespace": b"n", "name": b"q",
+        "spec": spec(queue=(QUEUE_PART,)), "seats": [seat(7, log=65_533)], "pinned": (7,),
+        "create_namespace": 0, "if_exists": 1}),
+    command("a stream kept longer", 31, UPDATE_RESOURCE, {
+        "kind": STREAM, "tenant": b"acme", "namespace": b"pay", "name": b"eu/orders",
+        "overflow": (4,), "max_record_bytes": (65_536,), "retention_ms": (1,), "retention_bytes": (2,),
+        "queue": None}),
+    command("a queue that gives up later", 31, UPDATE_RESOURCE, {
+        "kind": QUEUE, "tenant": b"default", "namespace": b"n", "name": b"q", "overflow": None,
+        "max_record_bytes": None, "retention_ms": None, "retention_bytes": None,
+        "queue": ({**QUEUE_PART, "max_attempts": 50},)}),
 ]
 
 
@@ -279,16 +339,31 @@ def namespace(of, name, version, at=0, quota=None):
             "namespace": {"description": b"", "quotas": quota or ns_quotas()}}
 
 
+def named(version, kind, of, inside, name, at=0):
+    return {"meta": {"created": at, "updated": at, "version": version, "generation": 1},
+            "kind": kind, "tenant": of, "namespace": inside, "name": name}
+
+
+def resource(version, kind, of, inside, name, id, what, at=0):
+    return {**named(version, kind, of, inside, name, at), "resource": {"id": id, "spec": what}}
+
+
+def placement(version, kind, of, inside, name, id, seats, at=0, pinned=None, epoch=1):
+    shards = [{"seat": one, "epoch": epoch} for one in seats]
+    return {**named(version, kind, of, inside, name, at),
+            "placement": {"resource": id, "pinned": pinned, "shards": shards}}
+
+
 def state(**over):
     whole = {"cluster": bytes(range(16, 32)), "version": 0, "index": 0, "stamp": 0,
-             "counters": {"tenant": 2}, "tenants": [tenant(b"default", 1)], "namespaces": [],
-             "requests": []}
+             "counters": {"tenant": 2, "resource": 1}, "tenants": [tenant(b"default", 1)],
+             "namespaces": [], "resources": [], "placements": [], "requests": []}
     whole.update(over)
     return whole
 
 
 FULL = state(
-    version=5, index=9, stamp=1_700_000_000_500, counters={"tenant": 3},
+    version=9, index=11, stamp=1_700_000_000_600, counters={"tenant": 3, "resource": 3},
     tenants=[
         tenant(b"acme", 2, version=5, created=1_700_000_000_000, updated=1_700_000_000_500,
                generation=2, display=b"ACME", quota=quotas(max_namespaces=2, max_streams=10),
@@ -298,10 +373,18 @@ FULL = state(
         namespace(b"acme", b"a", 2, 1_700_000_000_000, ns_quotas(max_streams=10)),
         namespace(b"acme", b"b", 3, 1_700_000_000_100),
         namespace(b"default", b"a", 4, 1_700_000_000_100)],
+    resources=[
+        resource(6, STREAM, b"acme", b"a", b"eu/orders", 1, DURABLE, 1_700_000_000_600),
+        resource(8, QUEUE, b"acme", b"a", b"q", 2, spec(queue=(QUEUE_PART,)), 1_700_000_000_600)],
+    placements=[
+        placement(7, STREAM, b"acme", b"a", b"eu/orders", 1, [seat(1, [2, 3], 0), seat(2, [1, 3], 1)],
+                  1_700_000_000_600),
+        placement(9, QUEUE, b"acme", b"a", b"q", 2, [seat(7, log=4)], 1_700_000_000_600, (7,))],
     requests=[
         {"request": REQUEST_ID, "principal": b"p:ana", "index": 3, "version": 1,
          "key": (b"tenant/acme",)},
-        {"request": REQUEST_ID, "principal": b"p:bo", "index": 9, "version": 5, "key": None}])
+        {"request": REQUEST_ID, "principal": b"p:bo", "index": 11, "version": 9,
+         "key": None}])
 
 
 def snapshot(name, whole):
@@ -348,6 +431,16 @@ LONG = archive_of(SNAPSHOT, state())
 LONG.fields = [(le(1 << 30, 4), "tenants: count 1073741824") if name == "tenants: count 1" else (data, name)
                for data, name in LONG.fields]
 
+def with_stream(what=None, kind=STREAM, home=True, placed=True, of=1, seats=None, epoch=1, next_id=2):
+    """A state of one resource, in which something may be wrong."""
+    key = (kind, b"default", b"n", b"s")
+    places = [placement(3, *key, of, [seat(0)] if seats is None else seats, epoch=epoch)]
+    return state(version=3, counters={"tenant": 2, "resource": next_id},
+                 namespaces=[namespace(b"default", b"n", 1)] if home else [],
+                 resources=[resource(2, *key, 1, what or spec())],
+                 placements=places if placed else [])
+
+
 REFUSED = [
     refused("31 bytes", "Short", [(bytes(31), "zero")]),
     refused_command("a snapshot is no command", "Magic", 1, b"", magic=b"PMS1"),
@@ -367,7 +460,9 @@ REFUSED = [
     refused_state("a version that no count reaches", "Field", state(version=(1 << 62) + 1)),
     refused_state("an index that no count reaches", "Field", state(index=(1 << 62) + 1)),
     refused_state("a next number that no count reaches", "Field",
-                  state(counters={"tenant": (1 << 62) + 1})),
+                  state(counters={"tenant": (1 << 62) + 1, "resource": 1})),
+    refused_state("a next resource that no count reaches", "Field",
+                  state(counters={"tenant": 2, "resource": (1 << 62) + 1})),
     refused_state("a generation that no count reaches", "Broken",
                   state(tenants=[tenant(b"default", 1, generation=(1 << 62) + 1)])),
     refused_command("a command of no known number", "Field", 9, b""),
@@ -375,10 +470,10 @@ REFUSED = [
     refused_command("a body cut short", "Archive", 20, BODY[:-8]),
     refused_command("a principal that is no text", "Text", 1, b"", principal=b"\xff"),
     refused_state("tenants out of order", "Order",
-                  state(version=1, counters={"tenant": 3},
+                  state(version=1, counters={"tenant": 3, "resource": 1},
                         tenants=[tenant(b"default", 1), tenant(b"acme", 2, version=1)])),
     refused_state("a tenant twice", "Order",
-                  state(version=1, counters={"tenant": 3},
+                  state(version=1, counters={"tenant": 3, "resource": 1},
                         tenants=[tenant(b"default", 1), tenant(b"default", 2, version=1)])),
     refused_state("a name against the grammar", "Broken", state(tenants=[tenant(b"Default", 1)])),
     refused_state("a namespace of no tenant", "Broken",
@@ -396,6 +491,30 @@ REFUSED = [
     refused_state("a namespace with more than its tenant", "Broken",
                   state(version=1, tenants=[tenant(b"default", 1, quota=quotas(max_streams=1))],
                         namespaces=[namespace(b"default", b"a", 1, quota=ns_quotas(max_streams=2))])),
+    refused_state("a resource of a kind that there is not", "Field", with_stream(kind=4)),
+    refused_state("a resource with other acknowledgements", "Field", with_stream(spec(ack=2))),
+    refused_state("a resource in no namespace", "Broken", with_stream(home=False)),
+    refused_state("a resource that is not placed", "Broken", with_stream(placed=False)),
+    refused_state("a placement of nothing", "Broken",
+                  state(version=2, namespaces=[namespace(b"default", b"n", 1)],
+                        placements=[placement(2, STREAM, b"default", b"n", b"s", 1, [seat(0)])])),
+    refused_state("a placement of another resource", "Broken", with_stream(of=2)),
+    refused_state("a placement with a shard too few", "Broken", with_stream(seats=[])),
+    refused_state("a placement with a broker twice", "Broken",
+                  with_stream(spec(replication_factor=3), seats=[seat(1, [2, 2])])),
+    refused_state("a placement with its leader twice", "Broken",
+                  with_stream(spec(replication_factor=3), seats=[seat(1, [1])])),
+    refused_state("a placement with more copies than asked for", "Broken",
+                  with_stream(seats=[seat(1, [2])])),
+    refused_state("a shard without an epoch", "Broken", with_stream(epoch=0)),
+    refused_state("a resource number that was not given out", "Broken", with_stream(next_id=1)),
+    refused_state("a resource without shards", "Broken", with_stream(spec(shards=0), seats=[])),
+    refused_state("a stream with a queue's part", "Broken", with_stream(spec(queue=(QUEUE_PART,)))),
+    refused_state("a queue without its part", "Broken", with_stream(kind=QUEUE)),
+    refused_state("a durable cache", "Broken", with_stream(spec(durable=1), kind=CACHE)),
+    refused_state("more bytes on disk than the quota", "Broken", {
+        **with_stream(spec(durable=1, retention_bytes=2)),
+        "tenants": [tenant(b"default", 1, quota=quotas(max_storage_bytes=1))]}),
     refused_state("an object of generation 0", "Broken",
                   state(tenants=[tenant(b"default", 1, generation=0)])),
     refused_state("an object changed before it was made", "Broken",

@@ -1,5 +1,6 @@
 //! What each command does, one file per family.
 
+mod resources;
 mod tenants;
 
 use crate::command::Command;
@@ -22,6 +23,16 @@ pub(crate) fn run(draft: &mut Draft<'_>, command: &Command) -> Result<Made, Meta
         Command::UpdateTenant(command) => tenants::update(draft, command),
         Command::CreateNamespace(command) => tenants::create_namespace(draft, command),
         Command::UpdateNamespace(command) => tenants::update_namespace(draft, command),
+        Command::Declare(command) => resources::declare(draft, command),
+        Command::UpdateResource(command) => resources::update(draft, command),
         Command::Noop => Ok(Made::Nothing),
     }
+}
+
+/// Refused when the cluster would have more of something than it can.
+fn below(what: &'static str, count: u64, limit: u64) -> Result<(), MetaError> {
+    if count > limit {
+        return Err(MetaError::LimitReached { what, limit });
+    }
+    Ok(())
 }

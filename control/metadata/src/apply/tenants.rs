@@ -1,14 +1,15 @@
 //! Tenants and namespaces.
 
-use super::Made;
+use super::{Made, below};
 use crate::command::{CreateNamespace, CreateTenant, UpdateNamespace, UpdateTenant};
-use crate::draft::{Draft, Scope};
+use crate::draft::Draft;
 use crate::error::{MetaError, Quota};
 use crate::ids::TenantNumber;
 use crate::limits::{NAMESPACES_MAX, TENANTS_MAX};
 use crate::name;
 use crate::object::{Body, ObjectKey};
 use crate::tenant::{Namespace, Tenant, TenantQuotas};
+use crate::usage::Scope;
 
 pub(super) fn create(draft: &mut Draft<'_>, command: &CreateTenant) -> Result<Made, MetaError> {
     name::tenant(&command.name)?;
@@ -54,13 +55,16 @@ pub(super) fn update(draft: &mut Draft<'_>, command: &UpdateTenant) -> Result<Ma
 /// was given.
 fn check_use(draft: &Draft<'_>, name: &str, quotas: &TenantQuotas) -> Result<(), MetaError> {
     let used = draft.usage(&Scope::Tenant(name.into()));
-    if quotas.max_namespaces != 0 && used.namespaces > quotas.max_namespaces {
-        return Err(MetaError::QuotaBelowUse {
-            quota: Quota::Namespaces,
-            wanted: quotas.max_namespaces,
-            used: used.namespaces,
-        });
-    }
+    not_below_use(&[
+        (Quota::Namespaces, quotas.max_namespaces, used.namespaces),
+        (Quota::Streams, quotas.max_streams, used.resources),
+        (Quota::Storage, quotas.max_storage_bytes, used.storage_bytes),
+        (
+            Quota::CacheMemory,
+            quotas.max_cache_memory_bytes,
+            used.cache_bytes,
+        ),
+    ])?;
     let first = ObjectKey::namespace(name, "");
     let of_tenant =
         |key: &ObjectKey| matches!(key, ObjectKey::Namespace { tenant, .. } if **tenant == *name);
@@ -72,27 +76,51 @@ fn check_use(draft: &Draft<'_>, name: &str, quotas: &TenantQuotas) -> Result<(),
     Ok(())
 }
 
+/// Of each: the quota, what it is to be, what is used.
+fn not_below_use(quotas: &[(Quota, u64, u64)]) -> Result<(), MetaError> {
+    for &(quota, wanted, used) in quotas {
+        if wanted != 0 && used > wanted {
+            return Err(MetaError::QuotaBelowUse {
+                quota,
+                wanted,
+                used,
+            });
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn create_namespace(
     draft: &mut Draft<'_>,
     command: &CreateNamespace,
 ) -> Result<Made, MetaError> {
     name::tenant(&command.tenant)?;
     name::namespace(&command.name)?;
-    let quotas = tenant(draft, &ObjectKey::tenant(&command.tenant))?.quotas;
     let namespace = Namespace {
         description: command.description.clone(),
         quotas: command.quotas,
     };
+    make_namespace(draft, &command.tenant, &command.name, namespace)
+}
+
+/// Makes a namespace whose names are checked.
+pub(super) fn make_namespace(
+    draft: &mut Draft<'_>,
+    of: &str,
+    name: &str,
+    namespace: Namespace,
+) -> Result<Made, MetaError> {
+    let quotas = tenant(draft, &ObjectKey::tenant(of))?.quotas;
     namespace.check()?;
     namespace.quotas.check_below(&quotas)?;
-    let key = ObjectKey::namespace(&command.tenant, &command.name);
+    let key = ObjectKey::namespace(of, name);
     draft.create(key.clone(), Body::Namespace(namespace))?;
-    let of_tenant = draft.usage(&Scope::Tenant(command.tenant.clone()));
-    if quotas.max_namespaces != 0 && of_tenant.namespaces > quotas.max_namespaces {
+    let (used, before) = draft.used(&Scope::Tenant(of.into()));
+    if quotas.max_namespaces != 0 && used.namespaces > quotas.max_namespaces {
         return Err(MetaError::QuotaExceeded {
             quota: Quota::Namespaces,
             limit: quotas.max_namespaces,
-            used: of_tenant.namespaces - 1,
+            used: before.namespaces,
         });
     }
     let of_all = draft.usage(&Scope::Cluster);
@@ -117,6 +145,9 @@ pub(super) fn update_namespace(
     if let Some(quotas) = command.quotas {
         let parent = ObjectKey::tenant(&command.tenant);
         quotas.check_below(&tenant(draft, &parent)?.quotas)?;
+        let scope = Scope::Namespace(command.tenant.clone(), command.name.clone());
+        let used = draft.usage(&scope).resources;
+        not_below_use(&[(Quota::Streams, quotas.max_streams, used)])?;
         namespace.quotas = quotas;
     }
     namespace.check()?;
@@ -127,14 +158,6 @@ pub(super) fn update_namespace(
 fn tenant<'a>(draft: &'a Draft<'_>, key: &ObjectKey) -> Result<&'a Tenant, MetaError> {
     match &draft.existing(key)?.body {
         Body::Tenant(tenant) => Ok(tenant),
-        Body::Namespace(_) => Err(MetaError::NotFound(key.clone())),
+        _ => Err(MetaError::NotFound(key.clone())),
     }
-}
-
-/// Refused when the cluster would have more of something than it can.
-fn below(what: &'static str, count: u64, limit: u64) -> Result<(), MetaError> {
-    if count > limit {
-        return Err(MetaError::LimitReached { what, limit });
-    }
-    Ok(())
 }

@@ -1,11 +1,12 @@
 //! From the structs of this crate to the plain ones of the format and back.
 
-use pinion_types::WallMs;
+use pinion_types::{ResourceId, ResourceKind, WallMs};
 
 use super::FormatError;
-use crate::command::Expect;
+use crate::command::{Expect, IfExists};
 use crate::ids::{BrokerNumber, MetaVersion, TenantNumber};
 use crate::object::ObjectKey;
+use crate::resource::AckPolicy;
 
 /// What is stored as a `P`.
 pub(super) trait Mirror<P>: Sized {
@@ -53,7 +54,12 @@ macro_rules! as_number {
 }
 
 as_number! {
+    bool => bool, |b| *b, |b| b;
+    u8 => u8, |n| *n, |n| n;
+    u16 => u16, |n| *n, |n| n;
+    u32 => u32, |n| *n, |n| n;
     u64 => u64, |n| *n, |n| n;
+    ResourceId => u64, |n| n.0, ResourceId;
     u128 => [u8; 16], |n| n.to_le_bytes(), u128::from_le_bytes;
     WallMs => u64, |n| n.0, WallMs;
     MetaVersion => u64, |n| n.0, MetaVersion;
@@ -82,6 +88,37 @@ impl Mirror<Vec<u8>> for ObjectKey {
         let text = String::from_utf8(plain).map_err(|_| FormatError::Text)?;
         Ok(text.parse()?)
     }
+}
+
+/// A byte of which only some are known.
+macro_rules! as_byte {
+    ($($domain:ty = $field:literal, $load:expr;)*) => {
+        $(impl Mirror<u8> for $domain {
+            fn store(&self) -> u8 {
+                *self as u8
+            }
+
+            fn load(plain: u8) -> Result<Self, FormatError> {
+                let load: fn(u8) -> Option<$domain> = $load;
+                let (field, value) = ($field, plain.into());
+                load(plain).ok_or(FormatError::Field { field, value })
+            }
+        })*
+    };
+}
+
+as_byte! {
+    ResourceKind = "kind", ResourceKind::from_u8;
+    AckPolicy = "ack", |byte| match byte {
+        0 => Some(AckPolicy::Leader),
+        1 => Some(AckPolicy::Quorum),
+        _ => None,
+    };
+    IfExists = "if_exists", |byte| match byte {
+        0 => Some(IfExists::Same),
+        1 => Some(IfExists::Refuse),
+        _ => None,
+    };
 }
 
 /// 0 nothing, 1 absent, version + 2: one number, because there are never so
@@ -114,7 +151,7 @@ impl<P, T: Mirror<P>> Mirror<Option<P>> for Option<T> {
     }
 }
 
-impl<P, T: Mirror<P>> Mirror<Vec<P>> for Vec<T> {
+impl<P, T: Mirror<P>> Mirror<Vec<P>> for Box<[T]> {
     fn store(&self) -> Vec<P> {
         self.iter().map(Mirror::store).collect()
     }

@@ -221,6 +221,8 @@ pub(crate) fn object_archive(object: &Object) -> AlignedVec {
     match Plain::of(object) {
         Plain::Tenant(plain) => to_archive(&plain),
         Plain::Namespace(plain) => to_archive(&plain),
+        Plain::Resource(plain) => to_archive(&plain),
+        Plain::Placement(plain) => to_archive(&plain),
     }
 }
 
@@ -295,12 +297,16 @@ impl SnapshotSource {
             counters: self.head.counters.store(),
             tenants: Vec::new(),
             namespaces: Vec::new(),
+            resources: Vec::new(),
+            placements: Vec::new(),
             requests: self.rows.iter().map(|row| (**row).store()).collect(),
         };
         for object in &self.objects {
             match Plain::of(object) {
                 Plain::Tenant(plain) => snapshot.tenants.push(plain),
                 Plain::Namespace(plain) => snapshot.namespaces.push(plain),
+                Plain::Resource(plain) => snapshot.resources.push(plain),
+                Plain::Placement(plain) => snapshot.placements.push(plain),
             }
         }
         snapshot
@@ -326,15 +332,18 @@ impl Metadata {
             ("version", snapshot.version),
             ("index", snapshot.index),
             ("next tenant", snapshot.counters.tenant),
+            ("next resource", snapshot.counters.resource),
         ] {
             if value > COUNT_MAX {
                 return Err(FormatError::Field { field, value });
             }
         }
-        let mut objects = Vec::with_capacity(snapshot.tenants.len() + snapshot.namespaces.len());
+        let mut objects = Vec::new();
         load_all("tenants", snapshot.tenants, &mut objects)?;
         load_all("namespaces", snapshot.namespaces, &mut objects)?;
-        let rows: Vec<Row> = Mirror::load(snapshot.requests)?;
+        load_all("resources", snapshot.resources, &mut objects)?;
+        load_all("placements", snapshot.placements, &mut objects)?;
+        let rows: Box<[Row]> = Mirror::load(snapshot.requests)?;
         let head = Head {
             cluster: snapshot.cluster,
             version: MetaVersion(snapshot.version),

@@ -8,6 +8,7 @@ use super::{FormatError, from_archive, to_archive};
 use crate::command::{self, Command, Envelope};
 use crate::object::{self, Body, Object, ObjectKey};
 use crate::requests::Row;
+use crate::resource;
 use crate::state;
 use crate::tenant;
 
@@ -40,8 +41,54 @@ mirror! {
 }
 
 mirror! {
+    QueueSpec of resource::QueueSpec {
+        visibility_ms: u32,
+        max_attempts: u16,
+        ordered_by_key: bool,
+        drop_expired: bool,
+        max_in_flight: u32,
+        consumer_in_flight: u32,
+        backoff_min_ms: u32,
+        backoff_max_ms: u32,
+        messages_max: u32,
+        redeliveries_per_s: u32,
+    }
+}
+
+mirror! {
+    ResourceSpec of resource::ResourceSpec {
+        shards: u16,
+        durable: bool,
+        overflow: u8,
+        max_record_bytes: u32,
+        ring_bytes: u64,
+        retention_ms: u64,
+        retention_bytes: u64,
+        replication_factor: u8,
+        ack: u8,
+        queue: Option<QueueSpec>,
+    }
+}
+
+mirror! {
+    Seat of resource::Seat {
+        leader: u32,
+        replicas: Vec<u32>,
+        log: u16,
+    }
+}
+
+mirror! {
+    Shard of resource::Shard {
+        seat: Seat,
+        epoch: u64,
+    }
+}
+
+mirror! {
     Counters of state::Counters {
         tenant: u64,
+        resource: u64,
     }
 }
 
@@ -91,6 +138,8 @@ impl Meta {
 pub(crate) enum Plain {
     Tenant(TenantObject),
     Namespace(NamespaceObject),
+    Resource(ResourceObject),
+    Placement(PlacementObject),
 }
 
 impl Plain {
@@ -112,6 +161,38 @@ impl Plain {
                     namespace: namespace.store(),
                 })
             }
+            (
+                ObjectKey::Resource {
+                    kind,
+                    tenant,
+                    namespace,
+                    name,
+                },
+                Body::Resource(resource),
+            ) => Self::Resource(ResourceObject {
+                meta,
+                kind: kind.store(),
+                tenant: tenant.store(),
+                namespace: namespace.store(),
+                name: name.store(),
+                resource: resource.store(),
+            }),
+            (
+                ObjectKey::Placement {
+                    kind,
+                    tenant,
+                    namespace,
+                    name,
+                },
+                Body::Placement(placement),
+            ) => Self::Placement(PlacementObject {
+                meta,
+                kind: kind.store(),
+                tenant: tenant.store(),
+                namespace: namespace.store(),
+                name: name.store(),
+                placement: placement.store(),
+            }),
             (key, body) => panic!("{key} holds {body:?}"),
         }
     }
@@ -179,6 +260,73 @@ mirror! {
     }
 }
 
+/// A resource with its kind and name.
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct ResourceObject {
+    meta: Meta,
+    kind: u8,
+    tenant: Vec<u8>,
+    namespace: Vec<u8>,
+    name: Vec<u8>,
+    resource: Resource,
+}
+
+impl PlainObject for ResourceObject {
+    fn load(self) -> Result<Object, FormatError> {
+        let key = ObjectKey::Resource {
+            kind: Mirror::load(self.kind)?,
+            tenant: Mirror::load(self.tenant)?,
+            namespace: Mirror::load(self.namespace)?,
+            name: Mirror::load(self.name)?,
+        };
+        Ok(Object {
+            meta: self.meta.load(key)?,
+            body: Body::Resource(Mirror::load(self.resource)?),
+        })
+    }
+}
+
+mirror! {
+    Resource of resource::Resource {
+        id: u64,
+        spec: ResourceSpec,
+    }
+}
+
+/// A placement with the kind and name of its resource.
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct PlacementObject {
+    meta: Meta,
+    kind: u8,
+    tenant: Vec<u8>,
+    namespace: Vec<u8>,
+    name: Vec<u8>,
+    placement: Placement,
+}
+
+impl PlainObject for PlacementObject {
+    fn load(self) -> Result<Object, FormatError> {
+        let key = ObjectKey::Placement {
+            kind: Mirror::load(self.kind)?,
+            tenant: Mirror::load(self.tenant)?,
+            namespace: Mirror::load(self.namespace)?,
+            name: Mirror::load(self.name)?,
+        };
+        Ok(Object {
+            meta: self.meta.load(key)?,
+            body: Body::Placement(Mirror::load(self.placement)?),
+        })
+    }
+}
+
+mirror! {
+    Placement of resource::Placement {
+        resource: u64,
+        pinned: Option<u32>,
+        shards: Vec<Shard>,
+    }
+}
+
 // --------------------------------------------------------------------- snapshot
 
 /// The whole state; every list of objects in the order of keys.
@@ -191,6 +339,8 @@ pub(crate) struct Snapshot {
     pub(crate) counters: Counters,
     pub(crate) tenants: Vec<TenantObject>,
     pub(crate) namespaces: Vec<NamespaceObject>,
+    pub(crate) resources: Vec<ResourceObject>,
+    pub(crate) placements: Vec<PlacementObject>,
     pub(crate) requests: Vec<Request>,
 }
 
@@ -256,6 +406,34 @@ mirror! {
     }
 }
 
+mirror! {
+    Declare of command::Declare {
+        kind: u8,
+        tenant: Vec<u8>,
+        namespace: Vec<u8>,
+        name: Vec<u8>,
+        spec: ResourceSpec,
+        seats: Vec<Seat>,
+        pinned: Option<u32>,
+        create_namespace: bool,
+        if_exists: u8,
+    }
+}
+
+mirror! {
+    UpdateResource of command::UpdateResource {
+        kind: u8,
+        tenant: Vec<u8>,
+        namespace: Vec<u8>,
+        name: Vec<u8>,
+        overflow: Option<u8>,
+        max_record_bytes: Option<u32>,
+        retention_ms: Option<u64>,
+        retention_bytes: Option<u64>,
+        queue: Option<QueueSpec>,
+    }
+}
+
 /// The stable numbers of commands, never used again for another.
 macro_rules! commands {
     ($($kind:literal $name:ident,)*) => {
@@ -292,4 +470,6 @@ commands! {
     11 UpdateTenant,
     20 CreateNamespace,
     21 UpdateNamespace,
+    30 Declare,
+    31 UpdateResource,
 }

@@ -16,7 +16,7 @@ use crate::support::{
 fn number(object: &Object) -> TenantNumber {
     match &object.body {
         Body::Tenant(tenant) => tenant.number,
-        Body::Namespace(_) => panic!("{}", object.meta.key),
+        _ => panic!("{}", object.meta.key),
     }
 }
 
@@ -83,7 +83,7 @@ fn an_encryption_key_is_set_and_taken_away() {
     };
     let of = |object: &Object| match &object.body {
         Body::Tenant(tenant) => tenant.encryption.clone(),
-        Body::Namespace(_) => None,
+        _ => None,
     };
     let with = replica.done(set(Some(key("k1"))));
     assert_eq!(of(object(&with)), Some(key("k1")));

@@ -5,6 +5,9 @@
 
 mod commands;
 mod format;
+mod list;
 mod props;
+mod resources;
 mod support;
 mod vectors;
+mod watch;

@@ -1,12 +1,15 @@
 //! A state and the next entry of its log.
 
-use pinion_metadata::command::{CreateNamespace, CreateTenant, UpdateNamespace, UpdateTenant};
+use pinion_metadata::command::{
+    CreateNamespace, CreateTenant, Declare, IfExists, UpdateNamespace, UpdateResource, UpdateTenant,
+};
+use pinion_metadata::resource::{AckPolicy, QueueSpec, ResourceSpec, Seat};
 use pinion_metadata::tenant::{NamespaceQuotas, TenantQuotas};
 use pinion_metadata::{
     Applied, BrokerNumber, Command, Envelope, Expect, MetaCode, Metadata, Object, ObjectKey,
     Outcome,
 };
-use pinion_types::WallMs;
+use pinion_types::{ResourceKind, WallMs};
 
 pub(crate) const CLUSTER: [u8; 16] = *b"cluster-16-bytes";
 
@@ -41,6 +44,7 @@ impl Replica {
         assert_eq!(entry, *envelope, "one meaning before and after the log");
         let applied = self.state.apply(self.state.applied_index() + 1, &entry);
         self.state.check().unwrap();
+        assert_eq!(applied.broken, None);
         let versions = applied.changes.iter().map(|change| change.version.0);
         let dense = before.0 + 1..=before.0 + applied.changes.len() as u64;
         assert!(versions.eq(dense), "versions are dense");
@@ -51,6 +55,11 @@ impl Replica {
             assert_eq!(now, Some(&change.object));
             assert_eq!(change.object.meta.version, change.version);
         }
+        let followed = self.state.changes_since(before, usize::MAX).unwrap();
+        assert_eq!(
+            followed.items, *applied.changes,
+            "who follows sees the same"
+        );
         if applied.result.is_err() {
             assert!(applied.changes.is_empty(), "refused, and nothing changed");
         }
@@ -130,6 +139,75 @@ pub(crate) fn update_namespace(tenant: &str, name: &str) -> UpdateNamespace {
         name: name.into(),
         description: None,
         quotas: None,
+    }
+}
+
+/// A resource in memory with one shard.
+pub(crate) const SPEC: ResourceSpec = ResourceSpec {
+    shards: 1,
+    durable: false,
+    overflow: 2,
+    max_record_bytes: 1 << 20,
+    ring_bytes: 1 << 20,
+    retention_ms: 0,
+    retention_bytes: 0,
+    replication_factor: 1,
+    ack: AckPolicy::Leader,
+    queue: None,
+};
+
+pub(crate) const QUEUE: QueueSpec = QueueSpec {
+    visibility_ms: 30_000,
+    max_attempts: 5,
+    ordered_by_key: true,
+    drop_expired: false,
+    max_in_flight: 65_536,
+    consumer_in_flight: 4_096,
+    backoff_min_ms: 100,
+    backoff_max_ms: 60_000,
+    messages_max: 1_000_000,
+    redeliveries_per_s: 10_000,
+};
+
+pub(crate) fn seat(leader: u32, replicas: &[u32], log: u16) -> Seat {
+    Seat {
+        leader: BrokerNumber(leader),
+        replicas: replicas.iter().copied().map(BrokerNumber).collect(),
+        log,
+    }
+}
+
+/// A resource of one shard on broker 1.
+pub(crate) fn declare(kind: ResourceKind, tenant: &str, namespace: &str, name: &str) -> Declare {
+    Declare {
+        kind,
+        tenant: tenant.into(),
+        namespace: namespace.into(),
+        name: name.into(),
+        spec: SPEC,
+        seats: Box::new([seat(1, &[], 0)]),
+        pinned: None,
+        create_namespace: false,
+        if_exists: IfExists::Same,
+    }
+}
+
+pub(crate) fn update_resource(
+    kind: ResourceKind,
+    tenant: &str,
+    namespace: &str,
+    name: &str,
+) -> UpdateResource {
+    UpdateResource {
+        kind,
+        tenant: tenant.into(),
+        namespace: namespace.into(),
+        name: name.into(),
+        overflow: None,
+        max_record_bytes: None,
+        retention_ms: None,
+        retention_bytes: None,
+        queue: None,
     }
 }
 

@@ -1,13 +1,19 @@
 //! The golden bytes of `vectors/`, derived from `docs/metadata-format.md` by a
 //! script that shares nothing with this crate: written and read as they say.
 
-use pinion_metadata::command::{CreateNamespace, CreateTenant, UpdateNamespace, UpdateTenant};
+use pinion_metadata::command::{
+    CreateNamespace, CreateTenant, Declare, IfExists, UpdateNamespace, UpdateResource, UpdateTenant,
+};
+use pinion_metadata::resource::{AckPolicy, QueueSpec, ResourceSpec};
 use pinion_metadata::tenant::{Encryption, NamespaceQuotas, TenantQuotas};
 use pinion_metadata::{BrokerNumber, Command, Envelope, Expect, MetaVersion, Metadata};
-use pinion_types::WallMs;
+use pinion_types::{ResourceKind, WallMs};
 use serde_json::Value;
 
-use crate::support::{FREE, OPEN, create_namespace, create_tenant, envelope, update_tenant};
+use crate::support::{
+    FREE, OPEN, QUEUE, SPEC, create_namespace, create_tenant, declare, envelope, seat,
+    update_resource, update_tenant,
+};
 
 const FILES: [&str; 3] = ["commands", "snapshots", "refused"];
 
@@ -54,6 +60,25 @@ fn sent(command: Command) -> Envelope {
     Envelope {
         stamp: WallMs(1_700_000_000_000),
         ..envelope(command)
+    }
+}
+
+/// The script's stream of two shards.
+fn stream() -> Declare {
+    Declare {
+        spec: ResourceSpec {
+            shards: 2,
+            durable: true,
+            overflow: 1,
+            retention_ms: 604_800_000,
+            retention_bytes: 1 << 30,
+            replication_factor: 3,
+            ack: AckPolicy::Quorum,
+            ..SPEC
+        },
+        seats: Box::new([seat(1, &[2, 3], 0), seat(2, &[1, 3], 1)]),
+        create_namespace: true,
+        ..declare(ResourceKind::Stream, "acme", "pay", "eu/orders")
     }
 }
 
@@ -125,6 +150,31 @@ fn command(name: &str) -> Envelope {
                 ..OPEN
             }),
         })),
+        "a stream of two shards" => sent(Command::Declare(stream())),
+        "a queue on one broker" => sent(Command::Declare(Declare {
+            spec: ResourceSpec {
+                queue: Some(QUEUE),
+                ..SPEC
+            },
+            seats: Box::new([seat(7, &[], 65_533)]),
+            pinned: Some(BrokerNumber(7)),
+            if_exists: IfExists::Refuse,
+            ..declare(ResourceKind::Queue, "default", "n", "q")
+        })),
+        "a stream kept longer" => sent(Command::UpdateResource(UpdateResource {
+            overflow: Some(4),
+            max_record_bytes: Some(65_536),
+            retention_ms: Some(1),
+            retention_bytes: Some(2),
+            ..update_resource(ResourceKind::Stream, "acme", "pay", "eu/orders")
+        })),
+        "a queue that gives up later" => sent(Command::UpdateResource(UpdateResource {
+            queue: Some(QueueSpec {
+                max_attempts: 50,
+                ..QUEUE
+            }),
+            ..update_resource(ResourceKind::Queue, "default", "n", "q")
+        })),
         _ => panic!("no meaning of the vector `{name}`"),
     }
 }
@@ -180,7 +230,22 @@ fn state(name: &str) -> Metadata {
         ..update_tenant("acme")
     };
     apply(8, 500, 0, "", Command::UpdateTenant(update));
-    apply(9, 500, request(), "p:bo", Command::Noop);
+    let orders = Declare {
+        namespace: "a".into(),
+        ..stream()
+    };
+    apply(9, 600, 0, "", Command::Declare(orders));
+    let jobs = Declare {
+        spec: ResourceSpec {
+            queue: Some(QUEUE),
+            ..SPEC
+        },
+        seats: Box::new([seat(7, &[], 4)]),
+        pinned: Some(BrokerNumber(7)),
+        ..declare(ResourceKind::Queue, "acme", "a", "q")
+    };
+    apply(10, 600, 0, "", Command::Declare(jobs));
+    apply(11, 600, request(), "p:bo", Command::Noop);
     state
 }
 

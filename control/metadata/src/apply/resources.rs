@@ -1,0 +1,162 @@
+//! Resources and where they are placed.
+
+use super::{Made, below, tenants};
+use crate::command::{Declare, IfExists, UpdateResource};
+use crate::draft::Draft;
+use crate::error::{MetaError, Quota};
+use crate::limits::{RESOURCES_MAX, SHARDS_TOTAL_MAX, TOTAL_BYTES_MAX};
+use crate::name;
+use crate::object::{Body, ObjectKey};
+use crate::resource::{Placement, Resource, Shard};
+use crate::tenant::{Namespace, NamespaceQuotas, Tenant};
+use crate::usage::{Scope, Usage};
+use pinion_types::ResourceId;
+
+pub(super) fn declare(draft: &mut Draft<'_>, command: &Declare) -> Result<Made, MetaError> {
+    let Declare {
+        kind,
+        tenant,
+        namespace,
+        name,
+        spec,
+        ..
+    } = command;
+    name::tenant(tenant)?;
+    name::resource(namespace, name)?;
+    spec.check(*kind)?;
+    let key = ObjectKey::resource(*kind, tenant, namespace, name);
+    if let Some(object) = draft.get(&key) {
+        return match (&object.body, command.if_exists) {
+            (Body::Resource(resource), IfExists::Same) if resource.spec == *spec => {
+                Ok(Made::Object(key))
+            }
+            (_, IfExists::Same) => Err(MetaError::SpecConflict(key)),
+            (_, IfExists::Refuse) => Err(MetaError::Exists(key)),
+        };
+    }
+    let home = ObjectKey::namespace(tenant, namespace);
+    if command.create_namespace && draft.get(&home).is_none() {
+        let empty = Namespace {
+            description: Box::default(),
+            quotas: NamespaceQuotas::default(),
+        };
+        tenants::make_namespace(draft, tenant, namespace, empty)?;
+    }
+    draft.existing(&home)?;
+
+    let id = draft.counters.resource;
+    let first = |seat: &crate::resource::Seat| Shard {
+        seat: seat.clone(),
+        epoch: 1,
+    };
+    let placement = Placement {
+        resource: id,
+        pinned: command.pinned,
+        shards: command.seats.iter().map(first).collect(),
+    };
+    placement.check(spec)?;
+    let resource = Resource {
+        id,
+        spec: spec.clone(),
+    };
+    draft.create(key.clone(), Body::Resource(resource))?;
+    draft.create(
+        ObjectKey::placement(*kind, tenant, namespace, name),
+        Body::Placement(placement),
+    )?;
+    draft.counters.resource = ResourceId(id.0 + 1);
+    check_quotas(draft, tenant, namespace)?;
+    Ok(Made::Object(key))
+}
+
+pub(super) fn update(draft: &mut Draft<'_>, command: &UpdateResource) -> Result<Made, MetaError> {
+    let UpdateResource {
+        kind,
+        tenant,
+        namespace,
+        name,
+        ..
+    } = command;
+    name::tenant(tenant)?;
+    name::resource(namespace, name)?;
+    let key = ObjectKey::resource(*kind, tenant, namespace, name);
+    let Body::Resource(resource) = &draft.existing(&key)?.body else {
+        return Err(MetaError::NotFound(key));
+    };
+    let mut resource = resource.clone();
+    let spec = &mut resource.spec;
+    spec.overflow = command.overflow.unwrap_or(spec.overflow);
+    spec.max_record_bytes = command.max_record_bytes.unwrap_or(spec.max_record_bytes);
+    spec.retention_ms = command.retention_ms.unwrap_or(spec.retention_ms);
+    spec.retention_bytes = command.retention_bytes.unwrap_or(spec.retention_bytes);
+    if let Some(queue) = command.queue {
+        // Messages of a key that are out together cannot be put in a row again.
+        let ordered = spec.queue.map(|queue| queue.ordered_by_key);
+        if ordered.is_some_and(|ordered| ordered != queue.ordered_by_key) {
+            return Err(MetaError::ImmutableField {
+                field: "ordered_by_key",
+            });
+        }
+        spec.queue = Some(queue);
+    }
+    spec.check(*kind)?;
+    draft.update(&key, Body::Resource(resource))?;
+    check_quotas(draft, tenant, namespace)?;
+    Ok(Made::Object(key))
+}
+
+/// Refused when the tenant, the namespace or the cluster would have more than
+/// it may. The draft has the change already.
+fn check_quotas(draft: &Draft<'_>, tenant: &str, namespace: &str) -> Result<(), MetaError> {
+    let key = ObjectKey::tenant(tenant);
+    if let Body::Tenant(Tenant { quotas, .. }) = &draft.existing(&key)?.body {
+        let (used, before) = draft.used(&Scope::Tenant(tenant.into()));
+        within(&[
+            (
+                Quota::Streams,
+                quotas.max_streams,
+                used.resources,
+                before.resources,
+            ),
+            (
+                Quota::Storage,
+                quotas.max_storage_bytes,
+                used.storage_bytes,
+                before.storage_bytes,
+            ),
+            (
+                Quota::CacheMemory,
+                quotas.max_cache_memory_bytes,
+                used.cache_bytes,
+                before.cache_bytes,
+            ),
+        ])?;
+    }
+    let key = ObjectKey::namespace(tenant, namespace);
+    if let Body::Namespace(Namespace { quotas, .. }) = &draft.existing(&key)?.body {
+        let (used, before) = draft.used(&Scope::Namespace(tenant.into(), namespace.into()));
+        let streams = quotas.max_streams;
+        within(&[(Quota::Streams, streams, used.resources, before.resources)])?;
+    }
+    let Usage {
+        resources,
+        shards,
+        cache_bytes,
+        storage_bytes,
+        ..
+    } = draft.usage(&Scope::Cluster);
+    below("resources", resources, RESOURCES_MAX)?;
+    below("shards", shards, SHARDS_TOTAL_MAX)?;
+    below("bytes of caches", cache_bytes, TOTAL_BYTES_MAX)?;
+    below("bytes on disk", storage_bytes, TOTAL_BYTES_MAX)
+}
+
+/// Of each: the quota, what it is, what would be used, what is used.
+fn within(quotas: &[(Quota, u64, u64, u64)]) -> Result<(), MetaError> {
+    for &(quota, limit, wanted, used) in quotas {
+        if limit != 0 && wanted > limit {
+            return Err(MetaError::QuotaExceeded { quota, limit, used });
+        }
+    }
+    Ok(())
+}

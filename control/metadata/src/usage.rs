@@ -1,0 +1,121 @@
+//! What is used: counted where objects are written, so that a quota costs one
+//! comparison.
+
+use crate::object::{Body, Object, ObjectKey};
+
+/// What objects are counted in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scope {
+    /// Everything there is.
+    Cluster,
+    /// A tenant.
+    Tenant(Box<str>),
+    /// A namespace of a tenant.
+    Namespace(Box<str>, Box<str>),
+}
+
+/// What is used in the cluster, in a tenant or in a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tenants; only the cluster has some.
+    pub tenants: u64,
+    /// Namespaces.
+    pub namespaces: u64,
+    /// Resources of every kind together.
+    pub resources: u64,
+    /// Shards of all resources.
+    pub shards: u64,
+    /// Bytes of memory that caches ask for.
+    pub cache_bytes: u64,
+    /// Bytes on disk that durable resources ask for, of those that name them.
+    pub storage_bytes: u64,
+}
+
+impl Usage {
+    const NONE: Self = Self {
+        tenants: 0,
+        namespaces: 0,
+        resources: 0,
+        shards: 0,
+        cache_bytes: 0,
+        storage_bytes: 0,
+    };
+
+    fn fields(&mut self) -> [&mut u64; 6] {
+        [
+            &mut self.tenants,
+            &mut self.namespaces,
+            &mut self.resources,
+            &mut self.shards,
+            &mut self.cache_bytes,
+            &mut self.storage_bytes,
+        ]
+    }
+
+    /// Saturates: a snapshot that was made up may speak of more than a `u64` can
+    /// count, and is refused for it.
+    pub(crate) fn add(&mut self, mut other: Self) {
+        for (field, more) in self.fields().into_iter().zip(other.fields()) {
+            *field = field.saturating_add(*more);
+        }
+    }
+
+    /// # Panics
+    /// When there is less than what goes: the state's counts are wrong.
+    pub(crate) fn subtract(&mut self, mut other: Self) {
+        for (field, less) in self.fields().into_iter().zip(other.fields()) {
+            let left = field.checked_sub(*less);
+            *field = left.expect("only what was counted goes");
+        }
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        *self == Self::NONE
+    }
+}
+
+/// Where an object is counted, and as what.
+pub(crate) fn charges(object: &Object) -> Vec<(Scope, Usage)> {
+    let of_tenant = |tenant: &str| Scope::Tenant(tenant.into());
+    match (&object.meta.key, &object.body) {
+        (ObjectKey::Tenant(_), _) => {
+            let usage = Usage {
+                tenants: 1,
+                ..Usage::NONE
+            };
+            vec![(Scope::Cluster, usage)]
+        }
+        (ObjectKey::Namespace { tenant, .. }, _) => {
+            let usage = Usage {
+                namespaces: 1,
+                ..Usage::NONE
+            };
+            vec![(Scope::Cluster, usage), (of_tenant(tenant), usage)]
+        }
+        (
+            ObjectKey::Resource {
+                kind,
+                tenant,
+                namespace,
+                ..
+            },
+            Body::Resource(resource),
+        ) => {
+            let usage = Usage {
+                resources: 1,
+                shards: resource.spec.shards.into(),
+                cache_bytes: resource.spec.cache_bytes(*kind),
+                storage_bytes: resource.spec.storage_bytes(),
+                ..Usage::NONE
+            };
+            let of_namespace = Scope::Namespace(tenant.clone(), namespace.clone());
+            vec![
+                (Scope::Cluster, usage),
+                (of_tenant(tenant), usage),
+                (of_namespace, usage),
+            ]
+        }
+        // A placement is counted with its resource.
+        (ObjectKey::Resource { .. } | ObjectKey::Placement { .. }, _) => Vec::new(),
+    }
+}
