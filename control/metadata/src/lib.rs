@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod action;
 mod apply;
 pub mod command;
 mod draft;
@@ -25,13 +26,16 @@ pub mod limits;
 mod list;
 mod name;
 pub mod object;
+mod policy;
 mod requests;
 pub mod resource;
 mod state;
+mod subject;
 pub mod tenant;
 mod usage;
 mod watch;
 
+pub use action::{Action, ActionPattern};
 pub use command::{Command, Envelope, Expect};
 pub use error::{MetaCode, MetaError, NameOf, Quota};
 pub use format::{FormatError, HEADER_BYTES};
@@ -39,6 +43,8 @@ pub use ids::{BrokerNumber, MetaVersion, TenantNumber};
 pub use invariants::Broken;
 pub use list::{Filter, ListQuery, ObjectKind, Page};
 pub use object::{Body, KeyError, Meta, Object, ObjectKey};
+pub use policy::{ObjectError, Part, PolicyObject, ScopeKind};
 pub use state::{Applied, Change, ChangeKind, Metadata, Outcome, SnapshotSource};
+pub use subject::{SPIFFE_BYTES_MAX, SUBJECT_BYTES_MAX, Subject, SubjectError, SubjectOf};
 pub use usage::Usage;
 pub use watch::{Changes, ResnapshotRequired};
