@@ -3,9 +3,11 @@
 //! A command says everything that it needs to be applied: who proposes it fills
 //! in times, keys and choices, so that every replica comes to the same result.
 
-use pinion_types::{ResourceKind, WallMs};
+use pinion_types::{ResourceId, ResourceKind, WallMs};
 
+use crate::error::MetaError;
 use crate::ids::{BrokerNumber, MetaVersion};
+use crate::limits::BATCH_COMMANDS_MAX;
 use crate::object::ObjectKey;
 use crate::resource::{QueueSpec, ResourceSpec, Seat};
 use crate::tenant::{Encryption, NamespaceQuotas, TenantQuotas};
@@ -55,6 +57,18 @@ pub enum Command {
     Declare(Declare),
     /// Changes a resource.
     UpdateResource(UpdateResource),
+    /// Deletes a tenant, a namespace or a resource, with everything in it.
+    Delete(Delete),
+    /// Takes back a deletion.
+    Undelete(ObjectKey),
+    /// Ends what is deleted and whose grace is over; nothing may be in it.
+    Purge(ObjectKey),
+    /// A broker's word that it has no data of some purged resources.
+    ConfirmPurged(ConfirmPurged),
+    /// Waits for nobody to confirm that a resource's data is gone.
+    ForgetTombstone(ResourceId),
+    /// All of these in order, or none of them; no batch among them.
+    Batch(Box<[BatchItem]>),
     /// Changes nothing; that it was applied says who leads.
     Noop,
 }
@@ -84,8 +98,27 @@ impl Command {
                 name,
                 ..
             }) => Some(ObjectKey::resource(*kind, tenant, namespace, name)),
-            Self::Noop => None,
+            Self::Delete(Delete { key, .. }) | Self::Undelete(key) | Self::Purge(key) => {
+                Some(key.clone())
+            }
+            Self::ForgetTombstone(resource) => Some(ObjectKey::Tombstone(*resource)),
+            Self::ConfirmPurged(_) | Self::Batch(_) | Self::Noop => None,
         }
+    }
+
+    /// Refused when it is a batch that is none: a batch within a batch would be
+    /// read to any depth.
+    pub(crate) fn check_batch(&self) -> Result<(), MetaError> {
+        let Self::Batch(items) = self else {
+            return Ok(());
+        };
+        let nested = |item: &BatchItem| matches!(item.command, Self::Batch(_));
+        if items.is_empty() || items.len() > BATCH_COMMANDS_MAX || items.iter().any(nested) {
+            return Err(MetaError::BadBatch {
+                limit: BATCH_COMMANDS_MAX,
+            });
+        }
+        Ok(())
     }
 }
 
@@ -199,4 +232,46 @@ pub struct UpdateResource {
     pub retention_bytes: Option<u64>,
     /// All that only a queue has; whether it is ordered by key stays.
     pub queue: Option<QueueSpec>,
+}
+
+/// Deletes a tenant, a namespace or a resource, with everything in it. It can be
+/// taken back until the grace is over; then it is purged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delete {
+    /// Which.
+    pub key: ObjectKey,
+    /// In spite of what is in it, who reads it and what data it has.
+    pub force: bool,
+    /// Milliseconds until it may be purged; 0 only with `force`, at most
+    /// [`GRACE_MS_MAX`](crate::limits::GRACE_MS_MAX).
+    pub grace_ms: u64,
+    /// What the proposer found out about a resource.
+    pub facts: DeleteFacts,
+}
+
+/// What stands against deleting a resource, as measured by who proposes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeleteFacts {
+    /// Subscribers on all brokers.
+    pub subscribers: u32,
+    /// Bytes of durable data on all brokers.
+    pub durable_bytes: u64,
+}
+
+/// A broker has no data of these resources any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfirmPurged {
+    /// Which broker.
+    pub broker: BrokerNumber,
+    /// Of which; at most [`CONFIRMED_MAX`](crate::limits::CONFIRMED_MAX).
+    pub resources: Box<[ResourceId]>,
+}
+
+/// One command of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchItem {
+    /// What its target must be like when its turn comes.
+    pub expect: Expect,
+    /// What is asked.
+    pub command: Command,
 }

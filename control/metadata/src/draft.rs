@@ -9,7 +9,7 @@ use pinion_types::WallMs;
 
 use crate::error::MetaError;
 use crate::ids::MetaVersion;
-use crate::object::{Body, Meta, Object, ObjectKey};
+use crate::object::{Body, Deleting, Meta, Object, ObjectKey};
 use crate::state::{Counters, Metadata};
 use crate::usage::{Scope, Usage, charges};
 
@@ -17,7 +17,8 @@ use crate::usage::{Scope, Usage, charges};
 pub(crate) struct Draft<'a> {
     base: &'a Metadata,
     stamp: WallMs,
-    changed: BTreeMap<ObjectKey, Object>,
+    /// `None` is removed.
+    changed: BTreeMap<ObjectKey, Option<Object>>,
     /// Of every scope that was touched.
     usage: BTreeMap<Scope, Usage>,
     /// Numbers to give out next.
@@ -27,7 +28,7 @@ pub(crate) struct Draft<'a> {
 /// What is left of a draft when its command was taken.
 pub(crate) struct Staged {
     /// In the order of keys; versions are still to be given.
-    pub(crate) changed: BTreeMap<ObjectKey, Object>,
+    pub(crate) changed: BTreeMap<ObjectKey, Option<Object>>,
     pub(crate) usage: BTreeMap<Scope, Usage>,
     pub(crate) counters: Counters,
 }
@@ -44,11 +45,32 @@ impl<'a> Draft<'a> {
     }
 
     pub(crate) fn get(&self, key: &ObjectKey) -> Option<&Object> {
-        let base = || self.base.get(key).map(|object| &**object);
-        self.changed.get(key).or_else(base)
+        match self.changed.get(key) {
+            Some(changed) => changed.as_ref(),
+            None => self.base.get(key).map(|object| &**object),
+        }
     }
 
-    /// The object under `key`.
+    /// The time of the command.
+    pub(crate) fn stamp(&self) -> WallMs {
+        self.stamp
+    }
+
+    /// The command's entry of the replicated log.
+    pub(crate) fn index(&self) -> u64 {
+        self.base.applied_index()
+    }
+
+    /// The object under `key`, unless it is deleted.
+    pub(crate) fn active(&self, key: &ObjectKey) -> Result<&Object, MetaError> {
+        let object = self.existing(key)?;
+        match object.meta.deleting {
+            Some(_) => Err(MetaError::Deleting(key.clone())),
+            None => Ok(object),
+        }
+    }
+
+    /// The object under `key`, deleted or not.
     pub(crate) fn existing(&self, key: &ObjectKey) -> Result<&Object, MetaError> {
         self.get(key)
             .ok_or_else(|| MetaError::NotFound(key.clone()))
@@ -80,7 +102,7 @@ impl<'a> Draft<'a> {
         let changed = self.changed.range(first..);
         let changed = changed
             .take_while(move |(key, _)| of(key))
-            .map(|(_, object)| object);
+            .filter_map(|(_, object)| object.as_ref());
         unchanged.chain(changed)
     }
 
@@ -89,8 +111,12 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// There is one under this key.
     pub(crate) fn create(&mut self, key: ObjectKey, body: Body) -> Result<(), MetaError> {
-        if self.get(&key).is_some() {
-            return Err(MetaError::Exists(key));
+        match self.get(&key) {
+            Some(object) if object.meta.deleting.is_some() => {
+                return Err(MetaError::Deleting(key));
+            }
+            Some(_) => return Err(MetaError::Exists(key)),
+            None => {}
         }
         self.put(Object {
             meta: Meta {
@@ -99,6 +125,7 @@ impl<'a> Draft<'a> {
                 updated: self.stamp,
                 version: MetaVersion(0),
                 generation: 1,
+                deleting: None,
             },
             body,
         });
@@ -107,7 +134,7 @@ impl<'a> Draft<'a> {
 
     /// Gives an existing object another body; the same body changes nothing.
     pub(crate) fn update(&mut self, key: &ObjectKey, body: Body) -> Result<(), MetaError> {
-        let old = self.existing(key)?;
+        let old = self.active(key)?;
         if old.body == body {
             return Ok(());
         }
@@ -120,16 +147,42 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// Deletes or takes back.
+    pub(crate) fn set_deleting(
+        &mut self,
+        key: &ObjectKey,
+        deleting: Option<Deleting>,
+    ) -> Result<(), MetaError> {
+        let mut object = self.existing(key)?.clone();
+        object.meta.updated = self.stamp;
+        object.meta.deleting = deleting;
+        self.put(object);
+        Ok(())
+    }
+
+    /// Takes an object away.
+    pub(crate) fn remove(&mut self, key: &ObjectKey) -> Result<(), MetaError> {
+        let gone = charges(self.existing(key)?);
+        self.uncharge(gone);
+        self.changed.insert(key.clone(), None);
+        Ok(())
+    }
+
     fn put(&mut self, object: Object) {
         if let Some(old) = self.get(&object.meta.key) {
-            for (scope, usage) in charges(old) {
-                self.touch(scope).subtract(usage);
-            }
+            let gone = charges(old);
+            self.uncharge(gone);
         }
         for (scope, usage) in charges(&object) {
             self.touch(scope).add(usage);
         }
-        self.changed.insert(object.meta.key.clone(), object);
+        self.changed.insert(object.meta.key.clone(), Some(object));
+    }
+
+    fn uncharge(&mut self, gone: Vec<(Scope, Usage)>) {
+        for (scope, usage) in gone {
+            self.touch(scope).subtract(usage);
+        }
     }
 
     fn touch(&mut self, scope: Scope) -> &mut Usage {

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use pinion_types::NameError;
+use pinion_types::{NameError, WallMs};
 
 use crate::command::Expect;
 use crate::ids::{BrokerNumber, MetaVersion};
@@ -42,6 +42,15 @@ pub enum MetaError {
     /// A placement names a broker twice for one shard.
     #[error("broker {0} is named twice for one shard")]
     BrokerTwice(BrokerNumber),
+    /// Deleting is for tenants, namespaces and resources.
+    #[error("{0} is nothing that is deleted")]
+    NotDeletable(ObjectKey),
+    /// A batch has no commands, too many, or a batch in it.
+    #[error("a batch has 1 to {limit} commands, and no batch among them")]
+    BadBatch {
+        /// Most commands.
+        limit: usize,
+    },
     /// A quota is set above the one of the tenant.
     #[error("the quota {quota} is {wanted}, the tenant has {limit}")]
     QuotaAboveParent {
@@ -58,6 +67,50 @@ pub enum MetaError {
     /// There is such an object already.
     #[error("{0} exists")]
     Exists(ObjectKey),
+    /// The object was deleted; it can be taken back until its grace is over.
+    #[error("{0} was deleted, and can be taken back for now")]
+    Deleting(ObjectKey),
+    /// The object was not deleted.
+    #[error("{0} was not deleted")]
+    NotDeleting(ObjectKey),
+    /// What the object is in was deleted: take that back first.
+    #[error("{0} was deleted: take it back first")]
+    ParentDeleting(ObjectKey),
+    /// Somebody reads it.
+    #[error("{count} subscribers read it")]
+    HasSubscribers {
+        /// How many.
+        count: u32,
+    },
+    /// It has durable data.
+    #[error("it has {bytes} bytes of durable data")]
+    HasData {
+        /// How many.
+        bytes: u64,
+    },
+    /// There is something in it.
+    #[error("{inside} objects are in it")]
+    NotEmpty {
+        /// How many.
+        inside: u64,
+    },
+    /// Only what is forced goes without grace.
+    #[error("a deletion without grace must be forced")]
+    GraceRequired,
+    /// Its grace is not over.
+    #[error("its grace ends at {} ms", .purge_at.0)]
+    TooEarly {
+        /// When it is.
+        purge_at: WallMs,
+    },
+    /// One command of a batch was refused, and so none was done.
+    #[error("command {at} of the batch: {error}")]
+    Batch {
+        /// Which, counted from 0.
+        at: usize,
+        /// Why.
+        error: Box<MetaError>,
+    },
     /// The target is not what was expected of it: read it and decide again.
     #[error("expected {expected:?}, found {found:?}")]
     VersionConflict {
@@ -208,15 +261,26 @@ codes! {
     QuotaAboveParent = 110 "quota_above_parent",
     BadText = 112 "bad_text",
     BrokerTwice = 113 "broker_twice",
+    NotDeletable = 114 "not_deletable",
+    BadBatch = 115 "bad_batch",
     NotFound = 201 "not_found",
     Exists = 202 "exists",
+    Deleting = 203 "deleting",
+    NotDeleting = 204 "not_deleting",
     VersionConflict = 301 "version_conflict",
     SpecConflict = 302 "spec_conflict",
     ImmutableField = 303 "immutable_field",
+    ParentDeleting = 308 "parent_deleting",
+    HasSubscribers = 401 "has_subscribers",
+    HasData = 402 "has_data",
+    NotEmpty = 403 "not_empty",
+    GraceRequired = 404 "grace_required",
+    TooEarly = 405 "too_early",
     LimitReached = 501 "limit_reached",
     QuotaExceeded = 502 "quota_exceeded",
     QuotaBelowUse = 503 "quota_below_use",
     TooLarge = 504 "too_large",
+    Batch = 510 "batch",
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use crate::error::MetaError;
 use crate::ids::MetaVersion;
 use crate::limits::{
     COUNT_MAX, DUPLICATES_KEPT, NAMESPACES_MAX, PRINCIPAL_BYTES_MAX, RESOURCES_MAX,
-    SHARDS_TOTAL_MAX, TENANTS_MAX, TOTAL_BYTES_MAX,
+    SHARDS_TOTAL_MAX, TENANTS_MAX, TOMBSTONES_MAX, TOTAL_BYTES_MAX,
 };
 use crate::name;
-use crate::object::{Body, Object, ObjectKey};
+use crate::object::{Body, Deleting, Object, ObjectKey};
 use crate::state::Metadata;
 use crate::usage::{Scope, Usage, charges};
 
@@ -55,6 +55,12 @@ pub enum Broken {
     /// A resource has no placement.
     #[error("{0} is not placed")]
     Unplaced(ObjectKey),
+    /// It is alive, or waits longer, in something that is deleted.
+    #[error("{0} outlives what it is in")]
+    Outlives(ObjectKey),
+    /// A resource that was purged is there.
+    #[error("{0} is there, and the resource too")]
+    Unburied(ObjectKey),
     /// The latest changes do not lead to the present version.
     #[error("the latest changes lead to version {newest}")]
     History {
@@ -102,6 +108,12 @@ pub(crate) fn check(state: &Metadata) -> Result<(), Broken> {
             let key = key.clone();
             return Err(Broken::Number { key, number });
         }
+        if let Body::Resource(resource) = &object.body {
+            let tombstone = ObjectKey::Tombstone(resource.id);
+            if state.get(&tombstone).is_some() {
+                return Err(Broken::Unburied(tombstone));
+            }
+        }
         for (scope, one) in charges(object) {
             usage.entry(scope).or_default().add(one);
         }
@@ -115,6 +127,7 @@ pub(crate) fn check(state: &Metadata) -> Result<(), Broken> {
         ("namespaces", used.namespaces, NAMESPACES_MAX),
         ("resources", used.resources, RESOURCES_MAX),
         ("shards", used.shards, SHARDS_TOTAL_MAX),
+        ("tombstones", used.tombstones, TOMBSTONES_MAX),
         ("bytes of caches", used.cache_bytes, TOTAL_BYTES_MAX),
         ("bytes on disk", used.storage_bytes, TOTAL_BYTES_MAX),
     ] {
@@ -129,15 +142,17 @@ pub(crate) fn check(state: &Metadata) -> Result<(), Broken> {
     check_requests(state)
 }
 
-/// What can be said of these objects and of what they live in, without looking
-/// at the rest.
+/// What can be said of the objects of these keys and of what they live in,
+/// without looking at the rest.
 pub(crate) fn check_touched<'a>(
     state: &Metadata,
-    objects: impl Iterator<Item = &'a Object>,
+    keys: impl Iterator<Item = &'a ObjectKey>,
 ) -> Result<(), Broken> {
-    for object in objects {
-        check_object(state, object)?;
-        let mut above = object.meta.key.parent();
+    for key in keys {
+        if let Some(object) = state.get(key) {
+            check_object(state, object)?;
+        }
+        let mut above = key.parent();
         while let Some(parent) = above.as_ref().and_then(|key| state.get(key)) {
             check_object(state, parent)?;
             above = parent.meta.key.parent();
@@ -152,7 +167,7 @@ fn number(state: &Metadata, object: &Object) -> Option<(&'static str, u64, u64)>
     match &object.body {
         Body::Tenant(tenant) => Some(("tenant", tenant.number.0, counters.tenant.0)),
         Body::Resource(resource) => Some(("resource", resource.id.0, counters.resource.0)),
-        Body::Namespace(_) | Body::Placement(_) => None,
+        Body::Namespace(_) | Body::Placement(_) | Body::Tombstone(_) => None,
     }
 }
 
@@ -174,9 +189,39 @@ fn check_object(state: &Metadata, object: &Object) -> Result<(), Broken> {
         let key = key.clone();
         return Err(Broken::Number { key, number });
     }
+    if let Some(deleting) = &meta.deleting {
+        check_deleting(state, object, deleting)?;
+    }
+    let alive_in_deleted = || {
+        let parent = key.parent().and_then(|parent| state.get(&parent));
+        let placement = matches!(key, ObjectKey::Placement { .. });
+        !placement && parent.is_some_and(|parent| parent.meta.deleting.is_some())
+    };
+    if meta.deleting.is_none() && alive_in_deleted() {
+        return Err(Broken::Outlives(key.clone()));
+    }
     let generation = (1..=COUNT_MAX).contains(&meta.generation);
     if check_body(state, object)?.is_err() || !generation || meta.updated < meta.created {
         return Err(Broken::Field(key.clone()));
+    }
+    Ok(())
+}
+
+/// What is deleted goes after what is in it and not before its grace is over.
+fn check_deleting(state: &Metadata, object: &Object, deleting: &Deleting) -> Result<(), Broken> {
+    let key = &object.meta.key;
+    let deletable = matches!(
+        key,
+        ObjectKey::Tenant(_) | ObjectKey::Namespace { .. } | ObjectKey::Resource { .. }
+    );
+    let caused = deleting.cause <= state.applied_index();
+    if !deletable || !caused || deleting.purge_at < deleting.since {
+        return Err(Broken::Field(key.clone()));
+    }
+    let parent = key.parent().and_then(|parent| state.get(&parent));
+    let parent = parent.and_then(|parent| parent.meta.deleting);
+    if parent.is_some_and(|parent| parent.purge_at < deleting.purge_at) {
+        return Err(Broken::Outlives(key.clone()));
     }
     Ok(())
 }
@@ -210,9 +255,13 @@ fn check_body(state: &Metadata, object: &Object) -> Result<Result<(), MetaError>
             ) => {
                 let (used, quotas) = (state.namespace_usage(of, name), &namespace.quotas);
                 within("resources", used.resources, quotas.max_streams)?;
-                namespace
-                    .check()
-                    .and_then(|()| quotas.check_below(&tenant.quotas))
+                // Its tenant may be given less while it is deleted.
+                match object.meta.deleting {
+                    Some(_) => namespace.check(),
+                    None => namespace
+                        .check()
+                        .and_then(|()| quotas.check_below(&tenant.quotas)),
+                }
             }
             (
                 ObjectKey::Resource {
@@ -237,6 +286,15 @@ fn check_body(state: &Metadata, object: &Object) -> Result<Result<(), MetaError>
                     return Err(Broken::Field(key.clone()));
                 }
                 placement.check(&of.spec)
+            }
+            (ObjectKey::Tombstone(id), Body::Tombstone(tombstone), None) => {
+                let (of, pending) = (&tombstone.of, &tombstone.pending);
+                let resource = matches!(of, ObjectKey::Resource { .. }) && of.check().is_ok();
+                let in_order = pending.is_sorted_by(|a, b| a < b) && !pending.is_empty();
+                if !resource || !in_order || *id >= state.counters().resource {
+                    return Err(Broken::Field(key.clone()));
+                }
+                Ok(())
             }
             _ => return Err(Broken::Kind(key.clone())),
         },

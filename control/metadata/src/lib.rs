@@ -42,7 +42,7 @@ pub use format::{FormatError, HEADER_BYTES};
 pub use ids::{BrokerNumber, MetaVersion, TenantNumber};
 pub use invariants::Broken;
 pub use list::{Filter, ListQuery, ObjectKind, Page};
-pub use object::{Body, KeyError, Meta, Object, ObjectKey};
+pub use object::{Body, Deleting, KeyError, Meta, Object, ObjectKey, Tombstone};
 pub use policy::{ObjectError, Part, PolicyObject, ScopeKind};
 pub use state::{Applied, Change, ChangeKind, Metadata, Outcome, SnapshotSource};
 pub use subject::{SPIFFE_BYTES_MAX, SUBJECT_BYTES_MAX, Subject, SubjectError, SubjectOf};

@@ -26,6 +26,23 @@ pub const PARTITION_BYTES_MAX: u64 = 1 << 44;
 /// leaves a `u64`.
 pub const TOTAL_BYTES_MAX: u64 = 1 << 62;
 
+/// Objects that one command deletes or takes back, so that no command holds up
+/// the others for long. More are deleted namespace by namespace, or one by one.
+pub const TREE_MAX: usize = 16_384;
+
+/// Longest grace of a deletion: ten years in milliseconds.
+pub const GRACE_MS_MAX: u64 = 10 * 365 * 24 * 3600 * 1000;
+
+/// Purged resources whose data some broker may still have. Nothing more is
+/// purged until brokers confirm, or an operator says that they never will.
+pub const TOMBSTONES_MAX: u64 = 131_072;
+
+/// Resources that one command confirms as purged.
+pub const CONFIRMED_MAX: usize = 1_024;
+
+/// Commands of a batch.
+pub const BATCH_COMMANDS_MAX: usize = 256;
+
 /// Changes that are kept for those who follow. A watcher that has been away for
 /// more reads a snapshot.
 pub const WATCH_CHANGES_KEPT: usize = 65_536;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pinion_types::ResourceKind;
+use pinion_types::{ResourceId, ResourceKind};
 
 use crate::ids::MetaVersion;
 use crate::limits::PAGE_MAX;
@@ -20,6 +20,8 @@ pub enum ObjectKind {
     Resource(ResourceKind),
     /// [`ObjectKey::Placement`] of resources of one kind.
     Placement(ResourceKind),
+    /// [`ObjectKey::Tombstone`]
+    Tombstone,
 }
 
 /// What a list is asked for.
@@ -31,6 +33,8 @@ pub struct ListQuery {
     pub under: Option<ObjectKey>,
     /// Only what is called so.
     pub filter: Filter,
+    /// What is deleted too.
+    pub deleted: bool,
     /// Most objects of the page; between 1 and [`PAGE_MAX`], or taken for the
     /// nearer of them.
     pub limit: usize,
@@ -67,6 +71,7 @@ impl ObjectKind {
             ObjectKey::Namespace { .. } => Self::Namespace,
             ObjectKey::Resource { kind, .. } => Self::Resource(*kind),
             ObjectKey::Placement { kind, .. } => Self::Placement(*kind),
+            ObjectKey::Tombstone(_) => Self::Tombstone,
         }
     }
 
@@ -77,6 +82,7 @@ impl ObjectKind {
             Self::Namespace => ObjectKey::namespace(tenant, namespace),
             Self::Resource(kind) => ObjectKey::resource(kind, tenant, namespace, ""),
             Self::Placement(kind) => ObjectKey::placement(kind, tenant, namespace, ""),
+            Self::Tombstone => ObjectKey::Tombstone(ResourceId(0)),
         }
     }
 }
@@ -118,7 +124,9 @@ impl Metadata {
             .take_while(|object| in_scope(&object.meta.key))
         {
             let key = &object.meta.key;
-            if query.after.as_ref() == Some(key) || !query.filter.matches(key.name()) {
+            let wanted = query.deleted || object.meta.deleting.is_none();
+            let before = query.after.as_ref() == Some(key);
+            if before || !wanted || !query.filter.matches(key.name()) {
                 continue;
             }
             if items.len() == limit {

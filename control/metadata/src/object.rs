@@ -4,9 +4,9 @@
 use core::fmt;
 use core::str::FromStr;
 
-use pinion_types::{NameError, ResourceKind, ResourceName, WallMs};
+use pinion_types::{NameError, ResourceId, ResourceKind, ResourceName, WallMs};
 
-use crate::ids::MetaVersion;
+use crate::ids::{BrokerNumber, MetaVersion};
 use crate::name;
 use crate::resource::{Placement, Resource};
 use crate::tenant::{Namespace, Tenant};
@@ -46,6 +46,8 @@ pub enum ObjectKey {
         /// Its name.
         name: Box<str>,
     },
+    /// `tombstone/{id}`: of a resource that was purged.
+    Tombstone(ResourceId),
 }
 
 /// Why a text is no key.
@@ -57,6 +59,9 @@ pub enum KeyError {
     /// Too few or too many parts for the kind.
     #[error("the key has too few or too many parts")]
     Parts,
+    /// A part is no number.
+    #[error("a part is no number")]
+    Number,
     /// A part breaks the grammar.
     #[error("a part breaks the grammar: {0}")]
     Name(#[from] NameError),
@@ -100,6 +105,26 @@ impl ObjectKey {
         }
     }
 
+    /// What comes before every resource of each kind in a tenant and namespace.
+    pub(crate) fn first_resources(tenant: &str, namespace: &str) -> [Self; 3] {
+        RESOURCE_KINDS.map(|kind| Self::resource(kind, tenant, namespace, ""))
+    }
+
+    /// Whether it is in the tenant or namespace `other`, at any depth.
+    pub(crate) fn is_in(&self, other: &Self) -> bool {
+        let ((tenant, namespace), (of, within)) = (self.place(), other.place());
+        tenant == of && (within.is_empty() || namespace == within)
+    }
+
+    /// Whether both are tenants, both streams, and so on.
+    pub(crate) fn same_kind(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Resource { kind, .. }, Self::Resource { kind: other, .. })
+            | (Self::Placement { kind, .. }, Self::Placement { kind: other, .. }) => kind == other,
+            _ => core::mem::discriminant(self) == core::mem::discriminant(other),
+        }
+    }
+
     /// The tenant and the namespace it lives in or is; empty where it has none.
     pub(crate) fn place(&self) -> (&str, &str) {
         match self {
@@ -111,16 +136,18 @@ impl ObjectKey {
             | Self::Placement {
                 tenant, namespace, ..
             } => (tenant, namespace),
+            Self::Tombstone(_) => ("", ""),
         }
     }
 
-    /// The last part.
+    /// The last part; of a tombstone nothing.
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Tenant(name)
             | Self::Namespace { name, .. }
             | Self::Resource { name, .. }
             | Self::Placement { name, .. } => name,
+            Self::Tombstone(_) => "",
         }
     }
 
@@ -128,7 +155,7 @@ impl ObjectKey {
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         match self {
-            Self::Tenant(_) => None,
+            Self::Tenant(_) | Self::Tombstone(_) => None,
             Self::Namespace { tenant, .. } => Some(Self::Tenant(tenant.clone())),
             Self::Resource {
                 tenant, namespace, ..
@@ -165,6 +192,7 @@ impl ObjectKey {
                 name::lower_segment(tenant)?;
                 ResourceName::new(namespace, name).map(|_| ())
             }
+            Self::Tombstone(_) => Ok(()),
         }
     }
 }
@@ -187,6 +215,7 @@ impl fmt::Display for ObjectKey {
                 namespace,
                 name,
             } => write!(f, "placement/{kind}/{tenant}/{namespace}/{name}"),
+            Self::Tombstone(id) => write!(f, "tombstone/{id}"),
         }
     }
 }
@@ -208,6 +237,7 @@ impl FromStr for ObjectKey {
                 let (tenant, namespace, name) = three_parts(rest)?;
                 Self::placement(kind, tenant, namespace, name)
             }
+            "tombstone" => Self::Tombstone(ResourceId(number(rest).ok_or(KeyError::Number)?)),
             kind => {
                 let kind = resource_kind(kind).ok_or(KeyError::Kind)?;
                 let (tenant, namespace, name) = three_parts(rest)?;
@@ -219,13 +249,21 @@ impl FromStr for ObjectKey {
     }
 }
 
+const RESOURCE_KINDS: [ResourceKind; 3] = [
+    ResourceKind::Stream,
+    ResourceKind::Cache,
+    ResourceKind::Queue,
+];
+
 fn resource_kind(word: &str) -> Option<ResourceKind> {
-    const KINDS: [ResourceKind; 3] = [
-        ResourceKind::Stream,
-        ResourceKind::Cache,
-        ResourceKind::Queue,
-    ];
-    KINDS.into_iter().find(|kind| kind.scheme() == word)
+    let mut kinds = RESOURCE_KINDS.into_iter();
+    kinds.find(|kind| kind.scheme() == word)
+}
+
+/// A number written as it is shown: one number, one text.
+fn number(text: &str) -> Option<u64> {
+    let number: u64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
 }
 
 /// Tenant, namespace, and the rest as the name.
@@ -248,6 +286,22 @@ pub struct Meta {
     pub version: MetaVersion,
     /// 1 when it was made, and one more with each change of what was asked for.
     pub generation: u64,
+    /// It was deleted, and is here until its grace is over. `None` is alive.
+    pub deleting: Option<Deleting>,
+}
+
+/// Of an object that was deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deleting {
+    /// When.
+    pub since: WallMs,
+    /// From when on it may be purged.
+    pub purge_at: WallMs,
+    /// The entry of the replicated log that deleted it: taking back an object
+    /// takes back what went with it.
+    pub cause: u64,
+    /// It was deleted in spite of what was in it.
+    pub forced: bool,
 }
 
 /// What is kept under one key.
@@ -270,6 +324,19 @@ pub enum Body {
     Resource(Resource),
     /// Under [`ObjectKey::Placement`].
     Placement(Placement),
+    /// Under [`ObjectKey::Tombstone`].
+    Tombstone(Tombstone),
+}
+
+/// What is left of a resource whose data some broker may still have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    /// What it was called; another may be called so now.
+    pub of: ObjectKey,
+    /// When it was purged.
+    pub purged: WallMs,
+    /// Brokers that have not said that its data is gone, at least one, in order.
+    pub pending: Box<[BrokerNumber]>,
 }
 
 #[cfg(test)]
@@ -284,6 +351,7 @@ mod tests {
             ObjectKey::resource(ResourceKind::Stream, "acme", "pay", "eu/orders"),
             ObjectKey::resource(ResourceKind::Cache, "acme", "pay", "x"),
             ObjectKey::placement(ResourceKind::Queue, "acme", "pay", "eu/jobs"),
+            ObjectKey::Tombstone(ResourceId(42)),
         ] {
             assert_eq!(key.to_string().parse(), Ok(key));
         }
@@ -297,6 +365,9 @@ mod tests {
         assert_eq!(parse("stream/acme/pay"), Err(KeyError::Parts));
         assert_eq!(parse("placement/acme/pay/x"), Err(KeyError::Kind));
         assert_eq!(parse("realm/acme"), Err(KeyError::Kind));
+        for text in ["tombstone/", "tombstone/x", "tombstone/07", "tombstone/+7"] {
+            assert_eq!(parse(text), Err(KeyError::Number));
+        }
         assert_eq!(parse("tenant/"), Err(NameError::EmptySegment.into()));
         let upper = NameError::BadByte {
             byte: b'A',

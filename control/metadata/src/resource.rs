@@ -1,5 +1,7 @@
 //! Streams, queues and caches: what each is to be like, and where its shards are.
 
+use std::collections::BTreeSet;
+
 use pinion_types::limits::{QUEUE_LEASE_MS_MAX, RECORD_BYTES_MAX, SHARDS_MAX};
 use pinion_types::{ResourceId, ResourceKind};
 
@@ -197,6 +199,15 @@ impl QueueSpec {
 }
 
 impl Placement {
+    /// Every broker that has a copy of a shard, once, in order.
+    #[must_use]
+    pub fn brokers(&self) -> Box<[BrokerNumber]> {
+        let seats = self.shards.iter().map(|shard| &shard.seat);
+        let all = seats.flat_map(|seat| seat.replicas.iter().chain([&seat.leader]));
+        let all: BTreeSet<BrokerNumber> = all.copied().collect();
+        all.into_iter().collect()
+    }
+
     /// Refused when it does not fit what it is a placement of.
     pub(crate) fn check(&self, spec: &ResourceSpec) -> Result<(), MetaError> {
         let (shards, copies) = (spec.shards.into(), u64::from(spec.replication_factor));

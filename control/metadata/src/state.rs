@@ -1,13 +1,14 @@
 //! The state and how a command changes it.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pinion_types::{ResourceId, WallMs};
 use xxhash_rust::xxh64::xxh64;
 
 use crate::apply::{self, Made};
-use crate::command::{Envelope, Expect};
+use crate::command::{Command, Envelope};
 use crate::draft::{Draft, Staged};
 use crate::error::MetaError;
 use crate::format;
@@ -49,6 +50,19 @@ impl Entry {
     }
 }
 
+/// When an object may be purged. Keys in reverse: resources before namespaces
+/// before tenants.
+type Due = (WallMs, Reverse<ObjectKey>);
+
+fn due(object: &Object) -> Option<Due> {
+    // A placement goes with its resource.
+    if matches!(object.meta.key, ObjectKey::Placement { .. }) {
+        return None;
+    }
+    let deleting = object.meta.deleting?;
+    Some((deleting.purge_at, Reverse(object.meta.key.clone())))
+}
+
 /// What the cluster knows. Owned by one thread; readers get [`Arc`]s of objects.
 #[derive(Clone, Debug)]
 pub struct Metadata {
@@ -63,6 +77,9 @@ pub struct Metadata {
     history: History,
     /// Derived from the objects: what is used in each scope that has anything.
     usage: BTreeMap<Scope, Usage>,
+    /// Derived: when each deleted object may be purged; what is in an object
+    /// comes before it.
+    due: BTreeSet<Due>,
     /// Derived: sum of the hashes of all objects.
     digest: u64,
     /// Derived: sum of the bytes of all objects.
@@ -102,8 +119,10 @@ pub struct Change {
     pub version: MetaVersion,
     /// What happened to the object.
     pub kind: ChangeKind,
-    /// The object as it is now.
-    pub object: Arc<Object>,
+    /// Which object.
+    pub key: ObjectKey,
+    /// The object as it is now; `None` when it is gone.
+    pub object: Option<Arc<Object>>,
 }
 
 /// What happened to an object.
@@ -113,6 +132,8 @@ pub enum ChangeKind {
     Create,
     /// It is another than before.
     Update,
+    /// It is not there any more.
+    Delete,
 }
 
 impl Metadata {
@@ -126,6 +147,7 @@ impl Metadata {
                 updated: WallMs(0),
                 version: MetaVersion(0),
                 generation: 1,
+                deleting: None,
             },
             body: Body::Tenant(Tenant {
                 number: DEFAULT_TENANT_NUMBER,
@@ -164,6 +186,7 @@ impl Metadata {
             requests: Requests::default(),
             history: History::from(head.version),
             usage: BTreeMap::new(),
+            due: BTreeSet::new(),
             digest: 0,
             bytes: 0,
         };
@@ -223,7 +246,7 @@ impl Metadata {
             }
             Err(error) => (Err(error), Vec::new()),
         };
-        let touched = changes.iter().map(|change: &Change| &*change.object);
+        let touched = changes.iter().map(|change: &Change| &change.key);
         let broken = invariants::check_touched(self, touched).err();
         Applied {
             version: self.version,
@@ -237,20 +260,8 @@ impl Metadata {
     /// What the command would do, without doing it.
     fn decide(&self, envelope: &Envelope) -> Result<(Made, Prepared), MetaError> {
         name::text("principal", &envelope.principal, PRINCIPAL_BYTES_MAX)?;
-        let target = envelope.command.target();
-        let found = target
-            .and_then(|key| self.get(&key))
-            .map(|object| object.meta.version);
-        let expected = envelope.expect;
-        let met = match expected {
-            Expect::Any => true,
-            Expect::Absent => found.is_none(),
-            Expect::Version(version) => found == Some(version),
-        };
-        if !met {
-            return Err(MetaError::VersionConflict { expected, found });
-        }
         let mut draft = Draft::new(self, self.stamp);
+        apply::check_expect(&draft, envelope.expect, &envelope.command)?;
         let made = apply::run(&mut draft, &envelope.command)?;
         let prepared = self.prepare(draft.finish())?;
         Ok((made, prepared))
@@ -260,13 +271,20 @@ impl Metadata {
     fn prepare(&self, staged: Staged) -> Result<Prepared, MetaError> {
         let (mut version, mut bytes) = (self.version, self.bytes);
         let mut entries = Vec::with_capacity(staged.changed.len());
-        for (key, mut object) in staged.changed {
+        for (key, object) in staged.changed {
+            let old = self.objects.get(&key).map(|old| old.bytes);
+            // Made and taken away by one batch: it never was.
+            if object.is_none() && old.is_none() {
+                continue;
+            }
             version.0 += 1;
-            object.meta.version = version;
-            let entry = Entry::new(object);
-            bytes += entry.bytes;
-            bytes -= self.objects.get(&key).map_or(0, |old| old.bytes);
-            entries.push(entry);
+            let entry = object.map(|mut object| {
+                object.meta.version = version;
+                Entry::new(object)
+            });
+            bytes += entry.as_ref().map_or(0, |entry| entry.bytes);
+            bytes -= old.unwrap_or(0);
+            entries.push((key, entry));
         }
         if bytes > STATE_BYTES_MAX && bytes > self.bytes {
             return Err(MetaError::LimitReached {
@@ -290,31 +308,56 @@ impl Metadata {
                 self.usage.insert(scope, usage);
             }
         }
-        let commit = |entry: Entry| {
-            let (object, bytes) = (entry.object.clone(), entry.bytes);
-            self.version = object.meta.version;
+        let mut changes = Vec::with_capacity(prepared.entries.len());
+        for (key, entry) in prepared.entries {
+            self.version.0 += 1;
+            let bytes = entry.as_ref().map_or(0, |entry| entry.bytes);
+            let object = entry.as_ref().map(|entry| entry.object.clone());
+            let old = match entry {
+                Some(entry) => self.put(entry),
+                None => self.take(&key),
+            };
+            let kind = match (&object, old) {
+                (None, _) => ChangeKind::Delete,
+                (Some(_), true) => ChangeKind::Update,
+                (Some(_), false) => ChangeKind::Create,
+            };
             let change = Change {
-                version: object.meta.version,
-                kind: self.put(entry),
+                version: self.version,
+                kind,
+                key,
                 object,
             };
             self.history.push(change.clone(), bytes);
-            change
-        };
-        prepared.entries.into_iter().map(commit).collect()
+            changes.push(change);
+        }
+        changes
     }
 
-    fn put(&mut self, entry: Entry) -> ChangeKind {
+    /// Whether there was one before.
+    fn put(&mut self, entry: Entry) -> bool {
+        let key = entry.object.meta.key.clone();
+        let old = self.take(&key);
         self.digest = self.digest.wrapping_add(entry.digest);
         self.bytes += entry.bytes;
-        match self.objects.insert(entry.object.meta.key.clone(), entry) {
-            Some(old) => {
-                self.digest = self.digest.wrapping_sub(old.digest);
-                self.bytes -= old.bytes;
-                ChangeKind::Update
-            }
-            None => ChangeKind::Create,
+        if let Some(due) = due(&entry.object) {
+            self.due.insert(due);
         }
+        self.objects.insert(key, entry);
+        old
+    }
+
+    /// Whether there was one.
+    fn take(&mut self, key: &ObjectKey) -> bool {
+        let Some(old) = self.objects.remove(key) else {
+            return false;
+        };
+        self.digest = self.digest.wrapping_sub(old.digest);
+        self.bytes -= old.bytes;
+        if let Some(due) = due(&old.object) {
+            self.due.remove(&due);
+        }
+        true
     }
 
     fn outcome(&self, key: Option<&ObjectKey>) -> Outcome {
@@ -374,6 +417,22 @@ impl Metadata {
         limit: usize,
     ) -> Result<Changes, ResnapshotRequired> {
         self.history.since(from, limit)
+    }
+
+    /// What a leader is to propose at `wall`, at most `limit` commands, in an
+    /// order in which they can be done.
+    #[must_use]
+    pub fn due(&self, wall: WallMs, limit: usize) -> Vec<Command> {
+        let due = self.due.iter().take_while(|(at, _)| *at <= wall);
+        due.take(limit)
+            .map(|(_, Reverse(key))| Command::Purge(key.clone()))
+            .collect()
+    }
+
+    /// When there will be something to propose, if nothing else happens.
+    #[must_use]
+    pub fn next_due(&self) -> Option<WallMs> {
+        self.due.first().map(|(at, _)| *at)
     }
 
     /// What a tenant uses; nothing, if there is none.
@@ -469,7 +528,7 @@ impl Metadata {
 
 /// A command's effect, with versions and archives.
 struct Prepared {
-    entries: Vec<Entry>,
+    entries: Vec<(ObjectKey, Option<Entry>)>,
     usage: BTreeMap<Scope, Usage>,
     counters: Counters,
 }

@@ -14,7 +14,8 @@ pub(crate) enum Scope {
     Namespace(Box<str>, Box<str>),
 }
 
-/// What is used in the cluster, in a tenant or in a namespace.
+/// What is used in the cluster, in a tenant or in a namespace. What is deleted
+/// counts for the cluster, which still keeps it, and for nobody else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tenants; only the cluster has some.
@@ -27,6 +28,8 @@ pub struct Usage {
     pub shards: u64,
     /// Bytes of memory that caches ask for.
     pub cache_bytes: u64,
+    /// Tombstones; only the cluster has some.
+    pub tombstones: u64,
     /// Bytes on disk that durable resources ask for, of those that name them.
     pub storage_bytes: u64,
 }
@@ -38,16 +41,18 @@ impl Usage {
         resources: 0,
         shards: 0,
         cache_bytes: 0,
+        tombstones: 0,
         storage_bytes: 0,
     };
 
-    fn fields(&mut self) -> [&mut u64; 6] {
+    fn fields(&mut self) -> [&mut u64; 7] {
         [
             &mut self.tenants,
             &mut self.namespaces,
             &mut self.resources,
             &mut self.shards,
             &mut self.cache_bytes,
+            &mut self.tombstones,
             &mut self.storage_bytes,
         ]
     }
@@ -76,6 +81,14 @@ impl Usage {
 
 /// Where an object is counted, and as what.
 pub(crate) fn charges(object: &Object) -> Vec<(Scope, Usage)> {
+    let mut charges = charges_alive(object);
+    if object.meta.deleting.is_some() {
+        charges.retain(|(scope, _)| *scope == Scope::Cluster);
+    }
+    charges
+}
+
+fn charges_alive(object: &Object) -> Vec<(Scope, Usage)> {
     let of_tenant = |tenant: &str| Scope::Tenant(tenant.into());
     match (&object.meta.key, &object.body) {
         (ObjectKey::Tenant(_), _) => {
@@ -114,6 +127,13 @@ pub(crate) fn charges(object: &Object) -> Vec<(Scope, Usage)> {
                 (of_tenant(tenant), usage),
                 (of_namespace, usage),
             ]
+        }
+        (ObjectKey::Tombstone(_), _) => {
+            let usage = Usage {
+                tombstones: 1,
+                ..Usage::NONE
+            };
+            vec![(Scope::Cluster, usage)]
         }
         // A placement is counted with its resource.
         (ObjectKey::Resource { .. } | ObjectKey::Placement { .. }, _) => Vec::new(),

@@ -176,7 +176,8 @@ TENANT_QUOTAS = Struct(
     max_connections=U64, max_cache_memory_bytes=U64, max_policies=U64)
 ENCRYPTION = Struct(key_id=TEXT, rotation_period_ms=U64)
 NAMESPACE_QUOTAS = Struct(max_streams=U64, max_publish_rate=U64)
-META = Struct(created=U64, updated=U64, version=U64, generation=U64)
+DELETING = Struct(since=U64, purge_at=U64, cause=U64, forced=BYTE)
+META = Struct(created=U64, updated=U64, version=U64, generation=U64, deleting=Optional(DELETING))
 TENANT = Struct(number=U64, display_name=TEXT, description=TEXT, quotas=TENANT_QUOTAS,
                 encryption=Optional(ENCRYPTION))
 NAMESPACE = Struct(description=TEXT, quotas=NAMESPACE_QUOTAS)
@@ -198,10 +199,12 @@ PLACEMENT = Struct(resource=U64, pinned=Optional(U32), shards=List(SHARD))
 RESOURCE_OBJECT = Struct(meta=META, kind=BYTE, tenant=TEXT, namespace=TEXT, name=TEXT, resource=RESOURCE)
 PLACEMENT_OBJECT = Struct(meta=META, kind=BYTE, tenant=TEXT, namespace=TEXT, name=TEXT,
                           placement=PLACEMENT)
+TOMBSTONE = Struct(of=TEXT, purged=U64, pending=List(U32))
+TOMBSTONE_OBJECT = Struct(meta=META, id=U64, tombstone=TOMBSTONE)
 SNAPSHOT = Struct(cluster=Bytes(16), version=U64, index=U64, stamp=U64, counters=COUNTERS,
                   tenants=List(TENANT_OBJECT), namespaces=List(NAMESPACE_OBJECT),
                   resources=List(RESOURCE_OBJECT), placements=List(PLACEMENT_OBJECT),
-                  requests=List(REQUEST))
+                  tombstones=List(TOMBSTONE_OBJECT), requests=List(REQUEST))
 
 PART = Struct(kind=U16, body=TEXT)
 ENVELOPE = Struct(stamp=U64, request=Bytes(16), origin=U32, expect=U64, principal=TEXT, command=PART)
@@ -219,6 +222,14 @@ UPDATE_RESOURCE = Struct(
     kind=BYTE, tenant=TEXT, namespace=TEXT, name=TEXT, overflow=Optional(BYTE),
     max_record_bytes=Optional(U32), retention_ms=Optional(U64), retention_bytes=Optional(U64),
     queue=Optional(QUEUE_SPEC))
+
+DELETE_FACTS = Struct(subscribers=U32, durable_bytes=U64)
+DELETE = Struct(key=TEXT, force=BYTE, grace_ms=U64, facts=DELETE_FACTS)
+OF_OBJECT = Struct(key=TEXT)
+CONFIRM_PURGED = Struct(broker=U32, resources=List(U64))
+OF_RESOURCE = Struct(resource=U64)
+ITEM = Struct(expect=U64, command=PART)
+BATCH = Struct(items=List(ITEM))
 
 
 def sealed(magic, archive, meta=0, version=1, flags=0, length=None, header_crc=None, crc=None):
@@ -321,26 +332,45 @@ COMMANDS = [
         "kind": QUEUE, "tenant": b"default", "namespace": b"n", "name": b"q", "overflow": None,
         "max_record_bytes": None, "retention_ms": None, "retention_bytes": None,
         "queue": ({**QUEUE_PART, "max_attempts": 50},)}),
+    command("a deletion by force", 40, DELETE, {
+        "key": b"namespace/acme/pay", "force": 1, "grace_ms": 0,
+        "facts": {"subscribers": 3, "durable_bytes": 1 << 40}}),
+    command("a deletion taken back", 41, OF_OBJECT, {"key": b"stream/acme/pay/eu/orders"}),
+    command("an end", 42, OF_OBJECT, {"key": b"tenant/acme"}),
+    command("data that is gone", 43, CONFIRM_PURGED, {"broker": 7, "resources": [1, 1 << 40]}),
+    command("data that nobody waits for", 44, OF_RESOURCE, {"resource": 5}),
+    command("a batch of two", 2, BATCH, {"items": [
+        {"expect": 1, "command": {"kind": 20, "body": data_of(archive_of(CREATE_NAMESPACE, {
+            "tenant": b"acme", "name": b"n", "description": b"", "quotas": ns_quotas()}))}},
+        {"expect": 0, "command": {"kind": 1, "body": b""}}]}),
 ]
 
 
+def meta(version, created=0, updated=None, generation=1, deleting=None):
+    return {"created": created, "updated": created if updated is None else updated,
+            "version": version, "generation": generation, "deleting": deleting}
+
+
+def deleting(since, purge_at, cause, forced=0):
+    return ({"since": since, "purge_at": purge_at, "cause": cause, "forced": forced},)
+
+
 def tenant(name, number, version=0, created=0, updated=0, generation=1, display=b"", quota=None,
-           encryption=None):
-    return {"meta": {"created": created, "updated": updated, "version": version,
-                     "generation": generation},
+           encryption=None, deleting=None):
+    return {"meta": meta(version, created, updated, generation, deleting),
             "name": name,
             "tenant": {"number": number, "display_name": display, "description": b"",
                        "quotas": quota or quotas(), "encryption": encryption}}
 
 
-def namespace(of, name, version, at=0, quota=None):
-    return {"meta": {"created": at, "updated": at, "version": version, "generation": 1},
+def namespace(of, name, version, at=0, quota=None, updated=None, deleting=None):
+    return {"meta": meta(version, at, updated, 1, deleting),
             "tenant": of, "name": name,
             "namespace": {"description": b"", "quotas": quota or ns_quotas()}}
 
 
 def named(version, kind, of, inside, name, at=0):
-    return {"meta": {"created": at, "updated": at, "version": version, "generation": 1},
+    return {"meta": meta(version, at),
             "kind": kind, "tenant": of, "namespace": inside, "name": name}
 
 
@@ -354,16 +384,21 @@ def placement(version, kind, of, inside, name, id, seats, at=0, pinned=None, epo
             "placement": {"resource": id, "pinned": pinned, "shards": shards}}
 
 
+def tombstone(version, id, of, at, pending, generation=1):
+    return {"meta": meta(version, at, None, generation), "id": id, "tombstone": {"of": of, "purged": at, "pending": pending}}
+
+
 def state(**over):
     whole = {"cluster": bytes(range(16, 32)), "version": 0, "index": 0, "stamp": 0,
              "counters": {"tenant": 2, "resource": 1}, "tenants": [tenant(b"default", 1)],
-             "namespaces": [], "resources": [], "placements": [], "requests": []}
+             "namespaces": [], "resources": [], "placements": [], "tombstones": [],
+             "requests": []}
     whole.update(over)
     return whole
 
 
 FULL = state(
-    version=9, index=11, stamp=1_700_000_000_600, counters={"tenant": 3, "resource": 3},
+    version=17, index=20, stamp=1_700_000_001_000, counters={"tenant": 3, "resource": 4},
     tenants=[
         tenant(b"acme", 2, version=5, created=1_700_000_000_000, updated=1_700_000_000_500,
                generation=2, display=b"ACME", quota=quotas(max_namespaces=2, max_streams=10),
@@ -372,7 +407,8 @@ FULL = state(
     namespaces=[
         namespace(b"acme", b"a", 2, 1_700_000_000_000, ns_quotas(max_streams=10)),
         namespace(b"acme", b"b", 3, 1_700_000_000_100),
-        namespace(b"default", b"a", 4, 1_700_000_000_100)],
+        namespace(b"default", b"a", 17, 1_700_000_000_100, updated=1_700_000_001_000,
+                  deleting=deleting(1_700_000_001_000, 1_700_604_801_000, 19))],
     resources=[
         resource(6, STREAM, b"acme", b"a", b"eu/orders", 1, DURABLE, 1_700_000_000_600),
         resource(8, QUEUE, b"acme", b"a", b"q", 2, spec(queue=(QUEUE_PART,)), 1_700_000_000_600)],
@@ -380,10 +416,13 @@ FULL = state(
         placement(7, STREAM, b"acme", b"a", b"eu/orders", 1, [seat(1, [2, 3], 0), seat(2, [1, 3], 1)],
                   1_700_000_000_600),
         placement(9, QUEUE, b"acme", b"a", b"q", 2, [seat(7, log=4)], 1_700_000_000_600, (7,))],
+    tombstones=[tombstone(16, 3, b"stream/default/a/gone", 1_700_000_000_900, [2, 3], 2)],
     requests=[
         {"request": REQUEST_ID, "principal": b"p:ana", "index": 3, "version": 1,
          "key": (b"tenant/acme",)},
         {"request": REQUEST_ID, "principal": b"p:bo", "index": 11, "version": 9,
+         "key": None},
+        {"request": REQUEST_ID[::-1], "principal": b"p:bo", "index": 20, "version": 17,
          "key": None}])
 
 
@@ -439,6 +478,10 @@ def with_stream(what=None, kind=STREAM, home=True, placed=True, of=1, seats=None
                  namespaces=[namespace(b"default", b"n", 1)] if home else [],
                  resources=[resource(2, *key, 1, what or spec())],
                  placements=places if placed else [])
+
+
+def with_tombstone(one):
+    return state(version=1, counters={"tenant": 2, "resource": 2}, tombstones=[one])
 
 
 REFUSED = [
@@ -515,6 +558,29 @@ REFUSED = [
     refused_state("more bytes on disk than the quota", "Broken", {
         **with_stream(spec(durable=1, retention_bytes=2)),
         "tenants": [tenant(b"default", 1, quota=quotas(max_storage_bytes=1))]}),
+    refused_state("a namespace alive in a tenant that is deleted", "Broken",
+                  state(version=1, tenants=[tenant(b"default", 1, deleting=deleting(0, 9, 0))],
+                        namespaces=[namespace(b"default", b"n", 1)])),
+    refused_state("a namespace that goes after its tenant", "Broken",
+                  state(version=1, tenants=[tenant(b"default", 1, deleting=deleting(0, 9, 0))],
+                        namespaces=[namespace(b"default", b"n", 1, deleting=deleting(0, 10, 0))])),
+    refused_state("a grace that ends before it begins", "Broken",
+                  state(tenants=[tenant(b"default", 1, deleting=deleting(9, 8, 0))])),
+    refused_state("a deletion by a later entry", "Broken",
+                  state(tenants=[tenant(b"default", 1, deleting=deleting(0, 9, 1))])),
+    refused_state("a tombstone of a resource that is there", "Broken", {
+        **with_stream(), "version": 4, "tombstones": [tombstone(4, 1, b"stream/t/n/x", 0, [1])]}),
+    refused_state("a tombstone that waits for nobody", "Broken",
+                  with_tombstone(tombstone(1, 1, b"stream/t/n/x", 0, []))),
+    refused_state("a tombstone that waits out of order", "Broken",
+                  with_tombstone(tombstone(1, 1, b"stream/t/n/x", 0, [2, 1]))),
+    refused_state("a tombstone of a tenant", "Broken",
+                  with_tombstone(tombstone(1, 1, b"tenant/t", 0, [1]))),
+    refused_state("a tombstone of a number that was not given out", "Broken",
+                  with_tombstone(tombstone(1, 2, b"stream/t/n/x", 0, [1]))),
+    refused_command("a batch within a batch", "Field", 2, data_of(archive_of(BATCH, {
+        "items": [{"expect": 0, "command": {"kind": 2, "body": data_of(archive_of(BATCH, {"items": []}))}}]}))),
+    refused_command("a key without its parts", "Key", 42, data_of(archive_of(OF_OBJECT, {"key": b"tenant"}))),
     refused_state("an object of generation 0", "Broken",
                   state(tenants=[tenant(b"default", 1, generation=0)])),
     refused_state("an object changed before it was made", "Broken",

@@ -1,9 +1,10 @@
 //! What each command does, one file per family.
 
+mod deletion;
 mod resources;
 mod tenants;
 
-use crate::command::Command;
+use crate::command::{BatchItem, Command, Expect};
 use crate::draft::Draft;
 use crate::error::MetaError;
 use crate::object::ObjectKey;
@@ -18,6 +19,7 @@ pub(crate) enum Made {
 
 /// Does `command` in `draft`. Whoever gets an error drops the draft.
 pub(crate) fn run(draft: &mut Draft<'_>, command: &Command) -> Result<Made, MetaError> {
+    command.check_batch()?;
     match command {
         Command::CreateTenant(command) => tenants::create(draft, command),
         Command::UpdateTenant(command) => tenants::update(draft, command),
@@ -25,8 +27,47 @@ pub(crate) fn run(draft: &mut Draft<'_>, command: &Command) -> Result<Made, Meta
         Command::UpdateNamespace(command) => tenants::update_namespace(draft, command),
         Command::Declare(command) => resources::declare(draft, command),
         Command::UpdateResource(command) => resources::update(draft, command),
+        Command::Delete(command) => deletion::delete(draft, command),
+        Command::Undelete(key) => deletion::undelete(draft, key),
+        Command::Purge(key) => deletion::purge(draft, key),
+        Command::ConfirmPurged(command) => deletion::confirm(draft, command),
+        Command::ForgetTombstone(resource) => deletion::forget(draft, *resource),
+        Command::Batch(items) => batch(draft, items),
         Command::Noop => Ok(Made::Nothing),
     }
+}
+
+/// Refused when the target of `command` is not as expected.
+pub(crate) fn check_expect(
+    draft: &Draft<'_>,
+    expected: Expect,
+    command: &Command,
+) -> Result<(), MetaError> {
+    let target = command.target();
+    let object = target.as_ref().and_then(|key| draft.get(key));
+    let found = object.map(|object| object.meta.version);
+    let met = match expected {
+        Expect::Any => true,
+        Expect::Absent => found.is_none(),
+        Expect::Version(version) => found == Some(version),
+    };
+    if met {
+        Ok(())
+    } else {
+        Err(MetaError::VersionConflict { expected, found })
+    }
+}
+
+fn batch(draft: &mut Draft<'_>, items: &[BatchItem]) -> Result<Made, MetaError> {
+    for (at, item) in items.iter().enumerate() {
+        let done = check_expect(draft, item.expect, &item.command)
+            .and_then(|()| run(draft, &item.command));
+        if let Err(error) = done {
+            let error = Box::new(error);
+            return Err(MetaError::Batch { at, error });
+        }
+    }
+    Ok(Made::Nothing)
 }
 
 /// Refused when the cluster would have more of something than it can.

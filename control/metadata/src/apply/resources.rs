@@ -26,6 +26,9 @@ pub(super) fn declare(draft: &mut Draft<'_>, command: &Declare) -> Result<Made, 
     spec.check(*kind)?;
     let key = ObjectKey::resource(*kind, tenant, namespace, name);
     if let Some(object) = draft.get(&key) {
+        if object.meta.deleting.is_some() {
+            return Err(MetaError::Deleting(key));
+        }
         return match (&object.body, command.if_exists) {
             (Body::Resource(resource), IfExists::Same) if resource.spec == *spec => {
                 Ok(Made::Object(key))
@@ -42,7 +45,7 @@ pub(super) fn declare(draft: &mut Draft<'_>, command: &Declare) -> Result<Made, 
         };
         tenants::make_namespace(draft, tenant, namespace, empty)?;
     }
-    draft.existing(&home)?;
+    draft.active(&home)?;
 
     let id = draft.counters.resource;
     let first = |seat: &crate::resource::Seat| Shard {
@@ -80,7 +83,7 @@ pub(super) fn update(draft: &mut Draft<'_>, command: &UpdateResource) -> Result<
     name::tenant(tenant)?;
     name::resource(namespace, name)?;
     let key = ObjectKey::resource(*kind, tenant, namespace, name);
-    let Body::Resource(resource) = &draft.existing(&key)?.body else {
+    let Body::Resource(resource) = &draft.active(&key)?.body else {
         return Err(MetaError::NotFound(key));
     };
     let mut resource = resource.clone();
@@ -107,9 +110,13 @@ pub(super) fn update(draft: &mut Draft<'_>, command: &UpdateResource) -> Result<
 
 /// Refused when the tenant, the namespace or the cluster would have more than
 /// it may. The draft has the change already.
-fn check_quotas(draft: &Draft<'_>, tenant: &str, namespace: &str) -> Result<(), MetaError> {
+pub(super) fn check_quotas(
+    draft: &Draft<'_>,
+    tenant: &str,
+    namespace: &str,
+) -> Result<(), MetaError> {
     let key = ObjectKey::tenant(tenant);
-    if let Body::Tenant(Tenant { quotas, .. }) = &draft.existing(&key)?.body {
+    if let Body::Tenant(Tenant { quotas, .. }) = &draft.active(&key)?.body {
         let (used, before) = draft.used(&Scope::Tenant(tenant.into()));
         within(&[
             (
@@ -133,7 +140,7 @@ fn check_quotas(draft: &Draft<'_>, tenant: &str, namespace: &str) -> Result<(), 
         ])?;
     }
     let key = ObjectKey::namespace(tenant, namespace);
-    if let Body::Namespace(Namespace { quotas, .. }) = &draft.existing(&key)?.body {
+    if let Body::Namespace(Namespace { quotas, .. }) = &draft.active(&key)?.body {
         let (used, before) = draft.used(&Scope::Namespace(tenant.into(), namespace.into()));
         let streams = quotas.max_streams;
         within(&[(Quota::Streams, streams, used.resources, before.resources)])?;

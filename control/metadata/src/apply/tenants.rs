@@ -69,6 +69,10 @@ fn check_use(draft: &Draft<'_>, name: &str, quotas: &TenantQuotas) -> Result<(),
     let of_tenant =
         |key: &ObjectKey| matches!(key, ObjectKey::Namespace { tenant, .. } if **tenant == *name);
     for object in draft.range(&first, of_tenant) {
+        // What is deleted is checked when it is taken back.
+        if object.meta.deleting.is_some() {
+            continue;
+        }
         if let Body::Namespace(namespace) = &object.body {
             namespace.quotas.check_below(quotas)?;
         }
@@ -115,14 +119,7 @@ pub(super) fn make_namespace(
     namespace.quotas.check_below(&quotas)?;
     let key = ObjectKey::namespace(of, name);
     draft.create(key.clone(), Body::Namespace(namespace))?;
-    let (used, before) = draft.used(&Scope::Tenant(of.into()));
-    if quotas.max_namespaces != 0 && used.namespaces > quotas.max_namespaces {
-        return Err(MetaError::QuotaExceeded {
-            quota: Quota::Namespaces,
-            limit: quotas.max_namespaces,
-            used: before.namespaces,
-        });
-    }
+    check_namespaces(draft, of)?;
     let of_all = draft.usage(&Scope::Cluster);
     below("namespaces", of_all.namespaces, NAMESPACES_MAX)?;
     Ok(Made::Object(key))
@@ -135,7 +132,7 @@ pub(super) fn update_namespace(
     name::tenant(&command.tenant)?;
     name::namespace(&command.name)?;
     let key = ObjectKey::namespace(&command.tenant, &command.name);
-    let Body::Namespace(namespace) = &draft.existing(&key)?.body else {
+    let Body::Namespace(namespace) = &draft.active(&key)?.body else {
         return Err(MetaError::NotFound(key));
     };
     let mut namespace = namespace.clone();
@@ -156,8 +153,34 @@ pub(super) fn update_namespace(
 }
 
 fn tenant<'a>(draft: &'a Draft<'_>, key: &ObjectKey) -> Result<&'a Tenant, MetaError> {
-    match &draft.existing(key)?.body {
+    match &draft.active(key)?.body {
         Body::Tenant(tenant) => Ok(tenant),
         _ => Err(MetaError::NotFound(key.clone())),
+    }
+}
+
+/// Refused when a tenant would have more namespaces than it may.
+pub(super) fn check_namespaces(draft: &Draft<'_>, name: &str) -> Result<(), MetaError> {
+    let limit = tenant(draft, &ObjectKey::tenant(name))?
+        .quotas
+        .max_namespaces;
+    let (used, before) = draft.used(&Scope::Tenant(name.into()));
+    if limit != 0 && used.namespaces > limit {
+        return Err(MetaError::QuotaExceeded {
+            quota: Quota::Namespaces,
+            limit,
+            used: before.namespaces,
+        });
+    }
+    Ok(())
+}
+
+/// Refused when a namespace has more than its tenant, which may have been given
+/// less while the namespace was deleted.
+pub(super) fn check_parent(draft: &Draft<'_>, of: &str, name: &str) -> Result<(), MetaError> {
+    let quotas = tenant(draft, &ObjectKey::tenant(of))?.quotas;
+    match &draft.active(&ObjectKey::namespace(of, name))?.body {
+        Body::Namespace(namespace) => namespace.quotas.check_below(&quotas),
+        _ => Ok(()),
     }
 }

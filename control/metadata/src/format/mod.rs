@@ -223,6 +223,7 @@ pub(crate) fn object_archive(object: &Object) -> AlignedVec {
         Plain::Namespace(plain) => to_archive(&plain),
         Plain::Resource(plain) => to_archive(&plain),
         Plain::Placement(plain) => to_archive(&plain),
+        Plain::Tombstone(plain) => to_archive(&plain),
     }
 }
 
@@ -237,8 +238,9 @@ impl Envelope {
     /// The envelope as an entry of the replicated log.
     ///
     /// # Errors
-    /// [`MetaError::TooLarge`].
+    /// [`MetaError::TooLarge`]; [`MetaError::BadBatch`], which nobody could read.
     pub fn encode(&self) -> Result<Vec<u8>, MetaError> {
+        self.command.check_batch()?;
         let plain: v1::Sent = self.store();
         let bytes = seal(COMMAND_MAGIC, 0, &to_archive(&plain));
         if bytes.len() > COMMAND_BYTES_MAX {
@@ -299,6 +301,7 @@ impl SnapshotSource {
             namespaces: Vec::new(),
             resources: Vec::new(),
             placements: Vec::new(),
+            tombstones: Vec::new(),
             requests: self.rows.iter().map(|row| (**row).store()).collect(),
         };
         for object in &self.objects {
@@ -307,6 +310,7 @@ impl SnapshotSource {
                 Plain::Namespace(plain) => snapshot.namespaces.push(plain),
                 Plain::Resource(plain) => snapshot.resources.push(plain),
                 Plain::Placement(plain) => snapshot.placements.push(plain),
+                Plain::Tombstone(plain) => snapshot.tombstones.push(plain),
             }
         }
         snapshot
@@ -343,6 +347,7 @@ impl Metadata {
         load_all("namespaces", snapshot.namespaces, &mut objects)?;
         load_all("resources", snapshot.resources, &mut objects)?;
         load_all("placements", snapshot.placements, &mut objects)?;
+        load_all("tombstones", snapshot.tombstones, &mut objects)?;
         let rows: Box<[Row]> = Mirror::load(snapshot.requests)?;
         let head = Head {
             cluster: snapshot.cluster,

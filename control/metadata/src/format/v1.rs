@@ -1,11 +1,12 @@
 //! The structs whose archives are version 1 of the format: numbers, texts as
 //! bytes, lists. The order of fields is the order of the document.
 
+use pinion_types::ResourceId;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::mirror::{Mirror, mirror};
 use super::{FormatError, from_archive, to_archive};
-use crate::command::{self, Command, Envelope};
+use crate::command::{self, BatchItem, Command, Envelope};
 use crate::object::{self, Body, Object, ObjectKey};
 use crate::requests::Row;
 use crate::resource;
@@ -111,6 +112,16 @@ pub(crate) struct Meta {
     updated: u64,
     version: u64,
     generation: u64,
+    deleting: Option<Deleting>,
+}
+
+mirror! {
+    Deleting of object::Deleting {
+        since: u64,
+        purge_at: u64,
+        cause: u64,
+        forced: bool,
+    }
 }
 
 impl Meta {
@@ -120,6 +131,7 @@ impl Meta {
             updated: meta.updated.0,
             version: meta.version.0,
             generation: meta.generation,
+            deleting: meta.deleting.store(),
         }
     }
 
@@ -130,6 +142,7 @@ impl Meta {
             updated: Mirror::load(self.updated)?,
             version: Mirror::load(self.version)?,
             generation: self.generation,
+            deleting: Mirror::load(self.deleting)?,
         })
     }
 }
@@ -140,6 +153,7 @@ pub(crate) enum Plain {
     Namespace(NamespaceObject),
     Resource(ResourceObject),
     Placement(PlacementObject),
+    Tombstone(TombstoneObject),
 }
 
 impl Plain {
@@ -193,6 +207,13 @@ impl Plain {
                 name: name.store(),
                 placement: placement.store(),
             }),
+            (ObjectKey::Tombstone(id), Body::Tombstone(tombstone)) => {
+                Self::Tombstone(TombstoneObject {
+                    meta,
+                    id: id.store(),
+                    tombstone: tombstone.store(),
+                })
+            }
             (key, body) => panic!("{key} holds {body:?}"),
         }
     }
@@ -327,6 +348,32 @@ mirror! {
     }
 }
 
+/// A tombstone with the number of its resource.
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct TombstoneObject {
+    meta: Meta,
+    id: u64,
+    tombstone: Tombstone,
+}
+
+impl PlainObject for TombstoneObject {
+    fn load(self) -> Result<Object, FormatError> {
+        let key = ObjectKey::Tombstone(Mirror::load(self.id)?);
+        Ok(Object {
+            meta: self.meta.load(key)?,
+            body: Body::Tombstone(Mirror::load(self.tombstone)?),
+        })
+    }
+}
+
+mirror! {
+    Tombstone of object::Tombstone {
+        of: Vec<u8>,
+        purged: u64,
+        pending: Vec<u32>,
+    }
+}
+
 // --------------------------------------------------------------------- snapshot
 
 /// The whole state; every list of objects in the order of keys.
@@ -341,6 +388,7 @@ pub(crate) struct Snapshot {
     pub(crate) namespaces: Vec<NamespaceObject>,
     pub(crate) resources: Vec<ResourceObject>,
     pub(crate) placements: Vec<PlacementObject>,
+    pub(crate) tombstones: Vec<TombstoneObject>,
     pub(crate) requests: Vec<Request>,
 }
 
@@ -434,15 +482,112 @@ mirror! {
     }
 }
 
-/// The stable numbers of commands, never used again for another.
+mirror! {
+    DeleteFacts of command::DeleteFacts {
+        subscribers: u32,
+        durable_bytes: u64,
+    }
+}
+
+mirror! {
+    Delete of command::Delete {
+        key: Vec<u8>,
+        force: bool,
+        grace_ms: u64,
+        facts: DeleteFacts,
+    }
+}
+
+mirror! {
+    ConfirmPurged of command::ConfirmPurged {
+        broker: u32,
+        resources: Vec<u64>,
+    }
+}
+
+/// A command that says nothing but which object.
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct OfObject {
+    key: Vec<u8>,
+}
+
+impl Mirror<OfObject> for ObjectKey {
+    fn store(&self) -> OfObject {
+        OfObject { key: self.store() }
+    }
+
+    fn load(plain: OfObject) -> Result<Self, FormatError> {
+        Mirror::load(plain.key)
+    }
+}
+
+/// A command that says nothing but which resource.
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct OfResource {
+    resource: u64,
+}
+
+impl Mirror<OfResource> for ResourceId {
+    fn store(&self) -> OfResource {
+        OfResource { resource: self.0 }
+    }
+
+    fn load(plain: OfResource) -> Result<Self, FormatError> {
+        Mirror::load(plain.resource)
+    }
+}
+
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct Batch {
+    items: Vec<Item>,
+}
+
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct Item {
+    expect: u64,
+    command: Part,
+}
+
+impl Mirror<Batch> for Box<[BatchItem]> {
+    fn store(&self) -> Batch {
+        let item = |item: &BatchItem| Item {
+            expect: item.expect.store(),
+            command: item.command.store(),
+        };
+        Batch {
+            items: self.iter().map(item).collect(),
+        }
+    }
+
+    fn load(plain: Batch) -> Result<Self, FormatError> {
+        let item = |item: Item| {
+            // Refused before it is read, or a few bytes a level would be a
+            // stack of any height.
+            if item.command.kind == BATCH {
+                return Err(FormatError::Field {
+                    field: "command of a batch",
+                    value: BATCH.into(),
+                });
+            }
+            Ok(BatchItem {
+                expect: Mirror::load(item.expect)?,
+                command: Mirror::load(item.command)?,
+            })
+        };
+        plain.items.into_iter().map(item).collect()
+    }
+}
+
+/// The stable numbers of commands, never used again for another, and what each
+/// is stored as.
 macro_rules! commands {
-    ($($kind:literal $name:ident,)*) => {
+    ($($kind:literal $name:ident as $plain:ident,)*) => {
         impl Mirror<Part> for Command {
             fn store(&self) -> Part {
                 match self {
                     Self::Noop => Part { kind: NOOP, body: Vec::new() },
                     $(Self::$name(command) => {
-                        let plain: $name = command.store();
+                        let plain: $plain = command.store();
                         Part { kind: $kind, body: to_archive(&plain).into_vec() }
                     })*
                 }
@@ -452,7 +597,7 @@ macro_rules! commands {
                 match plain.kind {
                     NOOP if plain.body.is_empty() => Ok(Self::Noop),
                     $($kind => {
-                        let plain: $name = from_archive(stringify!($name), &plain.body)?;
+                        let plain: $plain = from_archive(stringify!($name), &plain.body)?;
                         Ok(Self::$name(Mirror::load(plain)?))
                     })*
                     kind => Err(FormatError::Field { field: "command", value: kind.into() }),
@@ -464,12 +609,20 @@ macro_rules! commands {
 
 /// The command without a body.
 const NOOP: u16 = 1;
+/// The command that is several.
+const BATCH: u16 = 2;
 
 commands! {
-    10 CreateTenant,
-    11 UpdateTenant,
-    20 CreateNamespace,
-    21 UpdateNamespace,
-    30 Declare,
-    31 UpdateResource,
+    2 Batch as Batch,
+    10 CreateTenant as CreateTenant,
+    11 UpdateTenant as UpdateTenant,
+    20 CreateNamespace as CreateNamespace,
+    21 UpdateNamespace as UpdateNamespace,
+    30 Declare as Declare,
+    31 UpdateResource as UpdateResource,
+    40 Delete as Delete,
+    41 Undelete as OfObject,
+    42 Purge as OfObject,
+    43 ConfirmPurged as ConfirmPurged,
+    44 ForgetTombstone as OfResource,
 }

@@ -13,6 +13,7 @@ fn all(kind: ObjectKind) -> ListQuery {
         kind,
         under: None,
         filter: Filter::All,
+        deleted: false,
         limit: 100,
         after: None,
     }

@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod batch;
 mod commands;
+mod deletion;
 mod format;
 mod list;
 mod props;

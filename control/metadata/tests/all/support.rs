@@ -1,13 +1,14 @@
 //! A state and the next entry of its log.
 
 use pinion_metadata::command::{
-    CreateNamespace, CreateTenant, Declare, IfExists, UpdateNamespace, UpdateResource, UpdateTenant,
+    CreateNamespace, CreateTenant, Declare, Delete, DeleteFacts, IfExists, UpdateNamespace,
+    UpdateResource, UpdateTenant,
 };
 use pinion_metadata::resource::{AckPolicy, QueueSpec, ResourceSpec, Seat};
 use pinion_metadata::tenant::{NamespaceQuotas, TenantQuotas};
 use pinion_metadata::{
-    Applied, BrokerNumber, Command, Envelope, Expect, MetaCode, Metadata, Object, ObjectKey,
-    Outcome,
+    Applied, BrokerNumber, ChangeKind, Command, Envelope, Expect, MetaCode, Metadata, Object,
+    ObjectKey, Outcome,
 };
 use pinion_types::{ResourceKind, WallMs};
 
@@ -51,9 +52,11 @@ impl Replica {
         let last = before.0 + applied.changes.len() as u64;
         assert_eq!(self.state.version().0, last, "changes alone make versions");
         for change in &*applied.changes {
-            let now = self.state.get(&change.object.meta.key);
-            assert_eq!(now, Some(&change.object));
-            assert_eq!(change.object.meta.version, change.version);
+            assert_eq!(self.state.get(&change.key), change.object.as_ref());
+            match &change.object {
+                Some(object) => assert_eq!(object.meta.version, change.version),
+                None => assert_eq!(change.kind, ChangeKind::Delete),
+            }
         }
         let followed = self.state.changes_since(before, usize::MAX).unwrap();
         assert_eq!(
@@ -140,6 +143,15 @@ pub(crate) fn update_namespace(tenant: &str, name: &str) -> UpdateNamespace {
         description: None,
         quotas: None,
     }
+}
+
+pub(crate) fn delete(key: &ObjectKey, force: bool, grace_ms: u64) -> Command {
+    Command::Delete(Delete {
+        key: key.clone(),
+        force,
+        grace_ms,
+        facts: DeleteFacts::default(),
+    })
 }
 
 /// A resource in memory with one shard.

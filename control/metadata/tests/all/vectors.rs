@@ -2,16 +2,17 @@
 //! script that shares nothing with this crate: written and read as they say.
 
 use pinion_metadata::command::{
-    CreateNamespace, CreateTenant, Declare, IfExists, UpdateNamespace, UpdateResource, UpdateTenant,
+    BatchItem, ConfirmPurged, CreateNamespace, CreateTenant, Declare, Delete, DeleteFacts,
+    IfExists, UpdateNamespace, UpdateResource, UpdateTenant,
 };
 use pinion_metadata::resource::{AckPolicy, QueueSpec, ResourceSpec};
 use pinion_metadata::tenant::{Encryption, NamespaceQuotas, TenantQuotas};
-use pinion_metadata::{BrokerNumber, Command, Envelope, Expect, MetaVersion, Metadata};
-use pinion_types::{ResourceKind, WallMs};
+use pinion_metadata::{BrokerNumber, Command, Envelope, Expect, MetaVersion, Metadata, ObjectKey};
+use pinion_types::{ResourceId, ResourceKind, WallMs};
 use serde_json::Value;
 
 use crate::support::{
-    FREE, OPEN, QUEUE, SPEC, create_namespace, create_tenant, declare, envelope, seat,
+    FREE, OPEN, QUEUE, SPEC, create_namespace, create_tenant, declare, delete, envelope, seat,
     update_resource, update_tenant,
 };
 
@@ -175,6 +176,35 @@ fn command(name: &str) -> Envelope {
             }),
             ..update_resource(ResourceKind::Queue, "default", "n", "q")
         })),
+        "a deletion by force" => sent(Command::Delete(Delete {
+            key: ObjectKey::namespace("acme", "pay"),
+            force: true,
+            grace_ms: 0,
+            facts: DeleteFacts {
+                subscribers: 3,
+                durable_bytes: 1 << 40,
+            },
+        })),
+        "a deletion taken back" => {
+            let orders = ObjectKey::resource(ResourceKind::Stream, "acme", "pay", "eu/orders");
+            sent(Command::Undelete(orders))
+        }
+        "an end" => sent(Command::Purge(ObjectKey::tenant("acme"))),
+        "data that is gone" => sent(Command::ConfirmPurged(ConfirmPurged {
+            broker: BrokerNumber(7),
+            resources: [1, 1 << 40].map(ResourceId).into(),
+        })),
+        "data that nobody waits for" => sent(Command::ForgetTombstone(ResourceId(5))),
+        "a batch of two" => sent(Command::Batch(Box::new([
+            BatchItem {
+                expect: Expect::Absent,
+                command: create_namespace("acme", "n", OPEN),
+            },
+            BatchItem {
+                expect: Expect::Any,
+                command: Command::Noop,
+            },
+        ]))),
         _ => panic!("no meaning of the vector `{name}`"),
     }
 }
@@ -246,6 +276,28 @@ fn state(name: &str) -> Metadata {
     };
     apply(10, 600, 0, "", Command::Declare(jobs));
     apply(11, 600, request(), "p:bo", Command::Noop);
+    let gone = Declare {
+        namespace: "a".into(),
+        name: "gone".into(),
+        tenant: "default".into(),
+        ..stream()
+    };
+    let key = ObjectKey::resource(ResourceKind::Stream, "default", "a", "gone");
+    apply(12, 700, 0, "", Command::Declare(gone));
+    apply(13, 800, 0, "", delete(&key, true, 100));
+    apply(14, 900, 0, "", Command::Purge(key));
+    let confirm = |broker| {
+        Command::ConfirmPurged(ConfirmPurged {
+            broker: BrokerNumber(broker),
+            resources: Box::new([ResourceId(3)]),
+        })
+    };
+    apply(15, 900, 0, "", confirm(1));
+    apply(16, 900, 0, "", confirm(9));
+    let week = 7 * 24 * 3600 * 1000;
+    let home = ObjectKey::namespace("default", "a");
+    apply(19, 1_000, 0, "", delete(&home, false, week));
+    apply(20, 1_000, request().swap_bytes(), "p:bo", Command::Noop);
     state
 }
 

@@ -36,13 +36,10 @@ fn who_follows_has_what_a_snapshot_has() {
         loop {
             let changes = replica.state.changes_since(at, 1).unwrap();
             at = changes.version;
-            let Some(Change {
-                version, object, ..
-            }) = changes.items.into_iter().next()
-            else {
+            let Some(Change { version, key, .. }) = changes.items.into_iter().next() else {
                 break;
             };
-            seen.insert(object.meta.key.clone(), version);
+            seen.insert(key, version);
         }
     }
     let now = replica.state.objects();
