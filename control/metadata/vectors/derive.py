@@ -82,6 +82,11 @@ class List:
         self.element = element
 
     def ahead(self, archive, value, name):
+        if isinstance(value, Archive):
+            # Bytes that are an archive of their own.
+            at = archive.here()
+            archive.fields += value.fields
+            return at
         if self.element is BYTE:
             at = archive.here()
             text = value.isascii() and value.decode().isprintable()
@@ -97,8 +102,9 @@ class List:
 
     def place(self, archive, value, name, at):
         distance = at - archive.here()
+        count = value.here() if isinstance(value, Archive) else len(value)
         archive.raw(distance.to_bytes(4, "little", signed=True), f"{name}: pointer {distance}")
-        archive.raw(le(len(value), 4), f"{name}: count {len(value)}")
+        archive.raw(le(count, 4), f"{name}: count {count}")
 
 
 class Optional:
@@ -181,8 +187,7 @@ META = Struct(created=U64, updated=U64, version=U64, generation=U64, deleting=Op
 TENANT = Struct(number=U64, display_name=TEXT, description=TEXT, quotas=TENANT_QUOTAS,
                 encryption=Optional(ENCRYPTION))
 NAMESPACE = Struct(description=TEXT, quotas=NAMESPACE_QUOTAS)
-TENANT_OBJECT = Struct(meta=META, name=TEXT, tenant=TENANT)
-NAMESPACE_OBJECT = Struct(meta=META, tenant=TEXT, name=TEXT, namespace=NAMESPACE)
+OBJECT = Struct(key=TEXT, meta=META, body=TEXT)
 REQUEST = Struct(request=Bytes(16), principal=TEXT, index=U64, version=U64, key=Optional(TEXT))
 COUNTERS = Struct(tenant=U64, resource=U64)
 QUEUE_SPEC = Struct(
@@ -196,15 +201,9 @@ SEAT = Struct(leader=U32, replicas=List(U32), log=U16)
 SHARD = Struct(seat=SEAT, epoch=U64)
 RESOURCE = Struct(id=U64, spec=RESOURCE_SPEC)
 PLACEMENT = Struct(resource=U64, pinned=Optional(U32), shards=List(SHARD))
-RESOURCE_OBJECT = Struct(meta=META, kind=BYTE, tenant=TEXT, namespace=TEXT, name=TEXT, resource=RESOURCE)
-PLACEMENT_OBJECT = Struct(meta=META, kind=BYTE, tenant=TEXT, namespace=TEXT, name=TEXT,
-                          placement=PLACEMENT)
 TOMBSTONE = Struct(of=TEXT, purged=U64, pending=List(U32))
-TOMBSTONE_OBJECT = Struct(meta=META, id=U64, tombstone=TOMBSTONE)
 SNAPSHOT = Struct(cluster=Bytes(16), version=U64, index=U64, stamp=U64, counters=COUNTERS,
-                  tenants=List(TENANT_OBJECT), namespaces=List(NAMESPACE_OBJECT),
-                  resources=List(RESOURCE_OBJECT), placements=List(PLACEMENT_OBJECT),
-                  tombstones=List(TOMBSTONE_OBJECT), requests=List(REQUEST))
+                  objects=List(OBJECT), requests=List(REQUEST))
 
 PART = Struct(kind=U16, body=TEXT)
 ENVELOPE = Struct(stamp=U64, request=Bytes(16), origin=U32, expect=U64, principal=TEXT, command=PART)
@@ -281,15 +280,11 @@ def seat(leader, replicas=(), log=0):
 
 def command(name, kind, struct, body, stamp=1_700_000_000_000, request=bytes(16), origin=0,
             expect=0, principal=b"p:ana"):
-    part = {"kind": kind, "body": data_of(archive_of(struct, body)) if struct else b""}
+    part = {"kind": kind, "body": archive_of(struct, body) if struct else b""}
     archive = archive_of(ENVELOPE, {
         "stamp": stamp, "request": request, "origin": origin, "expect": expect,
         "principal": principal, "command": part})
-    vector = {"name": name, "hex": lines_of(sealed(b"PMC1", archive))}
-    if struct:
-        # The body once more, field by field: in the archive it is one list of bytes.
-        vector["body"] = lines_of(archive_of(struct, body).fields)
-    return vector
+    return {"name": name, "hex": lines_of(sealed(b"PMC1", archive))}
 
 
 REQUEST_ID = bytes(range(16))
@@ -340,8 +335,8 @@ COMMANDS = [
     command("data that is gone", 43, CONFIRM_PURGED, {"broker": 7, "resources": [1, 1 << 40]}),
     command("data that nobody waits for", 44, OF_RESOURCE, {"resource": 5}),
     command("a batch of two", 2, BATCH, {"items": [
-        {"expect": 1, "command": {"kind": 20, "body": data_of(archive_of(CREATE_NAMESPACE, {
-            "tenant": b"acme", "name": b"n", "description": b"", "quotas": ns_quotas()}))}},
+        {"expect": 1, "command": {"kind": 20, "body": archive_of(CREATE_NAMESPACE, {
+            "tenant": b"acme", "name": b"n", "description": b"", "quotas": ns_quotas()})}},
         {"expect": 0, "command": {"kind": 1, "body": b""}}]}),
 ]
 
@@ -355,68 +350,65 @@ def deleting(since, purge_at, cause, forced=0):
     return ({"since": since, "purge_at": purge_at, "cause": cause, "forced": forced},)
 
 
-def tenant(name, number, version=0, created=0, updated=0, generation=1, display=b"", quota=None,
-           encryption=None, deleting=None):
-    return {"meta": meta(version, created, updated, generation, deleting),
-            "name": name,
-            "tenant": {"number": number, "display_name": display, "description": b"",
-                       "quotas": quota or quotas(), "encryption": encryption}}
+def stored(key, version, kind, body, created=0, updated=None, generation=1, deleting=None):
+    return {"key": key, "meta": meta(version, created, updated, generation, deleting),
+            "body": archive_of(kind, body)}
 
 
-def namespace(of, name, version, at=0, quota=None, updated=None, deleting=None):
-    return {"meta": meta(version, at, updated, 1, deleting),
-            "tenant": of, "name": name,
-            "namespace": {"description": b"", "quotas": quota or ns_quotas()}}
+def tenant(name, number, version=0, display=b"", quota=None, encryption=None, **over):
+    return stored(b"tenant/" + name, version, TENANT, {
+        "number": number, "display_name": display, "description": b"",
+        "quotas": quota or quotas(), "encryption": encryption}, **over)
 
 
-def named(version, kind, of, inside, name, at=0):
-    return {"meta": meta(version, at),
-            "kind": kind, "tenant": of, "namespace": inside, "name": name}
+def namespace(of, name, version, at=0, quota=None, **over):
+    return stored(b"namespace/%s/%s" % (of, name), version, NAMESPACE, {
+        "description": b"", "quotas": quota or ns_quotas()}, at, **over)
 
 
-def resource(version, kind, of, inside, name, id, what, at=0):
-    return {**named(version, kind, of, inside, name, at), "resource": {"id": id, "spec": what}}
+def resource(version, path, id, what, at=0):
+    return stored(path, version, RESOURCE, {"id": id, "spec": what}, at)
 
 
-def placement(version, kind, of, inside, name, id, seats, at=0, pinned=None, epoch=1):
+def placement(version, path, id, seats, at=0, pinned=None, epoch=1):
     shards = [{"seat": one, "epoch": epoch} for one in seats]
-    return {**named(version, kind, of, inside, name, at),
-            "placement": {"resource": id, "pinned": pinned, "shards": shards}}
+    return stored(b"placement/" + path, version, PLACEMENT, {
+        "resource": id, "pinned": pinned, "shards": shards}, at)
 
 
 def tombstone(version, id, of, at, pending, generation=1):
-    return {"meta": meta(version, at, None, generation), "id": id, "tombstone": {"of": of, "purged": at, "pending": pending}}
+    return stored(b"tombstone/%d" % id, version, TOMBSTONE, {
+        "of": of, "purged": at, "pending": pending}, at, None, generation)
 
 
 def state(**over):
     whole = {"cluster": bytes(range(16, 32)), "version": 0, "index": 0, "stamp": 0,
-             "counters": {"tenant": 2, "resource": 1}, "tenants": [tenant(b"default", 1)],
-             "namespaces": [], "resources": [], "placements": [], "tombstones": [],
+             "counters": {"tenant": 2, "resource": 1}, "objects": [tenant(b"default", 1)],
              "requests": []}
     whole.update(over)
     return whole
 
 
+DEFAULT = tenant(b"default", 1)
+
+
 FULL = state(
     version=17, index=20, stamp=1_700_000_001_000, counters={"tenant": 3, "resource": 4},
-    tenants=[
+    objects=[
         tenant(b"acme", 2, version=5, created=1_700_000_000_000, updated=1_700_000_000_500,
                generation=2, display=b"ACME", quota=quotas(max_namespaces=2, max_streams=10),
                encryption=({"key_id": b"key-1", "rotation_period_ms": 0},)),
-        tenant(b"default", 1)],
-    namespaces=[
+        DEFAULT,
         namespace(b"acme", b"a", 2, 1_700_000_000_000, ns_quotas(max_streams=10)),
         namespace(b"acme", b"b", 3, 1_700_000_000_100),
         namespace(b"default", b"a", 17, 1_700_000_000_100, updated=1_700_000_001_000,
-                  deleting=deleting(1_700_000_001_000, 1_700_604_801_000, 19))],
-    resources=[
-        resource(6, STREAM, b"acme", b"a", b"eu/orders", 1, DURABLE, 1_700_000_000_600),
-        resource(8, QUEUE, b"acme", b"a", b"q", 2, spec(queue=(QUEUE_PART,)), 1_700_000_000_600)],
-    placements=[
-        placement(7, STREAM, b"acme", b"a", b"eu/orders", 1, [seat(1, [2, 3], 0), seat(2, [1, 3], 1)],
+                  deleting=deleting(1_700_000_001_000, 1_700_604_801_000, 19)),
+        resource(6, b"stream/acme/a/eu/orders", 1, DURABLE, 1_700_000_000_600),
+        resource(8, b"queue/acme/a/q", 2, spec(queue=(QUEUE_PART,)), 1_700_000_000_600),
+        placement(7, b"stream/acme/a/eu/orders", 1, [seat(1, [2, 3], 0), seat(2, [1, 3], 1)],
                   1_700_000_000_600),
-        placement(9, QUEUE, b"acme", b"a", b"q", 2, [seat(7, log=4)], 1_700_000_000_600, (7,))],
-    tombstones=[tombstone(16, 3, b"stream/default/a/gone", 1_700_000_000_900, [2, 3], 2)],
+        placement(9, b"queue/acme/a/q", 2, [seat(7, log=4)], 1_700_000_000_600, (7,)),
+        tombstone(16, 3, b"stream/default/a/gone", 1_700_000_000_900, [2, 3], 2)],
     requests=[
         {"request": REQUEST_ID, "principal": b"p:ana", "index": 3, "version": 1,
          "key": (b"tenant/acme",)},
@@ -464,24 +456,25 @@ def changed(fields, at, byte):
 GENESIS = sealed(b"PMS1", archive_of(SNAPSHOT, state()))
 BODY = data_of(archive_of(CREATE_NAMESPACE, {
     "tenant": b"acme", "name": b"a", "description": b"", "quotas": ns_quotas()}))
-# A list of more elements than there are bytes: the count of `tenants` is the last
-# word but four of the root.
+# A list of more elements than there are bytes: the count of `objects` is the last
+# word but two of the root.
 LONG = archive_of(SNAPSHOT, state())
-LONG.fields = [(le(1 << 30, 4), "tenants: count 1073741824") if name == "tenants: count 1" else (data, name)
+LONG.fields = [(le(1 << 30, 4), "objects: count 1073741824") if name == "objects: count 1" else (data, name)
                for data, name in LONG.fields]
 
-def with_stream(what=None, kind=STREAM, home=True, placed=True, of=1, seats=None, epoch=1, next_id=2):
+def with_stream(what=None, kind=b"stream", home=True, placed=True, of=1, seats=None, epoch=1, next_id=2,
+                quota=None, more=(), version=3):
     """A state of one resource, in which something may be wrong."""
-    key = (kind, b"default", b"n", b"s")
-    places = [placement(3, *key, of, [seat(0)] if seats is None else seats, epoch=epoch)]
-    return state(version=3, counters={"tenant": 2, "resource": next_id},
-                 namespaces=[namespace(b"default", b"n", 1)] if home else [],
-                 resources=[resource(2, *key, 1, what or spec())],
-                 placements=places if placed else [])
+    path = kind + b"/default/n/s"
+    objects = [tenant(b"default", 1, quota=quota)]
+    objects += [namespace(b"default", b"n", 1)] if home else []
+    objects += [resource(2, path, 1, what or spec())]
+    objects += [placement(3, path, of, [seat(0)] if seats is None else seats, epoch=epoch)] if placed else []
+    return state(version=version, counters={"tenant": 2, "resource": next_id}, objects=[*objects, *more])
 
 
 def with_tombstone(one):
-    return state(version=1, counters={"tenant": 2, "resource": 2}, tombstones=[one])
+    return state(version=1, counters={"tenant": 2, "resource": 2}, objects=[DEFAULT, one])
 
 
 REFUSED = [
@@ -507,40 +500,40 @@ REFUSED = [
     refused_state("a next resource that no count reaches", "Field",
                   state(counters={"tenant": 2, "resource": (1 << 62) + 1})),
     refused_state("a generation that no count reaches", "Broken",
-                  state(tenants=[tenant(b"default", 1, generation=(1 << 62) + 1)])),
+                  state(objects=[tenant(b"default", 1, generation=(1 << 62) + 1)])),
     refused_command("a command of no known number", "Field", 9, b""),
     refused_command("nothing with a body", "Field", 1, b"x"),
     refused_command("a body cut short", "Archive", 20, BODY[:-8]),
     refused_command("a principal that is no text", "Text", 1, b"", principal=b"\xff"),
-    refused_state("tenants out of order", "Order",
+    refused_state("objects out of order", "Order",
                   state(version=1, counters={"tenant": 3, "resource": 1},
-                        tenants=[tenant(b"default", 1), tenant(b"acme", 2, version=1)])),
-    refused_state("a tenant twice", "Order",
+                        objects=[tenant(b"default", 1), tenant(b"acme", 2, version=1)])),
+    refused_state("an object twice", "Order",
                   state(version=1, counters={"tenant": 3, "resource": 1},
-                        tenants=[tenant(b"default", 1), tenant(b"default", 2, version=1)])),
-    refused_state("a name against the grammar", "Broken", state(tenants=[tenant(b"Default", 1)])),
+                        objects=[tenant(b"default", 1), tenant(b"default", 2, version=1)])),
+    refused_state("a name against the grammar", "Key", state(objects=[tenant(b"Default", 1)])),
     refused_state("a namespace of no tenant", "Broken",
-                  state(version=1, namespaces=[namespace(b"acme", b"a", 1)])),
+                  state(version=1, objects=[DEFAULT, namespace(b"acme", b"a", 1)])),
     refused_state("two objects of one version", "Broken",
-                  state(namespaces=[namespace(b"default", b"a", 0)])),
+                  state(objects=[DEFAULT, namespace(b"default", b"a", 0)])),
     refused_state("an object of a later version", "Broken",
-                  state(namespaces=[namespace(b"default", b"a", 1)])),
-    refused_state("a number that was not given out", "Broken", state(tenants=[tenant(b"default", 2)])),
+                  state(objects=[DEFAULT, namespace(b"default", b"a", 1)])),
+    refused_state("a number that was not given out", "Broken", state(objects=[tenant(b"default", 2)])),
     refused_state("a number given out twice", "Broken",
-                  state(version=1, tenants=[tenant(b"acme", 1, version=1), tenant(b"default", 1)])),
+                  state(version=1, objects=[tenant(b"acme", 1, version=1), tenant(b"default", 1)])),
     refused_state("more namespaces than the quota", "Broken",
-                  state(version=2, tenants=[tenant(b"default", 1, quota=quotas(max_namespaces=1))],
-                        namespaces=[namespace(b"default", b"a", 1), namespace(b"default", b"b", 2)])),
+                  state(version=2, objects=[tenant(b"default", 1, quota=quotas(max_namespaces=1)),
+                        namespace(b"default", b"a", 1), namespace(b"default", b"b", 2)])),
     refused_state("a namespace with more than its tenant", "Broken",
-                  state(version=1, tenants=[tenant(b"default", 1, quota=quotas(max_streams=1))],
-                        namespaces=[namespace(b"default", b"a", 1, quota=ns_quotas(max_streams=2))])),
-    refused_state("a resource of a kind that there is not", "Field", with_stream(kind=4)),
+                  state(version=1, objects=[tenant(b"default", 1, quota=quotas(max_streams=1)),
+                        namespace(b"default", b"a", 1, quota=ns_quotas(max_streams=2))])),
+    refused_state("a resource of a kind that there is not", "Key", with_stream(kind=b"flag")),
     refused_state("a resource with other acknowledgements", "Field", with_stream(spec(ack=2))),
     refused_state("a resource in no namespace", "Broken", with_stream(home=False)),
     refused_state("a resource that is not placed", "Broken", with_stream(placed=False)),
     refused_state("a placement of nothing", "Broken",
-                  state(version=2, namespaces=[namespace(b"default", b"n", 1)],
-                        placements=[placement(2, STREAM, b"default", b"n", b"s", 1, [seat(0)])])),
+                  state(version=2, objects=[DEFAULT, namespace(b"default", b"n", 1),
+                                            placement(2, b"stream/default/n/s", 1, [seat(0)])])),
     refused_state("a placement of another resource", "Broken", with_stream(of=2)),
     refused_state("a placement with a shard too few", "Broken", with_stream(seats=[])),
     refused_state("a placement with a broker twice", "Broken",
@@ -553,23 +546,22 @@ REFUSED = [
     refused_state("a resource number that was not given out", "Broken", with_stream(next_id=1)),
     refused_state("a resource without shards", "Broken", with_stream(spec(shards=0), seats=[])),
     refused_state("a stream with a queue's part", "Broken", with_stream(spec(queue=(QUEUE_PART,)))),
-    refused_state("a queue without its part", "Broken", with_stream(kind=QUEUE)),
-    refused_state("a durable cache", "Broken", with_stream(spec(durable=1), kind=CACHE)),
-    refused_state("more bytes on disk than the quota", "Broken", {
-        **with_stream(spec(durable=1, retention_bytes=2)),
-        "tenants": [tenant(b"default", 1, quota=quotas(max_storage_bytes=1))]}),
+    refused_state("a queue without its part", "Broken", with_stream(kind=b"queue")),
+    refused_state("a durable cache", "Broken", with_stream(spec(durable=1), kind=b"cache")),
+    refused_state("more bytes on disk than the quota", "Broken",
+                  with_stream(spec(durable=1, retention_bytes=2), quota=quotas(max_storage_bytes=1))),
     refused_state("a namespace alive in a tenant that is deleted", "Broken",
-                  state(version=1, tenants=[tenant(b"default", 1, deleting=deleting(0, 9, 0))],
-                        namespaces=[namespace(b"default", b"n", 1)])),
+                  state(version=1, objects=[tenant(b"default", 1, deleting=deleting(0, 9, 0)),
+                        namespace(b"default", b"n", 1)])),
     refused_state("a namespace that goes after its tenant", "Broken",
-                  state(version=1, tenants=[tenant(b"default", 1, deleting=deleting(0, 9, 0))],
-                        namespaces=[namespace(b"default", b"n", 1, deleting=deleting(0, 10, 0))])),
+                  state(version=1, objects=[tenant(b"default", 1, deleting=deleting(0, 9, 0)),
+                        namespace(b"default", b"n", 1, deleting=deleting(0, 10, 0))])),
     refused_state("a grace that ends before it begins", "Broken",
-                  state(tenants=[tenant(b"default", 1, deleting=deleting(9, 8, 0))])),
+                  state(objects=[tenant(b"default", 1, deleting=deleting(9, 8, 0))])),
     refused_state("a deletion by a later entry", "Broken",
-                  state(tenants=[tenant(b"default", 1, deleting=deleting(0, 9, 1))])),
-    refused_state("a tombstone of a resource that is there", "Broken", {
-        **with_stream(), "version": 4, "tombstones": [tombstone(4, 1, b"stream/t/n/x", 0, [1])]}),
+                  state(objects=[tenant(b"default", 1, deleting=deleting(0, 9, 1))])),
+    refused_state("a tombstone of a resource that is there", "Broken",
+                  with_stream(more=[tombstone(4, 1, b"stream/t/n/x", 0, [1])], version=4)),
     refused_state("a tombstone that waits for nobody", "Broken",
                   with_tombstone(tombstone(1, 1, b"stream/t/n/x", 0, []))),
     refused_state("a tombstone that waits out of order", "Broken",
@@ -579,12 +571,12 @@ REFUSED = [
     refused_state("a tombstone of a number that was not given out", "Broken",
                   with_tombstone(tombstone(1, 2, b"stream/t/n/x", 0, [1]))),
     refused_command("a batch within a batch", "Field", 2, data_of(archive_of(BATCH, {
-        "items": [{"expect": 0, "command": {"kind": 2, "body": data_of(archive_of(BATCH, {"items": []}))}}]}))),
+        "items": [{"expect": 0, "command": {"kind": 2, "body": archive_of(BATCH, {"items": []})}}]}))),
     refused_command("a key without its parts", "Key", 42, data_of(archive_of(OF_OBJECT, {"key": b"tenant"}))),
     refused_state("an object of generation 0", "Broken",
-                  state(tenants=[tenant(b"default", 1, generation=0)])),
+                  state(objects=[tenant(b"default", 1, generation=0)])),
     refused_state("an object changed before it was made", "Broken",
-                  state(tenants=[tenant(b"default", 1, created=1)])),
+                  state(objects=[tenant(b"default", 1, created=1, updated=0)])),
     refused_state("a remembered request without a number", "Broken",
                   state(index=1, requests=[{"request": bytes(16), "principal": b"", "index": 1,
                                             "version": 0, "key": None}])),

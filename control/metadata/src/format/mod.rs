@@ -24,7 +24,6 @@ use crate::object::{KeyError, Object};
 use crate::requests::Row;
 use crate::state::{Head, Metadata, SnapshotSource};
 use mirror::Mirror;
-use v1::{Plain, PlainObject};
 
 /// Bytes before the archive.
 pub const HEADER_BYTES: usize = 32;
@@ -116,12 +115,9 @@ pub enum FormatError {
     /// A key breaks the grammar.
     #[error("a key: {0}")]
     Key(#[from] KeyError),
-    /// Objects of a kind are not in the order of their keys.
-    #[error("the {what} are not in the order of their keys")]
-    Order {
-        /// Which objects.
-        what: &'static str,
-    },
+    /// The objects are not in the order of their keys.
+    #[error("the objects are not in the order of their keys")]
+    Order,
     /// The snapshot is of a state that cannot be.
     #[error("{0}")]
     Broken(#[from] Broken),
@@ -218,13 +214,8 @@ where
 
 /// The archive of one object, for its hash and its size.
 pub(crate) fn object_archive(object: &Object) -> AlignedVec {
-    match Plain::of(object) {
-        Plain::Tenant(plain) => to_archive(&plain),
-        Plain::Namespace(plain) => to_archive(&plain),
-        Plain::Resource(plain) => to_archive(&plain),
-        Plain::Placement(plain) => to_archive(&plain),
-        Plain::Tombstone(plain) => to_archive(&plain),
-    }
+    let plain: v1::Stored = object.store();
+    to_archive(&plain)
 }
 
 pub(crate) fn row_digest(row: &Row) -> u64 {
@@ -291,29 +282,15 @@ impl SnapshotSource {
     }
 
     fn store(&self) -> v1::Snapshot {
-        let mut snapshot = v1::Snapshot {
+        v1::Snapshot {
             cluster: self.head.cluster,
             version: self.head.version.0,
             index: self.head.index,
             stamp: self.head.stamp.0,
             counters: self.head.counters.store(),
-            tenants: Vec::new(),
-            namespaces: Vec::new(),
-            resources: Vec::new(),
-            placements: Vec::new(),
-            tombstones: Vec::new(),
+            objects: self.objects.iter().map(|object| object.store()).collect(),
             requests: self.rows.iter().map(|row| (**row).store()).collect(),
-        };
-        for object in &self.objects {
-            match Plain::of(object) {
-                Plain::Tenant(plain) => snapshot.tenants.push(plain),
-                Plain::Namespace(plain) => snapshot.namespaces.push(plain),
-                Plain::Resource(plain) => snapshot.resources.push(plain),
-                Plain::Placement(plain) => snapshot.placements.push(plain),
-                Plain::Tombstone(plain) => snapshot.tombstones.push(plain),
-            }
         }
-        snapshot
     }
 }
 
@@ -342,12 +319,10 @@ impl Metadata {
                 return Err(FormatError::Field { field, value });
             }
         }
-        let mut objects = Vec::new();
-        load_all("tenants", snapshot.tenants, &mut objects)?;
-        load_all("namespaces", snapshot.namespaces, &mut objects)?;
-        load_all("resources", snapshot.resources, &mut objects)?;
-        load_all("placements", snapshot.placements, &mut objects)?;
-        load_all("tombstones", snapshot.tombstones, &mut objects)?;
+        let objects: Box<[Object]> = Mirror::load(snapshot.objects)?;
+        if !objects.is_sorted_by(|a, b| a.meta.key < b.meta.key) {
+            return Err(FormatError::Order);
+        }
         let rows: Box<[Row]> = Mirror::load(snapshot.requests)?;
         let head = Head {
             cluster: snapshot.cluster,
@@ -359,23 +334,5 @@ impl Metadata {
         let state = Self::assemble(head, objects, rows);
         state.check()?;
         Ok(state)
-    }
-}
-
-/// Adds the objects of one list, whose keys must rise.
-fn load_all(
-    what: &'static str,
-    list: Vec<impl PlainObject>,
-    into: &mut Vec<Object>,
-) -> Result<(), FormatError> {
-    let first = into.len();
-    for plain in list {
-        into.push(plain.load()?);
-    }
-    let in_order = into[first..].is_sorted_by(|a, b| a.meta.key < b.meta.key);
-    if in_order {
-        Ok(())
-    } else {
-        Err(FormatError::Order { what })
     }
 }

@@ -2,6 +2,7 @@
 //! bytes, lists. The order of fields is the order of the document.
 
 use pinion_types::ResourceId;
+use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::mirror::{Mirror, mirror};
@@ -147,99 +148,61 @@ impl Meta {
     }
 }
 
-/// An object of any kind.
-pub(crate) enum Plain {
-    Tenant(TenantObject),
-    Namespace(NamespaceObject),
-    Resource(ResourceObject),
-    Placement(PlacementObject),
-    Tombstone(TombstoneObject),
+/// An object: its key, and its body as an archive of its own, so that a kind that
+/// comes later does not change the bytes of the others.
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct Stored {
+    key: Vec<u8>,
+    meta: Meta,
+    body: Vec<u8>,
 }
 
-impl Plain {
-    /// # Panics
-    /// When the body is of another kind than the key: a bug of a command.
-    pub(crate) fn of(object: &Object) -> Self {
-        let meta = Meta::store(&object.meta);
-        match (&object.meta.key, &object.body) {
-            (ObjectKey::Tenant(name), Body::Tenant(tenant)) => Self::Tenant(TenantObject {
-                meta,
-                name: name.store(),
-                tenant: tenant.store(),
-            }),
-            (ObjectKey::Namespace { tenant, name }, Body::Namespace(namespace)) => {
-                Self::Namespace(NamespaceObject {
-                    meta,
-                    tenant: tenant.store(),
-                    name: name.store(),
-                    namespace: namespace.store(),
-                })
-            }
-            (
-                ObjectKey::Resource {
-                    kind,
-                    tenant,
-                    namespace,
-                    name,
-                },
-                Body::Resource(resource),
-            ) => Self::Resource(ResourceObject {
-                meta,
-                kind: kind.store(),
-                tenant: tenant.store(),
-                namespace: namespace.store(),
-                name: name.store(),
-                resource: resource.store(),
-            }),
-            (
-                ObjectKey::Placement {
-                    kind,
-                    tenant,
-                    namespace,
-                    name,
-                },
-                Body::Placement(placement),
-            ) => Self::Placement(PlacementObject {
-                meta,
-                kind: kind.store(),
-                tenant: tenant.store(),
-                namespace: namespace.store(),
-                name: name.store(),
-                placement: placement.store(),
-            }),
-            (ObjectKey::Tombstone(id), Body::Tombstone(tombstone)) => {
-                Self::Tombstone(TombstoneObject {
-                    meta,
-                    id: id.store(),
-                    tombstone: tombstone.store(),
-                })
-            }
-            (key, body) => panic!("{key} holds {body:?}"),
+impl Mirror<Stored> for Object {
+    fn store(&self) -> Stored {
+        Stored {
+            key: self.meta.key.store(),
+            meta: Meta::store(&self.meta),
+            body: store_body(&self.body).into_vec(),
         }
     }
-}
 
-/// An object of one kind, with what its key says.
-pub(crate) trait PlainObject {
-    fn load(self) -> Result<Object, FormatError>;
-}
-
-/// A tenant with its name.
-#[derive(Archive, Serialize, Deserialize)]
-pub(crate) struct TenantObject {
-    meta: Meta,
-    name: Vec<u8>,
-    tenant: Tenant,
-}
-
-impl PlainObject for TenantObject {
-    fn load(self) -> Result<Object, FormatError> {
-        let key = ObjectKey::Tenant(Mirror::load(self.name)?);
-        Ok(Object {
-            meta: self.meta.load(key)?,
-            body: Body::Tenant(Mirror::load(self.tenant)?),
-        })
+    fn load(plain: Stored) -> Result<Self, FormatError> {
+        let key = Mirror::load(plain.key)?;
+        let body = load_body(&key, &plain.body)?;
+        let meta = plain.meta.load(key)?;
+        Ok(Self { meta, body })
     }
+}
+
+/// What the body of each kind of object is stored as; the key says which.
+macro_rules! bodies {
+    ($($name:ident as $plain:ident,)*) => {
+        fn store_body(body: &Body) -> AlignedVec {
+            match body {
+                $(Body::$name(body) => {
+                    let plain: $plain = body.store();
+                    to_archive(&plain)
+                })*
+            }
+        }
+
+        fn load_body(key: &ObjectKey, bytes: &[u8]) -> Result<Body, FormatError> {
+            match key {
+                $(ObjectKey::$name { .. } => {
+                    let plain: $plain = from_archive(stringify!($name), bytes)?;
+                    Ok(Body::$name(Mirror::load(plain)?))
+                })*
+            }
+        }
+    };
+}
+
+bodies! {
+    Tenant as Tenant,
+    Namespace as Namespace,
+    Resource as Resource,
+    Placement as Placement,
+    Tombstone as Tombstone,
 }
 
 mirror! {
@@ -252,58 +215,10 @@ mirror! {
     }
 }
 
-/// A namespace with its name.
-#[derive(Archive, Serialize, Deserialize)]
-pub(crate) struct NamespaceObject {
-    meta: Meta,
-    tenant: Vec<u8>,
-    name: Vec<u8>,
-    namespace: Namespace,
-}
-
-impl PlainObject for NamespaceObject {
-    fn load(self) -> Result<Object, FormatError> {
-        let key = ObjectKey::Namespace {
-            tenant: Mirror::load(self.tenant)?,
-            name: Mirror::load(self.name)?,
-        };
-        Ok(Object {
-            meta: self.meta.load(key)?,
-            body: Body::Namespace(Mirror::load(self.namespace)?),
-        })
-    }
-}
-
 mirror! {
     Namespace of tenant::Namespace {
         description: Vec<u8>,
         quotas: NamespaceQuotas,
-    }
-}
-
-/// A resource with its kind and name.
-#[derive(Archive, Serialize, Deserialize)]
-pub(crate) struct ResourceObject {
-    meta: Meta,
-    kind: u8,
-    tenant: Vec<u8>,
-    namespace: Vec<u8>,
-    name: Vec<u8>,
-    resource: Resource,
-}
-
-impl PlainObject for ResourceObject {
-    fn load(self) -> Result<Object, FormatError> {
-        let key = ObjectKey::Resource {
-            kind: Mirror::load(self.kind)?,
-            tenant: Mirror::load(self.tenant)?,
-            namespace: Mirror::load(self.namespace)?,
-            name: Mirror::load(self.name)?,
-        };
-        Ok(Object {
-            meta: self.meta.load(key)?,
-            body: Body::Resource(Mirror::load(self.resource)?),
-        })
     }
 }
 
@@ -314,55 +229,11 @@ mirror! {
     }
 }
 
-/// A placement with the kind and name of its resource.
-#[derive(Archive, Serialize, Deserialize)]
-pub(crate) struct PlacementObject {
-    meta: Meta,
-    kind: u8,
-    tenant: Vec<u8>,
-    namespace: Vec<u8>,
-    name: Vec<u8>,
-    placement: Placement,
-}
-
-impl PlainObject for PlacementObject {
-    fn load(self) -> Result<Object, FormatError> {
-        let key = ObjectKey::Placement {
-            kind: Mirror::load(self.kind)?,
-            tenant: Mirror::load(self.tenant)?,
-            namespace: Mirror::load(self.namespace)?,
-            name: Mirror::load(self.name)?,
-        };
-        Ok(Object {
-            meta: self.meta.load(key)?,
-            body: Body::Placement(Mirror::load(self.placement)?),
-        })
-    }
-}
-
 mirror! {
     Placement of resource::Placement {
         resource: u64,
         pinned: Option<u32>,
         shards: Vec<Shard>,
-    }
-}
-
-/// A tombstone with the number of its resource.
-#[derive(Archive, Serialize, Deserialize)]
-pub(crate) struct TombstoneObject {
-    meta: Meta,
-    id: u64,
-    tombstone: Tombstone,
-}
-
-impl PlainObject for TombstoneObject {
-    fn load(self) -> Result<Object, FormatError> {
-        let key = ObjectKey::Tombstone(Mirror::load(self.id)?);
-        Ok(Object {
-            meta: self.meta.load(key)?,
-            body: Body::Tombstone(Mirror::load(self.tombstone)?),
-        })
     }
 }
 
@@ -376,7 +247,7 @@ mirror! {
 
 // --------------------------------------------------------------------- snapshot
 
-/// The whole state; every list of objects in the order of keys.
+/// The whole state; objects in the order of keys.
 #[derive(Archive, Serialize, Deserialize)]
 pub(crate) struct Snapshot {
     pub(crate) cluster: [u8; 16],
@@ -384,11 +255,7 @@ pub(crate) struct Snapshot {
     pub(crate) index: u64,
     pub(crate) stamp: u64,
     pub(crate) counters: Counters,
-    pub(crate) tenants: Vec<TenantObject>,
-    pub(crate) namespaces: Vec<NamespaceObject>,
-    pub(crate) resources: Vec<ResourceObject>,
-    pub(crate) placements: Vec<PlacementObject>,
-    pub(crate) tombstones: Vec<TombstoneObject>,
+    pub(crate) objects: Vec<Stored>,
     pub(crate) requests: Vec<Request>,
 }
 
