@@ -5,6 +5,7 @@
 
 use pinion_types::{ResourceId, ResourceKind, WallMs};
 
+use crate::broker::BrokerFacts;
 use crate::error::MetaError;
 use crate::ids::{BrokerNumber, MetaVersion};
 use crate::limits::BATCH_COMMANDS_MAX;
@@ -67,6 +68,14 @@ pub enum Command {
     ConfirmPurged(ConfirmPurged),
     /// Waits for nobody to confirm that a resource's data is gone.
     ForgetTombstone(ResourceId),
+    /// A broker says that it is there.
+    RegisterBroker(RegisterBroker),
+    /// Nothing more is placed on a broker, or again.
+    SetDraining(SetDraining),
+    /// A broker does not beat.
+    BrokerDown(BrokerDown),
+    /// A broker is gone for good: its name.
+    RemoveBroker(Box<str>),
     /// All of these in order, or none of them; no batch among them.
     Batch(Box<[BatchItem]>),
     /// Changes nothing; that it was applied says who leads.
@@ -101,6 +110,10 @@ impl Command {
             Self::Delete(Delete { key, .. }) | Self::Undelete(key) | Self::Purge(key) => {
                 Some(key.clone())
             }
+            Self::RegisterBroker(RegisterBroker { name, .. })
+            | Self::SetDraining(SetDraining { name, .. })
+            | Self::BrokerDown(BrokerDown { name, .. })
+            | Self::RemoveBroker(name) => Some(ObjectKey::broker(name)),
             Self::ForgetTombstone(resource) => Some(ObjectKey::Tombstone(*resource)),
             Self::ConfirmPurged(_) | Self::Batch(_) | Self::Noop => None,
         }
@@ -265,6 +278,38 @@ pub struct ConfirmPurged {
     pub broker: BrokerNumber,
     /// Of which; at most [`CONFIRMED_MAX`](crate::limits::CONFIRMED_MAX).
     pub resources: Box<[ResourceId]>,
+}
+
+/// A broker says that it is there, in a new life of its process or in the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisterBroker {
+    /// One segment in lower case.
+    pub name: Box<str>,
+    /// What it says of itself; takes the place of what it said before.
+    pub facts: BrokerFacts,
+    /// The life of its process, drawn at random at its start.
+    pub incarnation: u64,
+    /// The incarnation that the proposer knows to live no more, if any: another
+    /// one that is not down is never replaced.
+    pub gone: Option<u64>,
+}
+
+/// Nothing more is placed on a broker, or again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetDraining {
+    /// Which broker.
+    pub name: Box<str>,
+    /// Whether it drains.
+    pub draining: bool,
+}
+
+/// A broker does not beat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerDown {
+    /// Which broker.
+    pub name: Box<str>,
+    /// Which life of it was missed.
+    pub incarnation: u64,
 }
 
 /// One command of a batch.

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use pinion_types::WallMs;
 
+use crate::broker::Broker;
 use crate::error::MetaError;
-use crate::ids::MetaVersion;
+use crate::ids::{BrokerNumber, MetaVersion};
 use crate::object::{Body, Deleting, Meta, Object, ObjectKey};
 use crate::state::{Counters, Metadata};
 use crate::usage::{Scope, Usage, charges};
@@ -104,6 +105,22 @@ impl<'a> Draft<'a> {
             .take_while(move |(key, _)| of(key))
             .filter_map(|(_, object)| object.as_ref());
         unchanged.chain(changed)
+    }
+
+    /// The broker of this number.
+    pub(crate) fn broker(&self, number: BrokerNumber) -> Option<&Broker> {
+        let is_broker = |key: &ObjectKey| matches!(key, ObjectKey::Broker(_));
+        let changed = self.changed.range(ObjectKey::broker("")..);
+        let changed = changed.take_while(|(key, _)| is_broker(key));
+        let mut changed = changed.filter_map(|(_, object)| object.as_ref()?.broker());
+        let unchanged = || {
+            let object = self.base.broker(number)?;
+            let same = !self.changed.contains_key(&object.meta.key);
+            same.then(|| object.broker())?
+        };
+        changed
+            .find(|broker| broker.number == number)
+            .or_else(unchanged)
     }
 
     /// Makes a new object.

@@ -42,6 +42,18 @@ pub enum MetaError {
     /// A placement names a broker twice for one shard.
     #[error("broker {0} is named twice for one shard")]
     BrokerTwice(BrokerNumber),
+    /// Not `host:port`.
+    #[error("`{address}` is no host and port")]
+    BadAddress {
+        /// What it is.
+        address: Box<str>,
+    },
+    /// Labels are in the order of their names, each once.
+    #[error("label {at} is not after the one before it")]
+    LabelOrder {
+        /// Which, counted from 0.
+        at: usize,
+    },
     /// Deleting is for tenants, namespaces and resources.
     #[error("{0} is nothing that is deleted")]
     NotDeletable(ObjectKey),
@@ -76,6 +88,32 @@ pub enum MetaError {
     /// What the object is in was deleted: take that back first.
     #[error("{0} was deleted: take it back first")]
     ParentDeleting(ObjectKey),
+    /// A broker of this name lives: stop it, or wait until it is found to be down.
+    #[error("a broker of this name lives, as incarnation {incarnation:#x}")]
+    BrokerAlive {
+        /// The one that lives.
+        incarnation: u64,
+    },
+    /// The broker has started again since: look again.
+    #[error("the broker is incarnation {incarnation:#x} now")]
+    OtherIncarnation {
+        /// The present one.
+        incarnation: u64,
+    },
+    /// The broker serves: drain it, or wait until it is found to be down.
+    #[error("{0} is neither drained nor down")]
+    StillActive(ObjectKey),
+    /// Shards are on the broker: move them first.
+    #[error("the broker leads {leads} shards and has copies of {copies}")]
+    StillLeading {
+        /// Shards that it leads.
+        leads: u64,
+        /// Shards that it has copies of.
+        copies: u64,
+    },
+    /// A broker that nothing can be placed on.
+    #[error("broker {0} is down, or there is none")]
+    BrokerUnavailable(BrokerNumber),
     /// Somebody reads it.
     #[error("{count} subscribers read it")]
     HasSubscribers {
@@ -175,6 +213,8 @@ pub enum NameOf {
     Namespace,
     /// A resource's, with its namespace.
     Resource,
+    /// A broker's: one segment in lower case.
+    Broker,
 }
 
 impl fmt::Display for NameOf {
@@ -183,6 +223,7 @@ impl fmt::Display for NameOf {
             Self::Tenant => "tenant",
             Self::Namespace => "namespace",
             Self::Resource => "resource",
+            Self::Broker => "broker",
         })
     }
 }
@@ -258,11 +299,13 @@ macro_rules! codes {
 codes! {
     BadName = 101 "bad_name",
     BadSpec = 102 "bad_spec",
+    BadAddress = 103 "bad_address",
     QuotaAboveParent = 110 "quota_above_parent",
     BadText = 112 "bad_text",
     BrokerTwice = 113 "broker_twice",
     NotDeletable = 114 "not_deletable",
     BadBatch = 115 "bad_batch",
+    LabelOrder = 116 "label_order",
     NotFound = 201 "not_found",
     Exists = 202 "exists",
     Deleting = 203 "deleting",
@@ -270,12 +313,17 @@ codes! {
     VersionConflict = 301 "version_conflict",
     SpecConflict = 302 "spec_conflict",
     ImmutableField = 303 "immutable_field",
+    BrokerAlive = 307 "broker_alive",
     ParentDeleting = 308 "parent_deleting",
+    OtherIncarnation = 309 "other_incarnation",
     HasSubscribers = 401 "has_subscribers",
     HasData = 402 "has_data",
     NotEmpty = 403 "not_empty",
     GraceRequired = 404 "grace_required",
     TooEarly = 405 "too_early",
+    StillLeading = 406 "still_leading",
+    BrokerUnavailable = 408 "broker_unavailable",
+    StillActive = 410 "still_active",
     LimitReached = 501 "limit_reached",
     QuotaExceeded = 502 "quota_exceeded",
     QuotaBelowUse = 503 "quota_below_use",

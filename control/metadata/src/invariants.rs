@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use pinion_types::NameError;
 
 use crate::error::MetaError;
-use crate::ids::MetaVersion;
+use crate::ids::{BrokerNumber, MetaVersion};
 use crate::limits::{
-    COUNT_MAX, DUPLICATES_KEPT, NAMESPACES_MAX, PRINCIPAL_BYTES_MAX, RESOURCES_MAX,
+    BROKERS_MAX, COUNT_MAX, DUPLICATES_KEPT, NAMESPACES_MAX, PRINCIPAL_BYTES_MAX, RESOURCES_MAX,
     SHARDS_TOTAL_MAX, TENANTS_MAX, TOMBSTONES_MAX, TOTAL_BYTES_MAX,
 };
 use crate::name;
@@ -55,6 +55,14 @@ pub enum Broken {
     /// A resource has no placement.
     #[error("{0} is not placed")]
     Unplaced(ObjectKey),
+    /// It speaks of a broker that there is not.
+    #[error("{key} speaks of broker {broker}, which there is not")]
+    NoBroker {
+        /// What.
+        key: ObjectKey,
+        /// Which broker.
+        broker: BrokerNumber,
+    },
     /// It is alive, or waits longer, in something that is deleted.
     #[error("{0} outlives what it is in")]
     Outlives(ObjectKey),
@@ -128,6 +136,7 @@ pub(crate) fn check(state: &Metadata) -> Result<(), Broken> {
         ("resources", used.resources, RESOURCES_MAX),
         ("shards", used.shards, SHARDS_TOTAL_MAX),
         ("tombstones", used.tombstones, TOMBSTONES_MAX),
+        ("brokers", used.brokers, BROKERS_MAX),
         ("bytes of caches", used.cache_bytes, TOTAL_BYTES_MAX),
         ("bytes on disk", used.storage_bytes, TOTAL_BYTES_MAX),
     ] {
@@ -167,6 +176,7 @@ fn number(state: &Metadata, object: &Object) -> Option<(&'static str, u64, u64)>
     match &object.body {
         Body::Tenant(tenant) => Some(("tenant", tenant.number.0, counters.tenant.0)),
         Body::Resource(resource) => Some(("resource", resource.id.0, counters.resource.0)),
+        Body::Broker(broker) => Some(("broker", broker.number.0.into(), counters.broker.0.into())),
         Body::Namespace(_) | Body::Placement(_) | Body::Tombstone(_) => None,
     }
 }
@@ -192,6 +202,7 @@ fn check_object(state: &Metadata, object: &Object) -> Result<(), Broken> {
     if let Some(deleting) = &meta.deleting {
         check_deleting(state, object, deleting)?;
     }
+    check_brokers(state, object)?;
     let alive_in_deleted = || {
         let parent = key.parent().and_then(|parent| state.get(&parent));
         let placement = matches!(key, ObjectKey::Placement { .. });
@@ -205,6 +216,26 @@ fn check_object(state: &Metadata, object: &Object) -> Result<(), Broken> {
         return Err(Broken::Field(key.clone()));
     }
     Ok(())
+}
+
+/// Whoever has data, or is waited for, is there.
+fn check_brokers(state: &Metadata, object: &Object) -> Result<(), Broken> {
+    let missing = |numbers: &[BrokerNumber]| {
+        let unknown = |number: &&BrokerNumber| state.broker(**number).is_none();
+        numbers.iter().find(unknown).copied()
+    };
+    let missing = match &object.body {
+        Body::Placement(placement) => missing(&placement.brokers()),
+        Body::Tombstone(tombstone) => missing(&tombstone.pending),
+        _ => None,
+    };
+    match missing {
+        Some(broker) => Err(Broken::NoBroker {
+            key: object.meta.key.clone(),
+            broker,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// What is deleted goes after what is in it and not before its grace is over.
@@ -296,6 +327,7 @@ fn check_body(state: &Metadata, object: &Object) -> Result<Result<(), MetaError>
                 }
                 Ok(())
             }
+            (ObjectKey::Broker(_), Body::Broker(broker), None) => broker.facts.check(),
             _ => return Err(Broken::Kind(key.clone())),
         },
     )

@@ -16,6 +16,7 @@
 
 mod action;
 mod apply;
+pub mod broker;
 pub mod command;
 mod draft;
 pub mod error;

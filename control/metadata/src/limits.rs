@@ -19,6 +19,27 @@ pub const SHARDS_TOTAL_MAX: u64 = 1_048_576;
 /// Copies of a shard.
 pub const REPLICAS_MAX: u8 = 7;
 
+/// Brokers of a cluster.
+pub const BROKERS_MAX: u64 = 1_024;
+
+/// Highest number of a broker. A new number a second reaches it in 34 years.
+pub const BROKER_NUMBERS_MAX: u64 = 1 << 30;
+
+/// Longest address of a broker in bytes: a DNS name, a colon, a port.
+pub const ADDRESS_BYTES_MAX: usize = 255;
+
+/// Longest name of a region or zone in bytes.
+pub const SITE_BYTES_MAX: usize = 64;
+
+/// Labels of a broker.
+pub const LABELS_MAX: usize = 16;
+
+/// Longest name of a label in bytes.
+pub const LABEL_NAME_BYTES_MAX: usize = 64;
+
+/// Longest value of a label in bytes.
+pub const LABEL_BYTES_MAX: usize = 256;
+
 /// Bytes that one partition may ask for, of memory or of disk: 16 TiB.
 pub const PARTITION_BYTES_MAX: u64 = 1 << 44;
 

@@ -22,6 +22,8 @@ pub enum ObjectKind {
     Placement(ResourceKind),
     /// [`ObjectKey::Tombstone`]
     Tombstone,
+    /// [`ObjectKey::Broker`]
+    Broker,
 }
 
 /// What a list is asked for.
@@ -72,6 +74,7 @@ impl ObjectKind {
             ObjectKey::Resource { kind, .. } => Self::Resource(*kind),
             ObjectKey::Placement { kind, .. } => Self::Placement(*kind),
             ObjectKey::Tombstone(_) => Self::Tombstone,
+            ObjectKey::Broker(_) => Self::Broker,
         }
     }
 
@@ -82,6 +85,7 @@ impl ObjectKind {
             Self::Namespace => ObjectKey::namespace(tenant, namespace),
             Self::Resource(kind) => ObjectKey::resource(kind, tenant, namespace, ""),
             Self::Placement(kind) => ObjectKey::placement(kind, tenant, namespace, ""),
+            Self::Broker => ObjectKey::broker(""),
             Self::Tombstone => ObjectKey::Tombstone(ResourceId(0)),
         }
     }

@@ -56,6 +56,14 @@ pub(crate) fn namespace(name: &str) -> Result<(), MetaError> {
     })
 }
 
+/// A broker's name.
+pub(crate) fn broker(name: &str) -> Result<(), MetaError> {
+    lower_segment(name).map_err(|why| MetaError::BadName {
+        what: NameOf::Broker,
+        why,
+    })
+}
+
 /// A resource's namespace and name.
 pub(crate) fn resource(namespace: &str, name: &str) -> Result<(), MetaError> {
     match ResourceName::new(namespace, name) {
@@ -67,17 +75,33 @@ pub(crate) fn resource(namespace: &str, name: &str) -> Result<(), MetaError> {
     }
 }
 
+/// A number from `min` to `max`.
+pub(crate) fn range(field: &'static str, actual: u64, min: u64, max: u64) -> Result<(), MetaError> {
+    if actual < min || actual > max {
+        return Err(MetaError::BadSpec {
+            field,
+            actual,
+            min,
+            max,
+        });
+    }
+    Ok(())
+}
+
 /// A text for people: at most `max` bytes, no control characters, which would
 /// reach terminals and log lines.
 pub(crate) fn text(field: &'static str, text: &str, max: usize) -> Result<(), MetaError> {
-    if text.len() > max {
-        return Err(MetaError::BadSpec {
-            field,
-            actual: text.len() as u64,
-            min: 0,
-            max: max as u64,
-        });
-    }
+    text_of(field, text, 0, max)
+}
+
+/// A text of at least `min` bytes.
+pub(crate) fn text_of(
+    field: &'static str,
+    text: &str,
+    min: usize,
+    max: usize,
+) -> Result<(), MetaError> {
+    range(field, text.len() as u64, min as u64, max as u64)?;
     match text.char_indices().find(|(_, c)| c.is_control()) {
         Some((position, _)) => Err(MetaError::BadText { field, position }),
         None => Ok(()),

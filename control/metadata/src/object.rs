@@ -6,6 +6,7 @@ use core::str::FromStr;
 
 use pinion_types::{NameError, ResourceId, ResourceKind, ResourceName, WallMs};
 
+use crate::broker::Broker;
 use crate::ids::{BrokerNumber, MetaVersion};
 use crate::name;
 use crate::resource::{Placement, Resource};
@@ -48,6 +49,8 @@ pub enum ObjectKey {
     },
     /// `tombstone/{id}`: of a resource that was purged.
     Tombstone(ResourceId),
+    /// `broker/{name}`
+    Broker(Box<str>),
 }
 
 /// Why a text is no key.
@@ -81,6 +84,12 @@ impl ObjectKey {
             tenant: tenant.into(),
             name: name.into(),
         }
+    }
+
+    /// The key of a broker.
+    #[must_use]
+    pub fn broker(name: &str) -> Self {
+        Self::Broker(name.into())
     }
 
     /// The key of a resource.
@@ -136,7 +145,7 @@ impl ObjectKey {
             | Self::Placement {
                 tenant, namespace, ..
             } => (tenant, namespace),
-            Self::Tombstone(_) => ("", ""),
+            Self::Tombstone(_) | Self::Broker(_) => ("", ""),
         }
     }
 
@@ -144,6 +153,7 @@ impl ObjectKey {
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Tenant(name)
+            | Self::Broker(name)
             | Self::Namespace { name, .. }
             | Self::Resource { name, .. }
             | Self::Placement { name, .. } => name,
@@ -155,7 +165,7 @@ impl ObjectKey {
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         match self {
-            Self::Tenant(_) | Self::Tombstone(_) => None,
+            Self::Tenant(_) | Self::Tombstone(_) | Self::Broker(_) => None,
             Self::Namespace { tenant, .. } => Some(Self::Tenant(tenant.clone())),
             Self::Resource {
                 tenant, namespace, ..
@@ -172,7 +182,7 @@ impl ObjectKey {
     /// Whether every part follows its grammar.
     pub(crate) fn check(&self) -> Result<(), NameError> {
         match self {
-            Self::Tenant(tenant) => name::lower_segment(tenant),
+            Self::Tenant(name) | Self::Broker(name) => name::lower_segment(name),
             Self::Namespace { tenant, name } => {
                 name::lower_segment(tenant)?;
                 name::segment(name)
@@ -216,6 +226,7 @@ impl fmt::Display for ObjectKey {
                 name,
             } => write!(f, "placement/{kind}/{tenant}/{namespace}/{name}"),
             Self::Tombstone(id) => write!(f, "tombstone/{id}"),
+            Self::Broker(name) => write!(f, "broker/{name}"),
         }
     }
 }
@@ -237,6 +248,7 @@ impl FromStr for ObjectKey {
                 let (tenant, namespace, name) = three_parts(rest)?;
                 Self::placement(kind, tenant, namespace, name)
             }
+            "broker" => Self::Broker(rest.into()),
             "tombstone" => Self::Tombstone(ResourceId(number(rest).ok_or(KeyError::Number)?)),
             kind => {
                 let kind = resource_kind(kind).ok_or(KeyError::Kind)?;
@@ -313,6 +325,15 @@ pub struct Object {
     pub body: Body,
 }
 
+impl Object {
+    pub(crate) fn broker(&self) -> Option<&Broker> {
+        match &self.body {
+            Body::Broker(broker) => Some(broker),
+            _ => None,
+        }
+    }
+}
+
 /// What an object is; the variant is the one of its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
@@ -326,6 +347,8 @@ pub enum Body {
     Placement(Placement),
     /// Under [`ObjectKey::Tombstone`].
     Tombstone(Tombstone),
+    /// Under [`ObjectKey::Broker`].
+    Broker(Broker),
 }
 
 /// What is left of a resource whose data some broker may still have.
@@ -352,6 +375,7 @@ mod tests {
             ObjectKey::resource(ResourceKind::Cache, "acme", "pay", "x"),
             ObjectKey::placement(ResourceKind::Queue, "acme", "pay", "eu/jobs"),
             ObjectKey::Tombstone(ResourceId(42)),
+            ObjectKey::broker("node-1.eu"),
         ] {
             assert_eq!(key.to_string().parse(), Ok(key));
         }

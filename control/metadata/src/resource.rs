@@ -8,6 +8,7 @@ use pinion_types::{ResourceId, ResourceKind};
 use crate::error::MetaError;
 use crate::ids::BrokerNumber;
 use crate::limits::{PARTITION_BYTES_MAX, REPLICAS_MAX};
+use crate::name;
 
 /// A stream, queue or cache; its kind and its name are in its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -228,14 +229,6 @@ impl Placement {
 }
 
 fn first_fault(ranges: &[Range]) -> Result<(), MetaError> {
-    let out = |(_, actual, min, max): &&Range| actual < min || actual > max;
-    match ranges.iter().find(out) {
-        Some(&(field, actual, min, max)) => Err(MetaError::BadSpec {
-            field,
-            actual,
-            min,
-            max,
-        }),
-        None => Ok(()),
-    }
+    let check = |&(field, actual, min, max): &Range| name::range(field, actual, min, max);
+    ranges.iter().try_for_each(check)
 }

@@ -12,7 +12,7 @@ use crate::command::{Command, Envelope};
 use crate::draft::{Draft, Staged};
 use crate::error::MetaError;
 use crate::format;
-use crate::ids::{MetaVersion, TenantNumber};
+use crate::ids::{BrokerNumber, MetaVersion, TenantNumber};
 use crate::invariants::{self, Broken};
 use crate::limits::{PRINCIPAL_BYTES_MAX, STATE_BYTES_MAX};
 use crate::name;
@@ -27,6 +27,7 @@ use crate::watch::{Changes, History, ResnapshotRequired};
 pub(crate) struct Counters {
     pub(crate) tenant: TenantNumber,
     pub(crate) resource: ResourceId,
+    pub(crate) broker: BrokerNumber,
 }
 
 /// An object and what it adds to the whole.
@@ -77,6 +78,8 @@ pub struct Metadata {
     history: History,
     /// Derived from the objects: what is used in each scope that has anything.
     usage: BTreeMap<Scope, Usage>,
+    /// Derived: the key of each broker.
+    brokers: BTreeMap<BrokerNumber, ObjectKey>,
     /// Derived: when each deleted object may be purged; what is in an object
     /// comes before it.
     due: BTreeSet<Due>,
@@ -165,6 +168,7 @@ impl Metadata {
             counters: Counters {
                 tenant: TenantNumber(DEFAULT_TENANT_NUMBER.0 + 1),
                 resource: ResourceId(1),
+                broker: BrokerNumber(1),
             },
         };
         Self::assemble(head, [tenant], [])
@@ -186,6 +190,7 @@ impl Metadata {
             requests: Requests::default(),
             history: History::from(head.version),
             usage: BTreeMap::new(),
+            brokers: BTreeMap::new(),
             due: BTreeSet::new(),
             digest: 0,
             bytes: 0,
@@ -343,6 +348,9 @@ impl Metadata {
         if let Some(due) = due(&entry.object) {
             self.due.insert(due);
         }
+        if let Some(broker) = entry.object.broker() {
+            self.brokers.insert(broker.number, key.clone());
+        }
         self.objects.insert(key, entry);
         old
     }
@@ -356,6 +364,9 @@ impl Metadata {
         self.bytes -= old.bytes;
         if let Some(due) = due(&old.object) {
             self.due.remove(&due);
+        }
+        if let Some(broker) = old.object.broker() {
+            self.brokers.remove(&broker.number);
         }
         true
     }
@@ -393,6 +404,12 @@ impl Metadata {
     #[must_use]
     pub fn get(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
         self.objects.get(key).map(|entry| &entry.object)
+    }
+
+    /// The broker of this number.
+    #[must_use]
+    pub fn broker(&self, number: BrokerNumber) -> Option<&Arc<Object>> {
+        self.get(self.brokers.get(&number)?)
     }
 
     /// Every object, in the order of keys.
@@ -447,6 +464,12 @@ impl Metadata {
         self.usage(&Scope::Namespace(tenant.into(), namespace.into()))
     }
 
+    /// What is on a broker.
+    #[must_use]
+    pub fn broker_usage(&self, broker: BrokerNumber) -> Usage {
+        self.usage(&Scope::Broker(broker))
+    }
+
     /// What all tenants together use.
     #[must_use]
     pub fn cluster_usage(&self) -> Usage {
@@ -458,8 +481,12 @@ impl Metadata {
     /// collisions.
     #[must_use]
     pub fn state_hash(&self) -> u64 {
-        let Counters { tenant, resource } = self.counters;
-        let mut head = Vec::with_capacity(64);
+        let Counters {
+            tenant,
+            resource,
+            broker,
+        } = self.counters;
+        let mut head = Vec::with_capacity(80);
         head.extend(self.cluster);
         for part in [
             self.version.0,
@@ -467,6 +494,7 @@ impl Metadata {
             self.stamp.0,
             tenant.0,
             resource.0,
+            broker.0.into(),
             self.digest,
             self.requests.digest(),
         ] {

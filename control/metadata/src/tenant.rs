@@ -82,16 +82,7 @@ impl Tenant {
             return Ok(());
         };
         let key = &encryption.key_id;
-        name::text("key_id", key, KEY_ID_BYTES_MAX)?;
-        if key.is_empty() {
-            return Err(MetaError::BadSpec {
-                field: "key_id",
-                actual: 0,
-                min: 1,
-                max: KEY_ID_BYTES_MAX as u64,
-            });
-        }
-        Ok(())
+        name::text_of("key_id", key, 1, KEY_ID_BYTES_MAX)
     }
 }
 

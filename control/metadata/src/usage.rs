@@ -1,6 +1,9 @@
 //! What is used: counted where objects are written, so that a quota costs one
 //! comparison.
 
+use std::collections::BTreeMap;
+
+use crate::ids::BrokerNumber;
 use crate::object::{Body, Object, ObjectKey};
 
 /// What objects are counted in.
@@ -12,9 +15,11 @@ pub(crate) enum Scope {
     Tenant(Box<str>),
     /// A namespace of a tenant.
     Namespace(Box<str>, Box<str>),
+    /// What is on a broker.
+    Broker(BrokerNumber),
 }
 
-/// What is used in the cluster, in a tenant or in a namespace. What is deleted
+/// What is used in the cluster, in a tenant, in a namespace or of a broker. What is deleted
 /// counts for the cluster, which still keeps it, and for nobody else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -28,8 +33,14 @@ pub struct Usage {
     pub shards: u64,
     /// Bytes of memory that caches ask for.
     pub cache_bytes: u64,
-    /// Tombstones; only the cluster has some.
+    /// Tombstones; of a broker, those that wait for it.
     pub tombstones: u64,
+    /// Brokers; only the cluster has some.
+    pub brokers: u64,
+    /// Shards that a broker leads.
+    pub leads: u64,
+    /// Shards that a broker has further copies of.
+    pub copies: u64,
     /// Bytes on disk that durable resources ask for, of those that name them.
     pub storage_bytes: u64,
 }
@@ -42,10 +53,13 @@ impl Usage {
         shards: 0,
         cache_bytes: 0,
         tombstones: 0,
+        brokers: 0,
+        leads: 0,
+        copies: 0,
         storage_bytes: 0,
     };
 
-    fn fields(&mut self) -> [&mut u64; 7] {
+    fn fields(&mut self) -> [&mut u64; 10] {
         [
             &mut self.tenants,
             &mut self.namespaces,
@@ -53,6 +67,9 @@ impl Usage {
             &mut self.shards,
             &mut self.cache_bytes,
             &mut self.tombstones,
+            &mut self.brokers,
+            &mut self.leads,
+            &mut self.copies,
             &mut self.storage_bytes,
         ]
     }
@@ -128,14 +145,34 @@ fn charges_alive(object: &Object) -> Vec<(Scope, Usage)> {
                 (of_namespace, usage),
             ]
         }
-        (ObjectKey::Tombstone(_), _) => {
+        (_, Body::Tombstone(tombstone)) => {
             let usage = Usage {
                 tombstones: 1,
                 ..Usage::NONE
             };
+            let brokers = tombstone.pending.iter().map(|one| Scope::Broker(*one));
+            let scopes = brokers.chain([Scope::Cluster]);
+            scopes.map(|scope| (scope, usage)).collect()
+        }
+        (_, Body::Broker(_)) => {
+            let usage = Usage {
+                brokers: 1,
+                ..Usage::NONE
+            };
             vec![(Scope::Cluster, usage)]
         }
-        // A placement is counted with its resource.
-        (ObjectKey::Resource { .. } | ObjectKey::Placement { .. }, _) => Vec::new(),
+        (_, Body::Placement(placement)) => {
+            let mut brokers: BTreeMap<BrokerNumber, Usage> = BTreeMap::new();
+            for shard in &placement.shards {
+                brokers.entry(shard.seat.leader).or_default().leads += 1;
+                for replica in &shard.seat.replicas {
+                    brokers.entry(*replica).or_default().copies += 1;
+                }
+            }
+            let of_broker = |(number, usage)| (Scope::Broker(number), usage);
+            brokers.into_iter().map(of_broker).collect()
+        }
+        // A body of another kind than its key is found by its check.
+        _ => Vec::new(),
     }
 }

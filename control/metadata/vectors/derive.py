@@ -189,7 +189,7 @@ TENANT = Struct(number=U64, display_name=TEXT, description=TEXT, quotas=TENANT_Q
 NAMESPACE = Struct(description=TEXT, quotas=NAMESPACE_QUOTAS)
 OBJECT = Struct(key=TEXT, meta=META, body=TEXT)
 REQUEST = Struct(request=Bytes(16), principal=TEXT, index=U64, version=U64, key=Optional(TEXT))
-COUNTERS = Struct(tenant=U64, resource=U64)
+COUNTERS = Struct(tenant=U64, resource=U64, broker=U32)
 QUEUE_SPEC = Struct(
     visibility_ms=U32, max_attempts=U16, ordered_by_key=BYTE, drop_expired=BYTE, max_in_flight=U32,
     consumer_in_flight=U32, backoff_min_ms=U32, backoff_max_ms=U32, messages_max=U32,
@@ -202,6 +202,11 @@ SHARD = Struct(seat=SEAT, epoch=U64)
 RESOURCE = Struct(id=U64, spec=RESOURCE_SPEC)
 PLACEMENT = Struct(resource=U64, pinned=Optional(U32), shards=List(SHARD))
 TOMBSTONE = Struct(of=TEXT, purged=U64, pending=List(U32))
+LABEL = Struct(name=TEXT, value=TEXT)
+CAPACITY = Struct(max_shards=U32, max_connections=U32, cores=U16, logs=U16, memory_per_core=U64)
+FACTS = Struct(address=TEXT, region=TEXT, zone=TEXT, labels=List(LABEL), capacity=CAPACITY)
+BROKER = Struct(number=U32, facts=FACTS, incarnation=U64, registered=U64, draining=BYTE,
+                down=Optional(U64))
 SNAPSHOT = Struct(cluster=Bytes(16), version=U64, index=U64, stamp=U64, counters=COUNTERS,
                   objects=List(OBJECT), requests=List(REQUEST))
 
@@ -227,6 +232,10 @@ DELETE = Struct(key=TEXT, force=BYTE, grace_ms=U64, facts=DELETE_FACTS)
 OF_OBJECT = Struct(key=TEXT)
 CONFIRM_PURGED = Struct(broker=U32, resources=List(U64))
 OF_RESOURCE = Struct(resource=U64)
+REGISTER_BROKER = Struct(name=TEXT, facts=FACTS, incarnation=U64, gone=Optional(U64))
+SET_DRAINING = Struct(name=TEXT, draining=BYTE)
+BROKER_DOWN = Struct(name=TEXT, incarnation=U64)
+OF_NAME = Struct(name=TEXT)
 ITEM = Struct(expect=U64, command=PART)
 BATCH = Struct(items=List(ITEM))
 
@@ -287,6 +296,14 @@ def command(name, kind, struct, body, stamp=1_700_000_000_000, request=bytes(16)
     return {"name": name, "hex": lines_of(sealed(b"PMC1", archive))}
 
 
+def facts(address=b"localhost:7420", region=b"", zone=b"", labels=()):
+    return {"address": address, "region": region, "zone": zone,
+            "labels": [{"name": name, "value": value} for name, value in labels],
+            "capacity": {"max_shards": 10_000, "max_connections": 1_000, "cores": 2, "logs": 4,
+                         "memory_per_core": 1 << 30}}
+
+
+FACTS_OF_TWO = facts(b"[::1]:7420", b"eu", b"eu-1", [(b"disk", b"nvme"), (b"rack", b"")])
 REQUEST_ID = bytes(range(16))
 COMMANDS = [
     command("nothing", 1, None, None, principal=b""),
@@ -334,6 +351,13 @@ COMMANDS = [
     command("an end", 42, OF_OBJECT, {"key": b"tenant/acme"}),
     command("data that is gone", 43, CONFIRM_PURGED, {"broker": 7, "resources": [1, 1 << 40]}),
     command("data that nobody waits for", 44, OF_RESOURCE, {"resource": 5}),
+    command("a broker that is new", 50, REGISTER_BROKER, {
+        "name": b"b1", "facts": facts(), "incarnation": 1, "gone": None}),
+    command("a broker in a new life", 50, REGISTER_BROKER, {
+        "name": b"b2", "facts": FACTS_OF_TWO, "incarnation": 1 << 63, "gone": (7,)}),
+    command("a broker that drains", 51, SET_DRAINING, {"name": b"b2", "draining": 1}),
+    command("a broker that was missed", 52, BROKER_DOWN, {"name": b"b2", "incarnation": 1 << 63}),
+    command("a broker that is gone", 53, OF_NAME, {"name": b"b2"}),
     command("a batch of two", 2, BATCH, {"items": [
         {"expect": 1, "command": {"kind": 20, "body": archive_of(CREATE_NAMESPACE, {
             "tenant": b"acme", "name": b"n", "description": b"", "quotas": ns_quotas()})}},
@@ -381,9 +405,19 @@ def tombstone(version, id, of, at, pending, generation=1):
         "of": of, "purged": at, "pending": pending}, at, None, generation)
 
 
+def broker(number, version, name=None, what=None, down=None, draining=0, incarnation=1, at=0, **over):
+    return stored(b"broker/" + (name or b"b%d" % number), version, BROKER, {
+        "number": number, "facts": what or facts(), "incarnation": incarnation, "registered": at,
+        "draining": draining, "down": down}, **over)
+
+
+def counters(tenant=2, resource=1, broker=1):
+    return {"tenant": tenant, "resource": resource, "broker": broker}
+
+
 def state(**over):
     whole = {"cluster": bytes(range(16, 32)), "version": 0, "index": 0, "stamp": 0,
-             "counters": {"tenant": 2, "resource": 1}, "objects": [tenant(b"default", 1)],
+             "counters": counters(), "objects": [tenant(b"default", 1)],
              "requests": []}
     whole.update(over)
     return whole
@@ -393,28 +427,33 @@ DEFAULT = tenant(b"default", 1)
 
 
 FULL = state(
-    version=17, index=20, stamp=1_700_000_001_000, counters={"tenant": 3, "resource": 4},
+    version=23, index=20, stamp=1_700_000_001_000, counters=counters(3, 4, 5),
     objects=[
-        tenant(b"acme", 2, version=5, created=1_700_000_000_000, updated=1_700_000_000_500,
+        tenant(b"acme", 2, version=9, created=1_700_000_000_000, updated=1_700_000_000_500,
                generation=2, display=b"ACME", quota=quotas(max_namespaces=2, max_streams=10),
                encryption=({"key_id": b"key-1", "rotation_period_ms": 0},)),
         DEFAULT,
-        namespace(b"acme", b"a", 2, 1_700_000_000_000, ns_quotas(max_streams=10)),
-        namespace(b"acme", b"b", 3, 1_700_000_000_100),
-        namespace(b"default", b"a", 17, 1_700_000_000_100, updated=1_700_000_001_000,
+        namespace(b"acme", b"a", 6, 1_700_000_000_000, ns_quotas(max_streams=10)),
+        namespace(b"acme", b"b", 7, 1_700_000_000_100),
+        namespace(b"default", b"a", 23, 1_700_000_000_100, updated=1_700_000_001_000,
                   deleting=deleting(1_700_000_001_000, 1_700_604_801_000, 19)),
-        resource(6, b"stream/acme/a/eu/orders", 1, DURABLE, 1_700_000_000_600),
-        resource(8, b"queue/acme/a/q", 2, spec(queue=(QUEUE_PART,)), 1_700_000_000_600),
-        placement(7, b"stream/acme/a/eu/orders", 1, [seat(1, [2, 3], 0), seat(2, [1, 3], 1)],
+        resource(10, b"stream/acme/a/eu/orders", 1, DURABLE, 1_700_000_000_600),
+        resource(12, b"queue/acme/a/q", 2, spec(queue=(QUEUE_PART,)), 1_700_000_000_600),
+        placement(11, b"stream/acme/a/eu/orders", 1, [seat(1, [2, 3], 0), seat(2, [1, 3], 1)],
                   1_700_000_000_600),
-        placement(9, b"queue/acme/a/q", 2, [seat(7, log=4)], 1_700_000_000_600, (7,)),
-        tombstone(16, 3, b"stream/default/a/gone", 1_700_000_000_900, [2, 3], 2)],
+        placement(13, b"queue/acme/a/q", 2, [seat(4, log=9)], 1_700_000_000_600, (4,)),
+        tombstone(20, 3, b"stream/default/a/gone", 1_700_000_000_900, [2, 3], 2),
+        broker(1, 1, at=1_700_000_000_000, created=1_700_000_000_000),
+        broker(2, 22, what=FACTS_OF_TWO, down=(1_700_000_000_950,), draining=1, incarnation=1 << 63,
+               at=1_700_000_000_000, created=1_700_000_000_000, updated=1_700_000_000_950, generation=3),
+        broker(3, 3, at=1_700_000_000_000, created=1_700_000_000_000),
+        broker(4, 4, at=1_700_000_000_000, created=1_700_000_000_000)],
     requests=[
-        {"request": REQUEST_ID, "principal": b"p:ana", "index": 3, "version": 1,
+        {"request": REQUEST_ID, "principal": b"p:ana", "index": 3, "version": 5,
          "key": (b"tenant/acme",)},
-        {"request": REQUEST_ID, "principal": b"p:bo", "index": 11, "version": 9,
+        {"request": REQUEST_ID, "principal": b"p:bo", "index": 11, "version": 13,
          "key": None},
-        {"request": REQUEST_ID[::-1], "principal": b"p:bo", "index": 20, "version": 17,
+        {"request": REQUEST_ID[::-1], "principal": b"p:bo", "index": 20, "version": 23,
          "key": None}])
 
 
@@ -463,18 +502,19 @@ LONG.fields = [(le(1 << 30, 4), "objects: count 1073741824") if name == "objects
                for data, name in LONG.fields]
 
 def with_stream(what=None, kind=b"stream", home=True, placed=True, of=1, seats=None, epoch=1, next_id=2,
-                quota=None, more=(), version=3):
-    """A state of one resource, in which something may be wrong."""
+                quota=None, more=(), version=5):
+    """A state of one resource and the brokers 1 and 2, in which something may be wrong."""
     path = kind + b"/default/n/s"
     objects = [tenant(b"default", 1, quota=quota)]
     objects += [namespace(b"default", b"n", 1)] if home else []
     objects += [resource(2, path, 1, what or spec())]
-    objects += [placement(3, path, of, [seat(0)] if seats is None else seats, epoch=epoch)] if placed else []
-    return state(version=version, counters={"tenant": 2, "resource": next_id}, objects=[*objects, *more])
+    objects += [placement(3, path, of, [seat(1)] if seats is None else seats, epoch=epoch)] if placed else []
+    objects += [*more, broker(1, 4), broker(2, 5)]
+    return state(version=version, counters=counters(2, next_id, 3), objects=objects)
 
 
 def with_tombstone(one):
-    return state(version=1, counters={"tenant": 2, "resource": 2}, objects=[DEFAULT, one])
+    return state(version=3, counters=counters(2, 2, 3), objects=[DEFAULT, one, broker(1, 2), broker(2, 3)])
 
 
 REFUSED = [
@@ -496,94 +536,109 @@ REFUSED = [
     refused_state("a version that no count reaches", "Field", state(version=(1 << 62) + 1)),
     refused_state("an index that no count reaches", "Field", state(index=(1 << 62) + 1)),
     refused_state("a next number that no count reaches", "Field",
-                  state(counters={"tenant": (1 << 62) + 1, "resource": 1})),
+                  state(counters=counters((1 << 62) + 1))),
     refused_state("a next resource that no count reaches", "Field",
-                  state(counters={"tenant": 2, "resource": (1 << 62) + 1})),
-    refused_state("a generation that no count reaches", "Broken",
+                  state(counters=counters(2, (1 << 62) + 1))),
+    refused_state("a generation that no count reaches", "Broken.Field",
                   state(objects=[tenant(b"default", 1, generation=(1 << 62) + 1)])),
     refused_command("a command of no known number", "Field", 9, b""),
     refused_command("nothing with a body", "Field", 1, b"x"),
     refused_command("a body cut short", "Archive", 20, BODY[:-8]),
     refused_command("a principal that is no text", "Text", 1, b"", principal=b"\xff"),
     refused_state("objects out of order", "Order",
-                  state(version=1, counters={"tenant": 3, "resource": 1},
+                  state(version=1, counters=counters(3),
                         objects=[tenant(b"default", 1), tenant(b"acme", 2, version=1)])),
     refused_state("an object twice", "Order",
-                  state(version=1, counters={"tenant": 3, "resource": 1},
+                  state(version=1, counters=counters(3),
                         objects=[tenant(b"default", 1), tenant(b"default", 2, version=1)])),
     refused_state("a name against the grammar", "Key", state(objects=[tenant(b"Default", 1)])),
-    refused_state("a namespace of no tenant", "Broken",
+    refused_state("a namespace of no tenant", "Broken.Orphan",
                   state(version=1, objects=[DEFAULT, namespace(b"acme", b"a", 1)])),
-    refused_state("two objects of one version", "Broken",
+    refused_state("two objects of one version", "Broken.Version",
                   state(objects=[DEFAULT, namespace(b"default", b"a", 0)])),
-    refused_state("an object of a later version", "Broken",
+    refused_state("an object of a later version", "Broken.Version",
                   state(objects=[DEFAULT, namespace(b"default", b"a", 1)])),
-    refused_state("a number that was not given out", "Broken", state(objects=[tenant(b"default", 2)])),
-    refused_state("a number given out twice", "Broken",
+    refused_state("a number that was not given out", "Broken.Number", state(objects=[tenant(b"default", 2)])),
+    refused_state("a number given out twice", "Broken.Number",
                   state(version=1, objects=[tenant(b"acme", 1, version=1), tenant(b"default", 1)])),
-    refused_state("more namespaces than the quota", "Broken",
+    refused_state("more namespaces than the quota", "Broken.TooMany",
                   state(version=2, objects=[tenant(b"default", 1, quota=quotas(max_namespaces=1)),
                         namespace(b"default", b"a", 1), namespace(b"default", b"b", 2)])),
-    refused_state("a namespace with more than its tenant", "Broken",
+    refused_state("a namespace with more than its tenant", "Broken.Field",
                   state(version=1, objects=[tenant(b"default", 1, quota=quotas(max_streams=1)),
                         namespace(b"default", b"a", 1, quota=ns_quotas(max_streams=2))])),
     refused_state("a resource of a kind that there is not", "Key", with_stream(kind=b"flag")),
     refused_state("a resource with other acknowledgements", "Field", with_stream(spec(ack=2))),
-    refused_state("a resource in no namespace", "Broken", with_stream(home=False)),
-    refused_state("a resource that is not placed", "Broken", with_stream(placed=False)),
-    refused_state("a placement of nothing", "Broken",
+    refused_state("a resource in no namespace", "Broken.Orphan", with_stream(home=False)),
+    refused_state("a resource that is not placed", "Broken.Unplaced", with_stream(placed=False)),
+    refused_state("a placement of nothing", "Broken.Orphan",
                   state(version=2, objects=[DEFAULT, namespace(b"default", b"n", 1),
-                                            placement(2, b"stream/default/n/s", 1, [seat(0)])])),
-    refused_state("a placement of another resource", "Broken", with_stream(of=2)),
-    refused_state("a placement with a shard too few", "Broken", with_stream(seats=[])),
-    refused_state("a placement with a broker twice", "Broken",
+                                            placement(2, b"stream/default/n/s", 1, [])])),
+    refused_state("a placement of another resource", "Broken.Field", with_stream(of=2)),
+    refused_state("a placement with a shard too few", "Broken.Field", with_stream(seats=[])),
+    refused_state("a placement with a broker twice", "Broken.Field",
                   with_stream(spec(replication_factor=3), seats=[seat(1, [2, 2])])),
-    refused_state("a placement with its leader twice", "Broken",
+    refused_state("a placement with its leader twice", "Broken.Field",
                   with_stream(spec(replication_factor=3), seats=[seat(1, [1])])),
-    refused_state("a placement with more copies than asked for", "Broken",
+    refused_state("a placement with more copies than asked for", "Broken.Field",
                   with_stream(seats=[seat(1, [2])])),
-    refused_state("a shard without an epoch", "Broken", with_stream(epoch=0)),
-    refused_state("a resource number that was not given out", "Broken", with_stream(next_id=1)),
-    refused_state("a resource without shards", "Broken", with_stream(spec(shards=0), seats=[])),
-    refused_state("a stream with a queue's part", "Broken", with_stream(spec(queue=(QUEUE_PART,)))),
-    refused_state("a queue without its part", "Broken", with_stream(kind=b"queue")),
-    refused_state("a durable cache", "Broken", with_stream(spec(durable=1), kind=b"cache")),
-    refused_state("more bytes on disk than the quota", "Broken",
+    refused_state("a shard without an epoch", "Broken.Field", with_stream(epoch=0)),
+    refused_state("a resource number that was not given out", "Broken.Number", with_stream(next_id=1)),
+    refused_state("a resource without shards", "Broken.Field", with_stream(spec(shards=0), seats=[])),
+    refused_state("a stream with a queue's part", "Broken.Field", with_stream(spec(queue=(QUEUE_PART,)))),
+    refused_state("a queue without its part", "Broken.Field", with_stream(kind=b"queue")),
+    refused_state("a durable cache", "Broken.Field", with_stream(spec(durable=1), kind=b"cache")),
+    refused_state("more bytes on disk than the quota", "Broken.TooMany",
                   with_stream(spec(durable=1, retention_bytes=2), quota=quotas(max_storage_bytes=1))),
-    refused_state("a namespace alive in a tenant that is deleted", "Broken",
+    refused_state("a namespace alive in a tenant that is deleted", "Broken.Outlives",
                   state(version=1, objects=[tenant(b"default", 1, deleting=deleting(0, 9, 0)),
                         namespace(b"default", b"n", 1)])),
-    refused_state("a namespace that goes after its tenant", "Broken",
+    refused_state("a namespace that goes after its tenant", "Broken.Outlives",
                   state(version=1, objects=[tenant(b"default", 1, deleting=deleting(0, 9, 0)),
                         namespace(b"default", b"n", 1, deleting=deleting(0, 10, 0))])),
-    refused_state("a grace that ends before it begins", "Broken",
+    refused_state("a grace that ends before it begins", "Broken.Field",
                   state(objects=[tenant(b"default", 1, deleting=deleting(9, 8, 0))])),
-    refused_state("a deletion by a later entry", "Broken",
+    refused_state("a deletion by a later entry", "Broken.Field",
                   state(objects=[tenant(b"default", 1, deleting=deleting(0, 9, 1))])),
-    refused_state("a tombstone of a resource that is there", "Broken",
-                  with_stream(more=[tombstone(4, 1, b"stream/t/n/x", 0, [1])], version=4)),
-    refused_state("a tombstone that waits for nobody", "Broken",
+    refused_state("a tombstone of a resource that is there", "Broken.Unburied",
+                  with_stream(more=[tombstone(6, 1, b"stream/t/n/x", 0, [1])], version=6)),
+    refused_state("a tombstone that waits for nobody", "Broken.Field",
                   with_tombstone(tombstone(1, 1, b"stream/t/n/x", 0, []))),
-    refused_state("a tombstone that waits out of order", "Broken",
+    refused_state("a tombstone that waits out of order", "Broken.Field",
                   with_tombstone(tombstone(1, 1, b"stream/t/n/x", 0, [2, 1]))),
-    refused_state("a tombstone of a tenant", "Broken",
+    refused_state("a tombstone of a tenant", "Broken.Field",
                   with_tombstone(tombstone(1, 1, b"tenant/t", 0, [1]))),
-    refused_state("a tombstone of a number that was not given out", "Broken",
+    refused_state("a tombstone of a number that was not given out", "Broken.Field",
                   with_tombstone(tombstone(1, 2, b"stream/t/n/x", 0, [1]))),
+    refused_state("a placement on a broker that there is not", "Broken.NoBroker", with_stream(seats=[seat(3)])),
+    refused_state("a tombstone that waits for a broker that there is not", "Broken.NoBroker",
+                  with_tombstone(tombstone(1, 1, b"stream/t/n/x", 0, [3]))),
+    refused_state("a broker number that was not given out", "Broken.Number",
+                  state(version=1, objects=[DEFAULT, broker(1, 1)])),
+    refused_state("a broker number given out twice", "Broken.Number",
+                  state(version=2, counters=counters(broker=2),
+                        objects=[DEFAULT, broker(1, 1), broker(1, 2, b"other")])),
+    refused_state("a broker at no address", "Broken.Field",
+                  state(version=1, counters=counters(broker=2), objects=[DEFAULT, broker(1, 1, what=facts(b"a"))])),
+    refused_state("a broker with labels out of order", "Broken.Field",
+                  state(version=1, counters=counters(broker=2),
+                        objects=[DEFAULT, broker(1, 1, what=facts(labels=[(b"b", b""), (b"a", b"")]))])),
+    refused_state("a next broker that no count reaches", "Field",
+                  state(counters=counters(broker=(1 << 30) + 2))),
     refused_command("a batch within a batch", "Field", 2, data_of(archive_of(BATCH, {
         "items": [{"expect": 0, "command": {"kind": 2, "body": archive_of(BATCH, {"items": []})}}]}))),
     refused_command("a key without its parts", "Key", 42, data_of(archive_of(OF_OBJECT, {"key": b"tenant"}))),
-    refused_state("an object of generation 0", "Broken",
+    refused_state("an object of generation 0", "Broken.Field",
                   state(objects=[tenant(b"default", 1, generation=0)])),
-    refused_state("an object changed before it was made", "Broken",
+    refused_state("an object changed before it was made", "Broken.Field",
                   state(objects=[tenant(b"default", 1, created=1, updated=0)])),
-    refused_state("a remembered request without a number", "Broken",
+    refused_state("a remembered request without a number", "Broken.Requests",
                   state(index=1, requests=[{"request": bytes(16), "principal": b"", "index": 1,
                                             "version": 0, "key": None}])),
-    refused_state("a remembered request of a later entry", "Broken",
+    refused_state("a remembered request of a later entry", "Broken.Requests",
                   state(requests=[{"request": REQUEST_ID, "principal": b"", "index": 1,
                                    "version": 0, "key": None}])),
-    refused_state("a request remembered twice", "Broken",
+    refused_state("a request remembered twice", "Broken.Requests",
                   state(index=2, requests=[{"request": REQUEST_ID, "principal": b"p", "index": at,
                                             "version": 0, "key": None} for at in (1, 2)])),
     refused_state("a remembered request about no object", "Key",

@@ -12,7 +12,7 @@ use crate::draft::Draft;
 use crate::error::MetaError;
 use crate::ids::BrokerNumber;
 use crate::limits::{CONFIRMED_MAX, GRACE_MS_MAX, TOMBSTONES_MAX, TREE_MAX};
-use crate::object::{Body, Deleting, ObjectKey, Tombstone};
+use crate::object::{Body, Deleting, Object, ObjectKey, Tombstone};
 use crate::usage::Scope;
 
 /// The object and everything in it.
@@ -29,7 +29,7 @@ fn tree(draft: &Draft<'_>, key: &ObjectKey) -> Result<Vec<ObjectKey>, MetaError>
             starts.extend(ObjectKey::first_resources(tenant, namespace));
         }
         ObjectKey::Resource { .. } => {}
-        ObjectKey::Placement { .. } | ObjectKey::Tombstone(_) => {
+        ObjectKey::Placement { .. } | ObjectKey::Tombstone(_) | ObjectKey::Broker(_) => {
             return Err(MetaError::NotDeletable(key.clone()));
         }
     }
@@ -196,23 +196,57 @@ pub(super) fn confirm(draft: &mut Draft<'_>, command: &ConfirmPurged) -> Result<
     }
     for resource in &command.resources {
         let key = ObjectKey::Tombstone(*resource);
-        let Some(Body::Tombstone(tombstone)) = draft.get(&key).map(|object| &object.body) else {
-            continue;
-        };
-        let pending = tombstone.pending.iter().copied();
-        let pending: Box<[BrokerNumber]> =
-            pending.filter(|broker| *broker != command.broker).collect();
-        if pending.is_empty() {
-            draft.remove(&key)?;
-        } else {
-            let tombstone = Tombstone {
-                pending,
-                ..tombstone.clone()
-            };
-            draft.update(&key, Body::Tombstone(tombstone))?;
+        if draft.get(&key).is_some() {
+            no_more_pending(draft, &key, command.broker)?;
         }
     }
     Ok(Made::Nothing)
+}
+
+/// A broker that is removed can confirm nothing: nobody waits for it any more.
+pub(super) fn nobody_waits_for(
+    draft: &mut Draft<'_>,
+    broker: BrokerNumber,
+) -> Result<(), MetaError> {
+    let first = ObjectKey::Tombstone(ResourceId(0));
+    let waits = |object: &&Object| match &object.body {
+        Body::Tombstone(tombstone) => tombstone.pending.contains(&broker),
+        _ => false,
+    };
+    let tombstones = draft.range(&first, |key| matches!(key, ObjectKey::Tombstone(_)));
+    let keys = tombstones.filter(waits).map(|object| &object.meta.key);
+    let keys: Vec<ObjectKey> = keys.take(TREE_MAX + 1).cloned().collect();
+    if keys.len() > TREE_MAX {
+        return Err(MetaError::LimitReached {
+            what: "tombstones that wait for the broker",
+            limit: TREE_MAX as u64,
+        });
+    }
+    for key in keys {
+        no_more_pending(draft, &key, broker)?;
+    }
+    Ok(())
+}
+
+/// Takes a broker out of a tombstone, and the tombstone away with its last one.
+fn no_more_pending(
+    draft: &mut Draft<'_>,
+    key: &ObjectKey,
+    broker: BrokerNumber,
+) -> Result<(), MetaError> {
+    let Body::Tombstone(tombstone) = &draft.existing(key)?.body else {
+        return Ok(());
+    };
+    let pending = tombstone.pending.iter().copied();
+    let pending: Box<[BrokerNumber]> = pending.filter(|one| *one != broker).collect();
+    if pending.is_empty() {
+        return draft.remove(key);
+    }
+    let tombstone = Tombstone {
+        pending,
+        ..tombstone.clone()
+    };
+    draft.update(key, Body::Tombstone(tombstone))
 }
 
 /// The operator says that nobody will confirm: the brokers that had the data

@@ -1,5 +1,6 @@
 //! What each command does, one file per family.
 
+mod brokers;
 mod deletion;
 mod resources;
 mod tenants;
@@ -32,6 +33,10 @@ pub(crate) fn run(draft: &mut Draft<'_>, command: &Command) -> Result<Made, Meta
         Command::Purge(key) => deletion::purge(draft, key),
         Command::ConfirmPurged(command) => deletion::confirm(draft, command),
         Command::ForgetTombstone(resource) => deletion::forget(draft, *resource),
+        Command::RegisterBroker(command) => brokers::register(draft, command),
+        Command::SetDraining(command) => brokers::set_draining(draft, command),
+        Command::BrokerDown(command) => brokers::down(draft, command),
+        Command::RemoveBroker(name) => brokers::remove(draft, name),
         Command::Batch(items) => batch(draft, items),
         Command::Noop => Ok(Made::Nothing),
     }

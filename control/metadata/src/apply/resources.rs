@@ -58,6 +58,14 @@ pub(super) fn declare(draft: &mut Draft<'_>, command: &Declare) -> Result<Made, 
         shards: command.seats.iter().map(first).collect(),
     };
     placement.check(spec)?;
+    for number in &placement.brokers() {
+        let up = draft
+            .broker(*number)
+            .is_some_and(|broker| broker.down.is_none());
+        if !up {
+            return Err(MetaError::BrokerUnavailable(*number));
+        }
+    }
     let resource = Resource {
         id,
         spec: spec.clone(),

@@ -19,7 +19,7 @@ use crate::command::Envelope;
 use crate::error::MetaError;
 use crate::ids::MetaVersion;
 use crate::invariants::Broken;
-use crate::limits::{COMMAND_BYTES_MAX, COUNT_MAX, SNAPSHOT_BYTES_MAX};
+use crate::limits::{BROKER_NUMBERS_MAX, COMMAND_BYTES_MAX, COUNT_MAX, SNAPSHOT_BYTES_MAX};
 use crate::object::{KeyError, Object};
 use crate::requests::Row;
 use crate::state::{Head, Metadata, SnapshotSource};
@@ -318,6 +318,11 @@ impl Metadata {
             if value > COUNT_MAX {
                 return Err(FormatError::Field { field, value });
             }
+        }
+        let value = snapshot.counters.broker.into();
+        if value > BROKER_NUMBERS_MAX + 1 {
+            let field = "next broker";
+            return Err(FormatError::Field { field, value });
         }
         let objects: Box<[Object]> = Mirror::load(snapshot.objects)?;
         if !objects.is_sorted_by(|a, b| a.meta.key < b.meta.key) {

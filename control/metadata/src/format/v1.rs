@@ -7,6 +7,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use super::mirror::{Mirror, mirror};
 use super::{FormatError, from_archive, to_archive};
+use crate::broker;
 use crate::command::{self, BatchItem, Command, Envelope};
 use crate::object::{self, Body, Object, ObjectKey};
 use crate::requests::Row;
@@ -88,9 +89,37 @@ mirror! {
 }
 
 mirror! {
+    Label of broker::Label {
+        name: Vec<u8>,
+        value: Vec<u8>,
+    }
+}
+
+mirror! {
+    Capacity of broker::Capacity {
+        max_shards: u32,
+        max_connections: u32,
+        cores: u16,
+        logs: u16,
+        memory_per_core: u64,
+    }
+}
+
+mirror! {
+    BrokerFacts of broker::BrokerFacts {
+        address: Vec<u8>,
+        region: Vec<u8>,
+        zone: Vec<u8>,
+        labels: Vec<Label>,
+        capacity: Capacity,
+    }
+}
+
+mirror! {
     Counters of state::Counters {
         tenant: u64,
         resource: u64,
+        broker: u32,
     }
 }
 
@@ -203,6 +232,7 @@ bodies! {
     Resource as Resource,
     Placement as Placement,
     Tombstone as Tombstone,
+    Broker as Broker,
 }
 
 mirror! {
@@ -242,6 +272,17 @@ mirror! {
         of: Vec<u8>,
         purged: u64,
         pending: Vec<u32>,
+    }
+}
+
+mirror! {
+    Broker of broker::Broker {
+        number: u32,
+        facts: BrokerFacts,
+        incarnation: u64,
+        registered: u64,
+        draining: bool,
+        down: Option<u64>,
     }
 }
 
@@ -372,6 +413,45 @@ mirror! {
     }
 }
 
+mirror! {
+    RegisterBroker of command::RegisterBroker {
+        name: Vec<u8>,
+        facts: BrokerFacts,
+        incarnation: u64,
+        gone: Option<u64>,
+    }
+}
+
+mirror! {
+    SetDraining of command::SetDraining {
+        name: Vec<u8>,
+        draining: bool,
+    }
+}
+
+mirror! {
+    BrokerDown of command::BrokerDown {
+        name: Vec<u8>,
+        incarnation: u64,
+    }
+}
+
+/// A command that says nothing but a name.
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct OfName {
+    name: Vec<u8>,
+}
+
+impl Mirror<OfName> for Box<str> {
+    fn store(&self) -> OfName {
+        OfName { name: self.store() }
+    }
+
+    fn load(plain: OfName) -> Result<Self, FormatError> {
+        Mirror::load(plain.name)
+    }
+}
+
 /// A command that says nothing but which object.
 #[derive(Archive, Serialize, Deserialize)]
 pub(crate) struct OfObject {
@@ -492,4 +572,8 @@ commands! {
     42 Purge as OfObject,
     43 ConfirmPurged as ConfirmPurged,
     44 ForgetTombstone as OfResource,
+    50 RegisterBroker as RegisterBroker,
+    51 SetDraining as SetDraining,
+    52 BrokerDown as BrokerDown,
+    53 RemoveBroker as OfName,
 }

@@ -24,7 +24,7 @@ fn stream(name: &str) -> ObjectKey {
 
 /// A tenant `acme`, its namespace `n`, and in it the streams `x` and `y`.
 fn acme() -> Replica {
-    let mut replica = Replica::new();
+    let mut replica = Replica::with_brokers();
     replica.done(create_tenant("acme", FREE));
     replica.done(create_namespace("acme", "n", OPEN));
     for name in ["x", "y"] {
@@ -182,7 +182,7 @@ fn a_deletion_waits_for_what_was_deleted_before_it() {
 
 #[test]
 fn quotas_are_asked_again_on_the_way_back() {
-    let mut replica = Replica::new();
+    let mut replica = Replica::with_brokers();
     let quotas = TenantQuotas {
         max_namespaces: 1,
         max_streams: 1,
@@ -211,7 +211,7 @@ fn quotas_are_asked_again_on_the_way_back() {
 
 #[test]
 fn a_tenant_may_be_given_less_while_a_namespace_is_deleted() {
-    let mut replica = Replica::new();
+    let mut replica = Replica::with_brokers();
     replica.done(create_tenant("acme", FREE));
     let five = NamespaceQuotas {
         max_streams: 5,
@@ -408,7 +408,7 @@ proptest! {
     /// the whole state after each command.)
     #[test]
     fn nothing_goes_before_its_time(script in prop::collection::vec(steps(), 1..60)) {
-        let mut replica = Replica::new();
+        let mut replica = Replica::with_brokers();
         let mut now = 0;
         let mut numbers = std::collections::BTreeSet::new();
         for step in script {

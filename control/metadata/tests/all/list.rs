@@ -31,7 +31,7 @@ fn keys(replica: &Replica, query: &ListQuery) -> Vec<String> {
 /// Tenants `a`, `a-`, `b`; in each the namespaces `n` and `n-`; in each the
 /// streams `x` and `x/y`, and a cache.
 fn full() -> Replica {
-    let mut replica = Replica::new();
+    let mut replica = Replica::with_brokers();
     for tenant in ["b", "a-", "a"] {
         replica.done(create_tenant(tenant, FREE));
         for namespace in ["n-", "n"] {
@@ -156,7 +156,7 @@ fn pages_follow_each_other_without_gap_or_repeat() {
 
 #[test]
 fn a_page_has_its_bounds() {
-    let mut replica = Replica::new();
+    let mut replica = Replica::with_brokers();
     for at in 0..=PAGE_MAX {
         let command = create_namespace("default", &format!("n{at}"), OPEN);
         let index = replica.state.applied_index() + 1;

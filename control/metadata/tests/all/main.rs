@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod batch;
+mod brokers;
 mod commands;
 mod deletion;
 mod format;

@@ -3,9 +3,7 @@
 use pinion_metadata::command::{Declare, IfExists, UpdateResource, UpdateTenant};
 use pinion_metadata::resource::{QueueSpec, Resource, ResourceSpec};
 use pinion_metadata::tenant::{NamespaceQuotas, TenantQuotas};
-use pinion_metadata::{
-    Body, BrokerNumber, Command, MetaCode, MetaError, MetaVersion, Object, ObjectKey, Usage,
-};
+use pinion_metadata::{Body, BrokerNumber, Command, MetaCode, MetaError, Object, ObjectKey, Usage};
 use pinion_types::{ResourceId, ResourceKind};
 use proptest::prelude::*;
 
@@ -29,7 +27,7 @@ fn stream(name: &str) -> Declare {
 
 /// A replica with a namespace `n`.
 fn with_namespace() -> Replica {
-    let mut replica = Replica::new();
+    let mut replica = Replica::with_brokers();
     replica.done(create_namespace("default", "n", OPEN));
     replica
 }
@@ -87,7 +85,7 @@ fn one_name_is_a_stream_and_a_queue_and_a_cache() {
 
 #[test]
 fn the_namespace_is_made_where_that_is_asked_for() {
-    let mut replica = Replica::new();
+    let mut replica = Replica::with_brokers();
     replica.refused(Command::Declare(stream("x")), MetaCode::NotFound);
     let with = Declare {
         create_namespace: true,
@@ -310,7 +308,7 @@ fn names_of_resources_are_checked() {
 
 #[test]
 fn use_is_counted_where_it_belongs() {
-    let mut replica = Replica::new();
+    let mut replica = Replica::with_brokers();
     replica.done(create_tenant("acme", FREE));
     let mut on_disk = Declare {
         create_namespace: true,
@@ -354,7 +352,7 @@ fn use_is_counted_where_it_belongs() {
 
 #[test]
 fn quotas_hold_for_what_is_declared_and_for_what_grows() {
-    let mut replica = Replica::new();
+    let mut replica = Replica::with_brokers();
     let quotas = TenantQuotas {
         max_streams: 3,
         max_storage_bytes: 100,
@@ -459,12 +457,12 @@ proptest! {
     #[test]
     fn storage_never_leaves_its_quota(steps in prop::collection::vec(step(), 1..60)) {
         const QUOTA: u64 = 100;
-        let mut replica = Replica::new();
+        let mut replica = Replica::with_brokers();
         let quotas = TenantQuotas { max_storage_bytes: QUOTA, ..FREE };
         replica.done(create_tenant("acme", quotas));
         replica.done(create_namespace("acme", "n", OPEN));
         let mut sizes = [None; 5];
-        let mut version = MetaVersion(2);
+        let mut version = replica.state.version();
         for (new, at, bytes) in steps {
             let name = at.to_string();
             let command = if new {

@@ -1,8 +1,9 @@
 //! A state and the next entry of its log.
 
+use pinion_metadata::broker::{BrokerFacts, Capacity};
 use pinion_metadata::command::{
-    CreateNamespace, CreateTenant, Declare, Delete, DeleteFacts, IfExists, UpdateNamespace,
-    UpdateResource, UpdateTenant,
+    CreateNamespace, CreateTenant, Declare, Delete, DeleteFacts, IfExists, RegisterBroker,
+    UpdateNamespace, UpdateResource, UpdateTenant,
 };
 use pinion_metadata::resource::{AckPolicy, QueueSpec, ResourceSpec, Seat};
 use pinion_metadata::tenant::{NamespaceQuotas, TenantQuotas};
@@ -36,6 +37,15 @@ impl Replica {
         Self {
             state: Metadata::genesis(CLUSTER),
         }
+    }
+
+    /// With the brokers 1 to 7, called `b1` to `b7`, and at version 7.
+    pub(crate) fn with_brokers() -> Self {
+        let mut replica = Self::new();
+        for number in 1..=7 {
+            replica.done(register(&format!("b{number}"), 1));
+        }
+        replica
     }
 
     /// Applies the next entry as it comes out of a log.
@@ -105,6 +115,31 @@ pub(crate) fn object(applied: &Applied) -> &Object {
         Ok(Outcome::Object(object)) => object,
         other => panic!("{other:?}"),
     }
+}
+
+pub(crate) fn facts(region: &str, zone: &str) -> BrokerFacts {
+    BrokerFacts {
+        address: "localhost:7420".into(),
+        region: region.into(),
+        zone: zone.into(),
+        labels: Box::default(),
+        capacity: Capacity {
+            max_shards: 10_000,
+            max_connections: 1_000,
+            cores: 2,
+            logs: 4,
+            memory_per_core: 1 << 30,
+        },
+    }
+}
+
+pub(crate) fn register(name: &str, incarnation: u64) -> Command {
+    Command::RegisterBroker(RegisterBroker {
+        name: name.into(),
+        facts: facts("", ""),
+        incarnation,
+        gone: None,
+    })
 }
 
 pub(crate) fn create_tenant(name: &str, quotas: TenantQuotas) -> Command {
