@@ -1,0 +1,93 @@
+//! Why a group cannot be opened, and why a proposal is not taken.
+
+use pinion_commitlog::{Damage, RecoverError};
+
+use crate::MemberId;
+use crate::format::FormatError;
+
+/// Why the group's log cannot be opened. Nothing was changed, and the member takes
+/// part in nothing: one that forgot what it promised is worse than one that is gone.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The log itself.
+    #[error("the log of the group (log-65534): {0}")]
+    Log(#[from] RecoverError),
+    /// Records are lost that this member may have acknowledged. A member alone is
+    /// restored from a backup; one of several is replaced by a new one.
+    #[error("the log of the group (log-65534) is damaged: {0}")]
+    Damaged(Damage),
+    /// A record is not what this release writes.
+    #[error("record {lsn} of the group's log: {error}")]
+    Record {
+        /// Its number.
+        lsn: u64,
+        /// What is wrong.
+        error: FormatError,
+    },
+    /// A record of a kind that does not belong there.
+    #[error("record {lsn} of the group's log has kind {kind}")]
+    Kind {
+        /// Its number.
+        lsn: u64,
+        /// Its kind.
+        kind: u8,
+    },
+    /// A state of the checkpoint is not what this release writes.
+    #[error("state {domain} of the group's checkpoint: {error}")]
+    State {
+        /// Its domain.
+        domain: u8,
+        /// What is wrong.
+        error: FormatError,
+    },
+    /// There are records and no checkpoint that says whose.
+    #[error("the group's log has records and no readable checkpoint")]
+    NoCheckpoint,
+    /// Entries are missing.
+    #[error("entry {found} follows where entry {expected} should")]
+    Gap {
+        /// The newest that could follow.
+        expected: u64,
+        /// The one that does.
+        found: u64,
+    },
+    /// Two facts contradict each other; a member that went on would break promises.
+    #[error("{what} is {value}, against {limit}")]
+    Inconsistent {
+        /// Which fact.
+        what: &'static str,
+        /// Its value.
+        value: u64,
+        /// What it must not be above or below.
+        limit: u64,
+    },
+}
+
+/// Why a proposal is not taken. It is in no log, and will not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Another member leads, or nobody.
+    #[error("this member does not lead")]
+    NotLeader {
+        /// Who does, as far as this member knows.
+        leader: Option<MemberId>,
+    },
+    /// As much as may wait is waiting. Try again in a few milliseconds.
+    #[error("{limit} proposals or bytes wait already")]
+    Busy {
+        /// The limit that was met.
+        limit: u64,
+    },
+    /// A command has at most `limit` bytes.
+    #[error("a command has at most {limit} bytes")]
+    TooLarge {
+        /// [`crate::limits::COMMAND_BYTES_MAX`].
+        limit: usize,
+    },
+    /// The disk is full.
+    #[error("the disk is full")]
+    ReadOnly,
+    /// A write failed; only a restart helps.
+    #[error("a write of the group's log failed")]
+    Failed,
+}

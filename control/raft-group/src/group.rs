@@ -1,0 +1,269 @@
+//! The member and its log, as its owner drives them.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use pinion_commitlog::{AdmitError, DiskDone, DiskRequest, Files, LogEvent, RECORD_OVERHEAD};
+use pinion_types::{Monotonic, WallMs};
+use raft::eraftpb::{ConfState, HardState};
+
+use crate::config::GroupConfig;
+use crate::error::{OpenError, ProposeError};
+use crate::format::{HardBody, MemberId, ProposalId};
+use crate::limits::{APPEND_BYTES_MAX, COMMAND_BYTES_MAX, SNAPSHOT_BYTES_MAX, VOTERS_MAX};
+use crate::member::Member;
+use crate::open::{self, Opened};
+use crate::output::{Notice, Output, Status};
+use crate::storage::{Memory, SnapshotMeta};
+use crate::wal::Wal;
+
+/// Index and term of the snapshot with which a group begins. Not 0: a member that
+/// joins later has nothing, and must be told apart from one that has this.
+const BEGINNING: u64 = 1;
+
+/// One member of the group, with its log. One thread owns it.
+///
+/// Inputs may come in any number and order; [`Group::end_turn`] ends a turn. After
+/// it, [`Group::poll_disk`] and [`Group::poll_output`] are asked until they give
+/// `None`. What a turn appended goes to the disk as one write, while the writes
+/// before it are still under way at the latest when they are done.
+#[derive(Debug)]
+pub struct Group {
+    config: GroupConfig,
+    wal: Wal,
+    /// `None` while it is nobody.
+    member: Option<Member>,
+    outputs: VecDeque<Output>,
+    failed: bool,
+}
+
+impl Group {
+    pub(crate) fn new(config: GroupConfig, wal: Wal, member: Option<Member>) -> Self {
+        Self {
+            config,
+            wal,
+            member,
+            outputs: VecDeque::new(),
+            failed: false,
+        }
+    }
+
+    /// Reads the group's log from `files`; nothing is changed by looking. `wall` is
+    /// written into segments for people.
+    ///
+    /// # Errors
+    /// Why not. The member must not take part in anything then.
+    ///
+    /// # Panics
+    /// When segments are to be smaller than [`crate::limits::SEGMENT_BYTES_MIN`].
+    pub fn open(
+        config: GroupConfig,
+        files: &mut dyn Files,
+        wall: WallMs,
+    ) -> Result<Opened, OpenError> {
+        open::open(config, files, wall)
+    }
+
+    /// Begins a new group of which this is one member. Every member of it is given
+    /// the same `cluster`, `voters` and `machine`, and its own `id`.
+    ///
+    /// It takes part when its first checkpoint is durable; a crash before that leaves
+    /// nobody behind.
+    ///
+    /// # Panics
+    /// When it is somebody already, when `voters` are none, too many, 0 or twice the
+    /// same, or do not have `id` among them, or when `machine` is larger than
+    /// [`SNAPSHOT_BYTES_MAX`].
+    pub fn bootstrap(
+        &mut self,
+        id: MemberId,
+        cluster: [u8; 16],
+        voters: &[MemberId],
+        machine: Bytes,
+    ) {
+        assert!(self.member.is_none(), "it is a member already");
+        assert!(machine.len() <= SNAPSHOT_BYTES_MAX, "{}", machine.len());
+        let mut ids: Vec<u64> = voters.iter().map(|voter| voter.0).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert!(
+            ids.len() == voters.len() && ids.len() <= VOTERS_MAX && !ids.contains(&0),
+            "{voters:?} are no group"
+        );
+        assert!(ids.contains(&id.0), "{id:?} is not one of {voters:?}");
+        let meta = SnapshotMeta {
+            index: BEGINNING,
+            term: BEGINNING,
+            conf: ConfState::from((ids, Vec::new())),
+        };
+        let hard = HardState {
+            term: BEGINNING,
+            commit: BEGINNING,
+            ..HardState::default()
+        };
+        self.wal.set_written(HardBody {
+            term: BEGINNING,
+            vote: 0,
+            commit: BEGINNING,
+        });
+        let memory = Memory::new((BEGINNING, BEGINNING), meta, hard);
+        let wal = &mut self.wal;
+        self.member = Some(Member::born(id, cluster, memory, machine, wal));
+    }
+
+    // ------------------------------------------------------------------ inputs
+
+    /// The time of [`Group::next_deadline`] has come.
+    pub fn handle_timeout(&mut self, now: Monotonic) {
+        self.wal.log.handle_timeout(now);
+        self.take_events();
+    }
+
+    /// A request of [`Group::poll_disk`] is done.
+    pub fn handle_disk_done(&mut self, now: Monotonic, done: DiskDone) {
+        self.wal.log.handle_done(now, done);
+        self.take_events();
+    }
+
+    /// Asks that `data` be decided on. [`Output::Apply`] with `id` says that it was;
+    /// [`Output::Uncertain`], that nobody knows.
+    ///
+    /// # Errors
+    /// It is not taken, and will never be decided on.
+    pub fn propose(&mut self, id: ProposalId, data: Bytes) -> Result<(), ProposeError> {
+        if self.failed {
+            return Err(ProposeError::Failed);
+        }
+        if data.len() > COMMAND_BYTES_MAX {
+            let limit = COMMAND_BYTES_MAX;
+            return Err(ProposeError::TooLarge { limit });
+        }
+        let Some(member) = &mut self.member else {
+            return Err(ProposeError::NotLeader { leader: None });
+        };
+        // What this turn gathered is not in the log yet. It goes there in parts, so
+        // the log is not asked for more than a part at once.
+        let gathered = usize::try_from(member.proposals_bytes()).unwrap_or(usize::MAX);
+        let bytes = gathered.saturating_add(data.len()).min(APPEND_BYTES_MAX);
+        let bytes = bytes.max(data.len()) + 2 * (RECORD_OVERHEAD + 32);
+        match self.wal.log.admit(bytes, false) {
+            Ok(()) => member.propose(id, data),
+            Err(AdmitError::ReadOnly) => Err(ProposeError::ReadOnly),
+            Err(AdmitError::Backlogged { limit }) => {
+                let limit = limit as u64;
+                Err(ProposeError::Busy { limit })
+            }
+            Err(AdmitError::TooLarge { .. } | AdmitError::Failed) => Err(ProposeError::Failed),
+        }
+    }
+
+    /// Answers [`Output::WantSnapshot`]: the machine as it was then. What was not
+    /// asked for is ignored.
+    pub fn snapshot_ready(&mut self, index: u64, machine: &[u8]) {
+        if self.failed {
+            return;
+        }
+        if let Some(member) = &mut self.member {
+            member.snapshot_ready(
+                index,
+                machine,
+                &self.config,
+                &mut self.wal,
+                &mut self.outputs,
+            );
+        }
+    }
+
+    /// Writes down what there is and ends the log cleanly, so that the next start
+    /// need not look for a torn end. [`Output::Sealed`] follows; nothing is taken any
+    /// more.
+    pub fn seal(&mut self, now: Monotonic) {
+        if let Some(member) = self.member.as_mut().filter(|_| !self.failed) {
+            member.append_decided(now, &mut self.wal);
+        }
+        self.wal.log.seal();
+        // What happens from now on would not be written.
+        self.failed = true;
+        if let Some(member) = &mut self.member {
+            member.fail(&mut self.outputs);
+        }
+        self.take_events();
+    }
+
+    /// Ends a turn: what was taken goes to the log, what is decided to the outputs.
+    pub fn end_turn(&mut self, now: Monotonic) {
+        if let Some(member) = self.member.as_mut().filter(|_| !self.failed) {
+            member.turn(now, &self.config, &mut self.wal, &mut self.outputs);
+        }
+        self.wal.log.end_turn(now);
+        self.take_events();
+    }
+
+    fn take_events(&mut self) {
+        while let Some(event) = self.wal.log.poll_event() {
+            match event {
+                LogEvent::Failed { error } => {
+                    self.failed = true;
+                    self.outputs
+                        .push_back(Output::Notice(Notice::Failed(error)));
+                    if let Some(member) = &mut self.member {
+                        member.fail(&mut self.outputs);
+                    }
+                }
+                LogEvent::ReadOnly(full) => self
+                    .outputs
+                    .push_back(Output::Notice(Notice::ReadOnly(full))),
+                LogEvent::Damaged(damage) => self
+                    .outputs
+                    .push_back(Output::Notice(Notice::Damaged(damage))),
+                LogEvent::Sealed => self.outputs.push_back(Output::Sealed),
+                LogEvent::CheckpointDone => {
+                    if let Some(member) = &mut self.member {
+                        member.checkpoint_done(&self.config);
+                    }
+                }
+                // The log never asks of its own accord: the last one came to nothing.
+                LogEvent::CheckpointWanted => {
+                    if let Some(member) = self.member.as_mut().filter(|_| !self.failed) {
+                        member.checkpoint_failed(&mut self.wal);
+                    }
+                }
+                // Asked for below; and nothing here is read or retained.
+                LogEvent::Committed { .. }
+                | LogEvent::StreamRead { .. }
+                | LogEvent::RecordRead { .. }
+                | LogEvent::Relocated { .. } => {}
+            }
+        }
+        if let Some(member) = self.member.as_mut().filter(|_| !self.failed) {
+            member.handle_flushed(self.wal.log.committed());
+        }
+    }
+
+    // ----------------------------------------------------------------- outputs
+
+    /// The next thing to do or know.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// The next thing the disk must do.
+    pub fn poll_disk(&mut self) -> Option<DiskRequest> {
+        self.wal.log.poll_request()
+    }
+
+    /// When [`Group::handle_timeout`] wants to be called; `None` while only inputs
+    /// can lead to anything.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Monotonic> {
+        self.wal.log.next_deadline()
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.member
+            .as_ref()
+            .map_or_else(Status::default, Member::status)
+    }
+}
