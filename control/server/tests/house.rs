@@ -173,6 +173,7 @@ fn the_policy_names_the_agreed_owners() {
             "pinion-domains",
             "pinion-shard",
             "pinion-wire",
+            "pinion-auth",
             "pinion-node",
             "pinion-metadata",
         ] {

@@ -1,0 +1,10 @@
+//! One token of an identity provider.
+
+#![no_main]
+
+#[path = "../harness.rs"]
+mod harness;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| harness::jws(data));

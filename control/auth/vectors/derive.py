@@ -1,0 +1,504 @@
+#!/usr/bin/env python3
+"""Derives the vectors in this folder from docs/identity.md and the RFCs it names.
+
+It shares nothing with the crate: base64url, HMAC and hashes are Python's, and every
+signature is computed here from the published formulas (RFC 8017 for RSA, FIPS 186-4 for
+ECDSA, RFC 8032 for Ed25519). The keys are those of RFC 7515 and RFC 8037, so that each
+formula is first held against a key somebody else made. Run it in this folder to write the
+.json files again.
+"""
+import base64
+import hashlib
+import hmac
+import json
+import pathlib
+
+
+def b64(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def unb64(text):
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def num(text):
+    return int.from_bytes(unb64(text), "big")
+
+
+def compact(value):
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+# ------------------------------------------------------------------ RSA (RFC 8017)
+
+# RFC 7515 appendix A.2.
+RSA_N = (
+    "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-"
+    "pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2Cap"
+    "Hg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h"
+    "4FRWyuXpoQ"
+)
+RSA_D = (
+    "Eq5xpGnNCivDflJsRQBXHx1hdR1k6Ulwe2JZD50LpXyWPEAeP88vLNO97IjlA7_GQ5sLKMgvfTeXZx9SE-7YwVol2NXOoAJe46sui395IW_GO-p"
+    "WJ1O0BkTGoVEn2bKVRUCgu-GjBVaYLU6f3l9kJfFNS3E0QbVdxzubSu3Mkqzjkn439X0M_V51gfpRLI9JYanrC4D4qAdGcopV_0ZHHzQlBjudU2"
+    "QvXt4ehNYTCBr6XCLQUShb1juUO1ZdiYoFaFQT5Tw8bGUl_x_jTj3ccPDVZFD9pIuhLhBOneufuBiB4cS98l2SR_RQyGWSeWjnczT0QU91p1DhO"
+    "VRuOopznQ"
+)
+N, D, E = num(RSA_N), num(RSA_D), 65537
+assert pow(pow(0xC0FFEE, D, N), E, N) == 0xC0FFEE
+
+# The DER of DigestInfo before the digest (RFC 8017 §9.2, notes).
+DIGEST_INFO = {
+    "sha256": bytes.fromhex("3031300d060960864801650304020105000420"),
+    "sha384": bytes.fromhex("3041300d060960864801650304020205000430"),
+    "sha512": bytes.fromhex("3051300d060960864801650304020305000440"),
+}
+
+
+def rsa_raw(message):
+    return pow(int.from_bytes(message, "big"), D, N).to_bytes(256, "big")
+
+
+def rsa_pkcs1(name, data):
+    info = DIGEST_INFO[name] + hashlib.new(name, data).digest()
+    return rsa_raw(b"\0\1" + b"\xff" * (253 - len(info)) + b"\0" + info)
+
+
+# The example of RFC 7515 A.2 begins so.
+assert b64(rsa_pkcs1("sha256", b"eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQog"
+                     b"Imh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ")).startswith("cC4hiUPoj9Eetdgtv3hF80EGrhuB__dz")
+
+
+def rsa_pss(name, data):
+    """RFC 8017 §9.1.1 with the salt as long as the digest (RFC 7518 §3.5)."""
+    digest = hashlib.new(name, data).digest()
+    size = len(digest)
+    salt = hashlib.new(name, b"salt" + data).digest()
+    hashed = hashlib.new(name, bytes(8) + digest + salt).digest()
+    block = bytes(256 - size - size - 2) + b"\1" + salt
+    mask = b"".join(hashlib.new(name, hashed + i.to_bytes(4, "big")).digest() for i in range(8))
+    masked = bytearray(a ^ b for a, b in zip(block, mask))
+    masked[0] &= 0x7F
+    return rsa_raw(bytes(masked) + hashed + b"\xbc")
+
+
+# -------------------------------------------------------------- ECDSA (FIPS 186-4)
+
+
+class Curve:
+    def __init__(self, name, size, p, b, n, gx, gy, digest):
+        self.name, self.size, self.p, self.a, self.b, self.n = name, size, p, p - 3, b, n
+        self.g, self.digest = (gx, gy), digest
+        assert (gy * gy - (gx**3 + self.a * gx + b)) % p == 0
+
+    def add(self, one, two):
+        if one is None or two is None:
+            return one or two
+        (x1, y1), (x2, y2) = one, two
+        if x1 == x2:
+            if (y1 + y2) % self.p == 0:
+                return None
+            slope = (3 * x1 * x1 + self.a) * pow(2 * y1, -1, self.p)
+        else:
+            slope = (y2 - y1) * pow(x2 - x1, -1, self.p)
+        x = (slope * slope - x1 - x2) % self.p
+        return x, (slope * (x1 - x) - y1) % self.p
+
+    def mul(self, k, point):
+        total = None
+        while k:
+            if k & 1:
+                total = self.add(total, point)
+            point, k = self.add(point, point), k >> 1
+        return total
+
+    def sign(self, d, data):
+        """r and s, each of the full size (RFC 7518 §3.4)."""
+        z = int.from_bytes(hashlib.new(self.digest, data).digest(), "big")
+        k = int.from_bytes(hashlib.sha512(b"nonce" + data).digest(), "big") % (self.n - 1) + 1
+        r = self.mul(k, self.g)[0] % self.n
+        s = pow(k, -1, self.n) * (z + r * d) % self.n
+        return r.to_bytes(self.size, "big") + s.to_bytes(self.size, "big")
+
+    def jwk(self, d):
+        x, y = self.mul(d, self.g)
+        return {"kty": "EC", "crv": self.name, "x": b64(x.to_bytes(self.size, "big")), "y": b64(y.to_bytes(self.size, "big"))}
+
+
+P256 = Curve(
+    "P-256", 32,
+    2**256 - 2**224 + 2**192 + 2**96 - 1,
+    0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B,
+    0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
+    0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
+    0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5,
+    "sha256",
+)
+P384 = Curve(
+    "P-384", 48,
+    2**384 - 2**128 - 2**96 + 2**32 - 1,
+    0xB3312FA7E23EE7E4988E056BE3F82D19181D9C6EFE8141120314088F5013875AC656398D8A2ED19D2A85C8EDD3EC2AEF,
+    0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973,
+    0xAA87CA22BE8B05378EB1C71EF320AD746E1D3B628BA79B9859F741E082542A385502F25DBF55296C3A545E3872760AB7,
+    0x3617DE4A96262C6F5D9E98BF9292DC29F8F41DBD289A147CE9DA3113B5F0B8C00A60B1CE1D7E819D7A431D7C90EA0E5F,
+    "sha384",
+)
+
+# RFC 7515 appendix A.3.
+D256 = num("jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI")
+assert P256.jwk(D256)["x"] == "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU"
+assert P256.jwk(D256)["y"] == "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"
+D384 = int.from_bytes(hashlib.sha384(b"a key of nobody").digest(), "big") % P384.n
+assert P384.mul(P384.n, P384.g) is None
+
+# ------------------------------------------------------------- Ed25519 (RFC 8032 §5.1)
+
+ED_P = 2**255 - 19
+ED_L = 2**252 + 27742317777372353535851937790883648493
+ED_D = -121665 * pow(121666, -1, ED_P) % ED_P
+ED_B = (
+    15112221349535400772501151409588531511454012693041857206046113283949847762202,
+    46316835694926478169428394003475163141307993866256225615783033603165251855960,
+)
+
+
+def ed_add(one, two):
+    (x1, y1), (x2, y2) = one, two
+    t = ED_D * x1 * x2 * y1 * y2
+    x = (x1 * y2 + x2 * y1) * pow(1 + t, -1, ED_P)
+    y = (y1 * y2 + x1 * x2) * pow(1 - t, -1, ED_P)
+    return x % ED_P, y % ED_P
+
+
+def ed_mul(k, point):
+    total = (0, 1)
+    while k:
+        if k & 1:
+            total = ed_add(total, point)
+        point, k = ed_add(point, point), k >> 1
+    return total
+
+
+def ed_encode(point):
+    return (point[1] | (point[0] & 1) << 255).to_bytes(32, "little")
+
+
+def ed_halves(seed):
+    hashed = hashlib.sha512(seed).digest()
+    a = int.from_bytes(hashed[:32], "little")
+    return a & ~(1 << 255) & ~7 | 1 << 254, hashed[32:]
+
+
+def ed_public(seed):
+    return ed_encode(ed_mul(ed_halves(seed)[0], ED_B))
+
+
+def ed_sign(seed, data):
+    a, prefix = ed_halves(seed)
+    public = ed_public(seed)
+    r = int.from_bytes(hashlib.sha512(prefix + data).digest(), "little") % ED_L
+    point = ed_encode(ed_mul(r, ED_B))
+    k = int.from_bytes(hashlib.sha512(point + public + data).digest(), "little") % ED_L
+    return point + ((r + k * a) % ED_L).to_bytes(32, "little")
+
+
+# RFC 8037 appendix A.1 and A.2 (the key of RFC 8032 §7.1, test 1).
+SEED = unb64("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A")
+assert b64(ed_public(SEED)) == "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+assert ed_sign(SEED, b"").hex().startswith("e5564300c360ac729086e2cc806e828a84877f1eb8e5d974")
+
+# ------------------------------------------------------- tokens of identity providers
+
+RSA_JWK = {"kty": "RSA", "n": RSA_N, "e": "AQAB"}
+ED_JWK = {"kty": "OKP", "crv": "Ed25519", "x": b64(ed_public(SEED))}
+OTHER_SEED = hashlib.sha256(b"another key of nobody").digest()
+
+KEYS = {
+    "keys": [
+        {**RSA_JWK, "kid": "rsa", "use": "sig"},
+        {**P256.jwk(D256), "kid": "p256"},
+        {**P384.jwk(D384), "kid": "p384", "alg": "ES384"},
+        {**ED_JWK, "kid": "ed", "use": "sig", "alg": "EdDSA", "key_ops": ["verify"]},
+        {**ED_JWK, "x": b64(ed_public(OTHER_SEED)), "kid": "ed2"},
+    ]
+}
+
+SIGN = {
+    "RS256": ("rsa", lambda data: rsa_pkcs1("sha256", data)),
+    "RS384": ("rsa", lambda data: rsa_pkcs1("sha384", data)),
+    "RS512": ("rsa", lambda data: rsa_pkcs1("sha512", data)),
+    "PS256": ("rsa", lambda data: rsa_pss("sha256", data)),
+    "PS384": ("rsa", lambda data: rsa_pss("sha384", data)),
+    "PS512": ("rsa", lambda data: rsa_pss("sha512", data)),
+    "ES256": ("p256", lambda data: P256.sign(D256, data)),
+    "ES384": ("p384", lambda data: P384.sign(D384, data)),
+    "EdDSA": ("ed", lambda data: ed_sign(SEED, data)),
+}
+
+ISSUER = "https://id.example/a"
+NOW = 1_800_000_000
+CLAIMS = {"iss": ISSUER, "aud": "pinion", "sub": "ana", "iat": NOW - 10, "exp": NOW + 300}
+
+
+def jws(header, payload, sign):
+    if not isinstance(header, bytes):
+        header = compact(header)
+    if not isinstance(payload, bytes):
+        payload = compact(payload)
+    signed = f"{b64(header)}.{b64(payload)}".encode()
+    return (signed + b"." + b64(sign(signed)).encode()).decode()
+
+
+def token(alg="ES256", claims=None, header=None, payload=None):
+    """A token of that algorithm; `claims` change or (with None) take away claims."""
+    kid, sign = SIGN[alg]
+    if payload is None:
+        payload = {k: v for k, v in {**CLAIMS, **(claims or {})}.items() if v is not None}
+    if header is None:
+        header = {"alg": alg, "kid": kid}
+    elif isinstance(header, dict):
+        header = {k: v for k, v in {"alg": alg, "kid": kid, **header}.items() if v is not None}
+    return jws(header, payload, sign)
+
+
+def flip(text, place):
+    """The same token with one base64 digit turned into its neighbour."""
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    return text[:place] + digits[digits.index(text[place]) ^ 1] + text[place + 1:]
+
+
+def p1363_to_der(raw):
+    def integer(half):
+        half = half.lstrip(b"\0")
+        half = b"\0" + half if half[0] & 0x80 else half
+        return b"\2" + bytes([len(half)]) + half
+    body = integer(raw[:32]) + integer(raw[32:])
+    return b"\x30" + bytes([len(body)]) + body
+
+
+def upstream():
+    good, bad = [], []
+
+    def yes(name, text, subject="ana", groups=(), wall=NOW * 1000, expires=(NOW + 300) * 1000):
+        good.append({"name": name, "token": text, "wall_ms": wall, "subject": subject,
+                     "groups": list(groups), "expires_ms": expires})
+
+    def no(name, why, text, wall=NOW * 1000):
+        bad.append({"name": name, "token": text, "wall_ms": wall, "refused": why})
+
+    for alg in SIGN:
+        yes(f"signed with {alg}", token(alg))
+    for typ in ["JWT", "jwt", "at+jwt", "application/at+jwt", "application/JWT"]:
+        yes(f"typ {typ}", token(header={"typ": typ}))
+    yes("what the header says besides", token(header={"x5t": "abc", "nonce": [1, {"a": 2}]}))
+    yes("no kid where one key fits", token(header={"kid": None}))
+    yes("one of many audiences", token(claims={"aud": ["else", "pinion", 7]}))
+    yes("the other audience", token(claims={"aud": "api://pinion"}))
+    yes("a fraction of a second", token(claims={"exp": NOW + 0.5}), expires=NOW * 1000 + 500)
+    yes("no time of issue", token(claims={"iat": None}))
+    yes("groups in a list", token(claims={"groups": ["ops", "dev"]}), groups=["ops", "dev"])
+    yes("one group as text", token(claims={"groups": "ops"}), groups=["ops"])
+    yes("groups null", token(payload=compact({**CLAIMS, "groups": None})))
+    yes("256 groups", token(claims={"groups": [f"g{i}" for i in range(256)]}), groups=[f"g{i}" for i in range(256)])
+    yes("a subject of 256 bytes", token(claims={"sub": "s" * 256}), subject="s" * 256)
+    yes("a subject that is not ASCII", token(claims={"sub": "Zoë"}), subject="Zoë")
+    yes("the last moment within the skew", token(), wall=(NOW + 360) * 1000 - 1)
+    yes("issued as late as the skew allows", token(claims={"iat": NOW + 60}))
+    yes("valid from as late as the skew allows", token(claims={"nbf": NOW + 60}))
+
+    # Algorithms.
+    unsigned = f'{b64(compact({"alg": "none"}))}.{b64(compact(CLAIMS))}.'
+    no("alg none", "WrongAlgorithm", unsigned)
+    for alg in ["NONE", "nOnE", "", "es256", "ES256K", "ES512", "RS1", "HS256", "A128KW"]:
+        no(f"alg '{alg}'", "WrongAlgorithm", token(header={"alg": alg}))
+    secret = unb64(RSA_N)
+    confused = jws({"alg": "HS256", "kid": "rsa"}, CLAIMS, lambda data: hmac.digest(secret, data, "sha256"))
+    no("the public key as a shared secret", "WrongAlgorithm", confused)
+    no("alg missing", "Malformed", token(header={"alg": None}))
+    no("alg a number", "Malformed", token(header={"alg": 256}))
+    no("a key of another kind", "WrongAlgorithm", token("ES256", header={"kid": "rsa"}))
+    no("a key bound to another algorithm", "WrongAlgorithm", token("ES256", header={"kid": "p384"}))
+
+    # Headers.
+    for name in ["jwk", "jku", "x5u", "x5c", "crit", "b64"]:
+        value = {"jwk": ED_JWK, "crit": ["exp"], "b64": False}.get(name, "https://evil.example")
+        no(f"header {name}", "Malformed", token(header={name: value}))
+    own = {**ED_JWK, "x": b64(ed_public(OTHER_SEED))}
+    no("signed by the key it brings along", "Malformed",
+       jws({"alg": "EdDSA", "jwk": own}, CLAIMS, lambda data: ed_sign(OTHER_SEED, data)))
+    for typ in ["logout+jwt", "dpop+jwt", "secevent+jwt", "text/jwt", "", 1, None]:
+        header = compact({"typ": typ, "alg": "ES256", "kid": "p256"})
+        no(f"typ {typ!r}", "Malformed", token(header=header))
+    no("alg twice", "Malformed", token(header=b'{"alg":"none","alg":"ES256","kid":"p256"}'))
+    no("kid a number", "Malformed", token(header={"kid": 1}))
+    no("kid of 257 bytes", "Malformed", token(header={"kid": "k" * 257}))
+    bare = len(compact({"alg": "ES256", "kid": "p256", "z": ""}))
+    yes("a header of 512 bytes", token(header={"z": "z" * (512 - bare)}))
+    no("a header of 513 bytes", "TooLarge", token(header={"z": "z" * (513 - bare)}))
+    no("a header that is a list", "Malformed", token(header=b'["ES256"]'))
+    no("a header that is not UTF-8", "Malformed", token(header=b'{"alg":"ES256","kid":"\xff"}'))
+
+    # Form.
+    plain = token()
+    head, body, tail = plain.split(".")
+    for name, text in [
+        ("empty", ""), ("one part", head), ("two parts", f"{head}.{body}"), ("four parts", f"{plain}.{tail}"),
+        ("five parts", f"{head}.a.b.c.{tail}"), ("dots alone", ".."), ("padded", f"{head}.{body}.{tail}=="),
+        ("a space before", f" {plain}"), ("a line end after", f"{plain}\n"), ("Bearer before", f"Bearer {plain}"),
+        ("not base64url", f"{head}.{body}.{tail[:-1]}+"), ("a line end inside", f"{head}.\n{body}.{tail}"),
+        ("one digit too many", f"{head}.{body}.{tail}AAA"), ("JSON instead", json.dumps({"payload": body})),
+    ]:
+        no(name, "Malformed", text)
+    # 64 bytes leave four unused bits in the last digit, which must be zero.
+    no("another spelling of the same bytes", "Malformed", flip(plain, len(plain) - 1))
+
+    # Signatures.
+    no("signed by another key", "BadSignature", token("EdDSA", header={"kid": "ed2"}))
+    no("no signature", "BadSignature", f"{head}.{body}.")
+    no("r and s zero", "BadSignature", f"{head}.{body}.{b64(bytes(64))}")
+    no("r and s in DER", "BadSignature", jws({"alg": "ES256", "kid": "p256"}, CLAIMS, lambda data: p1363_to_der(P256.sign(D256, data))))
+    no("a signature of 513 bytes", "TooLarge", f"{head}.{body}.{b64(bytes(513))}")
+    no("another payload", "BadSignature", f'{head}.{b64(compact({**CLAIMS, "sub": "eve"}))}.{tail}')
+    no("another header", "BadSignature", f'{b64(compact({"kid": "p256", "alg": "ES256"}))}.{body}.{tail}')
+    no("PKCS #1 under the name of PSS", "BadSignature", jws({"alg": "PS256", "kid": "rsa"}, CLAIMS, SIGN["RS256"][1]))
+    no("RS256 cut to 255 bytes", "BadSignature", jws({"alg": "RS256", "kid": "rsa"}, CLAIMS, lambda data: SIGN["RS256"][1](data)[1:]))
+    no("unknown kid", "UnknownKey", token(header={"kid": "gone"}))
+    no("no kid where two keys fit", "UnknownKey", token("EdDSA", header={"kid": None}))
+
+    # Claims.
+    no("claims that are no JSON", "Malformed", token(payload=b"ana"))
+    no("claims with a member twice", "Malformed", token(payload=compact(CLAIMS)[:-1] + b',"sub":"eve"}'))
+    no("claims with a member twice, spelled otherwise", "Malformed", token(payload=compact(CLAIMS)[:-1] + b',"s\\u0075b":"eve"}'))
+    no("another issuer", "WrongIssuer", token(claims={"iss": "https://id.example/b"}))
+    no("an issuer with a slash more", "WrongIssuer", token(claims={"iss": ISSUER + "/"}))
+    no("no issuer", "WrongIssuer", token(claims={"iss": None}))
+    no("another audience", "WrongAudience", token(claims={"aud": "else"}))
+    no("other audiences", "WrongAudience", token(claims={"aud": ["else", "Pinion"]}))
+    no("no audience in a list", "WrongAudience", token(claims={"aud": []}))
+    no("no audience", "Malformed", token(claims={"aud": None}))
+    no("an audience that is a number", "Malformed", token(claims={"aud": 1}))
+    no("no end", "Malformed", token(claims={"exp": None}))
+    no("an end in words", "Malformed", token(claims={"exp": str(NOW + 300)}))
+    no("over, to the millisecond", "Expired", token(), wall=(NOW + 360) * 1000)
+    no("over since long ago", "Expired", token(claims={"exp": -1.5}))
+    no("not yet valid", "NotYet", token(claims={"nbf": NOW + 61}))
+    no("issued in the future", "NotYet", token(claims={"iat": NOW + 61}))
+    no("valid from the end of time", "NotYet", token(claims={"nbf": 1e300}))
+    no("no subject", "Malformed", token(claims={"sub": None}))
+    no("an empty subject", "Malformed", token(claims={"sub": ""}))
+    no("a subject that is a number", "Malformed", token(claims={"sub": 7}))
+    no("a subject of 257 bytes", "Malformed", token(claims={"sub": "s" * 257}))
+    no("a subject with a line end", "Malformed", token(claims={"sub": "ana\nroot"}))
+    no("257 groups", "Malformed", token(claims={"groups": [f"g{i}" for i in range(257)]}))
+    no("a group that is a number", "Malformed", token(claims={"groups": ["ops", 1]}))
+    no("groups in an object", "Malformed", token(claims={"groups": {"ops": True}}))
+    return {
+        "keys": KEYS,
+        "rules": {"issuer": ISSUER, "audiences": ["pinion", "api://pinion"], "subject_claim": "sub",
+                  "groups_claim": "groups", "clock_skew_s": 60},
+        "good": good, "bad": bad,
+    }
+
+
+# ------------------------------------------------------------------------- JWK sets
+
+
+def key_sets():
+    """Sets of one key each, and why it is left out; then whole sets that are refused."""
+    rsa = {**RSA_JWK, "kid": "k"}
+    p256 = {**P256.jwk(D256), "kid": "k"}
+    ed = {**ED_JWK, "kid": "k"}
+
+    def rsa_of(bits):
+        n = 1 << (bits - 1) | 1
+        return {**rsa, "n": b64(n.to_bytes((bits + 7) // 8, "big"))}
+
+    def without(key, name):
+        return {k: v for k, v in key.items() if k != name}
+
+    left_out = [
+        ("symmetric", "Symmetric", {"kty": "oct", "kid": "k", "k": b64(bytes(32)), "alg": "HS256"}),
+        ("symmetric in disguise", "Symmetric", {**rsa, "k": "AAAA"}),
+        ("RSA with its private half", "Private", {**rsa, "d": RSA_D}),
+        ("RSA with one prime", "Private", {**rsa, "p": "AQAB"}),
+        ("EC with its private half", "Private", {**p256, "d": b64(D256.to_bytes(32, "big"))}),
+        ("Ed25519 with its private half", "Private", {**ed, "d": b64(SEED)}),
+        ("RSA of 1024 bits", "Size", rsa_of(1024)),
+        ("RSA of 2047 bits", "Size", rsa_of(2047)),
+        ("RSA of 4097 bits", "Size", rsa_of(4097)),
+        ("RSA of 8192 bits", "Size", rsa_of(8192)),
+        ("RSA larger than is read", "Member", rsa_of(8200)),
+        ("RSA with a leading zero", "Member", {**rsa, "n": b64(b"\0" + unb64(RSA_N))}),
+        ("RSA with an exponent of six bytes", "Member", {**rsa, "e": b64(b"\1\0\0\0\0\1")}),
+        ("RSA with an empty exponent", "Member", {**rsa, "e": ""}),
+        ("RSA without modulus", "Member", without(rsa, "n")),
+        ("RSA with padding", "Member", {**rsa, "e": "AQAB="}),
+        ("EC on another curve", "UnknownType", {**p256, "crv": "secp256k1"}),
+        ("EC with a short coordinate", "Member", {**p256, "x": b64(bytes(31))}),
+        ("EC with a long coordinate", "Member", {**p256, "y": b64(bytes(33))}),
+        ("EC without y", "Member", without(p256, "y")),
+        ("X25519", "UnknownType", {**ed, "crv": "X25519"}),
+        ("Ed448", "UnknownType", {**ed, "crv": "Ed448"}),
+        ("Ed25519 of 31 bytes", "Member", {**ed, "x": b64(bytes(31))}),
+        ("a type of tomorrow", "UnknownType", {"kty": "AKP", "kid": "k", "pub": "AAAA"}),
+        ("no type", "Member", without(rsa, "kty")),
+        ("for encryption", "OtherUse", {**rsa, "use": "enc"}),
+        ("for a use that is a number", "OtherUse", {**rsa, "use": 1}),
+        ("for signing alone", "OtherUse", {**rsa, "key_ops": ["sign"]}),
+        ("key_ops as text", "Member", {**rsa, "key_ops": "verify"}),
+        ("RSA for ES256", "OtherAlgorithm", {**rsa, "alg": "ES256"}),
+        ("P-256 for ES384", "OtherAlgorithm", {**p256, "alg": "ES384"}),
+        ("RSA for RSA-OAEP", "OtherAlgorithm", {**rsa, "alg": "RSA-OAEP"}),
+        ("alg a number", "Member", {**rsa, "alg": 256}),
+        ("kid a number", "Member", {**rsa, "kid": 1}),
+        ("kid of 257 bytes", "Member", {**rsa, "kid": "k" * 257}),
+    ]
+    used = [
+        ("RSA of 2048 bits", [rsa]),
+        ("RSA of 4096 bits", [rsa_of(4096)]),
+        ("RSA with e = 3", [{**rsa, "e": "Aw"}]),
+        ("a key without name", [without(ed, "kid")]),
+        ("two keys without names", [without(ed, "kid"), without(rsa, "kid")]),
+        ("a chain and a thumbprint besides", [{**rsa, "x5c": ["MIIB"], "x5t": "abc"}]),
+        ("a key that is left out beside one with its name", [rsa, {**rsa, "use": "enc"}]),
+        ("none", []),
+        ("64 keys", [{**ed, "kid": f"k{i}"} for i in range(64)]),
+    ]
+    refused = [
+        ("not JSON", "Malformed", "keys"), ("a list", "Malformed", "[]"), ("no keys", "Malformed", "{}"),
+        ("keys in an object", "Malformed", '{"keys":{}}'), ("a key that is text", "Malformed", '{"keys":["k"]}'),
+        ("keys twice", "Malformed", '{"keys":[],"keys":[]}'),
+        ("a member of a key twice", "Malformed", '{"keys":[{"kty":"oct","kty":"RSA"}]}'),
+        ("65 keys", "TooMany", compact({"keys": [{"kty": "oct"}] * 65}).decode()),
+    ]
+    return {
+        "used": [{"name": n, "set": compact({"keys": keys}).decode(), "keys": sum(k.get("use") != "enc" for k in keys)} for n, keys in used],
+        "left_out": [{"name": n, "why": why, "set": compact({"keys": [key]}).decode()} for n, why, key in left_out]
+        + [{"name": "two keys of one name", "why": "SameName", "set": compact({"keys": [rsa, ed]}).decode()}],
+        "refused": [{"name": n, "why": why, "set": text} for n, why, text in refused],
+    }
+
+
+def write(name, value):
+    with open(name, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+
+
+def seeds(target, rows):
+    """What the fuzz targets begin with."""
+    folder = pathlib.Path("../fuzz/corpus") / target
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in rows:
+        (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+
+
+if __name__ == "__main__":
+    tokens, sets = upstream(), key_sets()
+    write("upstream.json", tokens)
+    write("key_sets.json", sets)
+    every = [case["token"] for case in tokens["good"]]
+    seeds("jws", [(f"{i}", token) for i, token in enumerate(every) if i < 12 or i % 8 == 0])
+    seeds("jwks", [("issuer", compact(KEYS))])
+    seeds("jwks", [(f"left{i}", case["set"]) for i, case in enumerate(sets["left_out"]) if i % 4 == 0])
