@@ -5,10 +5,13 @@
 
 use std::sync::LazyLock;
 
-use pinion_auth::AuthError;
 use pinion_auth::jose::{Algorithm, Jws, KID_BYTES_MAX};
 use pinion_auth::jwk::{KeySet, SET_KEYS_MAX};
+use pinion_auth::seal::{MasterKey, SealError, Sealed};
+use pinion_auth::sign::SigningKey;
+use pinion_auth::token::{Kid, Realm, Shown};
 use pinion_auth::upstream::{self, GROUPS_MAX, IssuerRules, SUBJECT_BYTES_MAX, Upstream};
+use pinion_auth::{AuthError, TenantId};
 use pinion_types::WallMs;
 
 /// Keys of RFC 7515 and RFC 8037, so that the seeds of the corpus are signed by one of them.
@@ -62,5 +65,53 @@ pub fn jwks(data: &[u8]) {
                 Err(AuthError::BadSignature)
             );
         }
+    }
+}
+
+/// The key of RFC 8037, which signed the seeds of the corpus, and their cluster.
+static OURS: LazyLock<(SigningKey, Realm)> = LazyLock::new(|| {
+    let seed = [
+        0x9d, 0x61, 0xb1, 0x9d, 0xef, 0xfd, 0x5a, 0x60, 0xba, 0x84, 0x4a, 0xf4, 0x92, 0xec, 0x2c,
+        0xc4, 0x44, 0x49, 0xc5, 0x69, 0x7b, 0x32, 0x69, 0x19, 0x70, 0x3b, 0xac, 0x03, 0x1c, 0xae,
+        0x7f, 0x60,
+    ];
+    let cluster = std::array::from_fn(|i| u8::try_from(i).expect("sixteen"));
+    (SigningKey::from_seed(&seed), Realm::of(&cluster))
+});
+
+pub fn token(data: &[u8]) {
+    let Ok(shown) = Shown::parse(data) else {
+        return;
+    };
+    let (key, realm) = &*OURS;
+    let Ok(claims) = shown.verify(&key.public(), realm, WallMs(1_800_000_000_000)) else {
+        return;
+    };
+    // The name of the key is under the signature, so it is the one it was checked with.
+    assert_eq!(shown.kid(), key.kid());
+    let again = key
+        .issue(realm, &claims)
+        .expect("what is taken can be issued");
+    assert_eq!(again.as_bytes(), data, "one spelling");
+}
+
+pub fn sealed(data: &[u8]) {
+    let Ok(sealed) = Sealed::parse(data) else {
+        return;
+    };
+    assert_eq!(sealed.bytes(), data, "one spelling");
+    let master = MasterKey::new(&std::array::from_fn(|i| u8::try_from(i).expect("32")));
+    let (tenant, kid) = (TenantId(1), OURS.0.kid());
+    match master.open(tenant, kid, &sealed) {
+        Ok(seed) => {
+            let nonce = data[8..20].try_into().expect("twelve bytes");
+            assert_eq!(master.seal(tenant, kid, &seed, nonce), sealed);
+            assert!(master.open(TenantId(2), kid, &sealed).is_err());
+            assert!(master.open(tenant, Kid([0; 16]), &sealed).is_err());
+        }
+        Err(why) => assert!(matches!(
+            why,
+            SealError::OtherMaster { .. } | SealError::Damaged
+        )),
     }
 }

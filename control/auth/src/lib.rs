@@ -5,15 +5,25 @@
 //! byte by byte, is in `docs/identity.md`.
 //!
 //! Tokens of identity providers begin at [`jose`] and end at [`upstream::check`]; the keys
-//! that check them are a [`jwk::KeySet`].
+//! that check them are a [`jwk::KeySet`]. Our own are made by a [`sign::SigningKey`] and read
+//! by [`token`]; a tenant's keys are a [`keyring::Keyring`], at rest under [`seal`].
 
 #![forbid(unsafe_code)]
 
 pub mod error;
+mod hex;
 pub mod jose;
 mod json;
 pub mod jwk;
+pub mod keyring;
 mod lifetime;
+pub mod seal;
+pub mod sign;
+pub mod token;
 pub mod upstream;
 
 pub use error::AuthError;
+
+/// A tenant's number. It comes from the credential, never from a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TenantId(pub u64);

@@ -8,10 +8,22 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 
-use pinion_auth::AuthError;
-use pinion_auth::jose::{Algorithm, Algorithms, Jws, UPSTREAM_BYTES_MAX};
-use pinion_auth::jwk::{KeySet, KeySetError, SET_BYTES_MAX};
-use pinion_auth::upstream::{self, IssuerRules, Upstream};
+use pinion_auth::jose::{
+    Algorithm, Algorithms, HEADER_BYTES_MAX, Jws, KID_BYTES_MAX, SIGNATURE_BYTES_MAX,
+    UPSTREAM_BYTES_MAX,
+};
+use pinion_auth::jwk::{
+    KeySet, KeySetError, RSA_BITS_MIN, RSA_BYTES_MAX, SET_BYTES_MAX, SET_KEYS_MAX,
+};
+use pinion_auth::keyring::{Keyring, RETIRED_KEPT_MS, StoredKey};
+use pinion_auth::seal::{MasterKey, SEALED_BYTES, SealError, Sealed};
+use pinion_auth::sign::{IssueError, SigningKey};
+use pinion_auth::token::{
+    Claims, Jti, Kid, LIFE_S_DEFAULT, LIFE_S_MAX, PERMISSIONS_MAX, Realm, SKEW_MS, Shown,
+    TOKEN_BYTES_MAX, TOKEN_SUBJECT_BYTES_MAX,
+};
+use pinion_auth::upstream::{self, GROUPS_MAX, IssuerRules, SUBJECT_BYTES_MAX, Upstream};
+use pinion_auth::{AuthError, TenantId};
 use pinion_types::WallMs;
 use serde_json::Value;
 
@@ -35,6 +47,15 @@ fn variant(of: impl Debug) -> String {
     let all = format!("{of:?}");
     let name = all.split([' ', '(', '{']).next().unwrap();
     name.to_owned()
+}
+
+fn unhex<const N: usize>(of: &Value) -> [u8; N] {
+    let digits = text(of).as_bytes();
+    assert_eq!(digits.len(), 2 * N);
+    std::array::from_fn(|i| {
+        let pair = std::str::from_utf8(&digits[2 * i..2 * i + 2]).unwrap();
+        u8::from_str_radix(pair, 16).unwrap()
+    })
 }
 
 /// The issuer of `upstream.json`: its rules and keys.
@@ -83,6 +104,11 @@ fn every_algorithm() -> Algorithms {
 
 #[test]
 fn vectors_hold() {
+    let seen = upstream_tokens() + key_sets() + own_tokens() + sealed_keys() + key_rings();
+    println!("vectors: {seen}");
+}
+
+fn upstream_tokens() -> usize {
     let mut seen = 0;
     let file = load("upstream.json");
     let issuer = Issuer::load(&file);
@@ -106,7 +132,11 @@ fn vectors_hold() {
         }
         seen += 1;
     }
+    seen
+}
 
+fn key_sets() -> usize {
+    let mut seen = 0;
     let file = load("key_sets.json");
     for case in rows(&file["used"]) {
         let set = KeySet::parse(text(&case["set"]).as_bytes()).unwrap();
@@ -129,7 +159,108 @@ fn vectors_hold() {
         assert_eq!(variant(why), text(&case["why"]), "{}", case["name"]);
         seen += 1;
     }
-    println!("vectors: {seen}");
+    seen
+}
+
+/// The cluster and key of `tokens.json`.
+struct Ours {
+    realm: Realm,
+    key: SigningKey,
+}
+
+impl Ours {
+    fn load(file: &Value) -> Self {
+        let ours = Self {
+            realm: Realm::of(&unhex(&file["cluster"])),
+            key: SigningKey::from_seed(&unhex(&file["seed"])),
+        };
+        assert_eq!(ours.key.public(), unhex(&file["public"]));
+        assert_eq!(ours.key.kid(), Kid(unhex(&file["kid"])));
+        ours
+    }
+
+    fn check(&self, token: &[u8], wall: WallMs) -> Result<Claims, AuthError> {
+        let shown = Shown::parse(token)?;
+        assert_eq!(shown.kid(), self.key.kid());
+        shown.verify(&self.key.public(), &self.realm, wall)
+    }
+}
+
+fn claims(of: &Value) -> Claims {
+    let seconds = |name: &str| WallMs(of[name].as_u64().unwrap() * 1000);
+    Claims {
+        subject: text(&of["sub"]).into(),
+        tenant: text(&of["tid"]).into(),
+        issued: seconds("iat"),
+        expires: seconds("exp"),
+        jti: Jti(unhex(&of["jti"])),
+        permissions: rows(&of["perms"]).iter().map(|p| text(p).into()).collect(),
+    }
+}
+
+fn own_tokens() -> usize {
+    let mut seen = 0;
+    let file = load("tokens.json");
+    let ours = Ours::load(&file);
+    for case in rows(&file["good"]).iter().chain(rows(&file["bad"])) {
+        let token = text(&case["token"]);
+        let wall = WallMs(case["wall_ms"].as_u64().unwrap());
+        let name = text(&case["name"]);
+        let found = ours.check(token.as_bytes(), wall);
+        if let Some(why) = case["refused"].as_str() {
+            let found = found.expect_err(name);
+            assert_eq!(variant(found), why, "{name}: {found}");
+        } else {
+            let expected = claims(&case["claims"]);
+            assert!(Shown::recognise(token.as_bytes()));
+            assert_eq!(
+                ours.key.issue(&ours.realm, &expected),
+                Ok(token.to_owned()),
+                "{name}"
+            );
+            assert_eq!(found, Ok(expected), "{name}");
+        }
+        seen += 1;
+    }
+    seen
+}
+
+fn sealed_keys() -> usize {
+    let file = load("sealed.json");
+    for case in rows(&file) {
+        let master = MasterKey::new(&unhex(&case["master"]));
+        let tenant = TenantId(case["tenant"].as_u64().unwrap());
+        let (kid, seed) = (Kid(unhex(&case["kid"])), unhex(&case["seed"]));
+        let sealed = master.seal(tenant, kid, &seed, unhex(&case["nonce"]));
+        let fields = rows(&case["hex"]).iter();
+        let digits: String = fields.map(|f| text(f).split(' ').next().unwrap()).collect();
+        assert_eq!(*sealed.bytes(), unhex(&digits.into()), "{}", case["name"]);
+        assert_eq!(master.open(tenant, kid, &sealed), Ok(seed));
+    }
+    rows(&file).len()
+}
+
+fn key_rings() -> usize {
+    let file = load("key_ring.json");
+    let master = MasterKey::new(&[7; 32]);
+    let key = |name: &str, nonce| {
+        StoredKey::fresh(&master, TenantId(1), &unhex(&file[name]), [nonce; 12])
+    };
+    let until = WallMs(1000);
+    let ring = Keyring {
+        current: key("current", 1),
+        next: key("next", 2),
+        previous: Some((key("previous", 3), until)),
+    };
+    let before = ring.key_set(WallMs(until.0 - 1));
+    assert_eq!(before, text(&file["with_previous"]));
+    assert_eq!(ring.key_set(until), text(&file["without_previous"]));
+    // What we publish is what we would take from anybody.
+    let set = KeySet::parse(before.as_bytes()).unwrap();
+    assert_eq!(set.len(), 3);
+    let kid = ring.current.kid().to_string();
+    assert!(set.find(Some(&kid), Algorithm::EdDsa).is_ok());
+    2
 }
 
 /// The first vector of that name.
@@ -171,20 +302,32 @@ fn no_token_survives_a_changed_or_missing_byte() {
         "signed with EdDSA",
     ] {
         let (token, wall) = good(&file, name);
-        for end in 0..token.len() {
+        neighbours_are_refused(name, &token, |changed| {
+            issuer.check(changed, wall, every_algorithm()).is_err()
+        });
+    }
+    let file = load("tokens.json");
+    let ours = Ours::load(&file);
+    let (token, wall) = good(&file, "as it is issued");
+    neighbours_are_refused("ours", &token, |changed| match Shown::parse(changed) {
+        // Whose key it is is asked before anything else.
+        Ok(shown) if shown.kid() != ours.key.kid() => true,
+        _ => ours.check(changed, wall).is_err(),
+    });
+}
+
+fn neighbours_are_refused(name: &str, token: &[u8], refused: impl Fn(&[u8]) -> bool) {
+    assert!(!refused(token));
+    for end in 0..token.len() {
+        assert!(refused(&token[..end]), "{name} cut at {end}");
+    }
+    for place in 0..token.len() {
+        for bit in 0..8 {
+            let mut changed = token.to_vec();
+            changed[place] ^= 1 << bit;
             assert!(
-                issuer
-                    .check(&token[..end], wall, every_algorithm())
-                    .is_err(),
-                "{name} cut at {end}"
-            );
-        }
-        for place in 0..token.len() {
-            let mut changed = token.clone();
-            changed[place] ^= 1;
-            assert!(
-                issuer.check(&changed, wall, every_algorithm()).is_err(),
-                "{name} with byte {place} changed"
+                refused(&changed),
+                "{name} with bit {bit} of {place} changed"
             );
         }
     }
@@ -192,7 +335,7 @@ fn no_token_survives_a_changed_or_missing_byte() {
 
 #[test]
 fn what_is_too_long_is_not_read() {
-    let long = vec![b'.'; UPSTREAM_BYTES_MAX + 1];
+    let long = vec![b'a'; UPSTREAM_BYTES_MAX + 1];
     assert_eq!(
         Jws::parse(&long).unwrap_err(),
         AuthError::TooLarge {
@@ -203,6 +346,18 @@ fn what_is_too_long_is_not_read() {
         Jws::parse(&long[1..]).unwrap_err(),
         AuthError::Malformed { .. }
     ));
+    let ours = Ours::load(&load("tokens.json"));
+    let long = [
+        text(&load("tokens.json")["good"][0]["token"]).as_bytes(),
+        &[b'A'; 4096],
+    ]
+    .concat();
+    assert_eq!(
+        ours.check(&long, WallMs(0)).unwrap_err(),
+        AuthError::TooLarge {
+            limit: TOKEN_BYTES_MAX
+        }
+    );
     let long = vec![b' '; SET_BYTES_MAX + 1];
     assert_eq!(KeySet::parse(&long).unwrap_err(), KeySetError::TooLarge);
     assert_eq!(
@@ -221,4 +376,185 @@ fn what_a_token_claims_is_told_before_it_is_believed() {
     let jws = Jws::parse(&token).unwrap();
     assert_eq!(&*jws.claimed_issuer().unwrap(), "https://id.example/a");
     assert_eq!(jws.claimed_kid(), Some("rsa"));
+}
+
+#[test]
+fn a_token_that_nobody_could_show_is_not_issued() {
+    let file = load("tokens.json");
+    let ours = Ours::load(&file);
+    let claims = |permissions: Vec<String>, life_ms: u64| Claims {
+        issued: WallMs(1_000_000),
+        expires: WallMs(1_000_000 + life_ms),
+        permissions: permissions.into_iter().map(Into::into).collect(),
+        ..claims(&file["good"][0]["claims"])
+    };
+    let issue = |claims| ours.key.issue(&ours.realm, &claims);
+    let many = vec!["a:b".to_owned(); PERMISSIONS_MAX];
+    assert!(issue(claims(many.clone(), 900_000)).is_ok());
+    let permissions = PERMISSIONS_MAX + 1;
+    assert_eq!(
+        issue(claims([many, vec![String::new()]].concat(), 900_000)),
+        Err(IssueError::TooManyPermissions { permissions })
+    );
+    for life in [0, 999, 3_601_000] {
+        assert_eq!(issue(claims(Vec::new(), life)), Err(IssueError::Lifetime));
+    }
+    // The longest that is issued is taken; one more byte is not issued.
+    let mut longest = 0;
+    for bytes in 2000..4000 {
+        match issue(claims(vec!["p".repeat(bytes)], 900_000)) {
+            Ok(token) => {
+                assert!(ours.check(token.as_bytes(), WallMs(1_000_000)).is_ok());
+                longest = token.len();
+            }
+            Err(IssueError::TooLarge { bytes }) => {
+                assert!(bytes > TOKEN_BYTES_MAX);
+                break;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(
+        (TOKEN_BYTES_MAX - 2..=TOKEN_BYTES_MAX).contains(&longest),
+        "{longest}"
+    );
+}
+
+#[test]
+fn a_sealed_key_opens_for_its_own_tenant_key_and_master_alone() {
+    let master = MasterKey::new(&[1; 32]);
+    let (tenant, kid, seed) = (TenantId(7), Kid([3; 16]), [9; 32]);
+    let sealed = master.seal(tenant, kid, &seed, [5; 12]);
+    assert_eq!(master.open(tenant, kid, &sealed), Ok(seed));
+    assert_eq!(
+        master.open(TenantId(8), kid, &sealed),
+        Err(SealError::Damaged)
+    );
+    assert_eq!(
+        master.open(tenant, Kid([4; 16]), &sealed),
+        Err(SealError::Damaged)
+    );
+    let other = MasterKey::new(&[2; 32]);
+    assert_eq!(
+        other.open(tenant, kid, &sealed),
+        Err(SealError::OtherMaster {
+            sealed: master.id(),
+            ours: other.id(),
+        })
+    );
+    for place in 0..sealed.bytes().len() {
+        for bit in 0..8 {
+            let mut changed = *sealed.bytes();
+            changed[place] ^= 1 << bit;
+            let opened = Sealed::parse(&changed).and_then(|one| master.open(tenant, kid, &one));
+            let why = variant(opened.unwrap_err());
+            let expected = match place {
+                0..4 => "Version",
+                4..8 => "OtherMaster",
+                _ => "Damaged",
+            };
+            assert_eq!(why, expected, "bit {bit} of {place}");
+        }
+    }
+    for length in [0, 1, sealed.bytes().len() - 1, sealed.bytes().len() + 1] {
+        let found = vec![1; length];
+        assert_eq!(
+            Sealed::parse(&found),
+            Err(SealError::Length { found: length })
+        );
+    }
+}
+
+#[test]
+fn a_master_key_is_read_from_its_one_spelling_and_never_printed() {
+    let digits = "00".repeat(31) + "5a";
+    for text in [digits.clone(), format!("{digits}\n")] {
+        let master = MasterKey::parse(text.as_bytes()).unwrap();
+        assert_eq!(
+            master.id(),
+            MasterKey::new(&unhex(&digits.clone().into())).id()
+        );
+        assert!(!format!("{master:?}").contains("5a"), "{master:?}");
+    }
+    for text in [
+        String::new(),
+        digits[1..].to_owned(),
+        digits.to_uppercase(),
+        format!("{digits}\n\n"),
+        format!("{digits}\r\n"),
+        format!(" {digits}"),
+        format!("0x{digits}"),
+    ] {
+        assert!(MasterKey::parse(text.as_bytes()).is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn a_stored_key_signs_and_one_whose_halves_do_not_match_is_damaged() {
+    let file = load("tokens.json");
+    let ours = Ours::load(&file);
+    let master = MasterKey::new(&[1; 32]);
+    let tenant = TenantId(1);
+    let stored = StoredKey::fresh(&master, tenant, &unhex(&file["seed"]), [0; 12]);
+    let said = claims(&file["good"][0]["claims"]);
+    let token = stored
+        .open(&master, tenant)
+        .unwrap()
+        .issue(&ours.realm, &said)
+        .unwrap();
+    assert_eq!(token, text(&file["good"][0]["token"]));
+
+    let public = SigningKey::from_seed(&[8; 32]).public();
+    let sealed = master.seal(tenant, Kid::of(&public), &[9; 32], [1; 12]);
+    let crossed = StoredKey { public, sealed };
+    assert_eq!(
+        crossed.open(&master, tenant).unwrap_err(),
+        SealError::Damaged
+    );
+}
+
+#[test]
+fn the_document_names_every_algorithm_reason_and_limit() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let document = fs::read_to_string(root.join("docs/identity.md")).unwrap();
+    let mut words: Vec<String> = Algorithm::ALL.map(|one| one.text().to_owned()).into();
+    for (file, list, member) in [
+        ("upstream.json", "bad", "refused"),
+        ("tokens.json", "bad", "refused"),
+        ("key_sets.json", "left_out", "why"),
+    ] {
+        words.extend(
+            rows(&load(file)[list])
+                .iter()
+                .map(|case| text(&case[member]).into()),
+        );
+    }
+    words.extend([
+        format!("at most {} bytes", thousands(UPSTREAM_BYTES_MAX)),
+        format!("at most {HEADER_BYTES_MAX} bytes, one JSON object"),
+        format!("text of at most {KID_BYTES_MAX} bytes"),
+        format!("the signature at most {SIGNATURE_BYTES_MAX} bytes"),
+        format!("text of 1 to {SUBJECT_BYTES_MAX} bytes"),
+        format!("a list of at most {GROUPS_MAX}"),
+        format!("{} bytes and {SET_KEYS_MAX} keys", thousands(SET_BYTES_MAX)),
+        format!("{RSA_BITS_MIN} to {} bits", RSA_BYTES_MAX * 8),
+        format!("At most {} bytes", thousands(TOKEN_BYTES_MAX)),
+        format!("1 to {TOKEN_SUBJECT_BYTES_MAX} bytes"),
+        format!("from 1 to {} apart, {LIFE_S_DEFAULT} if", thousands(3600)),
+        format!("at most {PERMISSIONS_MAX} texts"),
+        format!("a skew of {} s", SKEW_MS / 1000),
+        format!("at rest, {SEALED_BYTES} bytes"),
+    ]);
+    assert_eq!((LIFE_S_MAX, RETIRED_KEPT_MS), (3600, 3_630_000));
+    for word in words {
+        assert!(document.contains(&word), "docs/identity.md lacks '{word}'");
+    }
+}
+
+/// With a comma between thousands, as people write it.
+fn thousands(number: usize) -> String {
+    match (number / 1000, number % 1000) {
+        (0, small) => small.to_string(),
+        (large, small) => format!("{large},{small:03}"),
+    }
 }

@@ -208,6 +208,86 @@ SEED = unb64("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A")
 assert b64(ed_public(SEED)) == "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
 assert ed_sign(SEED, b"").hex().startswith("e5564300c360ac729086e2cc806e828a84877f1eb8e5d974")
 
+# --------------------------------------------- AES-256-GCM (FIPS 197, NIST SP 800-38D)
+
+
+def xtime(byte):
+    return byte << 1 ^ (0x11B if byte & 0x80 else 0)
+
+
+def gf8(a, b):
+    total = 0
+    while b:
+        total, a, b = total ^ (a if b & 1 else 0), xtime(a), b >> 1
+    return total
+
+
+def s_box(byte):
+    inverse = next((i for i in range(256) if gf8(byte, i) == 1), 0)
+    return 0x63 ^ inverse ^ sum(
+        (((inverse >> ((i + 4) % 8)) ^ (inverse >> ((i + 5) % 8)) ^ (inverse >> ((i + 6) % 8)) ^ (inverse >> ((i + 7) % 8))) & 1) << i
+        for i in range(8))
+
+
+S_BOX = [s_box(byte) for byte in range(256)]
+
+
+def aes256(key, block):
+    words, constant = [key[i:i + 4] for i in range(0, 32, 4)], 1
+    for i in range(8, 60):
+        word = words[-1]
+        if i % 8 == 0:
+            word = bytes(S_BOX[b] for b in word[1:] + word[:1])
+            word, constant = bytes([word[0] ^ constant]) + word[1:], xtime(constant)
+        elif i % 8 == 4:
+            word = bytes(S_BOX[b] for b in word)
+        words.append(bytes(a ^ b for a, b in zip(words[i - 8], word)))
+    keys = [b"".join(words[i:i + 4]) for i in range(0, 60, 4)]
+    state = bytes(a ^ b for a, b in zip(block, keys[0]))
+    for number in range(1, 15):
+        state = bytes(S_BOX[b] for b in state)
+        state = bytes(state[(i + 4 * (i % 4)) % 16] for i in range(16))
+        if number < 14:
+            state = bytes(
+                gf8(state[i], 2) ^ gf8(state[i & ~3 | (i + 1) & 3], 3) ^ state[i & ~3 | (i + 2) & 3] ^ state[i & ~3 | (i + 3) & 3]
+                for i in range(16))
+        state = bytes(a ^ b for a, b in zip(state, keys[number]))
+    return state
+
+
+# FIPS 197 appendix C.3.
+assert aes256(bytes(range(32)), bytes.fromhex("00112233445566778899aabbccddeeff")).hex() == "8ea2b7ca516745bfeafc49904b496089"
+
+
+def gf128(x, y):
+    total = 0
+    for i in range(127, -1, -1):
+        if y >> i & 1:
+            total ^= x
+        x = x >> 1 ^ (0xE1 << 120 if x & 1 else 0)
+    return total
+
+
+def gcm(key, nonce, plain, about):
+    def pad(data):
+        return data + bytes(-len(data) % 16)
+
+    h = int.from_bytes(aes256(key, bytes(16)), "big")
+    cipher = b"".join(
+        bytes(a ^ b for a, b in zip(plain[i:i + 16], aes256(key, nonce + (i // 16 + 2).to_bytes(4, "big"))))
+        for i in range(0, len(plain), 16))
+    total = 0
+    for data in [pad(about) + pad(cipher) + (8 * len(about)).to_bytes(8, "big") + (8 * len(cipher)).to_bytes(8, "big")]:
+        for i in range(0, len(data), 16):
+            total = gf128(total ^ int.from_bytes(data[i:i + 16], "big"), h)
+    mask = int.from_bytes(aes256(key, nonce + b"\0\0\0\1"), "big")
+    return cipher, (total ^ mask).to_bytes(16, "big")
+
+
+# Test case 14 of the GCM specification (McGrew and Viega).
+assert gcm(bytes(32), bytes(12), bytes(16), b"")[0].hex() == "cea7403d4d606b6e074ec5d3baf39d18"
+assert gcm(bytes(32), bytes(12), bytes(16), b"")[1].hex() == "d0d1c8a799996bf0265b98b5d48ab919"
+
 # ------------------------------------------------------- tokens of identity providers
 
 RSA_JWK = {"kty": "RSA", "n": RSA_N, "e": "AQAB"}
@@ -217,6 +297,7 @@ OTHER_SEED = hashlib.sha256(b"another key of nobody").digest()
 KEYS = {
     "keys": [
         {**RSA_JWK, "kid": "rsa", "use": "sig"},
+        {**RSA_JWK, "kid": "pss", "alg": "PS256"},
         {**P256.jwk(D256), "kid": "p256"},
         {**P384.jwk(D384), "kid": "p384", "alg": "ES384"},
         {**ED_JWK, "kid": "ed", "use": "sig", "alg": "EdDSA", "key_ops": ["verify"]},
@@ -318,7 +399,9 @@ def upstream():
     no("alg missing", "Malformed", token(header={"alg": None}))
     no("alg a number", "Malformed", token(header={"alg": 256}))
     no("a key of another kind", "WrongAlgorithm", token("ES256", header={"kid": "rsa"}))
-    no("a key bound to another algorithm", "WrongAlgorithm", token("ES256", header={"kid": "p384"}))
+    no("a key of another curve", "WrongAlgorithm", token("ES256", header={"kid": "p384"}))
+    yes("a key bound to its algorithm", token("PS256", header={"kid": "pss"}))
+    no("a key bound to another algorithm", "WrongAlgorithm", token("RS256", header={"kid": "pss"}))
 
     # Headers.
     for name in ["jwk", "jku", "x5u", "x5c", "crit", "b64"]:
@@ -480,6 +563,149 @@ def key_sets():
     }
 
 
+# ------------------------------------------------------------------- Pinion's own tokens
+
+CLUSTER = bytes(range(16))
+REALM = f"pinion/{CLUSTER.hex()}"
+JTI = "000102030405060708090a0b0c0d0e0f"
+
+
+def kid_of(public):
+    return hashlib.sha256(public).digest()[:16].hex()
+
+
+OWN_KID = kid_of(ed_public(SEED))
+OWN_HEADER = b'{"alg":"EdDSA","typ":"JWT","kid":"' + OWN_KID.encode() + b'"}'
+OWN_CLAIMS = {
+    "iss": REALM, "aud": REALM, "sub": "p:ana", "tid": "t1", "iat": NOW, "exp": NOW + 900, "jti": JTI,
+    "perms": ["stream.publish:stream:t1/payments/orders", "cache.read:cache:t1/*"],
+}
+
+
+def own(claims=None, header=OWN_HEADER, payload=None, seed=SEED):
+    if payload is None:
+        payload = {k: v for k, v in {**OWN_CLAIMS, **(claims or {})}.items() if v is not None}
+    return jws(header, payload, lambda data: ed_sign(seed, data))
+
+
+def tokens():
+    good, bad = [], []
+
+    def yes(name, claims=None, wall=NOW * 1000, **given):
+        said = {**OWN_CLAIMS, **(claims or {})}
+        good.append({"name": name, "token": own(claims, **given), "wall_ms": wall, "claims": said})
+
+    def no(name, why, text, wall=NOW * 1000):
+        bad.append({"name": name, "token": text, "wall_ms": wall, "refused": why})
+
+    yes("as it is issued")
+    yes("nothing granted", {"perms": []})
+    yes("64 permissions", {"perms": [f"cache.read:cache:t1/n/{i}" for i in range(64)]})
+    yes("a subject that JSON escapes", {"sub": 'p:"\\/Zoë'})
+    yes("the shortest life", {"exp": NOW + 1})
+    yes("the longest life", {"exp": NOW + 3600})
+    yes("by a node whose clock is 30 s ahead", wall=NOW * 1000 - 30_000)
+    yes("the last moment within the skew", wall=(NOW + 930) * 1000 - 1)
+
+    no("by a node whose clock is further ahead", "NotYet", own(), wall=NOW * 1000 - 30_001)
+    no("over, to the millisecond", "Expired", own(), wall=(NOW + 930) * 1000)
+    no("a life without length", "Malformed", own({"exp": NOW}))
+    no("a life that ends before it begins", "Malformed", own({"exp": NOW - 1}))
+    no("a life of 3601 s", "Malformed", own({"exp": NOW + 3601}))
+    no("another cluster", "WrongIssuer", own({"iss": "pinion/" + "f" * 32}))
+    no("for another cluster", "WrongAudience", own({"aud": "pinion/" + "f" * 32}))
+    no("an audience in a list", "Malformed", own({"aud": [REALM]}))
+    no("65 permissions", "Malformed", own({"perms": ["cache.read:cache:t1/*"] * 65}))
+    no("permissions as text", "Malformed", own({"perms": "cache.read:cache:t1/*"}))
+    for name in OWN_CLAIMS:
+        no(f"no {name}", "Malformed", own({name: None}))
+    no("a claim besides", "Malformed", own({"nbf": NOW}))
+    no("a claim twice", "Malformed", own(payload=compact(OWN_CLAIMS)[:-1] + b',"tid":"t2"}'))
+    no("times in words", "Malformed", own({"exp": str(NOW + 900)}))
+    no("times with a fraction", "Malformed", own({"exp": NOW + 900.5}))
+    no("times below zero", "Malformed", own({"iat": -1}))
+    no("an empty subject", "Malformed", own({"sub": ""}))
+    no("a subject of 513 bytes", "Malformed", own({"sub": "s" * 513}))
+    no("a subject with a zero byte", "Malformed", own({"sub": "p:ana\0"}))
+    no("a number in upper case", "Malformed", own({"jti": JTI.upper()}))
+    no("a number of 30 digits", "Malformed", own({"jti": JTI[:30]}))
+    no("claims that are a list", "Malformed", own(payload=[REALM]))
+    no("claims that are no JSON", "Malformed", own(payload=b"{"))
+    no("something after the claims", "Malformed", own(payload=compact(OWN_CLAIMS) + b"{}"))
+
+    plain = own()
+    head, body, tail = plain.split(".")
+    no("signed by another key", "BadSignature", own(seed=OTHER_SEED))
+    no("another payload", "BadSignature", f'{head}.{b64(compact({**OWN_CLAIMS, "sub": "p:eve"}))}.{tail}')
+    no("a payload that is not base64url, unsigned", "BadSignature", f"{head}.{body[:-1]}+.{tail}")
+    no("a payload with another spelling, unsigned", "BadSignature", f"{head}.{body}AAA.{tail}")
+    no("a signature of zeros", "BadSignature", f"{head}.{body}.{b64(bytes(64))}")
+    no("s above the group's order", "BadSignature",
+       f"{head}.{body}." + b64(unb64(tail)[:32] + (int.from_bytes(unb64(tail)[32:], "little") + ED_L).to_bytes(32, "little")))
+    no("no payload", "BadSignature", f"{head}..{tail}")
+    no("four parts", "BadSignature", f"{plain}.{tail}")
+    unsigned = [
+        ("kid in upper case", OWN_HEADER.replace(OWN_KID.encode(), OWN_KID.upper().encode())),
+        ("members in another order", b'{"typ":"JWT","alg":"EdDSA","kid":"' + OWN_KID.encode() + b'"}'),
+        ("a space in the header", OWN_HEADER.replace(b'","kid"', b'", "kid"')),
+        ("another type", OWN_HEADER.replace(b"JWT", b"JWS")),
+        ("alg none", OWN_HEADER.replace(b"EdDSA", b"none")),
+        ("alg HS256", OWN_HEADER.replace(b"EdDSA", b"HS256")),
+        ("a longer kid", OWN_HEADER.replace(b'"}', b'00"}')),
+    ]
+    for name, header in unsigned:
+        no(name, "Malformed", own(header=header))
+    for name, text in [
+        ("empty", ""), ("one part", head), ("two parts", f"{head}.{body}"),
+        ("padded", plain + "=="), ("a line end after", plain + "\n"), ("dots alone", ".."),
+        ("another spelling of the header", flip(plain, 90)), ("another spelling of the signature", flip(plain, len(plain) - 1)),
+    ]:
+        no(name, "Malformed", text)
+    return {"cluster": CLUSTER.hex(), "seed": SEED.hex(), "public": ed_public(SEED).hex(), "kid": OWN_KID, "good": good, "bad": bad}
+
+
+# ------------------------------------------------------------------------- sealed keys
+
+
+def master_id(master):
+    return hashlib.sha256(b"pinion master key\0" + master).digest()[:4]
+
+
+def seal(master, tenant, kid, seed, nonce, version=1):
+    head = version.to_bytes(4, "little") + master_id(master)
+    cipher, tag = gcm(master, nonce, seed, head + tenant.to_bytes(8, "little") + kid)
+    return [(head[:4], "version"), (head[4:], "master id"), (nonce, "nonce"), (cipher, "sealed seed"), (tag, "tag")]
+
+
+def seals():
+    rows = []
+    for name, master, tenant, seed, nonce in [
+        ("the first tenant", bytes(range(32)), 1, SEED, bytes(range(12))),
+        ("another tenant", bytes(range(32)), 0x0102030405060708, SEED, bytes(range(12))),
+        ("all ones", b"\xff" * 32, 2**64 - 1, OTHER_SEED, b"\xff" * 12),
+    ]:
+        kid = bytes.fromhex(kid_of(ed_public(seed)))
+        fields = seal(master, tenant, kid, seed, nonce)
+        rows.append({"name": name, "master": master.hex(), "tenant": tenant, "kid": kid.hex(), "seed": seed.hex(),
+                     "nonce": nonce.hex(), "hex": [f"{data.hex()} {what}" for data, what in fields]})
+    return rows
+
+
+# ---------------------------------------------------------------------------- key rings
+
+
+def key_ring():
+    def jwk(seed):
+        public = ed_public(seed)
+        return {"kty": "OKP", "kid": kid_of(public), "alg": "EdDSA", "use": "sig", "crv": "Ed25519", "x": b64(public)}
+
+    seeds = [SEED, OTHER_SEED, hashlib.sha256(b"a third key of nobody").digest()]
+    names = ["current", "next", "previous"]
+    return {**{n: s.hex() for n, s in zip(names, seeds)},
+            "with_previous": compact({"keys": [jwk(s) for s in seeds]}).decode(),
+            "without_previous": compact({"keys": [jwk(s) for s in seeds[:2]]}).decode()}
+
+
 def write(name, value):
     with open(name, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=1, ensure_ascii=False)
@@ -495,10 +721,17 @@ def seeds(target, rows):
 
 
 if __name__ == "__main__":
-    tokens, sets = upstream(), key_sets()
-    write("upstream.json", tokens)
+    foreign, sets, ours, sealed = upstream(), key_sets(), tokens(), seals()
+    write("upstream.json", foreign)
     write("key_sets.json", sets)
-    every = [case["token"] for case in tokens["good"]]
+    write("tokens.json", ours)
+    write("sealed.json", sealed)
+    write("key_ring.json", key_ring())
+    every = [case["token"] for case in foreign["good"]]
     seeds("jws", [(f"{i}", token) for i, token in enumerate(every) if i < 12 or i % 8 == 0])
     seeds("jwks", [("issuer", compact(KEYS))])
     seeds("jwks", [(f"left{i}", case["set"]) for i, case in enumerate(sets["left_out"]) if i % 4 == 0])
+    seeds("token", [(f"{i}", case["token"]) for i, case in enumerate(ours["good"])])
+    for row in sealed:
+        data = bytes.fromhex("".join(line.split(" ")[0] for line in row["hex"]))
+        seeds("sealed", [(row["name"].replace(" ", "_"), data)])
