@@ -3,10 +3,13 @@
 
 #![allow(dead_code)] // Each target uses its part.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
+use pinion_auth::api_key::ApiKey;
+use pinion_auth::compile::{ApiKeyFacts, CredentialTable, Proof, TableBuilder, TenantFacts};
 use pinion_auth::jose::{Algorithm, Jws, KID_BYTES_MAX};
 use pinion_auth::jwk::{KeySet, SET_KEYS_MAX};
+use pinion_auth::keyring::{Keyring, StoredKey};
 use pinion_auth::seal::{MasterKey, SealError, Sealed};
 use pinion_auth::sign::SigningKey;
 use pinion_auth::token::{Kid, Realm, Shown};
@@ -113,5 +116,49 @@ pub fn sealed(data: &[u8]) {
             why,
             SealError::OtherMaster { .. } | SealError::Damaged
         )),
+    }
+}
+
+/// A tenant that signs with the key of the corpus and has one API key.
+static TABLE: LazyLock<Arc<CredentialTable>> = LazyLock::new(|| {
+    let (id, master) = (TenantId(1), MasterKey::new(&[0; 32]));
+    let stored = |key: &SigningKey| StoredKey {
+        public: key.public(),
+        sealed: master.seal(id, key.kid(), &[0; 32], [0; 12]),
+    };
+    let mut builder = TableBuilder::new(OURS.1.clone());
+    let facts = TenantFacts {
+        id,
+        name: "t1".into(),
+        keys: Some(Keyring {
+            current: stored(&OURS.0),
+            next: stored(&SigningKey::from_seed(&[1; 32])),
+            previous: None,
+        }),
+        api_keys: vec![ApiKeyFacts {
+            digest: ApiKey::mint([0; 4], &[0; 32]).0.digest,
+            subject: "p:robot".into(),
+            expires: None,
+        }],
+        revoked_tokens: Vec::new(),
+        revoked_subjects: Vec::new(),
+    };
+    builder.handle_tenant(facts).expect("one key");
+    builder.poll_table().expect("a table")
+});
+
+pub fn bearer(data: &[u8]) {
+    let wall = WallMs(1_800_000_000_000);
+    let Ok(known) = TABLE.admit(wall, data) else {
+        return;
+    };
+    assert_eq!(known.tenant, TenantId(1));
+    assert_eq!(TABLE.still_valid(wall, &known), Ok(()));
+    if let Some(over) = TABLE.over_at(&known) {
+        assert!(TABLE.still_valid(over, &known).is_err());
+    }
+    match known.proof {
+        Proof::ApiKey(_) => assert_eq!(data, ApiKey::mint([0; 4], &[0; 32]).1.as_bytes()),
+        Proof::Token(_) => token(data),
     }
 }

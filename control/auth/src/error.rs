@@ -47,4 +47,10 @@ pub enum AuthError {
     /// Issued for somebody else.
     #[error("issued for another audience")]
     WrongAudience,
+    /// Signed with the key of a tenant other than the one it names.
+    #[error("issued for another tenant")]
+    WrongTenant,
+    /// Taken back before its end.
+    #[error("revoked")]
+    Revoked,
 }

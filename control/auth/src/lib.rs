@@ -6,10 +6,14 @@
 //!
 //! Tokens of identity providers begin at [`jose`] and end at [`upstream::check`]; the keys
 //! that check them are a [`jwk::KeySet`]. Our own are made by a [`sign::SigningKey`] and read
-//! by [`token`]; a tenant's keys are a [`keyring::Keyring`], at rest under [`seal`].
+//! by [`token`]; a tenant's keys are a [`keyring::Keyring`], at rest under [`seal`]. What every
+//! core holds against a credential is the table of [`compile`].
 
 #![forbid(unsafe_code)]
 
+pub mod address;
+pub mod api_key;
+pub mod compile;
 pub mod error;
 mod hex;
 pub mod jose;

@@ -706,6 +706,17 @@ def key_ring():
             "without_previous": compact({"keys": [jwk(s) for s in seeds[:2]]}).decode()}
 
 
+# ----------------------------------------------------------------------------- API keys
+
+
+def api_keys():
+    rows = []
+    for prefix, secret in [(bytes(4), bytes(32)), (bytes([0xDE, 0xAD, 0xBE, 0xEF]), bytes(range(32))), (b"\xff" * 4, b"\xff" * 32)]:
+        text = f"pinion_key_{prefix.hex()}_{secret.hex()}"
+        rows.append({"prefix": prefix.hex(), "secret": secret.hex(), "text": text, "digest": hashlib.sha256(text.encode()).hexdigest()})
+    return rows
+
+
 def write(name, value):
     with open(name, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=1, ensure_ascii=False)
@@ -727,6 +738,7 @@ if __name__ == "__main__":
     write("tokens.json", ours)
     write("sealed.json", sealed)
     write("key_ring.json", key_ring())
+    write("api_keys.json", api_keys())
     every = [case["token"] for case in foreign["good"]]
     seeds("jws", [(f"{i}", token) for i, token in enumerate(every) if i < 12 or i % 8 == 0])
     seeds("jwks", [("issuer", compact(KEYS))])
@@ -735,3 +747,4 @@ if __name__ == "__main__":
     for row in sealed:
         data = bytes.fromhex("".join(line.split(" ")[0] for line in row["hex"]))
         seeds("sealed", [(row["name"].replace(" ", "_"), data)])
+    seeds("bearer", [("token", ours["good"][0]["token"]), ("api_key", api_keys()[0]["text"])])

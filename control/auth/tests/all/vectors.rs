@@ -2,12 +2,11 @@
 //! what should be taken is taken and says what it should, and everything else is refused for
 //! the reason it should be.
 
-#![allow(clippy::unwrap_used)]
-
 use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 
+use pinion_auth::api_key::{API_KEY_BYTES, ApiKey, ApiKeyDigest};
 use pinion_auth::jose::{
     Algorithm, Algorithms, HEADER_BYTES_MAX, Jws, KID_BYTES_MAX, SIGNATURE_BYTES_MAX,
     UPSTREAM_BYTES_MAX,
@@ -104,7 +103,8 @@ fn every_algorithm() -> Algorithms {
 
 #[test]
 fn vectors_hold() {
-    let seen = upstream_tokens() + key_sets() + own_tokens() + sealed_keys() + key_rings();
+    let seen =
+        upstream_tokens() + key_sets() + own_tokens() + sealed_keys() + key_rings() + api_keys();
     println!("vectors: {seen}");
 }
 
@@ -261,6 +261,18 @@ fn key_rings() -> usize {
     let kid = ring.current.kid().to_string();
     assert!(set.find(Some(&kid), Algorithm::EdDsa).is_ok());
     2
+}
+
+fn api_keys() -> usize {
+    let file = load("api_keys.json");
+    for case in rows(&file) {
+        let (key, shown) = ApiKey::mint(unhex(&case["prefix"]), &unhex(&case["secret"]));
+        assert_eq!(shown, text(&case["text"]));
+        assert_eq!(key.prefix, text(&case["prefix"]).as_bytes());
+        assert_eq!(key.digest, ApiKeyDigest(unhex(&case["digest"])));
+        assert_eq!(ApiKey::parse(shown.as_bytes()), Some(key));
+    }
+    rows(&file).len()
 }
 
 /// The first vector of that name.
@@ -544,6 +556,7 @@ fn the_document_names_every_algorithm_reason_and_limit() {
         format!("at most {PERMISSIONS_MAX} texts"),
         format!("a skew of {} s", SKEW_MS / 1000),
         format!("at rest, {SEALED_BYTES} bytes"),
+        format!("{API_KEY_BYTES} bytes of text"),
     ]);
     assert_eq!((LIFE_S_MAX, RETIRED_KEPT_MS), (3600, 3_630_000));
     for word in words {

@@ -1,0 +1,10 @@
+//! Whatever somebody shows on a connection.
+
+#![no_main]
+
+#[path = "../harness.rs"]
+mod harness;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| harness::bearer(data));

@@ -1,0 +1,363 @@
+//! What every core checks credentials with: an immutable table, built from what the cluster
+//! knows of each tenant and shared by all.
+//!
+//! A change of one tenant rebuilds what belongs to that tenant; the rest is shared with the
+//! table before. Deny unless listed.
+
+use std::sync::Arc;
+
+use pinion_types::{FixedMap, FixedSet, WallMs};
+
+use crate::TenantId;
+use crate::api_key::{ApiKey, ApiKeyDigest};
+use crate::error::AuthError;
+use crate::keyring::Keyring;
+use crate::lifetime::Lifetime;
+use crate::token::{Claims, Jti, Kid, Realm, SKEW_MS, Shown};
+
+/// Most API keys of one table, over all tenants. Each takes about 200 bytes.
+pub const API_KEYS_MAX: usize = 100_000;
+
+/// What is known of one tenant's credentials.
+#[derive(Clone, Debug)]
+pub struct TenantFacts {
+    /// Its number.
+    pub id: TenantId,
+    /// Its name, as tokens have it.
+    pub name: Box<str>,
+    /// What its tokens are signed with; without it no token is taken.
+    pub keys: Option<Keyring>,
+    /// Its API keys that are not revoked.
+    pub api_keys: Vec<ApiKeyFacts>,
+    /// Tokens that are revoked, by number. A row may go when its token is over.
+    pub revoked_tokens: Vec<Jti>,
+    /// Subjects of whom no token counts that was issued before the given moment.
+    pub revoked_subjects: Vec<(Box<str>, WallMs)>,
+}
+
+/// One API key.
+#[derive(Clone, Debug)]
+pub struct ApiKeyFacts {
+    /// What it is looked up by.
+    pub digest: ApiKeyDigest,
+    /// For whom it speaks.
+    pub subject: Box<str>,
+    /// The first moment at which it is over, if it ever is.
+    pub expires: Option<WallMs>,
+}
+
+/// One tenant's part of the table.
+#[derive(Debug)]
+struct TenantAccess {
+    name: Box<str>,
+    /// Public key of each name, and until when it counts.
+    keys: Vec<(Kid, [u8; 32], Option<WallMs>)>,
+    api_keys: FixedMap<ApiKeyDigest, (Arc<str>, Option<WallMs>)>,
+    revoked_tokens: FixedSet<Jti>,
+    revoked_subjects: FixedMap<Box<str>, WallMs>,
+}
+
+impl TenantAccess {
+    fn new(facts: TenantFacts) -> Self {
+        let mut keys = Vec::new();
+        if let Some(ring) = facts.keys {
+            let mut add = |public, until| keys.push((Kid::of(&public), public, until));
+            add(ring.current.public, None);
+            add(ring.next.public, None);
+            if let Some((key, until)) = ring.previous {
+                add(key.public, Some(until));
+            }
+        }
+        let api_key = |key: ApiKeyFacts| (key.digest, (key.subject.into(), key.expires));
+        Self {
+            name: facts.name,
+            keys,
+            api_keys: facts.api_keys.into_iter().map(api_key).collect(),
+            revoked_tokens: facts.revoked_tokens.into_iter().collect(),
+            revoked_subjects: facts.revoked_subjects.into_iter().collect(),
+        }
+    }
+
+    /// The key of that name, while it counts.
+    fn key(&self, kid: Kid, wall: WallMs) -> Option<&[u8; 32]> {
+        let named = self.keys.iter().find(|(name, _, _)| *name == kid);
+        let counts = |until: &Option<WallMs>| until.is_none_or(|until| wall < until);
+        named.and_then(|(_, public, until)| counts(until).then_some(public))
+    }
+
+    fn revoked(&self, token: &TokenFacts, subject: &str) -> bool {
+        let subject = self.revoked_subjects.get(subject);
+        self.revoked_tokens.contains(&token.jti)
+            || subject.is_some_and(|before| token.issued < *before)
+    }
+}
+
+/// Somebody whose credential was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Whose data it sees.
+    pub tenant: TenantId,
+    /// For whom the credential speaks.
+    pub subject: Arc<str>,
+    /// By what.
+    pub proof: Proof,
+}
+
+/// What somebody showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A token of ours.
+    Token(TokenFacts),
+    /// An API key; what it may do is what its subject may.
+    ApiKey(ApiKeyDigest),
+}
+
+/// What a token says, of what is asked again while its connection lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenFacts {
+    /// Its number.
+    pub jti: Jti,
+    /// What it was signed with.
+    pub kid: Kid,
+    /// When it was issued.
+    pub issued: WallMs,
+    /// When it is over.
+    pub expires: WallMs,
+    /// What may be done with it, each `action:object`; nothing besides.
+    pub permissions: Box<[Box<str>]>,
+}
+
+/// Credentials of one revision, for all tenants.
+#[derive(Clone, Debug)]
+pub struct CredentialTable {
+    realm: Realm,
+    tenants: FixedMap<TenantId, Arc<TenantAccess>>,
+    /// Whose key a name is. Rebuilt only when some tenant's keys change.
+    by_kid: Arc<FixedMap<Kid, TenantId>>,
+    /// Whose an API key is. Rebuilt only when some tenant's API keys change.
+    by_digest: Arc<FixedMap<ApiKeyDigest, TenantId>>,
+}
+
+const UNKNOWN: AuthError = AuthError::UnknownKey;
+
+impl CredentialTable {
+    fn empty(realm: Realm) -> Self {
+        Self {
+            realm,
+            tenants: FixedMap::default(),
+            by_kid: Arc::default(),
+            by_digest: Arc::default(),
+        }
+    }
+
+    /// Checks what somebody showed: a token or an API key of any tenant. Costs one
+    /// signature or one hash.
+    ///
+    /// # Errors
+    /// What is wrong with it. A bearer of any other form is [`AuthError::UnknownKey`].
+    pub fn admit(&self, wall: WallMs, bearer: &[u8]) -> Result<Known, AuthError> {
+        if Shown::recognise(bearer) {
+            return self.admit_token(wall, &Shown::parse(bearer)?);
+        }
+        if !ApiKey::recognise(bearer) {
+            return Err(UNKNOWN);
+        }
+        let key = ApiKey::parse(bearer).ok_or(AuthError::Malformed {
+            what: "not an API key of the one form that is made here",
+        })?;
+        let tenant = *self.by_digest.get(&key.digest).ok_or(UNKNOWN)?;
+        let known = self.tenants.get(&tenant).ok_or(UNKNOWN)?;
+        let (subject, expires) = known.api_keys.get(&key.digest).ok_or(UNKNOWN)?;
+        api_key_lifetime(*expires, wall)?;
+        Ok(Known {
+            tenant,
+            subject: subject.clone(),
+            proof: Proof::ApiKey(key.digest),
+        })
+    }
+
+    fn admit_token(&self, wall: WallMs, token: &Shown<'_>) -> Result<Known, AuthError> {
+        let kid = token.kid();
+        let tenant = *self.by_kid.get(&kid).ok_or(UNKNOWN)?;
+        let known = self.tenants.get(&tenant).ok_or(UNKNOWN)?;
+        let public = known.key(kid, wall).ok_or(UNKNOWN)?;
+        let claims: Claims = token.verify(public, &self.realm, wall)?;
+        if claims.tenant != known.name {
+            return Err(AuthError::WrongTenant);
+        }
+        let facts = TokenFacts {
+            jti: claims.jti,
+            kid,
+            issued: claims.issued,
+            expires: claims.expires,
+            permissions: claims.permissions,
+        };
+        if known.revoked(&facts, &claims.subject) {
+            return Err(AuthError::Revoked);
+        }
+        Ok(Known {
+            tenant,
+            subject: claims.subject.into(),
+            proof: Proof::Token(facts),
+        })
+    }
+
+    /// Whether what was admitted by an earlier table, or at an earlier time, still counts.
+    ///
+    /// # Errors
+    /// Why not: its connection ends.
+    pub fn still_valid(&self, wall: WallMs, known: &Known) -> Result<(), AuthError> {
+        let tenant = self.tenants.get(&known.tenant).ok_or(UNKNOWN)?;
+        match &known.proof {
+            Proof::Token(token) => {
+                tenant.key(token.kid, wall).ok_or(UNKNOWN)?;
+                let lifetime = Lifetime {
+                    from: None,
+                    expires: token.expires,
+                };
+                lifetime.check(wall, SKEW_MS)?;
+                if tenant.revoked(token, &known.subject) {
+                    return Err(AuthError::Revoked);
+                }
+                Ok(())
+            }
+            Proof::ApiKey(digest) => {
+                let (subject, expires) = tenant.api_keys.get(digest).ok_or(UNKNOWN)?;
+                if *subject != known.subject {
+                    return Err(UNKNOWN);
+                }
+                api_key_lifetime(*expires, wall)
+            }
+        }
+    }
+
+    /// When [`CredentialTable::still_valid`] is to be asked again although no new table
+    /// came: the first moment at which the credential is over.
+    #[must_use]
+    pub fn over_at(&self, known: &Known) -> Option<WallMs> {
+        match &known.proof {
+            Proof::Token(token) => Some(WallMs(token.expires.0.saturating_add(SKEW_MS))),
+            Proof::ApiKey(digest) => {
+                let tenant = self.tenants.get(&known.tenant)?;
+                tenant.api_keys.get(digest)?.1
+            }
+        }
+    }
+}
+
+/// The end of an API key is ours alone to say: no other clock is involved.
+fn api_key_lifetime(expires: Option<WallMs>, wall: WallMs) -> Result<(), AuthError> {
+    let Some(expires) = expires else {
+        return Ok(());
+    };
+    let lifetime = Lifetime {
+        from: None,
+        expires,
+    };
+    lifetime.check(wall, 0)
+}
+
+/// The table would hold more than [`API_KEYS_MAX`] API keys. It is unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{keys} API keys; at most {API_KEYS_MAX} are held")]
+pub struct TooManyApiKeys {
+    /// How many there would be.
+    pub keys: usize,
+}
+
+/// Keeps the newest table. Owned by the control core.
+#[derive(Debug)]
+pub struct TableBuilder {
+    table: CredentialTable,
+    /// API keys of all tenants together.
+    api_keys: usize,
+    changed: bool,
+}
+
+impl TableBuilder {
+    /// A builder for the cluster of that realm, which knows no tenant yet.
+    #[must_use]
+    pub fn new(realm: Realm) -> Self {
+        Self {
+            table: CredentialTable::empty(realm),
+            api_keys: 0,
+            changed: true,
+        }
+    }
+
+    /// Takes what is now known of one tenant, in place of what was.
+    ///
+    /// A key that two tenants claim stays with the one that had it first: both halves of it
+    /// are drawn at random, so this is a mistake of somebody's, and never a way in.
+    ///
+    /// # Errors
+    /// [`TooManyApiKeys`].
+    pub fn handle_tenant(&mut self, facts: TenantFacts) -> Result<(), TooManyApiKeys> {
+        let id = facts.id;
+        let before = self.table.tenants.get(&id);
+        let others = self.api_keys - before.map_or(0, |tenant| tenant.api_keys.len());
+        let keys = others + facts.api_keys.len();
+        if keys > API_KEYS_MAX {
+            return Err(TooManyApiKeys { keys });
+        }
+        let tenant = Arc::new(TenantAccess::new(facts));
+        self.replace(id, Some(tenant));
+        Ok(())
+    }
+
+    /// Forgets a tenant: none of its credentials counts any more.
+    pub fn handle_removed(&mut self, id: TenantId) {
+        self.replace(id, None);
+    }
+
+    fn replace(&mut self, id: TenantId, tenant: Option<Arc<TenantAccess>>) {
+        let table = &mut self.table;
+        let before = table.tenants.remove(&id);
+        let names = |one: &Arc<TenantAccess>| -> Vec<Kid> {
+            one.keys.iter().map(|(kid, _, _)| *kid).collect()
+        };
+        let (old, new) = (before.as_ref().map(names), tenant.as_ref().map(names));
+        if old != new {
+            move_names(&mut table.by_kid, id, old, new);
+        }
+        let digests = |one: &Arc<TenantAccess>| -> Vec<ApiKeyDigest> {
+            let mut all: Vec<_> = one.api_keys.keys().copied().collect();
+            all.sort_unstable_by_key(|digest| digest.0);
+            all
+        };
+        let (old, new) = (before.as_ref().map(digests), tenant.as_ref().map(digests));
+        let count = |digests: &Option<Vec<_>>| digests.as_ref().map_or(0, Vec::len);
+        self.api_keys = self.api_keys - count(&old) + count(&new);
+        if old != new {
+            move_names(&mut table.by_digest, id, old, new);
+        }
+        if let Some(tenant) = tenant {
+            table.tenants.insert(id, tenant);
+        }
+        self.changed = true;
+    }
+
+    /// The newest table, if it was not handed out yet.
+    pub fn poll_table(&mut self) -> Option<Arc<CredentialTable>> {
+        core::mem::take(&mut self.changed).then(|| Arc::new(self.table.clone()))
+    }
+}
+
+/// Takes a tenant's old names out of a map and puts its new ones in, in a copy if somebody
+/// still looks at the map.
+fn move_names<K: Copy + Eq + core::hash::Hash>(
+    map: &mut Arc<FixedMap<K, TenantId>>,
+    id: TenantId,
+    old: Option<Vec<K>>,
+    new: Option<Vec<K>>,
+) {
+    let map = Arc::make_mut(map);
+    for name in old.into_iter().flatten() {
+        if map.get(&name) == Some(&id) {
+            map.remove(&name);
+        }
+    }
+    for name in new.into_iter().flatten() {
+        map.entry(name).or_insert(id);
+    }
+}

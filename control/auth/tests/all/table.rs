@@ -1,0 +1,351 @@
+//! The table of credentials: who is let in, and who is not any more.
+
+use std::sync::Arc;
+
+use pinion_auth::api_key::ApiKey;
+use pinion_auth::compile::{
+    API_KEYS_MAX, ApiKeyFacts, CredentialTable, Known, Proof, TableBuilder, TenantFacts,
+    TooManyApiKeys,
+};
+use pinion_auth::keyring::{Keyring, RETIRED_KEPT_MS, StoredKey};
+use pinion_auth::seal::MasterKey;
+use pinion_auth::token::{Claims, Jti, Realm, SKEW_MS};
+use pinion_auth::{AuthError, TenantId};
+use pinion_types::WallMs;
+
+const NOW: WallMs = WallMs(1_800_000_000_000);
+
+fn later(ms: u64) -> WallMs {
+    WallMs(NOW.0 + ms)
+}
+
+/// A cluster with its builder; keys of tenants are numbered.
+struct Cluster {
+    realm: Realm,
+    master: MasterKey,
+    builder: TableBuilder,
+    table: Arc<CredentialTable>,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let realm = Realm::of(&[0xc1; 16]);
+        let mut builder = TableBuilder::new(realm.clone());
+        Self {
+            master: MasterKey::new(&[0; 32]),
+            table: builder.poll_table().expect("the first table"),
+            builder,
+            realm,
+        }
+    }
+
+    /// Key `number` of a tenant.
+    fn key(&self, tenant: &TenantFacts, number: u8) -> StoredKey {
+        let mut seed = [number; 32];
+        seed[..8].copy_from_slice(&tenant.id.0.to_le_bytes());
+        StoredKey::fresh(&self.master, tenant.id, &seed, [number; 12])
+    }
+
+    /// A tenant that signs with its key 1 and next with its key 2.
+    fn tenant(&self, id: u64, name: &str) -> TenantFacts {
+        let mut facts = TenantFacts {
+            id: TenantId(id),
+            name: name.into(),
+            keys: None,
+            api_keys: Vec::new(),
+            revoked_tokens: Vec::new(),
+            revoked_subjects: Vec::new(),
+        };
+        facts.keys = Some(Keyring {
+            current: self.key(&facts, 1),
+            next: self.key(&facts, 2),
+            previous: None,
+        });
+        facts
+    }
+
+    fn take(&mut self, facts: &TenantFacts) {
+        self.builder.handle_tenant(facts.clone()).unwrap();
+        self.table = self.builder.poll_table().expect("a change");
+        assert!(self.builder.poll_table().is_none(), "handed out once");
+    }
+
+    /// A token of the tenant, signed with its key `number`.
+    fn token(&self, tenant: &TenantFacts, number: u8, said: &Claims) -> String {
+        let key = self.key(tenant, number).open(&self.master, tenant.id);
+        key.unwrap().issue(&self.realm, said).unwrap()
+    }
+
+    fn admit(&self, wall: WallMs, bearer: &str) -> Result<Known, AuthError> {
+        self.table.admit(wall, bearer.as_bytes())
+    }
+}
+
+fn ana(tenant: &str) -> Claims {
+    Claims {
+        subject: "p:ana".into(),
+        tenant: tenant.into(),
+        issued: NOW,
+        expires: later(900_000),
+        jti: Jti([7; 16]),
+        permissions: ["cache.read:cache:t1/*".into()].into(),
+    }
+}
+
+#[test]
+fn a_token_lets_its_subject_into_its_tenant_until_it_is_over() {
+    let mut cluster = Cluster::new();
+    let t1 = cluster.tenant(1, "t1");
+    let token = cluster.token(&t1, 1, &ana("t1"));
+    assert_eq!(cluster.admit(NOW, &token), Err(AuthError::UnknownKey));
+    cluster.take(&t1);
+
+    let known = cluster.admit(NOW, &token).unwrap();
+    assert_eq!(known.tenant, TenantId(1));
+    assert_eq!(&*known.subject, "p:ana");
+    let Proof::Token(facts) = &known.proof else {
+        panic!("{known:?}");
+    };
+    assert_eq!(facts.permissions, ana("t1").permissions);
+
+    let end = cluster.table.over_at(&known).unwrap();
+    assert_eq!(end, later(900_000 + SKEW_MS));
+    let over = Err(AuthError::Expired { at: later(900_000) });
+    assert_eq!(cluster.table.still_valid(WallMs(end.0 - 1), &known), Ok(()));
+    assert_eq!(cluster.table.still_valid(end, &known), over);
+    assert!(cluster.admit(WallMs(end.0 - 1), &token).is_ok());
+    assert_eq!(cluster.admit(end, &token).map(|_| ()), over);
+}
+
+#[test]
+fn a_key_of_one_tenant_says_nothing_in_another() {
+    let mut cluster = Cluster::new();
+    let (t1, t2) = (cluster.tenant(1, "t1"), cluster.tenant(2, "t2"));
+    cluster.take(&t1);
+    cluster.take(&t2);
+    // The administrator of t1 has its keys and writes what he likes.
+    let token = cluster.token(&t1, 1, &ana("t2"));
+    assert_eq!(cluster.admit(NOW, &token), Err(AuthError::WrongTenant));
+    let token = cluster.token(&t2, 1, &ana("t2"));
+    assert_eq!(cluster.admit(NOW, &token).unwrap().tenant, TenantId(2));
+
+    // A realm of another cluster, with the same keys.
+    let mut other = Cluster::new();
+    other.realm = Realm::of(&[0xc2; 16]);
+    let token = other.token(&t1, 1, &ana("t1"));
+    assert_eq!(cluster.admit(NOW, &token), Err(AuthError::WrongIssuer));
+}
+
+#[test]
+fn a_rotation_lets_the_tokens_of_the_old_key_live_out_and_takes_those_of_the_new() {
+    let mut cluster = Cluster::new();
+    let mut t1 = cluster.tenant(1, "t1");
+    cluster.take(&t1);
+    let old = cluster.token(&t1, 1, &ana("t1"));
+    // A node that heard of the rotation earlier already signs with the next key.
+    let new = cluster.token(&t1, 2, &ana("t1"));
+    let known = cluster.admit(NOW, &old).unwrap();
+    assert!(cluster.admit(NOW, &new).is_ok());
+
+    t1.keys = Some(Keyring {
+        current: cluster.key(&t1, 2),
+        next: cluster.key(&t1, 3),
+        previous: Some((cluster.key(&t1, 1), later(RETIRED_KEPT_MS))),
+    });
+    cluster.take(&t1);
+    assert!(cluster.admit(NOW, &new).is_ok());
+    assert!(cluster.admit(NOW, &old).is_ok());
+    assert_eq!(cluster.table.still_valid(NOW, &known), Ok(()));
+    let gone = Err(AuthError::UnknownKey);
+    let after = later(RETIRED_KEPT_MS);
+    assert_eq!(cluster.admit(after, &old).map(|_| ()), gone);
+    assert_eq!(cluster.table.still_valid(after, &known), gone);
+
+    // A second rotation at once is how everything issued before is ended.
+    t1.keys = Some(Keyring {
+        current: cluster.key(&t1, 3),
+        next: cluster.key(&t1, 4),
+        previous: Some((cluster.key(&t1, 2), later(RETIRED_KEPT_MS))),
+    });
+    cluster.take(&t1);
+    assert_eq!(cluster.admit(NOW, &old).map(|_| ()), gone);
+    assert_eq!(cluster.table.still_valid(NOW, &known), gone);
+    assert!(cluster.admit(NOW, &new).is_ok());
+}
+
+#[test]
+fn a_revoked_token_is_out_and_so_are_all_of_a_subject_from_before() {
+    let mut cluster = Cluster::new();
+    let mut t1 = cluster.tenant(1, "t1");
+    cluster.take(&t1);
+    let mut second = ana("t1");
+    second.jti = Jti([8; 16]);
+    second.issued = later(1000);
+    let (first, second) = (
+        cluster.token(&t1, 1, &ana("t1")),
+        cluster.token(&t1, 1, &second),
+    );
+    let at = later(2000);
+    let (one, two) = (cluster.admit(at, &first), cluster.admit(at, &second));
+    let (one, two) = (one.unwrap(), two.unwrap());
+    let judge = |cluster: &Cluster, token: &str, known| {
+        let admitted = cluster.admit(at, token).map(|_| ());
+        assert_eq!(admitted, cluster.table.still_valid(at, known));
+        admitted
+    };
+
+    t1.revoked_tokens = vec![Jti([7; 16])];
+    cluster.take(&t1);
+    assert_eq!(judge(&cluster, &first, &one), Err(AuthError::Revoked));
+    assert_eq!(judge(&cluster, &second, &two), Ok(()));
+
+    t1.revoked_tokens.clear();
+    t1.revoked_subjects = vec![("p:ana".into(), later(1000)), ("p:bo".into(), later(9000))];
+    cluster.take(&t1);
+    assert_eq!(judge(&cluster, &first, &one), Err(AuthError::Revoked));
+    assert_eq!(judge(&cluster, &second, &two), Ok(()));
+    t1.revoked_subjects = vec![("p:ana".into(), later(1001))];
+    cluster.take(&t1);
+    assert_eq!(judge(&cluster, &second, &two), Err(AuthError::Revoked));
+
+    cluster.builder.handle_removed(TenantId(1));
+    cluster.table = cluster.builder.poll_table().unwrap();
+    assert_eq!(judge(&cluster, &first, &one), Err(AuthError::UnknownKey));
+}
+
+#[test]
+fn an_api_key_lets_its_subject_in_until_it_is_taken_away_or_over() {
+    let mut cluster = Cluster::new();
+    let mut t1 = cluster.tenant(1, "t1");
+    let (kept, text) = ApiKey::mint([1; 4], &[2; 32]);
+    let (other, lasting) = ApiKey::mint([3; 4], &[4; 32]);
+    let facts = |key: ApiKey, expires| ApiKeyFacts {
+        digest: key.digest,
+        subject: "p:robot".into(),
+        expires,
+    };
+    t1.api_keys = vec![facts(kept, Some(later(5000))), facts(other, None)];
+    cluster.take(&t1);
+    let known = cluster.admit(NOW, &text).unwrap();
+    assert_eq!((known.tenant, &*known.subject), (TenantId(1), "p:robot"));
+    assert_eq!(known.proof, Proof::ApiKey(kept.digest));
+
+    // Its end is ours to say, so no skew is allowed for.
+    let end = cluster.table.over_at(&known).unwrap();
+    assert_eq!(end, later(5000));
+    let over = Err(AuthError::Expired { at: end });
+    assert_eq!(cluster.table.still_valid(later(4999), &known), Ok(()));
+    assert_eq!(cluster.table.still_valid(end, &known), over);
+    assert_eq!(cluster.admit(end, &text).map(|_| ()), over);
+    let forever = cluster.admit(WallMs(u64::MAX), &lasting).unwrap();
+    assert_eq!(cluster.table.over_at(&forever), None);
+
+    let (_, stranger) = ApiKey::mint([1; 4], &[9; 32]);
+    assert_eq!(cluster.admit(NOW, &stranger), Err(AuthError::UnknownKey));
+    let cut = cluster.admit(NOW, &text[..text.len() - 1]).unwrap_err();
+    assert!(matches!(cut, AuthError::Malformed { .. }), "{cut}");
+
+    // Given to somebody else: whoever came with it before is not that.
+    t1.api_keys[0].subject = "p:other".into();
+    cluster.take(&t1);
+    let gone = Err(AuthError::UnknownKey);
+    assert_eq!(cluster.table.still_valid(NOW, &known), gone);
+    t1.api_keys.remove(0);
+    cluster.take(&t1);
+    assert_eq!(cluster.table.still_valid(NOW, &known), gone);
+    assert_eq!(cluster.admit(NOW, &text).map(|_| ()), gone);
+    assert!(cluster.admit(NOW, &lasting).is_ok());
+}
+
+#[test]
+fn what_is_neither_token_nor_api_key_is_nobody_here() {
+    let mut cluster = Cluster::new();
+    let t1 = cluster.tenant(1, "t1");
+    cluster.take(&t1);
+    for bearer in ["", "pinion_00", "a.b.c", "eyJhbGciOiJub25lIn0.e30."] {
+        assert_eq!(cluster.admit(NOW, bearer), Err(AuthError::UnknownKey));
+    }
+    let token = cluster.token(&t1, 1, &ana("t1"));
+    let cut = cluster.admit(NOW, &token[..90]).unwrap_err();
+    assert!(matches!(cut, AuthError::Malformed { .. }), "{cut}");
+}
+
+#[test]
+fn a_change_of_one_tenant_leaves_an_older_table_and_the_other_tenants_alone() {
+    let mut cluster = Cluster::new();
+    let (mut t1, t2) = (cluster.tenant(1, "t1"), cluster.tenant(2, "t2"));
+    let (kept, text) = ApiKey::mint([1; 4], &[2; 32]);
+    t1.api_keys = vec![ApiKeyFacts {
+        digest: kept.digest,
+        subject: "p:robot".into(),
+        expires: None,
+    }];
+    cluster.take(&t1);
+    cluster.take(&t2);
+    let older = cluster.table.clone();
+    let of_t2 = cluster.token(&t2, 1, &ana("t2"));
+
+    cluster.builder.handle_removed(TenantId(1));
+    cluster.table = cluster.builder.poll_table().unwrap();
+    assert!(cluster.admit(NOW, &text).is_err());
+    assert!(cluster.admit(NOW, &of_t2).is_ok());
+    assert!(older.admit(NOW, text.as_bytes()).is_ok());
+    // Removing it once more, or one that never was, is no harm.
+    cluster.builder.handle_removed(TenantId(1));
+    cluster.builder.handle_removed(TenantId(9));
+}
+
+#[test]
+fn a_key_that_two_tenants_claim_stays_with_the_first() {
+    let mut cluster = Cluster::new();
+    let (mut t1, mut t2) = (cluster.tenant(1, "t1"), cluster.tenant(2, "t2"));
+    let (kept, text) = ApiKey::mint([1; 4], &[2; 32]);
+    let robot = ApiKeyFacts {
+        digest: kept.digest,
+        subject: "p:robot".into(),
+        expires: None,
+    };
+    t1.api_keys = vec![robot.clone()];
+    t2.api_keys = vec![robot];
+    t2.keys.clone_from(&t1.keys);
+    cluster.take(&t1);
+    cluster.take(&t2);
+    assert_eq!(cluster.admit(NOW, &text).unwrap().tenant, TenantId(1));
+    let token = cluster.token(&t1, 1, &ana("t1"));
+    assert_eq!(cluster.admit(NOW, &token).unwrap().tenant, TenantId(1));
+    // The second goes: the first stays.
+    cluster.builder.handle_removed(TenantId(2));
+    cluster.table = cluster.builder.poll_table().unwrap();
+    assert_eq!(cluster.admit(NOW, &text).unwrap().tenant, TenantId(1));
+    assert!(cluster.admit(NOW, &token).is_ok());
+}
+
+#[test]
+fn the_table_is_bounded_and_a_refused_tenant_changes_nothing() {
+    let mut cluster = Cluster::new();
+    let mut t1 = cluster.tenant(1, "t1");
+    let facts = |number: usize| {
+        let mut secret = [0; 32];
+        secret[..8].copy_from_slice(&number.to_le_bytes());
+        ApiKeyFacts {
+            digest: ApiKey::mint([0; 4], &secret).0.digest,
+            subject: "p:robot".into(),
+            expires: None,
+        }
+    };
+    t1.api_keys = (0..API_KEYS_MAX).map(facts).collect();
+    cluster.take(&t1);
+    // In place of what it had, not besides.
+    cluster.take(&t1);
+    let mut t2 = cluster.tenant(2, "t2");
+    t2.api_keys = vec![facts(API_KEYS_MAX)];
+    let keys = API_KEYS_MAX + 1;
+    assert_eq!(
+        cluster.builder.handle_tenant(t2.clone()),
+        Err(TooManyApiKeys { keys })
+    );
+    assert!(cluster.builder.poll_table().is_none());
+    t1.api_keys.pop();
+    cluster.take(&t1);
+    cluster.take(&t2);
+}
