@@ -26,6 +26,7 @@ mod log_session;
 pub mod log_suite;
 pub mod memcached;
 pub mod nats;
+pub mod peak;
 mod plans;
 pub mod plot;
 mod quic_socket;

@@ -52,10 +52,9 @@ pub(crate) enum Work {
         connections: usize,
         rate: f64,
     },
-    /// GET on a schedule at half of what this depth reached just before.
+    /// GET on a schedule at half of the most that can be asked on one, found just before.
     CacheHalfPeak {
         connections: usize,
-        depth: u32,
     },
     Bulk,
     Handshakes,
@@ -209,11 +208,8 @@ pub(crate) const PLANS: &[Plan] = &[
         ],
     },
     Plan {
-        title: "Cache GET 100 B at half of the peak of 32 connections with 16 in flight each",
-        work: Work::CacheHalfPeak {
-            connections: 32,
-            depth: 16,
-        },
+        title: "Cache GET 100 B at half of the peak on a schedule, 32 connections",
+        work: Work::CacheHalfPeak { connections: 32 },
         subjects: &[Subject::Pinion, Subject::RedisPlain],
         promises: &[
             (Subject::Pinion, Figure::Tail, Bound::AtMostItself(10.0)),

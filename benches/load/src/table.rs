@@ -5,6 +5,8 @@ use std::fmt::Write;
 use pinion_cli::bench::latency::Latency;
 use serde::Serialize;
 
+use crate::peak::{LimitedBy, Peak};
+
 /// One run of one subject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Sample {
@@ -38,6 +40,8 @@ pub struct Sample {
     pub kernel: f64,
     /// Records announced as skipped.
     pub lost: u64,
+    /// Of what half was asked, where it was looked for.
+    pub peak: Option<Peak>,
 }
 
 /// A sample with the distribution behind it.
@@ -327,6 +331,42 @@ impl Column {
     pub fn spread(&self, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
         Spread::of(self.samples.iter().flatten().map(figure).collect())
     }
+
+    fn peaks(&self) -> Vec<Peak> {
+        let samples = self.samples.iter().flatten();
+        samples.filter_map(|sample| sample.peak).collect()
+    }
+
+    /// For the name of a figure: whose peak it was half of, if it was not the server's.
+    fn said_of_generator(&self) -> &'static str {
+        let peaks = self.peaks();
+        let by = |limit| peaks.iter().filter(|peak| peak.limit == limit).count();
+        if by(LimitedBy::Generator) * 2 > peaks.len() {
+            " at half of what the generator can ask"
+        } else {
+            ""
+        }
+    }
+
+    /// A paragraph about the peaks that were found; nothing where none was looked for.
+    fn said_of_peak(&self) -> String {
+        let peaks = self.peaks();
+        let Some(found) = Spread::of(peaks.iter().map(|peak| peak.rate).collect()) else {
+            return String::new();
+        };
+        let by = |limit| peaks.iter().filter(|peak| peak.limit == limit).count();
+        format!(
+            "\n{}: the most that was asked on a schedule without falling behind {} ({}–{}) a second; \
+             a higher rate was too much for the server {} times, for the generator {} times, and was not tried {} times.\n",
+            self.subject,
+            short(found.median),
+            short(found.low),
+            short(found.high),
+            by(LimitedBy::Server),
+            by(LimitedBy::Generator),
+            by(LimitedBy::Search),
+        )
+    }
 }
 
 impl Line {
@@ -380,9 +420,12 @@ impl Line {
             };
             verdicts.push(Verdict {
                 what: match bound {
-                    Bound::AtMostItself(_) => {
-                        format!("{}, {}", first.subject, promise.figure.name())
-                    }
+                    Bound::AtMostItself(_) => format!(
+                        "{}, {}{}",
+                        first.subject,
+                        promise.figure.name(),
+                        first.said_of_generator()
+                    ),
                     _ => format!(
                         "{} {} {}, {}",
                         first.subject,
@@ -469,6 +512,9 @@ impl Line {
                 verdict.bound,
                 held_word(verdict.held)
             );
+        }
+        for column in &self.columns {
+            out.push_str(&column.said_of_peak());
         }
         let lost: u64 = samples().map(|s| s.lost).sum();
         if lost > 0 {
@@ -581,6 +627,49 @@ mod tests {
         assert_eq!(verdict.what, "pinion, p99.9 / p50");
         line.promises[0].bound = Bound::AtMostItself(9.9);
         assert_eq!(line.verdicts()[0].held, Some(false));
+    }
+
+    #[test]
+    fn a_row_says_when_its_peak_is_the_generators() {
+        let mut line = line(Bound::AtMostItself(10.0));
+        line.promises[0].against = "pinion".to_owned();
+        assert!(
+            !line.markdown().contains("on a schedule"),
+            "none was looked for"
+        );
+        let mut limits = [
+            LimitedBy::Generator,
+            LimitedBy::Generator,
+            LimitedBy::Server,
+        ]
+        .iter();
+        for sample in line.columns[0].samples.iter_mut().flatten() {
+            sample.peak = limits.next().map(|&limit| Peak {
+                rate: 120_000.0,
+                limit,
+            });
+        }
+        let text = line.markdown();
+        assert!(
+            text.contains("pinion, p50 at half of what the generator can ask |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("pinion: the most that was asked on a schedule"),
+            "{text}"
+        );
+        assert!(text.contains("120 k (120 k–120 k) a second"), "{text}");
+        assert!(
+            text.contains("server 1 times, for the generator 2 times"),
+            "{text}"
+        );
+        // Of as many for the server it is said of neither.
+        let first = line.columns[0].samples.iter_mut().flatten().next();
+        first.expect("a run").peak = Some(Peak {
+            rate: 1.0,
+            limit: LimitedBy::Server,
+        });
+        assert_eq!(line.verdicts()[0].what, "pinion, p50");
     }
 
     #[test]

@@ -133,6 +133,7 @@ pub fn measure(
         steal: disturbance.steal_share,
         kernel,
         lost: run.lost,
+        peak: None,
     };
     Ok(Measured {
         sample,
