@@ -58,6 +58,11 @@ use crate::tx::{Sender, SocketWire};
 /// sooner: at 1 µs a datagram this is a quarter of a millisecond.
 const DATAGRAMS_PER_TURN_MAX: usize = 256;
 
+/// Bytes of one turn's datagrams, for the same reason where they are large. More keeps
+/// the answers of a turn waiting while requests are read that will wait in turn, and a
+/// core that cannot keep up then answers no more but later; half as much costs bulk a tenth.
+const DATAGRAM_BYTES_PER_TURN_MAX: usize = 512 << 10;
+
 /// Mails of one turn, shared equally by the peers.
 const MAILS_PER_TURN_MAX: usize = 256;
 
@@ -506,9 +511,11 @@ impl<M: Send + 'static> Core<M> {
     fn turn<P: Pump<Mail = M>>(&mut self, pump: &mut P, start: Instant) -> io::Result<Turn> {
         self.blocked = false;
         self.mail_refused = false;
-        let received = self.receiver.receive(DATAGRAMS_PER_TURN_MAX, |meta, data| {
-            pump.handle_datagram(start, meta, data);
-        });
+        let received = self.receiver.receive(
+            DATAGRAMS_PER_TURN_MAX,
+            DATAGRAM_BYTES_PER_TURN_MAX,
+            |meta, data| pump.handle_datagram(start, meta, data),
+        );
         // The clock is read only after a phase that did something: an idle spin
         // reads it once a turn.
         let after_receive = if received.datagrams > 0 {

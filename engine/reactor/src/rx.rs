@@ -44,6 +44,7 @@ const _: () = assert!(SLOTS <= quinn_udp::BATCH_SIZE);
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Received {
     pub(crate) datagrams: usize,
+    pub(crate) bytes: usize,
     pub(crate) errors: usize,
 }
 
@@ -56,6 +57,8 @@ pub(crate) struct Receiver {
     /// Buffers to offer next time: twice what was offered when all were filled,
     /// else what the last call filled.
     slots: usize,
+    /// Bytes of a filled buffer in the last call, in the mean.
+    filled_bytes: usize,
 }
 
 impl Receiver {
@@ -69,24 +72,28 @@ impl Receiver {
             metas: [RecvMeta::default(); SLOTS],
             arena: Arena::new(),
             slots: SLOTS_MIN,
+            filled_bytes: 0,
         }
     }
 
-    /// Hands on what the socket holds, until it is empty or `limit` datagrams
-    /// are reached. The last call may exceed the limit by what it brought: at
-    /// most 16 trains of 64.
+    /// Hands on what the socket holds, until it is empty, or `limit` datagrams or
+    /// `bytes_max` bytes are reached. The last call may exceed the limits by what it
+    /// brought: at most 16 trains of 64. It is offered no more buffers than trains
+    /// like those before would need.
     pub(crate) fn receive(
         &mut self,
         limit: usize,
+        bytes_max: usize,
         mut take: impl FnMut(DatagramMeta, BytesMut),
     ) -> Received {
         let mut received = Received::default();
-        while received.datagrams < limit {
+        while received.datagrams < limit && received.bytes < bytes_max {
             let mut chunks = self.buffers.chunks_exact_mut(SLOT_BYTES);
             let mut slices: [IoSliceMut<'_>; SLOTS] = std::array::from_fn(|_| {
                 IoSliceMut::new(chunks.next().expect("one chunk per slot"))
             });
-            let offered = self.slots;
+            let room = (bytes_max - received.bytes) / self.filled_bytes.max(1);
+            let offered = self.slots.min(room.max(SLOTS_MIN));
             let filled = match self.state.recv(
                 (&*self.socket).into(),
                 &mut slices[..offered],
@@ -105,6 +112,9 @@ impl Receiver {
                     break;
                 }
             };
+            let bytes: usize = self.metas[..filled].iter().map(|meta| meta.len).sum();
+            self.filled_bytes = bytes / filled.max(1);
+            received.bytes += bytes;
             for (meta, buffer) in self
                 .metas
                 .iter()
@@ -209,15 +219,34 @@ mod tests {
             client.send(&vec![i; usize::from(i) + 1]).unwrap();
         }
         let mut seen = Vec::new();
-        let received = receiver.receive(1000, |meta, data| seen.push((meta, data)));
+        let received = receiver.receive(1000, usize::MAX, |meta, data| seen.push((meta, data)));
         // A call that is not filled ends the turn; the next takes the rest.
-        let rest = receiver.receive(1000, |meta, data| seen.push((meta, data)));
+        let rest = receiver.receive(1000, usize::MAX, |meta, data| seen.push((meta, data)));
         assert_eq!(received.datagrams + rest.datagrams, 40);
         for (i, (meta, data)) in seen.iter().enumerate() {
             assert_eq!(data, &vec![u8::try_from(i).unwrap(); i + 1]);
             assert_eq!(meta.remote, client.local_addr().unwrap());
             assert_eq!(meta.local_ip, Some("127.0.0.1".parse().unwrap()));
         }
+    }
+
+    #[test]
+    fn a_turn_takes_no_more_bytes_than_it_may_and_leaves_the_rest() {
+        let (mut receiver, client) = receiver();
+        for i in 0..40_u8 {
+            client.send(&[i; 1000]).unwrap();
+        }
+        let (mut seen, mut most) = (Vec::new(), 0);
+        loop {
+            let received = receiver.receive(1000, 4000, |_, data| seen.push(data[0]));
+            if received.datagrams == 0 {
+                break;
+            }
+            assert_eq!(received.bytes, received.datagrams * 1000);
+            most = most.max(received.datagrams);
+        }
+        assert_eq!(most, 4);
+        assert_eq!(seen, (0..40).collect::<Vec<u8>>());
     }
 
     #[test]
@@ -234,7 +263,7 @@ mod tests {
         };
         state.try_send((&client).into(), &train).unwrap();
         let mut lengths = Vec::new();
-        receiver.receive(1000, |_, data| lengths.push(data.len()));
+        receiver.receive(1000, usize::MAX, |_, data| lengths.push(data.len()));
         assert_eq!(lengths, [100, 100, 100, 100, 100, 100, 100, 100, 100, 50]);
     }
 
@@ -244,7 +273,11 @@ mod tests {
         (0..100_u8).for_each(|i| assert_eq!(client.send(&[i]).unwrap(), 1));
         let mut seen = Vec::new();
         let mut turns = 0;
-        while receiver.receive(8, |_, data| seen.push(data[0])).datagrams > 0 {
+        while receiver
+            .receive(8, usize::MAX, |_, data| seen.push(data[0]))
+            .datagrams
+            > 0
+        {
             turns += 1;
         }
         assert_eq!(seen, (0..100).collect::<Vec<u8>>());
