@@ -10,7 +10,7 @@ use crate::error::MetaError;
 use crate::ids::{BrokerNumber, MetaVersion};
 use crate::limits::BATCH_COMMANDS_MAX;
 use crate::object::ObjectKey;
-use crate::resource::{QueueSpec, ResourceSpec, Seat};
+use crate::resource::{QueueSpec, ResourceSpec, Seat, Strategy};
 use crate::tenant::{Encryption, NamespaceQuotas, TenantQuotas};
 
 /// One entry of the replicated log.
@@ -58,6 +58,12 @@ pub enum Command {
     Declare(Declare),
     /// Changes a resource.
     UpdateResource(UpdateResource),
+    /// Plans where the shards of a resource are to go.
+    Rebalance(Rebalance),
+    /// Gives up what is pending of a resource's plan: the resource.
+    CancelPlan(ObjectKey),
+    /// Plans that another broker leads a shard.
+    TransferLeadership(TransferLeadership),
     /// Deletes a tenant, a namespace or a resource, with everything in it.
     Delete(Delete),
     /// Takes back a deletion.
@@ -107,6 +113,9 @@ impl Command {
                 name,
                 ..
             }) => Some(ObjectKey::resource(*kind, tenant, namespace, name)),
+            Self::Rebalance(Rebalance { key, .. })
+            | Self::CancelPlan(key)
+            | Self::TransferLeadership(TransferLeadership { key, .. }) => key.placed(),
             Self::Delete(Delete { key, .. }) | Self::Undelete(key) | Self::Purge(key) => {
                 Some(key.clone())
             }
@@ -245,6 +254,27 @@ pub struct UpdateResource {
     pub retention_bytes: Option<u64>,
     /// All that only a queue has; whether it is ordered by key stays.
     pub queue: Option<QueueSpec>,
+}
+
+/// Plans where the shards of a resource are to go. Where all of them should stay
+/// there is no plan. What is pinned to a broker stays there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rebalance {
+    /// The resource.
+    pub key: ObjectKey,
+    /// What is wanted.
+    pub strategy: Strategy,
+}
+
+/// Plans that another broker leads a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransferLeadership {
+    /// The resource.
+    pub key: ObjectKey,
+    /// Which of its shards.
+    pub shard: u16,
+    /// Who is to lead; it has a copy.
+    pub to: BrokerNumber,
 }
 
 /// Deletes a tenant, a namespace or a resource, with everything in it. It can be

@@ -11,6 +11,8 @@ use crate::broker::Broker;
 use crate::error::MetaError;
 use crate::ids::{BrokerNumber, MetaVersion};
 use crate::object::{Body, Deleting, Meta, Object, ObjectKey};
+use crate::place::Board;
+use crate::resource::{Move, Placement, Strategy};
 use crate::state::{Counters, Metadata};
 use crate::usage::{Scope, Usage, charges};
 
@@ -121,6 +123,23 @@ impl<'a> Draft<'a> {
         changed
             .find(|broker| broker.number == number)
             .or_else(unchanged)
+    }
+
+    /// Where the shards of a placement are to go.
+    ///
+    /// # Errors
+    /// [`MetaError::NoBroker`].
+    pub(crate) fn plan(
+        &self,
+        placement: &Placement,
+        strategy: Strategy,
+    ) -> Result<Box<[Move]>, MetaError> {
+        let is_broker = |key: &ObjectKey| matches!(key, ObjectKey::Broker(_));
+        let first = ObjectKey::broker("");
+        let brokers = self.range(&first, is_broker);
+        let used = |number| self.usage(&Scope::Broker(number));
+        let mut board = Board::new(brokers.filter_map(Object::broker), used);
+        board.plan(strategy, placement).ok_or(MetaError::NoBroker)
     }
 
     /// Makes a new object.

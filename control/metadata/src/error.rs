@@ -103,14 +103,28 @@ pub enum MetaError {
     /// The broker serves: drain it, or wait until it is found to be down.
     #[error("{0} is neither drained nor down")]
     StillActive(ObjectKey),
-    /// Shards are on the broker: move them first.
-    #[error("the broker leads {leads} shards and has copies of {copies}")]
+    /// Shards are on the broker, or are to come: move them first.
+    #[error("the broker leads {leads} shards, has copies of {copies}, and {arriving} are to come")]
     StillLeading {
         /// Shards that it leads.
         leads: u64,
         /// Shards that it has copies of.
         copies: u64,
+        /// Moves of pending plans that go to it.
+        arriving: u64,
     },
+    /// Nothing of a plan is still to be done.
+    #[error("{0} has no plan that is pending")]
+    NoPlan(ObjectKey),
+    /// A plan is not done yet: cancel it, or wait.
+    #[error("{0} has a plan that is pending")]
+    PlanPending(ObjectKey),
+    /// No broker takes anything, or too few do.
+    #[error("there is no active broker with room")]
+    NoBroker,
+    /// Only who has a copy of a shard can lead it.
+    #[error("broker {0} has no copy of the shard")]
+    NotAReplica(BrokerNumber),
     /// A broker that nothing can be placed on.
     #[error("broker {0} is down, or there is none")]
     BrokerUnavailable(BrokerNumber),
@@ -310,9 +324,12 @@ codes! {
     Exists = 202 "exists",
     Deleting = 203 "deleting",
     NotDeleting = 204 "not_deleting",
+    NoPlan = 205 "no_plan",
+    NoBroker = 206 "no_broker",
     VersionConflict = 301 "version_conflict",
     SpecConflict = 302 "spec_conflict",
     ImmutableField = 303 "immutable_field",
+    PlanPending = 304 "plan_pending",
     BrokerAlive = 307 "broker_alive",
     ParentDeleting = 308 "parent_deleting",
     OtherIncarnation = 309 "other_incarnation",
@@ -323,6 +340,7 @@ codes! {
     TooEarly = 405 "too_early",
     StillLeading = 406 "still_leading",
     BrokerUnavailable = 408 "broker_unavailable",
+    NotAReplica = 409 "not_a_replica",
     StillActive = 410 "still_active",
     LimitReached = 501 "limit_reached",
     QuotaExceeded = 502 "quota_exceeded",

@@ -225,7 +225,10 @@ fn check_brokers(state: &Metadata, object: &Object) -> Result<(), Broken> {
         numbers.iter().find(unknown).copied()
     };
     let missing = match &object.body {
-        Body::Placement(placement) => missing(&placement.brokers()),
+        Body::Placement(placement) => missing(&placement.brokers()).or_else(|| {
+            let arriving: Vec<BrokerNumber> = placement.arriving().collect();
+            missing(&arriving)
+        }),
         Body::Tombstone(tombstone) => missing(&tombstone.pending),
         _ => None,
     };
@@ -311,7 +314,10 @@ fn check_body(state: &Metadata, object: &Object) -> Result<Result<(), MetaError>
                 resource.spec.check(*kind)
             }
             (ObjectKey::Placement { .. }, Body::Placement(placement), Some(Body::Resource(of))) => {
+                // What is deleted goes nowhere.
+                let deleted = key.parent().and_then(|key| state.get(&key)?.meta.deleting);
                 if placement.resource != of.id
+                    || (deleted.is_some() && placement.plan.is_some())
                     || placement.shards.iter().any(|shard| shard.epoch == 0)
                 {
                     return Err(Broken::Field(key.clone()));

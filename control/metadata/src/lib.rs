@@ -27,6 +27,7 @@ pub mod limits;
 mod list;
 mod name;
 pub mod object;
+mod place;
 mod policy;
 mod requests;
 pub mod resource;

@@ -161,6 +161,19 @@ impl ObjectKey {
         }
     }
 
+    /// The key of a resource's placement.
+    pub(crate) fn placed(&self) -> Option<Self> {
+        match self {
+            Self::Resource {
+                kind,
+                tenant,
+                namespace,
+                name,
+            } => Some(Self::placement(*kind, tenant, namespace, name)),
+            _ => None,
+        }
+    }
+
     /// The object this one lives in; it exists as long as this one does.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {

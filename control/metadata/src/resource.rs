@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pinion_types::limits::{QUEUE_LEASE_MS_MAX, RECORD_BYTES_MAX, SHARDS_MAX};
-use pinion_types::{ResourceId, ResourceKind};
+use pinion_types::{ResourceId, ResourceKind, WallMs};
 
 use crate::error::MetaError;
 use crate::ids::BrokerNumber;
@@ -96,6 +96,67 @@ pub struct Placement {
     pub pinned: Option<BrokerNumber>,
     /// One per shard, in the order of partitions.
     pub shards: Box<[Shard]>,
+    /// Where shards are to go, as it was last decided.
+    pub plan: Option<MovePlan>,
+}
+
+/// Where shards are to go. It says what is wanted; whoever moves data says what
+/// became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MovePlan {
+    /// How it came about; `None` if somebody named the broker.
+    pub strategy: Option<Strategy>,
+    /// When it was asked for.
+    pub requested: WallMs,
+    /// At least one, in the order of shards; done one after the other.
+    pub moves: Box<[Move]>,
+}
+
+/// One shard goes from one broker to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Which shard.
+    pub shard: u16,
+    /// Who gives it up: its leader, or one that has a copy.
+    pub from: BrokerNumber,
+    /// Who takes that one's place. If it has a copy already, they change places.
+    pub to: BrokerNumber,
+    /// What became of it.
+    pub status: MoveStatus,
+}
+
+/// What became of a move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum MoveStatus {
+    /// It is still to be done.
+    Pending = 0,
+    /// It is not wanted any more.
+    Cancelled = 1,
+}
+
+/// What is wanted of a placement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Strategy {
+    /// As if every shard were placed now: in other zones first, then where least
+    /// is to do. Moves as many as that takes.
+    Balanced = 0,
+    /// Away from brokers that drain or are down, and then only what makes the
+    /// fullest emptier.
+    MinimizeMovement = 1,
+    /// Like [`Balanced`](Self::Balanced), but in the region where a shard is led
+    /// now, as long as that has a broker.
+    LocalityAware = 2,
+}
+
+impl MovePlan {
+    /// Whether some of it is still to be done.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        let pending = |one: &Move| one.status == MoveStatus::Pending;
+        self.moves.iter().any(pending)
+    }
 }
 
 /// Who has one shard.
@@ -209,6 +270,13 @@ impl Placement {
         all.into_iter().collect()
     }
 
+    /// The brokers that are to take shards.
+    pub(crate) fn arriving(&self) -> impl Iterator<Item = BrokerNumber> {
+        let moves = self.plan.iter().flat_map(|plan| &plan.moves);
+        let pending = moves.filter(|one| one.status == MoveStatus::Pending);
+        pending.map(|one| one.to)
+    }
+
     /// Refused when it does not fit what it is a placement of.
     pub(crate) fn check(&self, spec: &ResourceSpec) -> Result<(), MetaError> {
         let (shards, copies) = (spec.shards.into(), u64::from(spec.replication_factor));
@@ -223,8 +291,19 @@ impl Placement {
                     return Err(MetaError::BrokerTwice(*replica));
                 }
             }
+            if let Some(pinned) = self.pinned {
+                let pinned = pinned.0.into();
+                first_fault(&[("leader", leader.0.into(), pinned, pinned)])?;
+            }
         }
-        Ok(())
+        let Some(plan) = &self.plan else {
+            return Ok(());
+        };
+        let most = shards * u64::from(REPLICAS_MAX);
+        first_fault(&[("moves", plan.moves.len() as u64, 1, most)])?;
+        let last = shards.saturating_sub(1);
+        let shard = |one: &Move| name::range("shard", one.shard.into(), 0, last);
+        plan.moves.iter().try_for_each(shard)
     }
 }
 

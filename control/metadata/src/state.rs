@@ -17,7 +17,9 @@ use crate::invariants::{self, Broken};
 use crate::limits::{PRINCIPAL_BYTES_MAX, STATE_BYTES_MAX};
 use crate::name;
 use crate::object::{Body, Meta, Object, ObjectKey};
+use crate::place::Board;
 use crate::requests::{Requests, Row};
+use crate::resource::{Move, ResourceSpec, Seat, Strategy};
 use crate::tenant::{DEFAULT_TENANT, DEFAULT_TENANT_NUMBER, Tenant, TenantQuotas};
 use crate::usage::{Scope, Usage, charges};
 use crate::watch::{Changes, History, ResnapshotRequired};
@@ -462,6 +464,38 @@ impl Metadata {
     #[must_use]
     pub fn namespace_usage(&self, tenant: &str, namespace: &str) -> Usage {
         self.usage(&Scope::Namespace(tenant.into(), namespace.into()))
+    }
+
+    /// Seats for a new resource: all led by `pinned`, or spread over active
+    /// brokers. With fewer copies where there are fewer brokers.
+    ///
+    /// # Errors
+    /// [`MetaError::NoBroker`]: no broker is active and has room;
+    /// [`MetaError::BrokerUnavailable`]: there is none of that number.
+    pub fn place(
+        &self,
+        spec: &ResourceSpec,
+        pinned: Option<BrokerNumber>,
+    ) -> Result<Box<[Seat]>, MetaError> {
+        let brokers = self.brokers.values().filter_map(|key| self.get(key));
+        let brokers = brokers.filter_map(|object| object.broker());
+        let mut board = Board::new(brokers, |number| self.broker_usage(number));
+        let seats = board.place(spec.shards, spec.replication_factor, pinned);
+        seats.ok_or(pinned.map_or(MetaError::NoBroker, MetaError::BrokerUnavailable))
+    }
+
+    /// Where the shards of a resource would go, without planning it.
+    ///
+    /// # Errors
+    /// [`MetaError::NotFound`], [`MetaError::NoBroker`].
+    pub fn plan(&self, key: &ObjectKey, strategy: Strategy) -> Result<Box<[Move]>, MetaError> {
+        let placed = key.placed().and_then(|key| self.get(&key));
+        match placed.map(|object| &object.body) {
+            Some(Body::Placement(placement)) => {
+                Draft::new(self, self.stamp).plan(placement, strategy)
+            }
+            _ => Err(MetaError::NotFound(key.clone())),
+        }
     }
 
     /// What is on a broker.

@@ -41,6 +41,8 @@ pub struct Usage {
     pub leads: u64,
     /// Shards that a broker has further copies of.
     pub copies: u64,
+    /// Shards that a broker is to take, by plans.
+    pub arriving: u64,
     /// Bytes on disk that durable resources ask for, of those that name them.
     pub storage_bytes: u64,
 }
@@ -56,10 +58,11 @@ impl Usage {
         brokers: 0,
         leads: 0,
         copies: 0,
+        arriving: 0,
         storage_bytes: 0,
     };
 
-    fn fields(&mut self) -> [&mut u64; 10] {
+    fn fields(&mut self) -> [&mut u64; 11] {
         [
             &mut self.tenants,
             &mut self.namespaces,
@@ -70,6 +73,7 @@ impl Usage {
             &mut self.brokers,
             &mut self.leads,
             &mut self.copies,
+            &mut self.arriving,
             &mut self.storage_bytes,
         ]
     }
@@ -168,6 +172,9 @@ fn charges_alive(object: &Object) -> Vec<(Scope, Usage)> {
                 for replica in &shard.seat.replicas {
                     brokers.entry(*replica).or_default().copies += 1;
                 }
+            }
+            for broker in placement.arriving() {
+                brokers.entry(broker).or_default().arriving += 1;
             }
             let of_broker = |(number, usage)| (Scope::Broker(number), usage);
             brokers.into_iter().map(of_broker).collect()

@@ -200,7 +200,9 @@ RESOURCE_SPEC = Struct(
 SEAT = Struct(leader=U32, replicas=List(U32), log=U16)
 SHARD = Struct(seat=SEAT, epoch=U64)
 RESOURCE = Struct(id=U64, spec=RESOURCE_SPEC)
-PLACEMENT = Struct(resource=U64, pinned=Optional(U32), shards=List(SHARD))
+MOVE = Struct(shard=U16, source=U32, to=U32, status=BYTE)
+MOVE_PLAN = Struct(strategy=Optional(BYTE), requested=U64, moves=List(MOVE))
+PLACEMENT = Struct(resource=U64, pinned=Optional(U32), shards=List(SHARD), plan=Optional(MOVE_PLAN))
 TOMBSTONE = Struct(of=TEXT, purged=U64, pending=List(U32))
 LABEL = Struct(name=TEXT, value=TEXT)
 CAPACITY = Struct(max_shards=U32, max_connections=U32, cores=U16, logs=U16, memory_per_core=U64)
@@ -227,6 +229,8 @@ UPDATE_RESOURCE = Struct(
     max_record_bytes=Optional(U32), retention_ms=Optional(U64), retention_bytes=Optional(U64),
     queue=Optional(QUEUE_SPEC))
 
+REBALANCE = Struct(key=TEXT, strategy=BYTE)
+TRANSFER_LEADERSHIP = Struct(key=TEXT, shard=U16, to=U32)
 DELETE_FACTS = Struct(subscribers=U32, durable_bytes=U64)
 DELETE = Struct(key=TEXT, force=BYTE, grace_ms=U64, facts=DELETE_FACTS)
 OF_OBJECT = Struct(key=TEXT)
@@ -344,6 +348,10 @@ COMMANDS = [
         "kind": QUEUE, "tenant": b"default", "namespace": b"n", "name": b"q", "overflow": None,
         "max_record_bytes": None, "retention_ms": None, "retention_bytes": None,
         "queue": ({**QUEUE_PART, "max_attempts": 50},)}),
+    command("a plan", 32, REBALANCE, {"key": b"stream/acme/pay/eu/orders", "strategy": 2}),
+    command("a plan that is not wanted any more", 33, OF_OBJECT, {"key": b"stream/acme/pay/eu/orders"}),
+    command("another leader", 34, TRANSFER_LEADERSHIP, {
+        "key": b"stream/acme/pay/eu/orders", "shard": 1, "to": 3}),
     command("a deletion by force", 40, DELETE, {
         "key": b"namespace/acme/pay", "force": 1, "grace_ms": 0,
         "facts": {"subscribers": 3, "durable_bytes": 1 << 40}}),
@@ -394,10 +402,18 @@ def resource(version, path, id, what, at=0):
     return stored(path, version, RESOURCE, {"id": id, "spec": what}, at)
 
 
-def placement(version, path, id, seats, at=0, pinned=None, epoch=1):
+def move(shard, source, to, status=0):
+    return {"shard": shard, "source": source, "to": to, "status": status}
+
+
+def plan(strategy, at, *moves):
+    return ({"strategy": strategy, "requested": at, "moves": list(moves)},)
+
+
+def placement(version, path, id, seats, at=0, pinned=None, epoch=1, planned=None, **over):
     shards = [{"seat": one, "epoch": epoch} for one in seats]
     return stored(b"placement/" + path, version, PLACEMENT, {
-        "resource": id, "pinned": pinned, "shards": shards}, at)
+        "resource": id, "pinned": pinned, "shards": shards, "plan": planned}, at, **over)
 
 
 def tombstone(version, id, of, at, pending, generation=1):
@@ -439,12 +455,13 @@ FULL = state(
                   deleting=deleting(1_700_000_001_000, 1_700_604_801_000, 19)),
         resource(10, b"stream/acme/a/eu/orders", 1, DURABLE, 1_700_000_000_600),
         resource(12, b"queue/acme/a/q", 2, spec(queue=(QUEUE_PART,)), 1_700_000_000_600),
-        placement(11, b"stream/acme/a/eu/orders", 1, [seat(1, [2, 3], 0), seat(2, [1, 3], 1)],
-                  1_700_000_000_600),
+        placement(22, b"stream/acme/a/eu/orders", 1, [seat(1, [2, 3], 0), seat(2, [1, 3], 1)],
+                  1_700_000_000_600, updated=1_700_000_000_960, generation=2,
+                  planned=plan(None, 1_700_000_000_960, move(1, 2, 3))),
         placement(13, b"queue/acme/a/q", 2, [seat(4, log=9)], 1_700_000_000_600, (4,)),
         tombstone(20, 3, b"stream/default/a/gone", 1_700_000_000_900, [2, 3], 2),
         broker(1, 1, at=1_700_000_000_000, created=1_700_000_000_000),
-        broker(2, 22, what=FACTS_OF_TWO, down=(1_700_000_000_950,), draining=1, incarnation=1 << 63,
+        broker(2, 21, what=FACTS_OF_TWO, down=(1_700_000_000_950,), draining=1, incarnation=1 << 63,
                at=1_700_000_000_000, created=1_700_000_000_000, updated=1_700_000_000_950, generation=3),
         broker(3, 3, at=1_700_000_000_000, created=1_700_000_000_000),
         broker(4, 4, at=1_700_000_000_000, created=1_700_000_000_000)],
@@ -502,13 +519,14 @@ LONG.fields = [(le(1 << 30, 4), "objects: count 1073741824") if name == "objects
                for data, name in LONG.fields]
 
 def with_stream(what=None, kind=b"stream", home=True, placed=True, of=1, seats=None, epoch=1, next_id=2,
-                quota=None, more=(), version=5):
+                quota=None, more=(), version=5, planned=None, pinned=None):
     """A state of one resource and the brokers 1 and 2, in which something may be wrong."""
     path = kind + b"/default/n/s"
     objects = [tenant(b"default", 1, quota=quota)]
     objects += [namespace(b"default", b"n", 1)] if home else []
     objects += [resource(2, path, 1, what or spec())]
-    objects += [placement(3, path, of, [seat(1)] if seats is None else seats, epoch=epoch)] if placed else []
+    objects += [placement(3, path, of, [seat(1)] if seats is None else seats, epoch=epoch,
+                          planned=planned, pinned=pinned)] if placed else []
     objects += [*more, broker(1, 4), broker(2, 5)]
     return state(version=version, counters=counters(2, next_id, 3), objects=objects)
 
@@ -613,6 +631,14 @@ REFUSED = [
     refused_state("a placement on a broker that there is not", "Broken.NoBroker", with_stream(seats=[seat(3)])),
     refused_state("a tombstone that waits for a broker that there is not", "Broken.NoBroker",
                   with_tombstone(tombstone(1, 1, b"stream/t/n/x", 0, [3]))),
+    refused_state("a plan of no moves", "Broken.Field", with_stream(planned=plan((1,), 0))),
+    refused_state("a plan of a shard that there is not", "Broken.Field",
+                  with_stream(planned=plan((1,), 0, move(1, 1, 2)))),
+    refused_state("a plan for a broker that there is not", "Broken.NoBroker",
+                  with_stream(planned=plan((1,), 0, move(0, 1, 3)))),
+    refused_state("a plan of no known strategy", "Field", with_stream(planned=plan((3,), 0, move(0, 1, 2)))),
+    refused_state("a move of no known end", "Field", with_stream(planned=plan(None, 0, move(0, 1, 2, 2)))),
+    refused_state("a pinned resource elsewhere", "Broken.Field", with_stream(pinned=(2,))),
     refused_state("a broker number that was not given out", "Broken.Number",
                   state(version=1, objects=[DEFAULT, broker(1, 1)])),
     refused_state("a broker number given out twice", "Broken.Number",

@@ -99,10 +99,11 @@ pub(super) fn remove(draft: &mut Draft<'_>, name: &str) -> Result<Made, MetaErro
     }
     let number = broker.number;
     let used = draft.usage(&Scope::Broker(number));
-    if used.leads != 0 || used.copies != 0 {
+    if used.leads != 0 || used.copies != 0 || used.arriving != 0 {
         return Err(MetaError::StillLeading {
             leads: used.leads,
             copies: used.copies,
+            arriving: used.arriving,
         });
     }
     if used.tombstones != 0 {

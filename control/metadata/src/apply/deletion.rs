@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use pinion_types::{ResourceId, WallMs};
 
-use super::{Made, below, resources, tenants};
+use super::{Made, below, plans, resources, tenants};
 use crate::command::{ConfirmPurged, Delete};
 use crate::draft::Draft;
 use crate::error::MetaError;
@@ -79,6 +79,7 @@ pub(super) fn delete(draft: &mut Draft<'_>, command: &Delete) -> Result<Made, Me
     for key in &keys {
         if draft.existing(key)?.meta.deleting.is_none() {
             draft.set_deleting(key, Some(deleting))?;
+            plans::forget(draft, key)?;
         }
     }
     Ok(Made::Object(key.clone()))

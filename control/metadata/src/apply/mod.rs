@@ -2,6 +2,7 @@
 
 mod brokers;
 mod deletion;
+mod plans;
 mod resources;
 mod tenants;
 
@@ -28,6 +29,9 @@ pub(crate) fn run(draft: &mut Draft<'_>, command: &Command) -> Result<Made, Meta
         Command::UpdateNamespace(command) => tenants::update_namespace(draft, command),
         Command::Declare(command) => resources::declare(draft, command),
         Command::UpdateResource(command) => resources::update(draft, command),
+        Command::Rebalance(command) => plans::rebalance(draft, command),
+        Command::CancelPlan(key) => plans::cancel(draft, key),
+        Command::TransferLeadership(command) => plans::transfer(draft, command),
         Command::Delete(command) => deletion::delete(draft, command),
         Command::Undelete(key) => deletion::undelete(draft, key),
         Command::Purge(key) => deletion::purge(draft, key),

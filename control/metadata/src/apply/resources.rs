@@ -56,6 +56,7 @@ pub(super) fn declare(draft: &mut Draft<'_>, command: &Declare) -> Result<Made, 
         resource: id,
         pinned: command.pinned,
         shards: command.seats.iter().map(first).collect(),
+        plan: None,
     };
     placement.check(spec)?;
     for number in &placement.brokers() {

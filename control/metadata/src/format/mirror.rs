@@ -6,7 +6,7 @@ use super::FormatError;
 use crate::command::{Expect, IfExists};
 use crate::ids::{BrokerNumber, MetaVersion, TenantNumber};
 use crate::object::ObjectKey;
-use crate::resource::AckPolicy;
+use crate::resource::{AckPolicy, MoveStatus, Strategy};
 
 /// What is stored as a `P`.
 pub(super) trait Mirror<P>: Sized {
@@ -112,6 +112,17 @@ as_byte! {
     AckPolicy = "ack", |byte| match byte {
         0 => Some(AckPolicy::Leader),
         1 => Some(AckPolicy::Quorum),
+        _ => None,
+    };
+    MoveStatus = "status", |byte| match byte {
+        0 => Some(MoveStatus::Pending),
+        1 => Some(MoveStatus::Cancelled),
+        _ => None,
+    };
+    Strategy = "strategy", |byte| match byte {
+        0 => Some(Strategy::Balanced),
+        1 => Some(Strategy::MinimizeMovement),
+        2 => Some(Strategy::LocalityAware),
         _ => None,
     };
     IfExists = "if_exists", |byte| match byte {

@@ -89,6 +89,23 @@ mirror! {
 }
 
 mirror! {
+    Move of resource::Move {
+        shard: u16,
+        from: u32,
+        to: u32,
+        status: u8,
+    }
+}
+
+mirror! {
+    MovePlan of resource::MovePlan {
+        strategy: Option<u8>,
+        requested: u64,
+        moves: Vec<Move>,
+    }
+}
+
+mirror! {
     Label of broker::Label {
         name: Vec<u8>,
         value: Vec<u8>,
@@ -264,6 +281,7 @@ mirror! {
         resource: u64,
         pinned: Option<u32>,
         shards: Vec<Shard>,
+        plan: Option<MovePlan>,
     }
 }
 
@@ -387,6 +405,21 @@ mirror! {
         retention_ms: Option<u64>,
         retention_bytes: Option<u64>,
         queue: Option<QueueSpec>,
+    }
+}
+
+mirror! {
+    Rebalance of command::Rebalance {
+        key: Vec<u8>,
+        strategy: u8,
+    }
+}
+
+mirror! {
+    TransferLeadership of command::TransferLeadership {
+        key: Vec<u8>,
+        shard: u16,
+        to: u32,
     }
 }
 
@@ -567,6 +600,9 @@ commands! {
     21 UpdateNamespace as UpdateNamespace,
     30 Declare as Declare,
     31 UpdateResource as UpdateResource,
+    32 Rebalance as Rebalance,
+    33 CancelPlan as OfObject,
+    34 TransferLeadership as TransferLeadership,
     40 Delete as Delete,
     41 Undelete as OfObject,
     42 Purge as OfObject,

@@ -192,7 +192,13 @@ fn a_broker_goes_when_nothing_is_on_it() {
         replica.done(drain(name, true));
     }
     let leads = replica.apply(&envelope(remove("b")));
-    let still = |leads, copies| Err(MetaError::StillLeading { leads, copies });
+    let still = |leads, copies| {
+        Err(MetaError::StillLeading {
+            leads,
+            copies,
+            arriving: 0,
+        })
+    };
     assert_eq!(leads.result, still(2, 0));
     let copies = replica.apply(&envelope(remove("a")));
     assert_eq!(copies.result, still(0, 2));

@@ -9,6 +9,7 @@ mod commands;
 mod deletion;
 mod format;
 mod list;
+mod plans;
 mod props;
 mod resources;
 mod support;

@@ -4,10 +4,10 @@
 use pinion_metadata::broker::{BrokerFacts, Label};
 use pinion_metadata::command::{
     BatchItem, BrokerDown, ConfirmPurged, CreateNamespace, CreateTenant, Declare, Delete,
-    DeleteFacts, IfExists, RegisterBroker, SetDraining, UpdateNamespace, UpdateResource,
-    UpdateTenant,
+    DeleteFacts, IfExists, Rebalance, RegisterBroker, SetDraining, TransferLeadership,
+    UpdateNamespace, UpdateResource, UpdateTenant,
 };
-use pinion_metadata::resource::{AckPolicy, QueueSpec, ResourceSpec};
+use pinion_metadata::resource::{AckPolicy, QueueSpec, ResourceSpec, Strategy};
 use pinion_metadata::tenant::{Encryption, NamespaceQuotas, TenantQuotas};
 use pinion_metadata::{BrokerNumber, Command, Envelope, Expect, MetaVersion, Metadata, ObjectKey};
 use pinion_types::{ResourceId, ResourceKind, WallMs};
@@ -83,6 +83,18 @@ fn stream() -> Declare {
         create_namespace: true,
         ..declare(ResourceKind::Stream, "acme", "pay", "eu/orders")
     }
+}
+
+fn orders(namespace: &str) -> ObjectKey {
+    ObjectKey::resource(ResourceKind::Stream, "acme", namespace, "eu/orders")
+}
+
+fn lead(namespace: &str) -> Command {
+    Command::TransferLeadership(TransferLeadership {
+        key: orders(namespace),
+        shard: 1,
+        to: BrokerNumber(3),
+    })
 }
 
 fn facts_of_two() -> BrokerFacts {
@@ -204,6 +216,12 @@ fn command(name: &str) -> Envelope {
             }),
             ..update_resource(ResourceKind::Queue, "default", "n", "q")
         })),
+        "a plan" => sent(Command::Rebalance(Rebalance {
+            key: orders("pay"),
+            strategy: Strategy::LocalityAware,
+        })),
+        "a plan that is not wanted any more" => sent(Command::CancelPlan(orders("pay"))),
+        "another leader" => sent(lead("pay")),
         "a deletion by force" => sent(Command::Delete(Delete {
             key: ObjectKey::namespace("acme", "pay"),
             force: true,
@@ -213,10 +231,7 @@ fn command(name: &str) -> Envelope {
                 durable_bytes: 1 << 40,
             },
         })),
-        "a deletion taken back" => {
-            let orders = ObjectKey::resource(ResourceKind::Stream, "acme", "pay", "eu/orders");
-            sent(Command::Undelete(orders))
-        }
+        "a deletion taken back" => sent(Command::Undelete(orders("pay"))),
         "an end" => sent(Command::Purge(ObjectKey::tenant("acme"))),
         "data that is gone" => sent(Command::ConfirmPurged(ConfirmPurged {
             broker: BrokerNumber(7),
@@ -350,8 +365,13 @@ fn state(name: &str) -> Metadata {
     };
     apply(15, 900, 0, "", confirm(1));
     apply(16, 900, 0, "", confirm(9));
-    apply(17, 940, 0, "", drain("b2"));
-    apply(18, 950, 0, "", missed("b2"));
+    let item = |command| BatchItem {
+        expect: Expect::Any,
+        command,
+    };
+    let fails = [drain("b2"), missed("b2")].map(item);
+    apply(17, 950, 0, "", Command::Batch(Box::new(fails)));
+    apply(18, 960, 0, "", lead("a"));
     let week = 7 * 24 * 3600 * 1000;
     let home = ObjectKey::namespace("default", "a");
     apply(19, 1_000, 0, "", delete(&home, false, week));
