@@ -7,9 +7,11 @@ use pinion_types::{ResourceId, ResourceKind, WallMs};
 
 use crate::broker::BrokerFacts;
 use crate::error::MetaError;
-use crate::ids::{BrokerNumber, MetaVersion};
+use crate::ids::{BrokerNumber, MetaVersion, RowId};
 use crate::limits::BATCH_COMMANDS_MAX;
 use crate::object::ObjectKey;
+use crate::policy::PolicyObject;
+use crate::rbac::{Grouping, Policy};
 use crate::resource::{QueueSpec, ResourceSpec, Seat, Strategy};
 use crate::tenant::{Encryption, NamespaceQuotas, TenantQuotas};
 
@@ -82,6 +84,14 @@ pub enum Command {
     BrokerDown(BrokerDown),
     /// A broker is gone for good: its name.
     RemoveBroker(Box<str>),
+    /// Allows subjects something.
+    AddPolicies(AddPolicies),
+    /// Allows it no more.
+    DeletePolicies(DeleteRules),
+    /// Gives subjects roles.
+    AddGroupings(AddGroupings),
+    /// Takes roles away.
+    DeleteGroupings(DeleteRules),
     /// All of these in order, or none of them; no batch among them.
     Batch(Box<[BatchItem]>),
     /// Changes nothing; that it was applied says who leads.
@@ -124,7 +134,13 @@ impl Command {
             | Self::BrokerDown(BrokerDown { name, .. })
             | Self::RemoveBroker(name) => Some(ObjectKey::broker(name)),
             Self::ForgetTombstone(resource) => Some(ObjectKey::Tombstone(*resource)),
-            Self::ConfirmPurged(_) | Self::Batch(_) | Self::Noop => None,
+            Self::AddPolicies(_)
+            | Self::DeletePolicies(_)
+            | Self::AddGroupings(_)
+            | Self::DeleteGroupings(_)
+            | Self::ConfirmPurged(_)
+            | Self::Batch(_)
+            | Self::Noop => None,
         }
     }
 
@@ -340,6 +356,40 @@ pub struct BrokerDown {
     pub name: Box<str>,
     /// Which life of it was missed.
     pub incarnation: u64,
+}
+
+/// Allows subjects something. A policy that there is stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddPolicies {
+    /// Whose policies.
+    pub tenant: Box<str>,
+    /// Where who asks may grant, as the proposer found out; at most
+    /// [`SCOPE_MAX`](crate::limits::SCOPE_MAX) objects.
+    pub scope: Box<[PolicyObject]>,
+    /// 1 to [`ROWS_MAX`](crate::limits::ROWS_MAX), each inside of the scope.
+    pub policies: Box<[Policy]>,
+}
+
+/// Gives subjects roles. A grouping that there is stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddGroupings {
+    /// Whose groupings.
+    pub tenant: Box<str>,
+    /// Where who asks may grant: all that a role has must be inside of it.
+    pub scope: Box<[PolicyObject]>,
+    /// 1 to [`ROWS_MAX`](crate::limits::ROWS_MAX).
+    pub groupings: Box<[Grouping]>,
+}
+
+/// Takes policies, or groupings, away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteRules {
+    /// Whose.
+    pub tenant: Box<str>,
+    /// Where who asks may grant; what goes must be inside of it.
+    pub scope: Box<[PolicyObject]>,
+    /// 1 to [`ROWS_MAX`](crate::limits::ROWS_MAX), each of which there is.
+    pub ids: Box<[RowId]>,
 }
 
 /// One command of a batch.

@@ -9,7 +9,7 @@ use pinion_types::WallMs;
 
 use crate::broker::Broker;
 use crate::error::MetaError;
-use crate::ids::{BrokerNumber, MetaVersion};
+use crate::ids::{BrokerNumber, MetaVersion, RowId};
 use crate::object::{Body, Deleting, Meta, Object, ObjectKey};
 use crate::place::Board;
 use crate::resource::{Move, Placement, Strategy};
@@ -91,11 +91,14 @@ impl<'a> Draft<'a> {
 
     /// Objects from `first` on as long as `of` holds, those that this draft
     /// changed last.
-    pub(crate) fn range(
-        &self,
+    pub(crate) fn range<'d, F>(
+        &'d self,
         first: &ObjectKey,
-        of: impl Fn(&ObjectKey) -> bool + Copy,
-    ) -> impl Iterator<Item = &Object> {
+        of: F,
+    ) -> impl Iterator<Item = &'d Object> + use<'a, 'd, F>
+    where
+        F: Fn(&ObjectKey) -> bool + Copy,
+    {
         let unchanged = self
             .base
             .from(first)
@@ -107,6 +110,13 @@ impl<'a> Draft<'a> {
             .take_while(move |(key, _)| of(key))
             .filter_map(|(_, object)| object.as_ref());
         unchanged.chain(changed)
+    }
+
+    /// The number of a new policy, grouping or API key.
+    pub(crate) fn next_row(&mut self) -> RowId {
+        let row = self.counters.row;
+        self.counters.row = RowId(row.0 + 1);
+        row
     }
 
     /// The broker of this number.

@@ -7,6 +7,7 @@ use pinion_types::{NameError, WallMs};
 use crate::command::Expect;
 use crate::ids::{BrokerNumber, MetaVersion};
 use crate::object::ObjectKey;
+use crate::policy::PolicyObject;
 
 /// Why a command was refused, with the facts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +54,26 @@ pub enum MetaError {
     LabelOrder {
         /// Which, counted from 0.
         at: usize,
+    },
+    /// A policy is over objects of its own tenant.
+    #[error("{object} is not in the tenant")]
+    OutsideTenant {
+        /// What it is over.
+        object: PolicyObject,
+    },
+    /// Who asks may not grant or take away anything there.
+    #[error("{object} is outside of the scope of who asks")]
+    OutsideScope {
+        /// Where it reaches.
+        object: PolicyObject,
+    },
+    /// A role leads to itself, or over too many others.
+    #[error("from the role {role}, more than {limit} roles are in a row, or it leads to itself")]
+    RoleCycle {
+        /// Where it begins.
+        role: Box<str>,
+        /// Most roles in a row.
+        limit: usize,
     },
     /// Deleting is for tenants, namespaces and resources.
     #[error("{0} is nothing that is deleted")]
@@ -229,6 +250,8 @@ pub enum NameOf {
     Resource,
     /// A broker's: one segment in lower case.
     Broker,
+    /// A role's: one segment.
+    Role,
 }
 
 impl fmt::Display for NameOf {
@@ -238,6 +261,7 @@ impl fmt::Display for NameOf {
             Self::Namespace => "namespace",
             Self::Resource => "resource",
             Self::Broker => "broker",
+            Self::Role => "role",
         })
     }
 }
@@ -255,6 +279,8 @@ pub enum Quota {
     Storage,
     /// `max_cache_memory_bytes`
     CacheMemory,
+    /// `max_policies`
+    Policies,
 }
 
 impl Quota {
@@ -267,6 +293,7 @@ impl Quota {
             Self::PublishRate => "max_publish_rate",
             Self::Storage => "max_storage_bytes",
             Self::CacheMemory => "max_cache_memory_bytes",
+            Self::Policies => "max_policies",
         }
     }
 }
@@ -314,6 +341,8 @@ codes! {
     BadName = 101 "bad_name",
     BadSpec = 102 "bad_spec",
     BadAddress = 103 "bad_address",
+    OutsideTenant = 108 "outside_tenant",
+    OutsideScope = 109 "outside_scope",
     QuotaAboveParent = 110 "quota_above_parent",
     BadText = 112 "bad_text",
     BrokerTwice = 113 "broker_twice",
@@ -330,6 +359,7 @@ codes! {
     SpecConflict = 302 "spec_conflict",
     ImmutableField = 303 "immutable_field",
     PlanPending = 304 "plan_pending",
+    RoleCycle = 306 "role_cycle",
     BrokerAlive = 307 "broker_alive",
     ParentDeleting = 308 "parent_deleting",
     OtherIncarnation = 309 "other_incarnation",

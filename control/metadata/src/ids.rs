@@ -35,6 +35,10 @@ number!(
     TenantNumber(u64)
 );
 number!(
+    /// A policy, a grouping or an API key for its lifetime.
+    RowId(u64)
+);
+number!(
     /// A broker for its lifetime; kept when it registers again.
     BrokerNumber(u32)
 );

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use pinion_types::NameError;
 
 use crate::error::MetaError;
-use crate::ids::{BrokerNumber, MetaVersion};
+use crate::ids::{BrokerNumber, MetaVersion, RowId};
 use crate::limits::{
-    BROKERS_MAX, COUNT_MAX, DUPLICATES_KEPT, NAMESPACES_MAX, PRINCIPAL_BYTES_MAX, RESOURCES_MAX,
-    SHARDS_TOTAL_MAX, TENANTS_MAX, TOMBSTONES_MAX, TOTAL_BYTES_MAX,
+    BROKERS_MAX, COUNT_MAX, DUPLICATES_KEPT, NAMESPACES_MAX, POLICIES_MAX, POLICIES_PER_TENANT_MAX,
+    PRINCIPAL_BYTES_MAX, RESOURCES_MAX, SHARDS_TOTAL_MAX, TENANTS_MAX, TOMBSTONES_MAX,
+    TOTAL_BYTES_MAX,
 };
 use crate::name;
 use crate::object::{Body, Deleting, Object, ObjectKey};
+use crate::rbac::Roles;
 use crate::state::Metadata;
 use crate::usage::{Scope, Usage, charges};
 
@@ -66,6 +68,9 @@ pub enum Broken {
     /// It is alive, or waits longer, in something that is deleted.
     #[error("{0} outlives what it is in")]
     Outlives(ObjectKey),
+    /// Another of its tenant says the same.
+    #[error("{0} says what another says")]
+    Twice(ObjectKey),
     /// A resource that was purged is there.
     #[error("{0} is there, and the resource too")]
     Unburied(ObjectKey),
@@ -137,6 +142,7 @@ pub(crate) fn check(state: &Metadata) -> Result<(), Broken> {
         ("shards", used.shards, SHARDS_TOTAL_MAX),
         ("tombstones", used.tombstones, TOMBSTONES_MAX),
         ("brokers", used.brokers, BROKERS_MAX),
+        ("policies and groupings", used.policies, POLICIES_MAX),
         ("bytes of caches", used.cache_bytes, TOTAL_BYTES_MAX),
         ("bytes on disk", used.storage_bytes, TOTAL_BYTES_MAX),
     ] {
@@ -148,7 +154,33 @@ pub(crate) fn check(state: &Metadata) -> Result<(), Broken> {
             newest: history.newest(),
         });
     }
+    check_rules(state)?;
     check_requests(state)
+}
+
+/// No rule is there twice, and no role leads to itself.
+fn check_rules(state: &Metadata) -> Result<(), Broken> {
+    let mut rules = BTreeSet::new();
+    for object in state.objects() {
+        let (tenant, _) = object.meta.key.place();
+        let rule = match &object.body {
+            Body::Policy(policy) => (tenant, Some(policy), None),
+            Body::Grouping(grouping) => (tenant, None, Some(grouping)),
+            _ => continue,
+        };
+        if !rules.insert(rule) {
+            return Err(Broken::Twice(object.meta.key.clone()));
+        }
+    }
+    let groupings = state.from(&ObjectKey::grouping("", RowId(0)));
+    let groupings = groupings.take_while(|object| matches!(object.body, Body::Grouping(_)));
+    let groupings: Vec<&Object> = groupings.map(|object| &**object).collect();
+    for of_tenant in groupings.chunk_by(|a, b| a.meta.key.place() == b.meta.key.place()) {
+        if Roles::of(of_tenant.iter().copied()).check().is_err() {
+            return Err(Broken::Field(of_tenant[0].meta.key.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// What can be said of the objects of these keys and of what they live in,
@@ -177,6 +209,12 @@ fn number(state: &Metadata, object: &Object) -> Option<(&'static str, u64, u64)>
         Body::Tenant(tenant) => Some(("tenant", tenant.number.0, counters.tenant.0)),
         Body::Resource(resource) => Some(("resource", resource.id.0, counters.resource.0)),
         Body::Broker(broker) => Some(("broker", broker.number.0.into(), counters.broker.0.into())),
+        Body::Policy(_) | Body::Grouping(_) => match object.meta.key {
+            ObjectKey::Policy { id, .. } | ObjectKey::Grouping { id, .. } => {
+                Some(("row", id.0, counters.row.0))
+            }
+            _ => None,
+        },
         Body::Namespace(_) | Body::Placement(_) | Body::Tombstone(_) => None,
     }
 }
@@ -205,8 +243,7 @@ fn check_object(state: &Metadata, object: &Object) -> Result<(), Broken> {
     check_brokers(state, object)?;
     let alive_in_deleted = || {
         let parent = key.parent().and_then(|parent| state.get(&parent));
-        let placement = matches!(key, ObjectKey::Placement { .. });
-        !placement && parent.is_some_and(|parent| parent.meta.deleting.is_some())
+        key.is_deletable() && parent.is_some_and(|parent| parent.meta.deleting.is_some())
     };
     if meta.deleting.is_none() && alive_in_deleted() {
         return Err(Broken::Outlives(key.clone()));
@@ -244,12 +281,8 @@ fn check_brokers(state: &Metadata, object: &Object) -> Result<(), Broken> {
 /// What is deleted goes after what is in it and not before its grace is over.
 fn check_deleting(state: &Metadata, object: &Object, deleting: &Deleting) -> Result<(), Broken> {
     let key = &object.meta.key;
-    let deletable = matches!(
-        key,
-        ObjectKey::Tenant(_) | ObjectKey::Namespace { .. } | ObjectKey::Resource { .. }
-    );
     let caused = deleting.cause <= state.applied_index();
-    if !deletable || !caused || deleting.purge_at < deleting.since {
+    if !key.is_deletable() || !caused || deleting.purge_at < deleting.since {
         return Err(Broken::Field(key.clone()));
     }
     let parent = key.parent().and_then(|parent| state.get(&parent));
@@ -280,6 +313,13 @@ fn check_body(state: &Metadata, object: &Object) -> Result<Result<(), MetaError>
                 )?;
                 let most = quotas.max_cache_memory_bytes;
                 within("bytes of caches", used.cache_bytes, most)?;
+                let most = quotas.max_policies;
+                within("policies and groupings", used.policies, most)?;
+                within(
+                    "policies and groupings of a tenant",
+                    used.policies,
+                    POLICIES_PER_TENANT_MAX,
+                )?;
                 tenant.check()
             }
             (
@@ -334,6 +374,12 @@ fn check_body(state: &Metadata, object: &Object) -> Result<Result<(), MetaError>
                 Ok(())
             }
             (ObjectKey::Broker(_), Body::Broker(broker), None) => broker.facts.check(),
+            (ObjectKey::Policy { tenant, .. }, Body::Policy(policy), Some(Body::Tenant(_))) => {
+                policy.check(tenant)
+            }
+            (ObjectKey::Grouping { .. }, Body::Grouping(grouping), Some(Body::Tenant(_))) => {
+                grouping.check()
+            }
             _ => return Err(Broken::Kind(key.clone())),
         },
     )

@@ -19,6 +19,22 @@ pub const SHARDS_TOTAL_MAX: u64 = 1_048_576;
 /// Copies of a shard.
 pub const REPLICAS_MAX: u8 = 7;
 
+/// Policies and groupings of a tenant. All of them are read for each that is
+/// added.
+pub const POLICIES_PER_TENANT_MAX: u64 = 10_000;
+
+/// Policies and groupings of all tenants together.
+pub const POLICIES_MAX: u64 = 200_000;
+
+/// Policies, or groupings, that one command adds or deletes.
+pub const ROWS_MAX: usize = 256;
+
+/// Objects that the scope of who asks consists of.
+pub const SCOPE_MAX: usize = 256;
+
+/// Roles in a row, each of which was given the next.
+pub const ROLE_DEPTH_MAX: usize = 4;
+
 /// Brokers of a cluster.
 pub const BROKERS_MAX: u64 = 1_024;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pinion_types::{ResourceId, ResourceKind};
 
-use crate::ids::MetaVersion;
+use crate::ids::{MetaVersion, RowId};
 use crate::limits::PAGE_MAX;
 use crate::object::{Object, ObjectKey};
 use crate::state::Metadata;
@@ -24,6 +24,10 @@ pub enum ObjectKind {
     Tombstone,
     /// [`ObjectKey::Broker`]
     Broker,
+    /// [`ObjectKey::Policy`]
+    Policy,
+    /// [`ObjectKey::Grouping`]
+    Grouping,
 }
 
 /// What a list is asked for.
@@ -75,6 +79,8 @@ impl ObjectKind {
             ObjectKey::Placement { kind, .. } => Self::Placement(*kind),
             ObjectKey::Tombstone(_) => Self::Tombstone,
             ObjectKey::Broker(_) => Self::Broker,
+            ObjectKey::Policy { .. } => Self::Policy,
+            ObjectKey::Grouping { .. } => Self::Grouping,
         }
     }
 
@@ -86,6 +92,8 @@ impl ObjectKind {
             Self::Resource(kind) => ObjectKey::resource(kind, tenant, namespace, ""),
             Self::Placement(kind) => ObjectKey::placement(kind, tenant, namespace, ""),
             Self::Broker => ObjectKey::broker(""),
+            Self::Policy => ObjectKey::policy(tenant, RowId(0)),
+            Self::Grouping => ObjectKey::grouping(tenant, RowId(0)),
             Self::Tombstone => ObjectKey::Tombstone(ResourceId(0)),
         }
     }

@@ -64,6 +64,14 @@ pub(crate) fn broker(name: &str) -> Result<(), MetaError> {
     })
 }
 
+/// A role's name.
+pub(crate) fn role(name: &str) -> Result<(), MetaError> {
+    segment(name).map_err(|why| MetaError::BadName {
+        what: NameOf::Role,
+        why,
+    })
+}
+
 /// A resource's namespace and name.
 pub(crate) fn resource(namespace: &str, name: &str) -> Result<(), MetaError> {
     match ResourceName::new(namespace, name) {

@@ -7,8 +7,9 @@ use core::str::FromStr;
 use pinion_types::{NameError, ResourceId, ResourceKind, ResourceName, WallMs};
 
 use crate::broker::Broker;
-use crate::ids::{BrokerNumber, MetaVersion};
+use crate::ids::{BrokerNumber, MetaVersion, RowId};
 use crate::name;
+use crate::rbac::{Grouping, Policy};
 use crate::resource::{Placement, Resource};
 use crate::tenant::{Namespace, Tenant};
 
@@ -51,6 +52,20 @@ pub enum ObjectKey {
     Tombstone(ResourceId),
     /// `broker/{name}`
     Broker(Box<str>),
+    /// `policy/{t}/{id}`
+    Policy {
+        /// Whose.
+        tenant: Box<str>,
+        /// Which.
+        id: RowId,
+    },
+    /// `grouping/{t}/{id}`
+    Grouping {
+        /// Whose.
+        tenant: Box<str>,
+        /// Which.
+        id: RowId,
+    },
 }
 
 /// Why a text is no key.
@@ -90,6 +105,24 @@ impl ObjectKey {
     #[must_use]
     pub fn broker(name: &str) -> Self {
         Self::Broker(name.into())
+    }
+
+    /// The key of a policy.
+    #[must_use]
+    pub fn policy(tenant: &str, id: RowId) -> Self {
+        Self::Policy {
+            tenant: tenant.into(),
+            id,
+        }
+    }
+
+    /// The key of a grouping.
+    #[must_use]
+    pub fn grouping(tenant: &str, id: RowId) -> Self {
+        Self::Grouping {
+            tenant: tenant.into(),
+            id,
+        }
     }
 
     /// The key of a resource.
@@ -145,11 +178,12 @@ impl ObjectKey {
             | Self::Placement {
                 tenant, namespace, ..
             } => (tenant, namespace),
+            Self::Policy { tenant, .. } | Self::Grouping { tenant, .. } => (tenant, ""),
             Self::Tombstone(_) | Self::Broker(_) => ("", ""),
         }
     }
 
-    /// The last part; of a tombstone nothing.
+    /// The last part; nothing where that is a number.
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Tenant(name)
@@ -157,7 +191,7 @@ impl ObjectKey {
             | Self::Namespace { name, .. }
             | Self::Resource { name, .. }
             | Self::Placement { name, .. } => name,
-            Self::Tombstone(_) => "",
+            Self::Tombstone(_) | Self::Policy { .. } | Self::Grouping { .. } => "",
         }
     }
 
@@ -174,12 +208,23 @@ impl ObjectKey {
         }
     }
 
+    /// Whether it is deleted in two steps. What is not goes at once, or with what
+    /// it lives in.
+    pub(crate) fn is_deletable(&self) -> bool {
+        matches!(
+            self,
+            Self::Tenant(_) | Self::Namespace { .. } | Self::Resource { .. }
+        )
+    }
+
     /// The object this one lives in; it exists as long as this one does.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         match self {
             Self::Tenant(_) | Self::Tombstone(_) | Self::Broker(_) => None,
-            Self::Namespace { tenant, .. } => Some(Self::Tenant(tenant.clone())),
+            Self::Namespace { tenant, .. }
+            | Self::Policy { tenant, .. }
+            | Self::Grouping { tenant, .. } => Some(Self::Tenant(tenant.clone())),
             Self::Resource {
                 tenant, namespace, ..
             } => Some(Self::namespace(tenant, namespace)),
@@ -195,7 +240,10 @@ impl ObjectKey {
     /// Whether every part follows its grammar.
     pub(crate) fn check(&self) -> Result<(), NameError> {
         match self {
-            Self::Tenant(name) | Self::Broker(name) => name::lower_segment(name),
+            Self::Tenant(name)
+            | Self::Broker(name)
+            | Self::Policy { tenant: name, .. }
+            | Self::Grouping { tenant: name, .. } => name::lower_segment(name),
             Self::Namespace { tenant, name } => {
                 name::lower_segment(tenant)?;
                 name::segment(name)
@@ -240,6 +288,8 @@ impl fmt::Display for ObjectKey {
             } => write!(f, "placement/{kind}/{tenant}/{namespace}/{name}"),
             Self::Tombstone(id) => write!(f, "tombstone/{id}"),
             Self::Broker(name) => write!(f, "broker/{name}"),
+            Self::Policy { tenant, id } => write!(f, "policy/{tenant}/{id}"),
+            Self::Grouping { tenant, id } => write!(f, "grouping/{tenant}/{id}"),
         }
     }
 }
@@ -262,6 +312,14 @@ impl FromStr for ObjectKey {
                 Self::placement(kind, tenant, namespace, name)
             }
             "broker" => Self::Broker(rest.into()),
+            "policy" => {
+                let (tenant, id) = row(rest)?;
+                Self::policy(tenant, id)
+            }
+            "grouping" => {
+                let (tenant, id) = row(rest)?;
+                Self::grouping(tenant, id)
+            }
             "tombstone" => Self::Tombstone(ResourceId(number(rest).ok_or(KeyError::Number)?)),
             kind => {
                 let kind = resource_kind(kind).ok_or(KeyError::Kind)?;
@@ -289,6 +347,12 @@ fn resource_kind(word: &str) -> Option<ResourceKind> {
 fn number(text: &str) -> Option<u64> {
     let number: u64 = text.parse().ok()?;
     (number.to_string() == text).then_some(number)
+}
+
+/// A tenant and the number of one of its rows.
+fn row(text: &str) -> Result<(&str, RowId), KeyError> {
+    let (tenant, id) = text.split_once('/').ok_or(KeyError::Parts)?;
+    Ok((tenant, RowId(number(id).ok_or(KeyError::Number)?)))
 }
 
 /// Tenant, namespace, and the rest as the name.
@@ -362,6 +426,10 @@ pub enum Body {
     Tombstone(Tombstone),
     /// Under [`ObjectKey::Broker`].
     Broker(Broker),
+    /// Under [`ObjectKey::Policy`].
+    Policy(Policy),
+    /// Under [`ObjectKey::Grouping`].
+    Grouping(Grouping),
 }
 
 /// What is left of a resource whose data some broker may still have.
@@ -389,6 +457,8 @@ mod tests {
             ObjectKey::placement(ResourceKind::Queue, "acme", "pay", "eu/jobs"),
             ObjectKey::Tombstone(ResourceId(42)),
             ObjectKey::broker("node-1.eu"),
+            ObjectKey::policy("acme", RowId(7)),
+            ObjectKey::grouping("acme", RowId(0)),
         ] {
             assert_eq!(key.to_string().parse(), Ok(key));
         }
@@ -402,7 +472,14 @@ mod tests {
         assert_eq!(parse("stream/acme/pay"), Err(KeyError::Parts));
         assert_eq!(parse("placement/acme/pay/x"), Err(KeyError::Kind));
         assert_eq!(parse("realm/acme"), Err(KeyError::Kind));
-        for text in ["tombstone/", "tombstone/x", "tombstone/07", "tombstone/+7"] {
+        assert_eq!(parse("policy/7"), Err(KeyError::Parts));
+        for text in [
+            "policy/acme/x",
+            "tombstone/",
+            "tombstone/x",
+            "tombstone/07",
+            "tombstone/+7",
+        ] {
             assert_eq!(parse(text), Err(KeyError::Number));
         }
         assert_eq!(parse("tenant/"), Err(NameError::EmptySegment.into()));

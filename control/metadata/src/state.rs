@@ -12,7 +12,7 @@ use crate::command::{Command, Envelope};
 use crate::draft::{Draft, Staged};
 use crate::error::MetaError;
 use crate::format;
-use crate::ids::{BrokerNumber, MetaVersion, TenantNumber};
+use crate::ids::{BrokerNumber, MetaVersion, RowId, TenantNumber};
 use crate::invariants::{self, Broken};
 use crate::limits::{PRINCIPAL_BYTES_MAX, STATE_BYTES_MAX};
 use crate::name;
@@ -30,6 +30,7 @@ pub(crate) struct Counters {
     pub(crate) tenant: TenantNumber,
     pub(crate) resource: ResourceId,
     pub(crate) broker: BrokerNumber,
+    pub(crate) row: RowId,
 }
 
 /// An object and what it adds to the whole.
@@ -115,6 +116,9 @@ pub enum Outcome {
     None,
     /// The object that it was about, as it is now.
     Object(Arc<Object>),
+    /// The policies or groupings that it added or found, one for each that it
+    /// names. A repeat of the request is told nothing.
+    Rows(Box<[RowId]>),
 }
 
 /// One change of one object.
@@ -171,6 +175,7 @@ impl Metadata {
                 tenant: TenantNumber(DEFAULT_TENANT_NUMBER.0 + 1),
                 resource: ResourceId(1),
                 broker: BrokerNumber(1),
+                row: RowId(1),
             },
         };
         Self::assemble(head, [tenant], [])
@@ -235,11 +240,14 @@ impl Metadata {
         let (result, changes) = match self.decide(envelope) {
             Ok((made, staged)) => {
                 let changes = self.commit(staged);
-                let key = match made {
-                    Made::Nothing => None,
-                    Made::Object(key) => Some(key),
+                let (key, outcome) = match made {
+                    Made::Nothing => (None, Outcome::None),
+                    Made::Object(key) => {
+                        let outcome = self.outcome(Some(&key));
+                        (Some(key), outcome)
+                    }
+                    Made::Rows(ids) => (None, Outcome::Rows(ids)),
                 };
-                let outcome = self.outcome(key.as_ref());
                 if envelope.request != 0 {
                     self.requests.remember(Row {
                         request: envelope.request,
@@ -420,7 +428,10 @@ impl Metadata {
     }
 
     /// Every object from `first` on, in the order of keys.
-    pub(crate) fn from(&self, first: &ObjectKey) -> impl Iterator<Item = &Arc<Object>> {
+    pub(crate) fn from<'s>(
+        &'s self,
+        first: &ObjectKey,
+    ) -> impl Iterator<Item = &'s Arc<Object>> + use<'s> {
         self.objects.range(first..).map(|(_, entry)| &entry.object)
     }
 
@@ -519,8 +530,9 @@ impl Metadata {
             tenant,
             resource,
             broker,
+            row,
         } = self.counters;
-        let mut head = Vec::with_capacity(80);
+        let mut head = Vec::with_capacity(96);
         head.extend(self.cluster);
         for part in [
             self.version.0,
@@ -529,6 +541,7 @@ impl Metadata {
             tenant.0,
             resource.0,
             broker.0.into(),
+            row.0,
             self.digest,
             self.requests.digest(),
         ] {

@@ -43,6 +43,8 @@ pub struct Usage {
     pub copies: u64,
     /// Shards that a broker is to take, by plans.
     pub arriving: u64,
+    /// Policies and groupings.
+    pub policies: u64,
     /// Bytes on disk that durable resources ask for, of those that name them.
     pub storage_bytes: u64,
 }
@@ -59,10 +61,11 @@ impl Usage {
         leads: 0,
         copies: 0,
         arriving: 0,
+        policies: 0,
         storage_bytes: 0,
     };
 
-    fn fields(&mut self) -> [&mut u64; 11] {
+    fn fields(&mut self) -> [&mut u64; 12] {
         [
             &mut self.tenants,
             &mut self.namespaces,
@@ -74,6 +77,7 @@ impl Usage {
             &mut self.leads,
             &mut self.copies,
             &mut self.arriving,
+            &mut self.policies,
             &mut self.storage_bytes,
         ]
     }
@@ -178,6 +182,16 @@ fn charges_alive(object: &Object) -> Vec<(Scope, Usage)> {
             }
             let of_broker = |(number, usage)| (Scope::Broker(number), usage);
             brokers.into_iter().map(of_broker).collect()
+        }
+        (
+            ObjectKey::Policy { tenant, .. } | ObjectKey::Grouping { tenant, .. },
+            Body::Policy(_) | Body::Grouping(_),
+        ) => {
+            let usage = Usage {
+                policies: 1,
+                ..Usage::NONE
+            };
+            vec![(Scope::Cluster, usage), (of_tenant(tenant), usage)]
         }
         // A body of another kind than its key is found by its check.
         _ => Vec::new(),

@@ -189,7 +189,7 @@ TENANT = Struct(number=U64, display_name=TEXT, description=TEXT, quotas=TENANT_Q
 NAMESPACE = Struct(description=TEXT, quotas=NAMESPACE_QUOTAS)
 OBJECT = Struct(key=TEXT, meta=META, body=TEXT)
 REQUEST = Struct(request=Bytes(16), principal=TEXT, index=U64, version=U64, key=Optional(TEXT))
-COUNTERS = Struct(tenant=U64, resource=U64, broker=U32)
+COUNTERS = Struct(tenant=U64, resource=U64, broker=U32, row=U64)
 QUEUE_SPEC = Struct(
     visibility_ms=U32, max_attempts=U16, ordered_by_key=BYTE, drop_expired=BYTE, max_in_flight=U32,
     consumer_in_flight=U32, backoff_min_ms=U32, backoff_max_ms=U32, messages_max=U32,
@@ -209,6 +209,8 @@ CAPACITY = Struct(max_shards=U32, max_connections=U32, cores=U16, logs=U16, memo
 FACTS = Struct(address=TEXT, region=TEXT, zone=TEXT, labels=List(LABEL), capacity=CAPACITY)
 BROKER = Struct(number=U32, facts=FACTS, incarnation=U64, registered=U64, draining=BYTE,
                 down=Optional(U64))
+POLICY = Struct(subject=TEXT, action=TEXT, object=TEXT)
+GROUPING = Struct(member=TEXT, role=TEXT)
 SNAPSHOT = Struct(cluster=Bytes(16), version=U64, index=U64, stamp=U64, counters=COUNTERS,
                   objects=List(OBJECT), requests=List(REQUEST))
 
@@ -239,6 +241,9 @@ OF_RESOURCE = Struct(resource=U64)
 REGISTER_BROKER = Struct(name=TEXT, facts=FACTS, incarnation=U64, gone=Optional(U64))
 SET_DRAINING = Struct(name=TEXT, draining=BYTE)
 BROKER_DOWN = Struct(name=TEXT, incarnation=U64)
+ADD_POLICIES = Struct(tenant=TEXT, scope=List(TEXT), policies=List(POLICY))
+ADD_GROUPINGS = Struct(tenant=TEXT, scope=List(TEXT), groupings=List(GROUPING))
+DELETE_RULES = Struct(tenant=TEXT, scope=List(TEXT), ids=List(U64))
 OF_NAME = Struct(name=TEXT)
 ITEM = Struct(expect=U64, command=PART)
 BATCH = Struct(items=List(ITEM))
@@ -366,6 +371,17 @@ COMMANDS = [
     command("a broker that drains", 51, SET_DRAINING, {"name": b"b2", "draining": 1}),
     command("a broker that was missed", 52, BROKER_DOWN, {"name": b"b2", "incarnation": 1 << 63}),
     command("a broker that is gone", 53, OF_NAME, {"name": b"b2"}),
+    command("policies", 60, ADD_POLICIES, {
+        "tenant": b"acme", "scope": [b"namespace:acme/a", b"stream:acme/*"], "policies": [
+            {"subject": b"role:reader", "action": b"stream.*", "object": b"stream:acme/a/eu/*"},
+            {"subject": b"g:staff", "action": b"*", "object": b"namespace:acme/a"}]}),
+    command("policies that are not wanted any more", 61, DELETE_RULES, {
+        "tenant": b"acme", "scope": [b"cluster"], "ids": [2, 1 << 40]}),
+    command("groupings", 62, ADD_GROUPINGS, {
+        "tenant": b"acme", "scope": [b"tenant:acme"], "groupings": [
+            {"member": b"p:ana@example.com", "role": b"reader"}]}),
+    command("groupings that are not wanted any more", 63, DELETE_RULES, {
+        "tenant": b"acme", "scope": [], "ids": [3]}),
     command("a batch of two", 2, BATCH, {"items": [
         {"expect": 1, "command": {"kind": 20, "body": archive_of(CREATE_NAMESPACE, {
             "tenant": b"acme", "name": b"n", "description": b"", "quotas": ns_quotas()})}},
@@ -427,8 +443,17 @@ def broker(number, version, name=None, what=None, down=None, draining=0, incarna
         "draining": draining, "down": down}, **over)
 
 
-def counters(tenant=2, resource=1, broker=1):
-    return {"tenant": tenant, "resource": resource, "broker": broker}
+def policy(id, version, subject, action, object, of=b"acme", **over):
+    return stored(b"policy/%s/%d" % (of, id), version, POLICY, {
+        "subject": subject, "action": action, "object": object}, **over)
+
+
+def grouping(id, version, member, role, of=b"acme", **over):
+    return stored(b"grouping/%s/%d" % (of, id), version, GROUPING, {"member": member, "role": role}, **over)
+
+
+def counters(tenant=2, resource=1, broker=1, row=1):
+    return {"tenant": tenant, "resource": resource, "broker": broker, "row": row}
 
 
 def state(**over):
@@ -443,7 +468,7 @@ DEFAULT = tenant(b"default", 1)
 
 
 FULL = state(
-    version=23, index=20, stamp=1_700_000_001_000, counters=counters(3, 4, 5),
+    version=26, index=21, stamp=1_700_000_001_000, counters=counters(3, 4, 5, 4),
     objects=[
         tenant(b"acme", 2, version=9, created=1_700_000_000_000, updated=1_700_000_000_500,
                generation=2, display=b"ACME", quota=quotas(max_namespaces=2, max_streams=10),
@@ -451,8 +476,8 @@ FULL = state(
         DEFAULT,
         namespace(b"acme", b"a", 6, 1_700_000_000_000, ns_quotas(max_streams=10)),
         namespace(b"acme", b"b", 7, 1_700_000_000_100),
-        namespace(b"default", b"a", 23, 1_700_000_000_100, updated=1_700_000_001_000,
-                  deleting=deleting(1_700_000_001_000, 1_700_604_801_000, 19)),
+        namespace(b"default", b"a", 26, 1_700_000_000_100, updated=1_700_000_001_000,
+                  deleting=deleting(1_700_000_001_000, 1_700_604_801_000, 20)),
         resource(10, b"stream/acme/a/eu/orders", 1, DURABLE, 1_700_000_000_600),
         resource(12, b"queue/acme/a/q", 2, spec(queue=(QUEUE_PART,)), 1_700_000_000_600),
         placement(22, b"stream/acme/a/eu/orders", 1, [seat(1, [2, 3], 0), seat(2, [1, 3], 1)],
@@ -464,13 +489,16 @@ FULL = state(
         broker(2, 21, what=FACTS_OF_TWO, down=(1_700_000_000_950,), draining=1, incarnation=1 << 63,
                at=1_700_000_000_000, created=1_700_000_000_000, updated=1_700_000_000_950, generation=3),
         broker(3, 3, at=1_700_000_000_000, created=1_700_000_000_000),
-        broker(4, 4, at=1_700_000_000_000, created=1_700_000_000_000)],
+        broker(4, 4, at=1_700_000_000_000, created=1_700_000_000_000),
+        policy(1, 23, b"role:reader", b"stream.*", b"stream:acme/a/eu/*", created=1_700_000_000_970),
+        policy(2, 24, b"g:staff", b"*", b"namespace:acme/a", created=1_700_000_000_970),
+        grouping(3, 25, b"p:ana@example.com", b"reader", created=1_700_000_000_970)],
     requests=[
         {"request": REQUEST_ID, "principal": b"p:ana", "index": 3, "version": 5,
          "key": (b"tenant/acme",)},
         {"request": REQUEST_ID, "principal": b"p:bo", "index": 11, "version": 13,
          "key": None},
-        {"request": REQUEST_ID[::-1], "principal": b"p:bo", "index": 20, "version": 23,
+        {"request": REQUEST_ID[::-1], "principal": b"p:bo", "index": 21, "version": 26,
          "key": None}])
 
 
@@ -533,6 +561,10 @@ def with_stream(what=None, kind=b"stream", home=True, placed=True, of=1, seats=N
 
 def with_tombstone(one):
     return state(version=3, counters=counters(2, 2, 3), objects=[DEFAULT, one, broker(1, 2), broker(2, 3)])
+
+
+def with_rules(*rules):
+    return state(version=2, counters=counters(row=3), objects=[DEFAULT, *rules])
 
 
 REFUSED = [
@@ -651,6 +683,33 @@ REFUSED = [
                         objects=[DEFAULT, broker(1, 1, what=facts(labels=[(b"b", b""), (b"a", b"")]))])),
     refused_state("a next broker that no count reaches", "Field",
                   state(counters=counters(broker=(1 << 30) + 2))),
+    refused_state("a policy of another tenant", "Broken.Field",
+                  with_rules(policy(1, 1, b"p:a", b"*", b"tenant:acme", b"default"))),
+    refused_state("a policy over the cluster", "Broken.Field",
+                  with_rules(policy(1, 1, b"p:a", b"*", b"cluster", b"default"))),
+    refused_state("a policy of no tenant", "Broken.Orphan",
+                  with_rules(policy(1, 1, b"p:a", b"*", b"tenant:acme"))),
+    refused_state("a policy twice", "Broken.Twice",
+                  with_rules(*[policy(at, at, b"p:a", b"*", b"tenant:default", b"default") for at in (1, 2)])),
+    refused_state("a grouping twice", "Broken.Twice",
+                  with_rules(*[grouping(at, at, b"p:a", b"r", b"default") for at in (1, 2)])),
+    refused_state("a policy and a grouping of one number", "Broken.Number",
+                  with_rules(policy(1, 1, b"p:a", b"*", b"tenant:default", b"default"),
+                             grouping(1, 2, b"p:a", b"r", b"default"))),
+    refused_state("a policy of a number that was not given out", "Broken.Number",
+                  with_rules(policy(3, 1, b"p:a", b"*", b"tenant:default", b"default"))),
+    refused_state("a role that leads to itself", "Broken.Field",
+                  with_rules(grouping(1, 1, b"role:a", b"b", b"default"),
+                             grouping(2, 2, b"role:b", b"a", b"default"))),
+    refused_state("a role against the grammar", "Broken.Field",
+                  with_rules(grouping(1, 1, b"p:a", b"a b", b"default"))),
+    refused_state("a policy of no subject", "Subject",
+                  with_rules(policy(1, 1, b"ana", b"*", b"tenant:default", b"default"))),
+    refused_state("a policy of no known action", "Action",
+                  with_rules(policy(1, 1, b"p:a", b"stream.fly", b"tenant:default", b"default"))),
+    refused_state("a policy over every tenant", "Object",
+                  with_rules(policy(1, 1, b"p:a", b"*", b"tenant:*", b"default"))),
+    refused_state("a next row that no count reaches", "Field", state(counters=counters(row=(1 << 62) + 1))),
     refused_command("a batch within a batch", "Field", 2, data_of(archive_of(BATCH, {
         "items": [{"expect": 0, "command": {"kind": 2, "body": archive_of(BATCH, {"items": []})}}]}))),
     refused_command("a key without its parts", "Key", 42, data_of(archive_of(OF_OBJECT, {"key": b"tenant"}))),

@@ -10,7 +10,7 @@ use super::{Made, below, plans, resources, tenants};
 use crate::command::{ConfirmPurged, Delete};
 use crate::draft::Draft;
 use crate::error::MetaError;
-use crate::ids::BrokerNumber;
+use crate::ids::{BrokerNumber, RowId};
 use crate::limits::{CONFIRMED_MAX, GRACE_MS_MAX, TOMBSTONES_MAX, TREE_MAX};
 use crate::object::{Body, Deleting, Object, ObjectKey, Tombstone};
 use crate::usage::Scope;
@@ -29,7 +29,7 @@ fn tree(draft: &Draft<'_>, key: &ObjectKey) -> Result<Vec<ObjectKey>, MetaError>
             starts.extend(ObjectKey::first_resources(tenant, namespace));
         }
         ObjectKey::Resource { .. } => {}
-        ObjectKey::Placement { .. } | ObjectKey::Tombstone(_) | ObjectKey::Broker(_) => {
+        _ => {
             return Err(MetaError::NotDeletable(key.clone()));
         }
     }
@@ -159,6 +159,16 @@ pub(super) fn purge(draft: &mut Draft<'_>, key: &ObjectKey) -> Result<Made, Meta
     if inside != 0 {
         return Err(MetaError::NotEmpty { inside });
     }
+    if let ObjectKey::Tenant(tenant) = key {
+        // So many at a time; the rest is due as long as the tenant is there.
+        let belongings = belongings(draft, tenant);
+        for belonging in belongings.iter().take(TREE_MAX) {
+            draft.remove(belonging)?;
+        }
+        if belongings.len() > TREE_MAX {
+            return Ok(Made::Nothing);
+        }
+    }
     if let ObjectKey::Resource {
         kind,
         tenant,
@@ -182,6 +192,24 @@ pub(super) fn purge(draft: &mut Draft<'_>, key: &ObjectKey) -> Result<Made, Meta
     }
     draft.remove(key)?;
     Ok(Made::Nothing)
+}
+
+/// What goes with a tenant without a grace of its own; at most one more than
+/// [`TREE_MAX`].
+fn belongings(draft: &Draft<'_>, tenant: &str) -> Vec<ObjectKey> {
+    let starts = [
+        ObjectKey::policy(tenant, RowId(0)),
+        ObjectKey::grouping(tenant, RowId(0)),
+    ];
+    let of = |first: ObjectKey| {
+        let like = |key: &ObjectKey| key.same_kind(&first) && key.place() == first.place();
+        let inside = draft.range(&first, like);
+        inside
+            .map(|object| object.meta.key.clone())
+            .collect::<Vec<_>>()
+    };
+    let all = starts.into_iter().flat_map(of);
+    all.take(TREE_MAX + 1).collect()
 }
 
 /// A broker has no data of these resources any more. What it does not have to

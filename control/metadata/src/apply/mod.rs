@@ -3,12 +3,14 @@
 mod brokers;
 mod deletion;
 mod plans;
+mod rbac;
 mod resources;
 mod tenants;
 
 use crate::command::{BatchItem, Command, Expect};
 use crate::draft::Draft;
 use crate::error::MetaError;
+use crate::ids::RowId;
 use crate::object::ObjectKey;
 
 /// What the one who asked is told, besides that it was done.
@@ -17,6 +19,8 @@ pub(crate) enum Made {
     Nothing,
     /// The object under this key.
     Object(ObjectKey),
+    /// Policies or groupings.
+    Rows(Box<[RowId]>),
 }
 
 /// Does `command` in `draft`. Whoever gets an error drops the draft.
@@ -41,6 +45,10 @@ pub(crate) fn run(draft: &mut Draft<'_>, command: &Command) -> Result<Made, Meta
         Command::SetDraining(command) => brokers::set_draining(draft, command),
         Command::BrokerDown(command) => brokers::down(draft, command),
         Command::RemoveBroker(name) => brokers::remove(draft, name),
+        Command::AddPolicies(command) => rbac::add_policies(draft, command),
+        Command::DeletePolicies(command) => rbac::delete_policies(draft, command),
+        Command::AddGroupings(command) => rbac::add_groupings(draft, command),
+        Command::DeleteGroupings(command) => rbac::delete_groupings(draft, command),
         Command::Batch(items) => batch(draft, items),
         Command::Noop => Ok(Made::Nothing),
     }

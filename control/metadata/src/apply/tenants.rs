@@ -64,6 +64,7 @@ fn check_use(draft: &Draft<'_>, name: &str, quotas: &TenantQuotas) -> Result<(),
             quotas.max_cache_memory_bytes,
             used.cache_bytes,
         ),
+        (Quota::Policies, quotas.max_policies, used.policies),
     ])?;
     let first = ObjectKey::namespace(name, "");
     let of_tenant =

@@ -3,10 +3,13 @@
 use pinion_types::{ResourceId, ResourceKind, WallMs};
 
 use super::FormatError;
+use crate::action::ActionPattern;
 use crate::command::{Expect, IfExists};
-use crate::ids::{BrokerNumber, MetaVersion, TenantNumber};
+use crate::ids::{BrokerNumber, MetaVersion, RowId, TenantNumber};
 use crate::object::ObjectKey;
+use crate::policy::PolicyObject;
 use crate::resource::{AckPolicy, MoveStatus, Strategy};
+use crate::subject::Subject;
 
 /// What is stored as a `P`.
 pub(super) trait Mirror<P>: Sized {
@@ -64,6 +67,7 @@ as_number! {
     WallMs => u64, |n| n.0, WallMs;
     MetaVersion => u64, |n| n.0, MetaVersion;
     TenantNumber => u64, |n| n.0, TenantNumber;
+    RowId => u64, |n| n.0, RowId;
     BrokerNumber => u32, |n| n.0, BrokerNumber;
 }
 
@@ -78,16 +82,28 @@ impl Mirror<Vec<u8>> for Box<str> {
     }
 }
 
-/// As its text.
-impl Mirror<Vec<u8>> for ObjectKey {
-    fn store(&self) -> Vec<u8> {
-        self.to_string().into_bytes()
-    }
+/// What has a text that it is read from again.
+macro_rules! as_text {
+    ($($domain:ty, $load:expr;)*) => {
+        $(impl Mirror<Vec<u8>> for $domain {
+            fn store(&self) -> Vec<u8> {
+                self.to_string().into_bytes()
+            }
 
-    fn load(plain: Vec<u8>) -> Result<Self, FormatError> {
-        let text = String::from_utf8(plain).map_err(|_| FormatError::Text)?;
-        Ok(text.parse()?)
-    }
+            fn load(plain: Vec<u8>) -> Result<Self, FormatError> {
+                let load: fn(&str) -> Result<$domain, FormatError> = $load;
+                let text = String::from_utf8(plain).map_err(|_| FormatError::Text)?;
+                load(&text)
+            }
+        })*
+    };
+}
+
+as_text! {
+    ObjectKey, |text| Ok(text.parse()?);
+    Subject, |text| Ok(Subject::parse(text)?);
+    ActionPattern, |text| ActionPattern::parse(text).ok_or(FormatError::Action);
+    PolicyObject, |text| Ok(PolicyObject::parse(text)?);
 }
 
 /// A byte of which only some are known.

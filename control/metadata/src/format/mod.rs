@@ -1,9 +1,11 @@
 //! Commands and snapshots as bytes: `docs/metadata-format.md`.
 //!
-//! A header, then an archive of the plain structs in [`v1`]. The structs that
+//! A header, then an archive of the plain structs in [`v1`] and
+//! [`commands`]. The structs that
 //! the rest of the crate works with are others, so that changing code does not
 //! change bytes.
 
+mod commands;
 mod mirror;
 mod v1;
 
@@ -21,8 +23,10 @@ use crate::ids::MetaVersion;
 use crate::invariants::Broken;
 use crate::limits::{BROKER_NUMBERS_MAX, COMMAND_BYTES_MAX, COUNT_MAX, SNAPSHOT_BYTES_MAX};
 use crate::object::{KeyError, Object};
+use crate::policy::ObjectError;
 use crate::requests::Row;
 use crate::state::{Head, Metadata, SnapshotSource};
+use crate::subject::SubjectError;
 use mirror::Mirror;
 
 /// Bytes before the archive.
@@ -115,6 +119,15 @@ pub enum FormatError {
     /// A key breaks the grammar.
     #[error("a key: {0}")]
     Key(#[from] KeyError),
+    /// A subject is none.
+    #[error("a subject: {0}")]
+    Subject(#[from] SubjectError),
+    /// An object of a policy is none.
+    #[error("an object of a policy: {0}")]
+    Object(#[from] ObjectError),
+    /// An action is none.
+    #[error("an action is not known")]
+    Action,
     /// The objects are not in the order of their keys.
     #[error("the objects are not in the order of their keys")]
     Order,
@@ -232,7 +245,7 @@ impl Envelope {
     /// [`MetaError::TooLarge`]; [`MetaError::BadBatch`], which nobody could read.
     pub fn encode(&self) -> Result<Vec<u8>, MetaError> {
         self.command.check_batch()?;
-        let plain: v1::Sent = self.store();
+        let plain: commands::Sent = self.store();
         let bytes = seal(COMMAND_MAGIC, 0, &to_archive(&plain));
         if bytes.len() > COMMAND_BYTES_MAX {
             return Err(MetaError::TooLarge {
@@ -256,7 +269,7 @@ impl Envelope {
                 value: meta,
             });
         }
-        let plain: v1::Sent = from_archive("an envelope", archive)?;
+        let plain: commands::Sent = from_archive("an envelope", archive)?;
         Self::load(plain)
     }
 }
@@ -314,6 +327,7 @@ impl Metadata {
             ("index", snapshot.index),
             ("next tenant", snapshot.counters.tenant),
             ("next resource", snapshot.counters.resource),
+            ("next row", snapshot.counters.row),
         ] {
             if value > COUNT_MAX {
                 return Err(FormatError::Field { field, value });

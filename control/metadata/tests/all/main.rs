@@ -12,6 +12,7 @@ mod list;
 mod plans;
 mod props;
 mod resources;
+mod rules;
 mod support;
 mod vectors;
 mod watch;

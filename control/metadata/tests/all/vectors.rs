@@ -3,13 +3,16 @@
 
 use pinion_metadata::broker::{BrokerFacts, Label};
 use pinion_metadata::command::{
-    BatchItem, BrokerDown, ConfirmPurged, CreateNamespace, CreateTenant, Declare, Delete,
-    DeleteFacts, IfExists, Rebalance, RegisterBroker, SetDraining, TransferLeadership,
-    UpdateNamespace, UpdateResource, UpdateTenant,
+    AddGroupings, AddPolicies, BatchItem, BrokerDown, ConfirmPurged, CreateNamespace, CreateTenant,
+    Declare, Delete, DeleteFacts, DeleteRules, IfExists, Rebalance, RegisterBroker, SetDraining,
+    TransferLeadership, UpdateNamespace, UpdateResource, UpdateTenant,
 };
 use pinion_metadata::resource::{AckPolicy, QueueSpec, ResourceSpec, Strategy};
 use pinion_metadata::tenant::{Encryption, NamespaceQuotas, TenantQuotas};
-use pinion_metadata::{BrokerNumber, Command, Envelope, Expect, MetaVersion, Metadata, ObjectKey};
+use pinion_metadata::{
+    ActionPattern, BrokerNumber, Command, Envelope, Expect, Grouping, MetaVersion, Metadata,
+    ObjectKey, Policy, PolicyObject, RowId, Subject,
+};
 use pinion_types::{ResourceId, ResourceKind, WallMs};
 use serde_json::Value;
 
@@ -95,6 +98,46 @@ fn lead(namespace: &str) -> Command {
         shard: 1,
         to: BrokerNumber(3),
     })
+}
+
+fn objects(texts: &[&str]) -> Box<[PolicyObject]> {
+    let parse = |text: &&str| PolicyObject::parse(text).unwrap();
+    texts.iter().map(parse).collect()
+}
+
+fn policies() -> Command {
+    let policy = |subject: &str, action, object| Policy {
+        subject: Subject::parse(subject).unwrap(),
+        action: ActionPattern::parse(action).unwrap(),
+        object: PolicyObject::parse(object).unwrap(),
+    };
+    Command::AddPolicies(AddPolicies {
+        tenant: "acme".into(),
+        scope: objects(&["namespace:acme/a", "stream:acme/*"]),
+        policies: Box::new([
+            policy("role:reader", "stream.*", "stream:acme/a/eu/*"),
+            policy("g:staff", "*", "namespace:acme/a"),
+        ]),
+    })
+}
+
+fn groupings() -> Command {
+    Command::AddGroupings(AddGroupings {
+        tenant: "acme".into(),
+        scope: objects(&["tenant:acme"]),
+        groupings: Box::new([Grouping {
+            member: Subject::parse("p:ana@example.com").unwrap(),
+            role: "reader".into(),
+        }]),
+    })
+}
+
+fn rules(scope: &[&str], ids: Box<[RowId]>) -> DeleteRules {
+    DeleteRules {
+        tenant: "acme".into(),
+        scope: objects(scope),
+        ids,
+    }
 }
 
 fn facts_of_two() -> BrokerFacts {
@@ -248,6 +291,15 @@ fn command(name: &str) -> Envelope {
         "a broker that drains" => sent(drain("b2")),
         "a broker that was missed" => sent(missed("b2")),
         "a broker that is gone" => sent(Command::RemoveBroker("b2".into())),
+        "policies" => sent(policies()),
+        "policies that are not wanted any more" => {
+            let ids = Box::new([RowId(2), RowId(1 << 40)]);
+            sent(Command::DeletePolicies(rules(&["cluster"], ids)))
+        }
+        "groupings" => sent(groupings()),
+        "groupings that are not wanted any more" => {
+            sent(Command::DeleteGroupings(rules(&[], Box::new([RowId(3)]))))
+        }
         "a batch of two" => sent(Command::Batch(Box::new([
             BatchItem {
                 expect: Expect::Absent,
@@ -365,17 +417,15 @@ fn state(name: &str) -> Metadata {
     };
     apply(15, 900, 0, "", confirm(1));
     apply(16, 900, 0, "", confirm(9));
-    let item = |command| BatchItem {
-        expect: Expect::Any,
-        command,
-    };
     let fails = [drain("b2"), missed("b2")].map(item);
     apply(17, 950, 0, "", Command::Batch(Box::new(fails)));
     apply(18, 960, 0, "", lead("a"));
+    let both = Box::new([policies(), groupings()].map(item));
+    apply(19, 970, 0, "", Command::Batch(both));
     let week = 7 * 24 * 3600 * 1000;
     let home = ObjectKey::namespace("default", "a");
-    apply(19, 1_000, 0, "", delete(&home, false, week));
-    apply(20, 1_000, request().swap_bytes(), "p:bo", Command::Noop);
+    apply(20, 1_000, 0, "", delete(&home, false, week));
+    apply(21, 1_000, request().swap_bytes(), "p:bo", Command::Noop);
     state
 }
 
