@@ -7,12 +7,14 @@ use pinion_types::{ResourceId, ResourceKind, WallMs};
 
 use crate::broker::BrokerFacts;
 use crate::error::MetaError;
+use crate::identity::{ApiKey, Issuer, NewKeys, Revoked, StoredKey};
 use crate::ids::{BrokerNumber, MetaVersion, RowId};
 use crate::limits::BATCH_COMMANDS_MAX;
 use crate::object::ObjectKey;
 use crate::policy::PolicyObject;
 use crate::rbac::{Grouping, Policy};
 use crate::resource::{QueueSpec, ResourceSpec, Seat, Strategy};
+use crate::subject::Subject;
 use crate::tenant::{Encryption, NamespaceQuotas, TenantQuotas};
 
 /// One entry of the replicated log.
@@ -92,6 +94,20 @@ pub enum Command {
     AddGroupings(AddGroupings),
     /// Takes roles away.
     DeleteGroupings(DeleteRules),
+    /// Makes or changes an identity provider.
+    PutIssuer(PutIssuer),
+    /// Makes an API key.
+    CreateApiKey(CreateApiKey),
+    /// Takes away an identity provider or an API key, at once.
+    Remove(ObjectKey),
+    /// Makes the keys that sign a tenant's tokens.
+    CreateKeys(CreateKeys),
+    /// The next key of a tenant signs from now on.
+    RotateKeys(RotateKeys),
+    /// A token, or all tokens that somebody has, count no more.
+    Revoke(Revoke),
+    /// A tenant's first day, once.
+    InitializeTenant(InitializeTenant),
     /// All of these in order, or none of them; no batch among them.
     Batch(Box<[BatchItem]>),
     /// Changes nothing; that it was applied says who leads.
@@ -134,7 +150,20 @@ impl Command {
             | Self::BrokerDown(BrokerDown { name, .. })
             | Self::RemoveBroker(name) => Some(ObjectKey::broker(name)),
             Self::ForgetTombstone(resource) => Some(ObjectKey::Tombstone(*resource)),
-            Self::AddPolicies(_)
+            Self::PutIssuer(PutIssuer { tenant, issuer, .. }) => {
+                Some(ObjectKey::issuer(tenant, issuer))
+            }
+            Self::Remove(key) => Some(key.clone()),
+            Self::CreateKeys(CreateKeys { tenant, .. })
+            | Self::RotateKeys(RotateKeys { tenant, .. }) => Some(ObjectKey::signing_keys(tenant)),
+            Self::Revoke(Revoke { tenant, what, .. }) => {
+                Some(ObjectKey::revocation(tenant, what.clone()))
+            }
+            Self::InitializeTenant(InitializeTenant { tenant, .. }) => {
+                Some(ObjectKey::bootstrap(tenant))
+            }
+            Self::CreateApiKey(_)
+            | Self::AddPolicies(_)
             | Self::DeletePolicies(_)
             | Self::AddGroupings(_)
             | Self::DeleteGroupings(_)
@@ -390,6 +419,82 @@ pub struct DeleteRules {
     pub scope: Box<[PolicyObject]>,
     /// 1 to [`ROWS_MAX`](crate::limits::ROWS_MAX), each of which there is.
     pub ids: Box<[RowId]>,
+}
+
+/// Makes or changes an identity provider of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutIssuer {
+    /// Who believes it.
+    pub tenant: Box<str>,
+    /// As tokens name it: an address without query, at most
+    /// [`ISSUER_BYTES_MAX`](crate::limits::ISSUER_BYTES_MAX) bytes.
+    pub issuer: Box<str>,
+    /// Takes the place of all that was said of it before.
+    pub rules: Issuer,
+}
+
+/// Makes an API key of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateApiKey {
+    /// Whose.
+    pub tenant: Box<str>,
+    /// What is kept of it.
+    pub key: ApiKey,
+}
+
+/// Makes the keys that sign a tenant's tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateKeys {
+    /// Whose.
+    pub tenant: Box<str>,
+    /// Made by the proposer.
+    pub keys: NewKeys,
+}
+
+/// The next key of a tenant signs from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RotateKeys {
+    /// Whose.
+    pub tenant: Box<str>,
+    /// The one after it, made by the proposer.
+    pub next: StoredKey,
+}
+
+/// A token, or all tokens that somebody has, count no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoke {
+    /// Whose tokens.
+    pub tenant: Box<str>,
+    /// Which.
+    pub what: Revoked,
+    /// Of a token, when it ends; of a subject, up to when tokens were issued that
+    /// count no more, which is now at most.
+    pub at: WallMs,
+}
+
+/// A tenant's first day: the tenant if there is none, who is believed, who
+/// administers, and what signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitializeTenant {
+    /// Which.
+    pub tenant: Box<str>,
+    /// For tables; of a tenant that there is, it stays.
+    pub display_name: Box<str>,
+    /// At most [`ISSUERS_PER_TENANT_MAX`](crate::limits::ISSUERS_PER_TENANT_MAX).
+    pub issuers: Box<[NamedIssuer]>,
+    /// 1 to [`ADMINS_MAX`](crate::limits::ADMINS_MAX).
+    pub admins: Box<[Subject]>,
+    /// For a tenant that has none.
+    pub keys: NewKeys,
+}
+
+/// An identity provider and how tokens name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedIssuer {
+    /// Its `iss`.
+    pub issuer: Box<str>,
+    /// What else is to be known of it.
+    pub rules: Issuer,
 }
 
 /// One command of a batch.

@@ -55,6 +55,21 @@ pub enum MetaError {
         /// Which, counted from 0.
         at: usize,
     },
+    /// Not an address of the web, or too long.
+    #[error("`{url}` is no address, or too long")]
+    BadUrl {
+        /// What it is.
+        url: Box<str>,
+    },
+    /// No algorithm, or not in order, each once.
+    #[error("algorithms are at least one, in order, each once")]
+    BadAlgorithms,
+    /// A tenant is initialised once.
+    #[error("the tenant {tenant} was initialised before")]
+    AlreadyInitialized {
+        /// Which.
+        tenant: Box<str>,
+    },
     /// A policy is over objects of its own tenant.
     #[error("{object} is not in the tenant")]
     OutsideTenant {
@@ -341,9 +356,11 @@ codes! {
     BadName = 101 "bad_name",
     BadSpec = 102 "bad_spec",
     BadAddress = 103 "bad_address",
+    BadUrl = 104 "bad_url",
     OutsideTenant = 108 "outside_tenant",
     OutsideScope = 109 "outside_scope",
     QuotaAboveParent = 110 "quota_above_parent",
+    BadAlgorithms = 111 "bad_algorithm",
     BadText = 112 "bad_text",
     BrokerTwice = 113 "broker_twice",
     NotDeletable = 114 "not_deletable",
@@ -355,6 +372,7 @@ codes! {
     NotDeleting = 204 "not_deleting",
     NoPlan = 205 "no_plan",
     NoBroker = 206 "no_broker",
+    AlreadyInitialized = 208 "already_initialized",
     VersionConflict = 301 "version_conflict",
     SpecConflict = 302 "spec_conflict",
     ImmutableField = 303 "immutable_field",

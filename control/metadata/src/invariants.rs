@@ -2,17 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pinion_types::NameError;
-
 use crate::error::MetaError;
+use crate::identity::{self, Revoked};
 use crate::ids::{BrokerNumber, MetaVersion, RowId};
 use crate::limits::{
-    BROKERS_MAX, COUNT_MAX, DUPLICATES_KEPT, NAMESPACES_MAX, POLICIES_MAX, POLICIES_PER_TENANT_MAX,
-    PRINCIPAL_BYTES_MAX, RESOURCES_MAX, SHARDS_TOTAL_MAX, TENANTS_MAX, TOMBSTONES_MAX,
-    TOTAL_BYTES_MAX,
+    API_KEYS_PER_TENANT_MAX, BROKERS_MAX, COUNT_MAX, DUPLICATES_KEPT, ISSUERS_PER_TENANT_MAX,
+    NAMESPACES_MAX, POLICIES_MAX, POLICIES_PER_TENANT_MAX, PRINCIPAL_BYTES_MAX, RESOURCES_MAX,
+    REVOCATIONS_MAX, SHARDS_TOTAL_MAX, TENANTS_MAX, TOMBSTONES_MAX, TOTAL_BYTES_MAX,
 };
 use crate::name;
-use crate::object::{Body, Deleting, Object, ObjectKey};
+use crate::object::{Body, Deleting, KeyError, Object, ObjectKey};
 use crate::rbac::Roles;
 use crate::state::Metadata;
 use crate::usage::{Scope, Usage, charges};
@@ -27,7 +26,7 @@ pub enum Broken {
         /// Which.
         key: ObjectKey,
         /// What is wrong with it.
-        why: NameError,
+        why: KeyError,
     },
     /// An object is not of the kind that its key says.
     #[error("{0} is of another kind")]
@@ -143,6 +142,7 @@ pub(crate) fn check(state: &Metadata) -> Result<(), Broken> {
         ("tombstones", used.tombstones, TOMBSTONES_MAX),
         ("brokers", used.brokers, BROKERS_MAX),
         ("policies and groupings", used.policies, POLICIES_MAX),
+        ("revocations", used.revocations, REVOCATIONS_MAX),
         ("bytes of caches", used.cache_bytes, TOTAL_BYTES_MAX),
         ("bytes on disk", used.storage_bytes, TOTAL_BYTES_MAX),
     ] {
@@ -209,13 +209,12 @@ fn number(state: &Metadata, object: &Object) -> Option<(&'static str, u64, u64)>
         Body::Tenant(tenant) => Some(("tenant", tenant.number.0, counters.tenant.0)),
         Body::Resource(resource) => Some(("resource", resource.id.0, counters.resource.0)),
         Body::Broker(broker) => Some(("broker", broker.number.0.into(), counters.broker.0.into())),
-        Body::Policy(_) | Body::Grouping(_) => match object.meta.key {
-            ObjectKey::Policy { id, .. } | ObjectKey::Grouping { id, .. } => {
-                Some(("row", id.0, counters.row.0))
-            }
+        _ => match object.meta.key {
+            ObjectKey::Policy { id, .. }
+            | ObjectKey::Grouping { id, .. }
+            | ObjectKey::ApiKey { id, .. } => Some(("row", id.0, counters.row.0)),
             _ => None,
         },
-        Body::Namespace(_) | Body::Placement(_) | Body::Tombstone(_) => None,
     }
 }
 
@@ -320,6 +319,8 @@ fn check_body(state: &Metadata, object: &Object) -> Result<Result<(), MetaError>
                     used.policies,
                     POLICIES_PER_TENANT_MAX,
                 )?;
+                within("issuers", used.issuers, ISSUERS_PER_TENANT_MAX)?;
+                within("API keys", used.api_keys, API_KEYS_PER_TENANT_MAX)?;
                 tenant.check()
             }
             (
@@ -380,6 +381,25 @@ fn check_body(state: &Metadata, object: &Object) -> Result<Result<(), MetaError>
             (ObjectKey::Grouping { .. }, Body::Grouping(grouping), Some(Body::Tenant(_))) => {
                 grouping.check()
             }
+            (ObjectKey::Issuer { .. }, Body::Issuer(issuer), Some(Body::Tenant(_))) => {
+                issuer.check()
+            }
+            (ObjectKey::ApiKey { .. }, Body::ApiKey(one), Some(Body::Tenant(_))) => one.check(),
+            (ObjectKey::SigningKeys(_), Body::SigningKeys(keys), Some(Body::Tenant(_))) => {
+                identity::check_rotation(keys.rotate_every_ms)
+            }
+            (
+                ObjectKey::Revocation { what, .. },
+                Body::Revocation(revocation),
+                Some(Body::Tenant(_)),
+            ) => {
+                let of_subject = matches!(what, Revoked::Subject(_));
+                if revocation.issued_before.is_some() != of_subject {
+                    return Err(Broken::Field(key.clone()));
+                }
+                Ok(())
+            }
+            (ObjectKey::Bootstrap(_), Body::Bootstrap(_), None) => Ok(()),
             _ => return Err(Broken::Kind(key.clone())),
         },
     )

@@ -35,6 +35,48 @@ pub const SCOPE_MAX: usize = 256;
 /// Roles in a row, each of which was given the next.
 pub const ROLE_DEPTH_MAX: usize = 4;
 
+/// Identity providers of a tenant.
+pub const ISSUERS_PER_TENANT_MAX: u64 = 16;
+
+/// Longest `iss` of an identity provider in bytes.
+pub const ISSUER_BYTES_MAX: usize = 512;
+
+/// Longest address of an identity provider's documents in bytes.
+pub const URL_BYTES_MAX: usize = 1_024;
+
+/// Audiences of an identity provider.
+pub const AUDIENCES_MAX: usize = 16;
+
+/// Longest audience in bytes.
+pub const AUDIENCE_BYTES_MAX: usize = 256;
+
+/// Longest name of a claim in bytes.
+pub const CLAIM_BYTES_MAX: usize = 128;
+
+/// By how much the clock of an identity provider may be off, in seconds.
+pub const CLOCK_SKEW_S_MAX: u16 = 300;
+
+/// API keys of a tenant.
+pub const API_KEYS_PER_TENANT_MAX: u64 = 1_000;
+
+/// Longest name of an API key in bytes.
+pub const API_KEY_NAME_BYTES_MAX: usize = 256;
+
+/// Milliseconds by which the clocks of nodes may differ: for so long after its
+/// end a token may still be taken.
+pub const TOKEN_SKEW_MS: u64 = 30_000;
+
+/// Milliseconds that a signing key is kept after it signed for the last time:
+/// the longest life of a token, an hour, and the difference of clocks.
+pub const RETIRED_KEPT_MS: u64 = 3_600_000 + TOKEN_SKEW_MS;
+
+/// Revocations of all tenants together. Each goes when the tokens that it is
+/// about are over; who is at the limit revokes subjects instead of tokens.
+pub const REVOCATIONS_MAX: u64 = 100_000;
+
+/// Administrators that a tenant is initialised with.
+pub const ADMINS_MAX: usize = 64;
+
 /// Brokers of a cluster.
 pub const BROKERS_MAX: u64 = 1_024;
 

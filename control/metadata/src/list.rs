@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pinion_types::{ResourceId, ResourceKind};
 
+use crate::identity::Revoked;
 use crate::ids::{MetaVersion, RowId};
 use crate::limits::PAGE_MAX;
 use crate::object::{Object, ObjectKey};
@@ -28,6 +29,16 @@ pub enum ObjectKind {
     Policy,
     /// [`ObjectKey::Grouping`]
     Grouping,
+    /// [`ObjectKey::Issuer`]
+    Issuer,
+    /// [`ObjectKey::ApiKey`]
+    ApiKey,
+    /// [`ObjectKey::SigningKeys`]
+    SigningKeys,
+    /// [`ObjectKey::Revocation`]
+    Revocation,
+    /// [`ObjectKey::Bootstrap`]
+    Bootstrap,
 }
 
 /// What a list is asked for.
@@ -81,6 +92,11 @@ impl ObjectKind {
             ObjectKey::Broker(_) => Self::Broker,
             ObjectKey::Policy { .. } => Self::Policy,
             ObjectKey::Grouping { .. } => Self::Grouping,
+            ObjectKey::Issuer { .. } => Self::Issuer,
+            ObjectKey::ApiKey { .. } => Self::ApiKey,
+            ObjectKey::SigningKeys(_) => Self::SigningKeys,
+            ObjectKey::Revocation { .. } => Self::Revocation,
+            ObjectKey::Bootstrap(_) => Self::Bootstrap,
         }
     }
 
@@ -94,6 +110,11 @@ impl ObjectKind {
             Self::Broker => ObjectKey::broker(""),
             Self::Policy => ObjectKey::policy(tenant, RowId(0)),
             Self::Grouping => ObjectKey::grouping(tenant, RowId(0)),
+            Self::Issuer => ObjectKey::issuer(tenant, ""),
+            Self::ApiKey => ObjectKey::api_key(tenant, RowId(0)),
+            Self::SigningKeys => ObjectKey::signing_keys(tenant),
+            Self::Revocation => ObjectKey::revocation(tenant, Revoked::Token([0; 16])),
+            Self::Bootstrap => ObjectKey::bootstrap(""),
             Self::Tombstone => ObjectKey::Tombstone(ResourceId(0)),
         }
     }

@@ -83,6 +83,22 @@ pub(crate) fn resource(namespace: &str, name: &str) -> Result<(), MetaError> {
     }
 }
 
+/// An address of the web: `https` or `http`, a host, and no user, fragment, space
+/// or control character.
+pub(crate) fn is_url(text: &str) -> bool {
+    let rest = text
+        .strip_prefix("https://")
+        .or(text.strip_prefix("http://"));
+    let Some(rest) = rest else {
+        return false;
+    };
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    let plain = rest
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    !host.is_empty() && !host.contains('@') && plain
+}
+
 /// A number from `min` to `max`.
 pub(crate) fn range(field: &'static str, actual: u64, min: u64, max: u64) -> Result<(), MetaError> {
     if actual < min || actual > max {
@@ -127,6 +143,33 @@ mod tests {
         fn a_segment_is_what_an_address_takes_as_namespace(text in "[a-zA-Z0-9._/ ä-]{0,70}") {
             let address = ResourceName::new(&text, "x").map(|_| ());
             prop_assert_eq!(segment(&text), address);
+        }
+    }
+
+    #[test]
+    fn an_address_of_the_web_has_a_host_and_no_user() {
+        for url in [
+            "https://a",
+            "http://127.0.0.1:80/x?y=z",
+            "https://a.b/c%20d/",
+        ] {
+            assert!(is_url(url), "{url}");
+        }
+        for url in [
+            "",
+            "a",
+            "ftp://a",
+            "HTTPS://a",
+            "https://",
+            "https:///x",
+            "https://?x",
+            "https://u@a/",
+            "https://a/#x",
+            "https://a b",
+            "https://ä",
+            "https://a\n",
+        ] {
+            assert!(!is_url(url), "{url}");
         }
     }
 

@@ -7,7 +7,9 @@ use core::str::FromStr;
 use pinion_types::{NameError, ResourceId, ResourceKind, ResourceName, WallMs};
 
 use crate::broker::Broker;
+use crate::identity::{ApiKey, Bootstrap, Issuer, Revocation, Revoked, RevokedError, SigningKeys};
 use crate::ids::{BrokerNumber, MetaVersion, RowId};
+use crate::limits::ISSUER_BYTES_MAX;
 use crate::name;
 use crate::rbac::{Grouping, Policy};
 use crate::resource::{Placement, Resource};
@@ -66,6 +68,31 @@ pub enum ObjectKey {
         /// Which.
         id: RowId,
     },
+    /// `issuer/{t}/{iss}`
+    Issuer {
+        /// Who believes it.
+        tenant: Box<str>,
+        /// As tokens name it.
+        issuer: Box<str>,
+    },
+    /// `apikey/{t}/{id}`
+    ApiKey {
+        /// Whose.
+        tenant: Box<str>,
+        /// Which.
+        id: RowId,
+    },
+    /// `keys/{t}`
+    SigningKeys(Box<str>),
+    /// `revocation/{t}/{jti}` or `revocation/{t}/sub:{subject}`
+    Revocation {
+        /// Whose token or subject.
+        tenant: Box<str>,
+        /// What counts no more.
+        what: Revoked,
+    },
+    /// `bootstrap/{t}`
+    Bootstrap(Box<str>),
 }
 
 /// Why a text is no key.
@@ -80,6 +107,12 @@ pub enum KeyError {
     /// A part is no number.
     #[error("a part is no number")]
     Number,
+    /// An issuer is no address, or too long.
+    #[error("an issuer is no address, or too long")]
+    Issuer,
+    /// What is revoked is nothing that can be.
+    #[error("{0}")]
+    Revoked(#[from] RevokedError),
     /// A part breaks the grammar.
     #[error("a part breaks the grammar: {0}")]
     Name(#[from] NameError),
@@ -123,6 +156,45 @@ impl ObjectKey {
             tenant: tenant.into(),
             id,
         }
+    }
+
+    /// The key of an identity provider.
+    #[must_use]
+    pub fn issuer(tenant: &str, issuer: &str) -> Self {
+        Self::Issuer {
+            tenant: tenant.into(),
+            issuer: issuer.into(),
+        }
+    }
+
+    /// The key of an API key.
+    #[must_use]
+    pub fn api_key(tenant: &str, id: RowId) -> Self {
+        Self::ApiKey {
+            tenant: tenant.into(),
+            id,
+        }
+    }
+
+    /// The key of a tenant's signing keys.
+    #[must_use]
+    pub fn signing_keys(tenant: &str) -> Self {
+        Self::SigningKeys(tenant.into())
+    }
+
+    /// The key of a revocation.
+    #[must_use]
+    pub fn revocation(tenant: &str, what: Revoked) -> Self {
+        Self::Revocation {
+            tenant: tenant.into(),
+            what,
+        }
+    }
+
+    /// The key of a tenant's first day.
+    #[must_use]
+    pub fn bootstrap(tenant: &str) -> Self {
+        Self::Bootstrap(tenant.into())
     }
 
     /// The key of a resource.
@@ -178,8 +250,14 @@ impl ObjectKey {
             | Self::Placement {
                 tenant, namespace, ..
             } => (tenant, namespace),
-            Self::Policy { tenant, .. } | Self::Grouping { tenant, .. } => (tenant, ""),
-            Self::Tombstone(_) | Self::Broker(_) => ("", ""),
+            Self::Policy { tenant, .. }
+            | Self::Grouping { tenant, .. }
+            | Self::Issuer { tenant, .. }
+            | Self::ApiKey { tenant, .. }
+            | Self::SigningKeys(tenant)
+            | Self::Revocation { tenant, .. } => (tenant, ""),
+            // It is of a tenant that there may not be.
+            Self::Tombstone(_) | Self::Broker(_) | Self::Bootstrap(_) => ("", ""),
         }
     }
 
@@ -191,7 +269,13 @@ impl ObjectKey {
             | Self::Namespace { name, .. }
             | Self::Resource { name, .. }
             | Self::Placement { name, .. } => name,
-            Self::Tombstone(_) | Self::Policy { .. } | Self::Grouping { .. } => "",
+            Self::Issuer { issuer, .. } => issuer,
+            Self::SigningKeys(tenant) | Self::Bootstrap(tenant) => tenant,
+            Self::Tombstone(_)
+            | Self::Policy { .. }
+            | Self::Grouping { .. }
+            | Self::ApiKey { .. }
+            | Self::Revocation { .. } => "",
         }
     }
 
@@ -221,10 +305,14 @@ impl ObjectKey {
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         match self {
-            Self::Tenant(_) | Self::Tombstone(_) | Self::Broker(_) => None,
+            Self::Tenant(_) | Self::Tombstone(_) | Self::Broker(_) | Self::Bootstrap(_) => None,
             Self::Namespace { tenant, .. }
             | Self::Policy { tenant, .. }
-            | Self::Grouping { tenant, .. } => Some(Self::Tenant(tenant.clone())),
+            | Self::Grouping { tenant, .. }
+            | Self::Issuer { tenant, .. }
+            | Self::ApiKey { tenant, .. }
+            | Self::SigningKeys(tenant)
+            | Self::Revocation { tenant, .. } => Some(Self::Tenant(tenant.clone())),
             Self::Resource {
                 tenant, namespace, ..
             } => Some(Self::namespace(tenant, namespace)),
@@ -238,12 +326,26 @@ impl ObjectKey {
     }
 
     /// Whether every part follows its grammar.
-    pub(crate) fn check(&self) -> Result<(), NameError> {
+    pub(crate) fn check(&self) -> Result<(), KeyError> {
+        if let Self::Issuer { issuer, .. } = self
+            && (issuer.len() > ISSUER_BYTES_MAX || !name::is_url(issuer))
+        {
+            return Err(KeyError::Issuer);
+        }
+        Ok(self.check_names()?)
+    }
+
+    fn check_names(&self) -> Result<(), NameError> {
         match self {
             Self::Tenant(name)
             | Self::Broker(name)
             | Self::Policy { tenant: name, .. }
-            | Self::Grouping { tenant: name, .. } => name::lower_segment(name),
+            | Self::Grouping { tenant: name, .. }
+            | Self::Issuer { tenant: name, .. }
+            | Self::ApiKey { tenant: name, .. }
+            | Self::SigningKeys(name)
+            | Self::Revocation { tenant: name, .. }
+            | Self::Bootstrap(name) => name::lower_segment(name),
             Self::Namespace { tenant, name } => {
                 name::lower_segment(tenant)?;
                 name::segment(name)
@@ -290,6 +392,11 @@ impl fmt::Display for ObjectKey {
             Self::Broker(name) => write!(f, "broker/{name}"),
             Self::Policy { tenant, id } => write!(f, "policy/{tenant}/{id}"),
             Self::Grouping { tenant, id } => write!(f, "grouping/{tenant}/{id}"),
+            Self::Issuer { tenant, issuer } => write!(f, "issuer/{tenant}/{issuer}"),
+            Self::ApiKey { tenant, id } => write!(f, "apikey/{tenant}/{id}"),
+            Self::SigningKeys(tenant) => write!(f, "keys/{tenant}"),
+            Self::Revocation { tenant, what } => write!(f, "revocation/{tenant}/{what}"),
+            Self::Bootstrap(tenant) => write!(f, "bootstrap/{tenant}"),
         }
     }
 }
@@ -320,6 +427,20 @@ impl FromStr for ObjectKey {
                 let (tenant, id) = row(rest)?;
                 Self::grouping(tenant, id)
             }
+            "issuer" => {
+                let (tenant, issuer) = rest.split_once('/').ok_or(KeyError::Parts)?;
+                Self::issuer(tenant, issuer)
+            }
+            "apikey" => {
+                let (tenant, id) = row(rest)?;
+                Self::api_key(tenant, id)
+            }
+            "keys" => Self::signing_keys(rest),
+            "revocation" => {
+                let (tenant, what) = rest.split_once('/').ok_or(KeyError::Parts)?;
+                Self::revocation(tenant, what.parse()?)
+            }
+            "bootstrap" => Self::bootstrap(rest),
             "tombstone" => Self::Tombstone(ResourceId(number(rest).ok_or(KeyError::Number)?)),
             kind => {
                 let kind = resource_kind(kind).ok_or(KeyError::Kind)?;
@@ -430,6 +551,16 @@ pub enum Body {
     Policy(Policy),
     /// Under [`ObjectKey::Grouping`].
     Grouping(Grouping),
+    /// Under [`ObjectKey::Issuer`].
+    Issuer(Issuer),
+    /// Under [`ObjectKey::ApiKey`].
+    ApiKey(ApiKey),
+    /// Under [`ObjectKey::SigningKeys`].
+    SigningKeys(SigningKeys),
+    /// Under [`ObjectKey::Revocation`].
+    Revocation(Revocation),
+    /// Under [`ObjectKey::Bootstrap`].
+    Bootstrap(Bootstrap),
 }
 
 /// What is left of a resource whose data some broker may still have.
@@ -446,6 +577,7 @@ pub struct Tombstone {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::subject::Subject;
 
     #[test]
     fn keys_are_read_from_their_texts() {
@@ -459,6 +591,12 @@ mod tests {
             ObjectKey::broker("node-1.eu"),
             ObjectKey::policy("acme", RowId(7)),
             ObjectKey::grouping("acme", RowId(0)),
+            ObjectKey::issuer("acme", "https://login.example.com/a/v2.0"),
+            ObjectKey::api_key("acme", RowId(9)),
+            ObjectKey::signing_keys("acme"),
+            ObjectKey::revocation("acme", Revoked::Token([0xab; 16])),
+            ObjectKey::revocation("acme", Revoked::Subject(Subject::role("a"))),
+            ObjectKey::bootstrap("acme"),
         ] {
             assert_eq!(key.to_string().parse(), Ok(key));
         }
@@ -473,6 +611,10 @@ mod tests {
         assert_eq!(parse("placement/acme/pay/x"), Err(KeyError::Kind));
         assert_eq!(parse("realm/acme"), Err(KeyError::Kind));
         assert_eq!(parse("policy/7"), Err(KeyError::Parts));
+        assert_eq!(parse("issuer/acme"), Err(KeyError::Parts));
+        assert_eq!(parse("issuer/acme/nowhere"), Err(KeyError::Issuer));
+        let token = RevokedError::Token;
+        assert_eq!(parse("revocation/acme/x"), Err(token.into()));
         for text in [
             "policy/acme/x",
             "tombstone/",

@@ -8,7 +8,7 @@ use pinion_types::{ResourceId, WallMs};
 use xxhash_rust::xxh64::xxh64;
 
 use crate::apply::{self, Made};
-use crate::command::{Command, Envelope};
+use crate::command::Envelope;
 use crate::draft::{Draft, Staged};
 use crate::error::MetaError;
 use crate::format;
@@ -54,17 +54,32 @@ impl Entry {
     }
 }
 
-/// When an object may be purged. Keys in reverse: resources before namespaces
-/// before tenants.
+/// When there is something to do about an object. Keys in reverse: resources
+/// before namespaces before tenants.
 type Due = (WallMs, Reverse<ObjectKey>);
 
 fn due(object: &Object) -> Option<Due> {
-    // A placement goes with its resource.
-    if matches!(object.meta.key, ObjectKey::Placement { .. }) {
-        return None;
-    }
-    let deleting = object.meta.deleting?;
-    Some((deleting.purge_at, Reverse(object.meta.key.clone())))
+    let at = match &object.body {
+        Body::SigningKeys(keys) => keys.due()?,
+        Body::Revocation(revocation) => revocation.until,
+        _ => object.meta.deleting?.purge_at,
+    };
+    Some((at, Reverse(object.meta.key.clone())))
+}
+
+/// What a leader is to do by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// Propose [`Command::Purge`](crate::Command::Purge) of this.
+    Purge(ObjectKey),
+    /// Make a key and propose [`Command::RotateKeys`](crate::Command::RotateKeys).
+    RotateKeys {
+        /// Whose keys.
+        tenant: Box<str>,
+        /// The last change of them: to be expected, so that two leaders in a row
+        /// do not rotate twice.
+        version: MetaVersion,
+    },
 }
 
 /// What the cluster knows. Owned by one thread; readers get [`Arc`]s of objects.
@@ -449,17 +464,25 @@ impl Metadata {
         self.history.since(from, limit)
     }
 
-    /// What a leader is to propose at `wall`, at most `limit` commands, in an
-    /// order in which they can be done.
+    /// What a leader is to do at `wall`, at most `limit` of it, in an order in which
+    /// it can be done. The same again until it is done: a purge of a tenant with
+    /// much to it takes several.
     #[must_use]
-    pub fn due(&self, wall: WallMs, limit: usize) -> Vec<Command> {
+    pub fn due(&self, wall: WallMs, limit: usize) -> Vec<Duty> {
         let due = self.due.iter().take_while(|(at, _)| *at <= wall);
-        due.take(limit)
-            .map(|(_, Reverse(key))| Command::Purge(key.clone()))
-            .collect()
+        let duty = |(_, Reverse(key)): &Due| match key {
+            ObjectKey::SigningKeys(tenant) => Duty::RotateKeys {
+                tenant: tenant.clone(),
+                version: self
+                    .get(key)
+                    .map_or(MetaVersion(0), |keys| keys.meta.version),
+            },
+            key => Duty::Purge(key.clone()),
+        };
+        due.take(limit).map(duty).collect()
     }
 
-    /// When there will be something to propose, if nothing else happens.
+    /// When there will be something to do, if nothing else happens.
     #[must_use]
     pub fn next_due(&self) -> Option<WallMs> {
         self.due.first().map(|(at, _)| *at)

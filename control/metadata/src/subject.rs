@@ -70,6 +70,11 @@ impl Subject {
         Ok(Self(text.into()))
     }
 
+    /// The role of this name, which follows the grammar.
+    pub(crate) fn role(name: &str) -> Self {
+        Self(format!("role:{name}").into())
+    }
+
     /// What it is.
     #[must_use]
     pub fn of(&self) -> SubjectOf<'_> {

@@ -45,6 +45,12 @@ pub struct Usage {
     pub arriving: u64,
     /// Policies and groupings.
     pub policies: u64,
+    /// Identity providers.
+    pub issuers: u64,
+    /// API keys.
+    pub api_keys: u64,
+    /// Revocations.
+    pub revocations: u64,
     /// Bytes on disk that durable resources ask for, of those that name them.
     pub storage_bytes: u64,
 }
@@ -62,10 +68,13 @@ impl Usage {
         copies: 0,
         arriving: 0,
         policies: 0,
+        issuers: 0,
+        api_keys: 0,
+        revocations: 0,
         storage_bytes: 0,
     };
 
-    fn fields(&mut self) -> [&mut u64; 12] {
+    fn fields(&mut self) -> [&mut u64; 15] {
         [
             &mut self.tenants,
             &mut self.namespaces,
@@ -78,6 +87,9 @@ impl Usage {
             &mut self.copies,
             &mut self.arriving,
             &mut self.policies,
+            &mut self.issuers,
+            &mut self.api_keys,
+            &mut self.revocations,
             &mut self.storage_bytes,
         ]
     }
@@ -193,7 +205,28 @@ fn charges_alive(object: &Object) -> Vec<(Scope, Usage)> {
             };
             vec![(Scope::Cluster, usage), (of_tenant(tenant), usage)]
         }
-        // A body of another kind than its key is found by its check.
+        (ObjectKey::Issuer { tenant, .. }, _) => {
+            let usage = Usage {
+                issuers: 1,
+                ..Usage::NONE
+            };
+            vec![(Scope::Cluster, usage), (of_tenant(tenant), usage)]
+        }
+        (ObjectKey::ApiKey { tenant, .. }, _) => {
+            let usage = Usage {
+                api_keys: 1,
+                ..Usage::NONE
+            };
+            vec![(Scope::Cluster, usage), (of_tenant(tenant), usage)]
+        }
+        (ObjectKey::Revocation { tenant, .. }, _) => {
+            let usage = Usage {
+                revocations: 1,
+                ..Usage::NONE
+            };
+            vec![(Scope::Cluster, usage), (of_tenant(tenant), usage)]
+        }
+        // Of the others nothing is counted; a body of another kind than its key is found by its check.
         _ => Vec::new(),
     }
 }

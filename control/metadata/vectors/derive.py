@@ -211,6 +211,16 @@ BROKER = Struct(number=U32, facts=FACTS, incarnation=U64, registered=U64, draini
                 down=Optional(U64))
 POLICY = Struct(subject=TEXT, action=TEXT, object=TEXT)
 GROUPING = Struct(member=TEXT, role=TEXT)
+KEY_SOURCE = Struct(document=BYTE, url=TEXT)
+ISSUER = Struct(audiences=List(TEXT), keys=KEY_SOURCE, algorithms=List(BYTE), subject_claim=TEXT,
+                groups_claim=Optional(TEXT), clock_skew_s=U16)
+API_KEY = Struct(name=TEXT, prefix=Bytes(8), digest=Bytes(32), subject=TEXT, expires=Optional(U64))
+STORED_KEY = Struct(public=Bytes(32), sealed=Bytes(68))
+RETIRED_KEY = Struct(key=STORED_KEY, until=U64)
+SIGNING_KEYS = Struct(current=STORED_KEY, next=STORED_KEY, previous=Optional(RETIRED_KEY),
+                      rotate_every_ms=U64, rotated=U64)
+REVOCATION = Struct(issued_before=Optional(U64), until=U64)
+BOOTSTRAP = Struct(done=U64)
 SNAPSHOT = Struct(cluster=Bytes(16), version=U64, index=U64, stamp=U64, counters=COUNTERS,
                   objects=List(OBJECT), requests=List(REQUEST))
 
@@ -244,6 +254,15 @@ BROKER_DOWN = Struct(name=TEXT, incarnation=U64)
 ADD_POLICIES = Struct(tenant=TEXT, scope=List(TEXT), policies=List(POLICY))
 ADD_GROUPINGS = Struct(tenant=TEXT, scope=List(TEXT), groupings=List(GROUPING))
 DELETE_RULES = Struct(tenant=TEXT, scope=List(TEXT), ids=List(U64))
+PUT_ISSUER = Struct(tenant=TEXT, issuer=TEXT, rules=ISSUER)
+CREATE_API_KEY = Struct(tenant=TEXT, key=API_KEY)
+NEW_KEYS = Struct(current=STORED_KEY, next=STORED_KEY, rotate_every_ms=U64)
+CREATE_KEYS = Struct(tenant=TEXT, keys=NEW_KEYS)
+ROTATE_KEYS = Struct(tenant=TEXT, next=STORED_KEY)
+REVOKE = Struct(tenant=TEXT, what=TEXT, at=U64)
+NAMED_ISSUER = Struct(issuer=TEXT, rules=ISSUER)
+INITIALIZE_TENANT = Struct(tenant=TEXT, display_name=TEXT, issuers=List(NAMED_ISSUER),
+                           admins=List(TEXT), keys=NEW_KEYS)
 OF_NAME = Struct(name=TEXT)
 ITEM = Struct(expect=U64, command=PART)
 BATCH = Struct(items=List(ITEM))
@@ -313,6 +332,29 @@ def facts(address=b"localhost:7420", region=b"", zone=b"", labels=()):
 
 
 FACTS_OF_TWO = facts(b"[::1]:7420", b"eu", b"eu-1", [(b"disk", b"nvme"), (b"rack", b"")])
+def issuer_rules(**over):
+    whole = {"audiences": [b"api://pinion"], "keys": {"document": 1, "url": b"https://keys.example.com/"},
+             "algorithms": bytes([1, 9]), "subject_claim": b"sub", "groups_claim": None, "clock_skew_s": 60}
+    whole.update(over)
+    return whole
+
+
+def api_key(**over):
+    whole = {"name": b"ci", "prefix": b"dead0001", "digest": bytes([7] * 32), "subject": b"p:ci",
+             "expires": None}
+    whole.update(over)
+    return whole
+
+
+def signing(byte):
+    return {"public": bytes([byte] * 32), "sealed": bytes([byte + 128] * 68)}
+
+
+ISSUER_URL = b"https://login.example.com/acme/v2.0"
+WITH_GROUPS = issuer_rules(
+    audiences=[b"a", b"b"], keys={"document": 0, "url": b"https://d.example.com/x"}, algorithms=bytes([7]),
+    groups_claim=(b"groups",), clock_skew_s=300)
+NEW = {"current": signing(1), "next": signing(2), "rotate_every_ms": 2_592_000_000}
 REQUEST_ID = bytes(range(16))
 COMMANDS = [
     command("nothing", 1, None, None, principal=b""),
@@ -382,6 +424,24 @@ COMMANDS = [
             {"member": b"p:ana@example.com", "role": b"reader"}]}),
     command("groupings that are not wanted any more", 63, DELETE_RULES, {
         "tenant": b"acme", "scope": [], "ids": [3]}),
+    command("an identity provider", 70, PUT_ISSUER, {
+        "tenant": b"acme", "issuer": ISSUER_URL, "rules": issuer_rules()}),
+    command("an identity provider with groups", 70, PUT_ISSUER, {
+        "tenant": b"acme", "issuer": ISSUER_URL, "rules": WITH_GROUPS}),
+    command("an API key", 71, CREATE_API_KEY, {"tenant": b"acme", "key": api_key(expires=(1_800_000_000_000,))}),
+    command("an API key that is not wanted any more", 72, OF_OBJECT, {"key": b"apikey/acme/7"}),
+    command("an identity provider that is not believed any more", 72, OF_OBJECT, {
+        "key": b"issuer/acme/" + ISSUER_URL}),
+    command("the first keys of a tenant", 73, CREATE_KEYS, {"tenant": b"acme", "keys": NEW}),
+    command("the next key of a tenant", 74, ROTATE_KEYS, {"tenant": b"acme", "next": signing(3)}),
+    command("a token that counts no more", 75, REVOKE, {
+        "tenant": b"acme", "what": REQUEST_ID.hex().encode(), "at": 1_700_000_900_000}),
+    command("a subject whose tokens count no more", 75, REVOKE, {
+        "tenant": b"acme", "what": b"sub:p:ana", "at": 1_700_000_000_000}),
+    command("a first day", 76, INITIALIZE_TENANT, {
+        "tenant": b"acme", "display_name": b"New",
+        "issuers": [{"issuer": ISSUER_URL, "rules": issuer_rules()}],
+        "admins": [b"spiffe://x/ns/a/sa/b"], "keys": NEW}),
     command("a batch of two", 2, BATCH, {"items": [
         {"expect": 1, "command": {"kind": 20, "body": archive_of(CREATE_NAMESPACE, {
             "tenant": b"acme", "name": b"n", "description": b"", "quotas": ns_quotas()})}},
@@ -452,6 +512,25 @@ def grouping(id, version, member, role, of=b"acme", **over):
     return stored(b"grouping/%s/%d" % (of, id), version, GROUPING, {"member": member, "role": role}, **over)
 
 
+def issuer(version, rules=None, of=b"acme", url=ISSUER_URL, **over):
+    return stored(b"issuer/%s/%s" % (of, url), version, ISSUER, rules or issuer_rules(), **over)
+
+
+def machine(id, version, key=None, of=b"acme", **over):
+    return stored(b"apikey/%s/%d" % (of, id), version, API_KEY, key or api_key(), **over)
+
+
+def keys(version, current, next, previous=None, every=2_592_000_000, rotated=0, of=b"acme", **over):
+    return stored(b"keys/" + of, version, SIGNING_KEYS, {
+        "current": signing(current), "next": signing(next), "previous": previous,
+        "rotate_every_ms": every, "rotated": rotated}, **over)
+
+
+def revocation(version, what, issued_before, until, of=b"acme", **over):
+    return stored(b"revocation/%s/%s" % (of, what), version, REVOCATION, {
+        "issued_before": issued_before, "until": until}, **over)
+
+
 def counters(tenant=2, resource=1, broker=1, row=1):
     return {"tenant": tenant, "resource": resource, "broker": broker, "row": row}
 
@@ -467,8 +546,11 @@ def state(**over):
 DEFAULT = tenant(b"default", 1)
 
 
+IDENTITY = 1_700_000_000_980
+ADMIN = [b"tenant.manage", b"ns.manage", b"rbac.*", b"stream.manage", b"queue.manage", b"cache.manage",
+         b"schedule.manage", b"flag.manage"]
 FULL = state(
-    version=26, index=21, stamp=1_700_000_001_000, counters=counters(3, 4, 5, 4),
+    version=43, index=23, stamp=1_700_000_001_000, counters=counters(3, 4, 5, 14),
     objects=[
         tenant(b"acme", 2, version=9, created=1_700_000_000_000, updated=1_700_000_000_500,
                generation=2, display=b"ACME", quota=quotas(max_namespaces=2, max_streams=10),
@@ -476,8 +558,8 @@ FULL = state(
         DEFAULT,
         namespace(b"acme", b"a", 6, 1_700_000_000_000, ns_quotas(max_streams=10)),
         namespace(b"acme", b"b", 7, 1_700_000_000_100),
-        namespace(b"default", b"a", 26, 1_700_000_000_100, updated=1_700_000_001_000,
-                  deleting=deleting(1_700_000_001_000, 1_700_604_801_000, 20)),
+        namespace(b"default", b"a", 43, 1_700_000_000_100, updated=1_700_000_001_000,
+                  deleting=deleting(1_700_000_001_000, 1_700_604_801_000, 22)),
         resource(10, b"stream/acme/a/eu/orders", 1, DURABLE, 1_700_000_000_600),
         resource(12, b"queue/acme/a/q", 2, spec(queue=(QUEUE_PART,)), 1_700_000_000_600),
         placement(22, b"stream/acme/a/eu/orders", 1, [seat(1, [2, 3], 0), seat(2, [1, 3], 1)],
@@ -492,13 +574,23 @@ FULL = state(
         broker(4, 4, at=1_700_000_000_000, created=1_700_000_000_000),
         policy(1, 23, b"role:reader", b"stream.*", b"stream:acme/a/eu/*", created=1_700_000_000_970),
         policy(2, 24, b"g:staff", b"*", b"namespace:acme/a", created=1_700_000_000_970),
-        grouping(3, 25, b"p:ana@example.com", b"reader", created=1_700_000_000_970)],
+        *[policy(4 + at, 26 + at, b"role:admin", action, b"tenant:acme", created=IDENTITY)
+          for at, action in enumerate(ADMIN)],
+        grouping(3, 25, b"p:ana@example.com", b"reader", created=1_700_000_000_970),
+        grouping(12, 34, b"spiffe://x/ns/a/sa/b", b"admin", created=IDENTITY),
+        issuer(38, WITH_GROUPS, created=IDENTITY, updated=IDENTITY + 10, generation=2),
+        machine(13, 39, api_key(expires=(1_800_000_000_000,)), created=IDENTITY + 10),
+        keys(40, 2, 3, ({"key": signing(1), "until": IDENTITY + 10 + 3_630_000},), rotated=IDENTITY + 10,
+             created=IDENTITY, updated=IDENTITY + 10, generation=2),
+        revocation(41, REQUEST_ID.hex().encode(), None, 1_700_000_930_000, created=IDENTITY + 10),
+        revocation(42, b"sub:p:ana", (1_700_000_000_000,), IDENTITY + 10 + 3_630_000, created=IDENTITY + 10),
+        stored(b"bootstrap/acme", 37, BOOTSTRAP, {"done": IDENTITY}, created=IDENTITY)],
     requests=[
         {"request": REQUEST_ID, "principal": b"p:ana", "index": 3, "version": 5,
          "key": (b"tenant/acme",)},
         {"request": REQUEST_ID, "principal": b"p:bo", "index": 11, "version": 13,
          "key": None},
-        {"request": REQUEST_ID[::-1], "principal": b"p:bo", "index": 21, "version": 26,
+        {"request": REQUEST_ID[::-1], "principal": b"p:bo", "index": 23, "version": 43,
          "key": None}])
 
 
@@ -710,6 +802,26 @@ REFUSED = [
     refused_state("a policy over every tenant", "Object",
                   with_rules(policy(1, 1, b"p:a", b"*", b"tenant:*", b"default"))),
     refused_state("a next row that no count reaches", "Field", state(counters=counters(row=(1 << 62) + 1))),
+    refused_state("an issuer at no address", "Key", with_rules(issuer(1, of=b"default", url=b"acme"))),
+    refused_state("an issuer for nobody", "Broken.Field",
+                  with_rules(issuer(1, issuer_rules(audiences=[]), b"default"))),
+    refused_state("an issuer of no algorithm", "Broken.Field",
+                  with_rules(issuer(1, issuer_rules(algorithms=b""), b"default"))),
+    refused_state("an issuer of no known algorithm", "Field",
+                  with_rules(issuer(1, issuer_rules(algorithms=bytes([10])), b"default"))),
+    refused_state("keys in no known document", "Field",
+                  with_rules(issuer(1, issuer_rules(keys={"document": 2, "url": b"https://x/"}), b"default"))),
+    refused_state("an API key without a name", "Broken.Field",
+                  with_rules(machine(1, 1, api_key(name=b""), b"default"))),
+    refused_state("an API key of a number that was not given out", "Broken.Number",
+                  with_rules(machine(3, 1, of=b"default"))),
+    refused_state("keys of no tenant", "Broken.Orphan", with_rules(keys(1, 1, 2))),
+    refused_state("keys that change too soon", "Broken.Field", with_rules(keys(1, 1, 2, every=1, of=b"default"))),
+    refused_state("a token revoked as a subject is", "Broken.Field",
+                  with_rules(revocation(1, bytes(16).hex().encode(), (1,), 2, b"default"))),
+    refused_state("a subject revoked as a token is", "Broken.Field",
+                  with_rules(revocation(1, b"sub:p:a", None, 2, b"default"))),
+    refused_state("nothing revoked", "Key", with_rules(revocation(1, b"x", None, 2, b"default"))),
     refused_command("a batch within a batch", "Field", 2, data_of(archive_of(BATCH, {
         "items": [{"expect": 0, "command": {"kind": 2, "body": archive_of(BATCH, {"items": []})}}]}))),
     refused_command("a key without its parts", "Key", 42, data_of(archive_of(OF_OBJECT, {"key": b"tenant"}))),

@@ -10,6 +10,7 @@ use super::{Made, below, plans, resources, tenants};
 use crate::command::{ConfirmPurged, Delete};
 use crate::draft::Draft;
 use crate::error::MetaError;
+use crate::identity::Revoked;
 use crate::ids::{BrokerNumber, RowId};
 use crate::limits::{CONFIRMED_MAX, GRACE_MS_MAX, TOMBSTONES_MAX, TREE_MAX};
 use crate::object::{Body, Deleting, Object, ObjectKey, Tombstone};
@@ -149,6 +150,9 @@ pub(super) fn undelete(draft: &mut Draft<'_>, key: &ObjectKey) -> Result<Made, M
 
 /// Ends what is deleted, once its grace is over and nothing is in it.
 pub(super) fn purge(draft: &mut Draft<'_>, key: &ObjectKey) -> Result<Made, MetaError> {
+    if let ObjectKey::Revocation { .. } = key {
+        return purge_revocation(draft, key);
+    }
     let inside = tree(draft, key)?.len() as u64 - 1;
     let Some(Deleting { purge_at, .. }) = draft.existing(key)?.meta.deleting else {
         return Err(MetaError::NotDeleting(key.clone()));
@@ -194,12 +198,28 @@ pub(super) fn purge(draft: &mut Draft<'_>, key: &ObjectKey) -> Result<Made, Meta
     Ok(Made::Nothing)
 }
 
+/// Every token that it is about is over.
+fn purge_revocation(draft: &mut Draft<'_>, key: &ObjectKey) -> Result<Made, MetaError> {
+    if let Body::Revocation(revocation) = &draft.existing(key)?.body
+        && draft.stamp() < revocation.until
+    {
+        let purge_at = revocation.until;
+        return Err(MetaError::TooEarly { purge_at });
+    }
+    draft.remove(key)?;
+    Ok(Made::Nothing)
+}
+
 /// What goes with a tenant without a grace of its own; at most one more than
 /// [`TREE_MAX`].
 fn belongings(draft: &Draft<'_>, tenant: &str) -> Vec<ObjectKey> {
     let starts = [
         ObjectKey::policy(tenant, RowId(0)),
         ObjectKey::grouping(tenant, RowId(0)),
+        ObjectKey::issuer(tenant, ""),
+        ObjectKey::api_key(tenant, RowId(0)),
+        ObjectKey::signing_keys(tenant),
+        ObjectKey::revocation(tenant, Revoked::Token([0; 16])),
     ];
     let of = |first: ObjectKey| {
         let like = |key: &ObjectKey| key.same_kind(&first) && key.place() == first.place();

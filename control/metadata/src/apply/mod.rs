@@ -2,6 +2,7 @@
 
 mod brokers;
 mod deletion;
+mod identity;
 mod plans;
 mod rbac;
 mod resources;
@@ -49,6 +50,13 @@ pub(crate) fn run(draft: &mut Draft<'_>, command: &Command) -> Result<Made, Meta
         Command::DeletePolicies(command) => rbac::delete_policies(draft, command),
         Command::AddGroupings(command) => rbac::add_groupings(draft, command),
         Command::DeleteGroupings(command) => rbac::delete_groupings(draft, command),
+        Command::PutIssuer(command) => identity::put_issuer(draft, command),
+        Command::CreateApiKey(command) => identity::create_api_key(draft, command),
+        Command::Remove(key) => identity::remove(draft, key),
+        Command::CreateKeys(command) => identity::create_keys(draft, command),
+        Command::RotateKeys(command) => identity::rotate_keys(draft, command),
+        Command::Revoke(command) => identity::revoke(draft, command),
+        Command::InitializeTenant(command) => identity::initialize(draft, command),
         Command::Batch(items) => batch(draft, items),
         Command::Noop => Ok(Made::Nothing),
     }

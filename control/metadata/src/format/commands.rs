@@ -5,11 +5,12 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use super::mirror::{Mirror, mirror};
 use super::v1::{
-    BrokerFacts, Encryption, Grouping, NamespaceQuotas, Policy, QueueSpec, ResourceSpec, Seat,
-    TenantQuotas,
+    ApiKey, BrokerFacts, Encryption, Grouping, Issuer, NamespaceQuotas, Policy, QueueSpec,
+    ResourceSpec, Seat, StoredKey, TenantQuotas,
 };
 use super::{FormatError, from_archive, to_archive};
 use crate::command::{self, BatchItem, Command, Envelope};
+use crate::identity;
 use crate::object::ObjectKey;
 
 mirror! {
@@ -185,6 +186,68 @@ mirror! {
     }
 }
 
+mirror! {
+    PutIssuer of command::PutIssuer {
+        tenant: Vec<u8>,
+        issuer: Vec<u8>,
+        rules: Issuer,
+    }
+}
+
+mirror! {
+    CreateApiKey of command::CreateApiKey {
+        tenant: Vec<u8>,
+        key: ApiKey,
+    }
+}
+
+mirror! {
+    NewKeys of identity::NewKeys {
+        current: StoredKey,
+        next: StoredKey,
+        rotate_every_ms: u64,
+    }
+}
+
+mirror! {
+    CreateKeys of command::CreateKeys {
+        tenant: Vec<u8>,
+        keys: NewKeys,
+    }
+}
+
+mirror! {
+    RotateKeys of command::RotateKeys {
+        tenant: Vec<u8>,
+        next: StoredKey,
+    }
+}
+
+mirror! {
+    Revoke of command::Revoke {
+        tenant: Vec<u8>,
+        what: Vec<u8>,
+        at: u64,
+    }
+}
+
+mirror! {
+    NamedIssuer of command::NamedIssuer {
+        issuer: Vec<u8>,
+        rules: Issuer,
+    }
+}
+
+mirror! {
+    InitializeTenant of command::InitializeTenant {
+        tenant: Vec<u8>,
+        display_name: Vec<u8>,
+        issuers: Vec<NamedIssuer>,
+        admins: Vec<Vec<u8>>,
+        keys: NewKeys,
+    }
+}
+
 /// A command that says nothing but a name.
 #[derive(Archive, Serialize, Deserialize)]
 pub(crate) struct OfName {
@@ -332,4 +395,11 @@ commands! {
     61 DeletePolicies as DeleteRules,
     62 AddGroupings as AddGroupings,
     63 DeleteGroupings as DeleteRules,
+    70 PutIssuer as PutIssuer,
+    71 CreateApiKey as CreateApiKey,
+    72 Remove as OfObject,
+    73 CreateKeys as CreateKeys,
+    74 RotateKeys as RotateKeys,
+    75 Revoke as Revoke,
+    76 InitializeTenant as InitializeTenant,
 }

@@ -5,8 +5,9 @@ use pinion_types::{ResourceId, ResourceKind, WallMs};
 use super::FormatError;
 use crate::action::ActionPattern;
 use crate::command::{Expect, IfExists};
+use crate::identity::{Algorithm, Revoked};
 use crate::ids::{BrokerNumber, MetaVersion, RowId, TenantNumber};
-use crate::object::ObjectKey;
+use crate::object::{KeyError, ObjectKey};
 use crate::policy::PolicyObject;
 use crate::resource::{AckPolicy, MoveStatus, Strategy};
 use crate::subject::Subject;
@@ -71,6 +72,16 @@ as_number! {
     BrokerNumber => u32, |n| n.0, BrokerNumber;
 }
 
+impl<const N: usize> Mirror<[u8; N]> for [u8; N] {
+    fn store(&self) -> [u8; N] {
+        *self
+    }
+
+    fn load(plain: [u8; N]) -> Result<Self, FormatError> {
+        Ok(plain)
+    }
+}
+
 impl Mirror<Vec<u8>> for Box<str> {
     fn store(&self) -> Vec<u8> {
         self.as_bytes().to_vec()
@@ -104,6 +115,7 @@ as_text! {
     Subject, |text| Ok(Subject::parse(text)?);
     ActionPattern, |text| ActionPattern::parse(text).ok_or(FormatError::Action);
     PolicyObject, |text| Ok(PolicyObject::parse(text)?);
+    Revoked, |text| Ok(text.parse().map_err(KeyError::from)?);
 }
 
 /// A byte of which only some are known.
@@ -125,6 +137,7 @@ macro_rules! as_byte {
 
 as_byte! {
     ResourceKind = "kind", ResourceKind::from_u8;
+    Algorithm = "algorithm", Algorithm::from_u8;
     AckPolicy = "ack", |byte| match byte {
         0 => Some(AckPolicy::Leader),
         1 => Some(AckPolicy::Quorum),

@@ -7,6 +7,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use super::mirror::{Mirror, mirror};
 use super::{FormatError, from_archive, to_archive};
 use crate::broker;
+use crate::identity;
 use crate::object::{self, Body, Object, ObjectKey};
 use crate::rbac;
 use crate::requests::Row;
@@ -252,6 +253,11 @@ bodies! {
     Broker as Broker,
     Policy as Policy,
     Grouping as Grouping,
+    Issuer as Issuer,
+    ApiKey as ApiKey,
+    SigningKeys as SigningKeys,
+    Revocation as Revocation,
+    Bootstrap as Bootstrap,
 }
 
 mirror! {
@@ -318,6 +324,93 @@ mirror! {
     Grouping of rbac::Grouping {
         member: Vec<u8>,
         role: Vec<u8>,
+    }
+}
+
+mirror! {
+    Issuer of identity::Issuer {
+        audiences: Vec<Vec<u8>>,
+        keys: KeySource,
+        algorithms: Vec<u8>,
+        subject_claim: Vec<u8>,
+        groups_claim: Option<Vec<u8>>,
+        clock_skew_s: u16,
+    }
+}
+
+/// Which document an address is of, and the address.
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct KeySource {
+    document: u8,
+    url: Vec<u8>,
+}
+
+impl Mirror<KeySource> for identity::KeySource {
+    fn store(&self) -> KeySource {
+        let (document, url) = match self {
+            Self::Discovery(url) => (0, url.store()),
+            Self::Jwks(url) => (1, url.store()),
+        };
+        KeySource { document, url }
+    }
+
+    fn load(plain: KeySource) -> Result<Self, FormatError> {
+        let url = Mirror::load(plain.url)?;
+        match plain.document {
+            0 => Ok(Self::Discovery(url)),
+            1 => Ok(Self::Jwks(url)),
+            other => Err(FormatError::Field {
+                field: "document",
+                value: other.into(),
+            }),
+        }
+    }
+}
+
+mirror! {
+    ApiKey of identity::ApiKey {
+        name: Vec<u8>,
+        prefix: [u8; 8],
+        digest: [u8; 32],
+        subject: Vec<u8>,
+        expires: Option<u64>,
+    }
+}
+
+mirror! {
+    StoredKey of identity::StoredKey {
+        public: [u8; 32],
+        sealed: [u8; 68],
+    }
+}
+
+mirror! {
+    RetiredKey of identity::RetiredKey {
+        key: StoredKey,
+        until: u64,
+    }
+}
+
+mirror! {
+    SigningKeys of identity::SigningKeys {
+        current: StoredKey,
+        next: StoredKey,
+        previous: Option<RetiredKey>,
+        rotate_every_ms: u64,
+        rotated: u64,
+    }
+}
+
+mirror! {
+    Revocation of identity::Revocation {
+        issued_before: Option<u64>,
+        until: u64,
+    }
+}
+
+mirror! {
+    Bootstrap of identity::Bootstrap {
+        done: u64,
     }
 }
 

@@ -8,6 +8,7 @@ mod brokers;
 mod commands;
 mod deletion;
 mod format;
+mod identity;
 mod list;
 mod plans;
 mod props;

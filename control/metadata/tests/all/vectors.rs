@@ -3,9 +3,13 @@
 
 use pinion_metadata::broker::{BrokerFacts, Label};
 use pinion_metadata::command::{
-    AddGroupings, AddPolicies, BatchItem, BrokerDown, ConfirmPurged, CreateNamespace, CreateTenant,
-    Declare, Delete, DeleteFacts, DeleteRules, IfExists, Rebalance, RegisterBroker, SetDraining,
-    TransferLeadership, UpdateNamespace, UpdateResource, UpdateTenant,
+    AddGroupings, AddPolicies, BatchItem, BrokerDown, ConfirmPurged, CreateApiKey, CreateKeys,
+    CreateNamespace, CreateTenant, Declare, Delete, DeleteFacts, DeleteRules, IfExists,
+    InitializeTenant, NamedIssuer, PutIssuer, Rebalance, RegisterBroker, Revoke, RotateKeys,
+    SetDraining, TransferLeadership, UpdateNamespace, UpdateResource, UpdateTenant,
+};
+use pinion_metadata::identity::{
+    Algorithm, ApiKey, Issuer, KeySource, NewKeys, Revoked, StoredKey,
 };
 use pinion_metadata::resource::{AckPolicy, QueueSpec, ResourceSpec, Strategy};
 use pinion_metadata::tenant::{Encryption, NamespaceQuotas, TenantQuotas};
@@ -138,6 +142,102 @@ fn rules(scope: &[&str], ids: Box<[RowId]>) -> DeleteRules {
         scope: objects(scope),
         ids,
     }
+}
+
+const ISSUER_URL: &str = "https://login.example.com/acme/v2.0";
+
+fn issuer_rules() -> Issuer {
+    Issuer {
+        audiences: Box::new(["api://pinion".into()]),
+        keys: KeySource::Jwks("https://keys.example.com/".into()),
+        algorithms: Box::new([Algorithm::Rs256, Algorithm::EdDsa]),
+        subject_claim: "sub".into(),
+        groups_claim: None,
+        clock_skew_s: 60,
+    }
+}
+
+fn with_groups() -> Issuer {
+    Issuer {
+        audiences: Box::new(["a".into(), "b".into()]),
+        keys: KeySource::Discovery("https://d.example.com/x".into()),
+        algorithms: Box::new([Algorithm::Es256]),
+        groups_claim: Some("groups".into()),
+        clock_skew_s: 300,
+        ..issuer_rules()
+    }
+}
+
+fn put(rules: Issuer) -> Command {
+    Command::PutIssuer(PutIssuer {
+        tenant: "acme".into(),
+        issuer: ISSUER_URL.into(),
+        rules,
+    })
+}
+
+fn machine() -> Command {
+    Command::CreateApiKey(CreateApiKey {
+        tenant: "acme".into(),
+        key: ApiKey {
+            name: "ci".into(),
+            prefix: *b"dead0001",
+            digest: [7; 32],
+            subject: Subject::parse("p:ci").unwrap(),
+            expires: Some(WallMs(1_800_000_000_000)),
+        },
+    })
+}
+
+fn signing(byte: u8) -> StoredKey {
+    StoredKey {
+        public: [byte; 32],
+        sealed: [byte + 128; 68],
+    }
+}
+
+fn new_keys() -> NewKeys {
+    NewKeys {
+        current: signing(1),
+        next: signing(2),
+        rotate_every_ms: 2_592_000_000,
+    }
+}
+
+fn next_key() -> Command {
+    Command::RotateKeys(RotateKeys {
+        tenant: "acme".into(),
+        next: signing(3),
+    })
+}
+
+fn revoke_token() -> Command {
+    Command::Revoke(Revoke {
+        tenant: "acme".into(),
+        what: Revoked::Token(request().to_le_bytes()),
+        at: WallMs(1_700_000_900_000),
+    })
+}
+
+fn revoke_subject() -> Command {
+    Command::Revoke(Revoke {
+        tenant: "acme".into(),
+        what: Revoked::Subject(Subject::parse("p:ana").unwrap()),
+        at: WallMs(1_700_000_000_000),
+    })
+}
+
+fn first_day() -> Command {
+    Command::InitializeTenant(InitializeTenant {
+        tenant: "acme".into(),
+        display_name: "New".into(),
+        issuers: Box::new([NamedIssuer {
+            issuer: ISSUER_URL.into(),
+            rules: issuer_rules(),
+        }]),
+        admins: Box::new([Subject::parse("spiffe://x/ns/a/sa/b").unwrap()]),
+        keys: new_keys(),
+    })
 }
 
 fn facts_of_two() -> BrokerFacts {
@@ -300,6 +400,23 @@ fn command(name: &str) -> Envelope {
         "groupings that are not wanted any more" => {
             sent(Command::DeleteGroupings(rules(&[], Box::new([RowId(3)]))))
         }
+        "an identity provider" => sent(put(issuer_rules())),
+        "an identity provider with groups" => sent(put(with_groups())),
+        "an API key" => sent(machine()),
+        "an API key that is not wanted any more" => {
+            sent(Command::Remove(ObjectKey::api_key("acme", RowId(7))))
+        }
+        "an identity provider that is not believed any more" => {
+            sent(Command::Remove(ObjectKey::issuer("acme", ISSUER_URL)))
+        }
+        "the first keys of a tenant" => sent(Command::CreateKeys(CreateKeys {
+            tenant: "acme".into(),
+            keys: new_keys(),
+        })),
+        "the next key of a tenant" => sent(next_key()),
+        "a token that counts no more" => sent(revoke_token()),
+        "a subject whose tokens count no more" => sent(revoke_subject()),
+        "a first day" => sent(first_day()),
         "a batch of two" => sent(Command::Batch(Box::new([
             BatchItem {
                 expect: Expect::Absent,
@@ -424,8 +541,18 @@ fn state(name: &str) -> Metadata {
     apply(19, 970, 0, "", Command::Batch(both));
     let week = 7 * 24 * 3600 * 1000;
     let home = ObjectKey::namespace("default", "a");
-    apply(20, 1_000, 0, "", delete(&home, false, week));
-    apply(21, 1_000, request().swap_bytes(), "p:bo", Command::Noop);
+    apply(20, 980, 0, "", first_day());
+    let identity = [
+        put(with_groups()),
+        machine(),
+        next_key(),
+        revoke_token(),
+        revoke_subject(),
+    ];
+    let identity = Box::new(identity.map(item));
+    apply(21, 990, 0, "", Command::Batch(identity));
+    apply(22, 1_000, 0, "", delete(&home, false, week));
+    apply(23, 1_000, request().swap_bytes(), "p:bo", Command::Noop);
     state
 }
 
