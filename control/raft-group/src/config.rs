@@ -15,7 +15,8 @@ pub const RAFT_LOG: LogId = LogId(u16::MAX - 1);
 pub struct GroupConfig {
     /// Identity of the data directory; a file of another one is refused.
     pub store: [u8; 16],
-    /// Where the salts of segments come from; different in every life of the node.
+    /// Different in every life of the node: the salts of segments come from it, and
+    /// questions are told from those of an earlier life by it.
     pub seed: u64,
     /// Bytes of a segment of the log, at least [`crate::limits::SEGMENT_BYTES_MIN`].
     pub segment_bytes: u64,

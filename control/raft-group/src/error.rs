@@ -72,6 +72,9 @@ pub enum ProposeError {
         /// Who does, as far as this member knows.
         leader: Option<MemberId>,
     },
+    /// It gives the lead to another member. Try again in some milliseconds.
+    #[error("the lead is being given to another member")]
+    Transferring,
     /// As much as may wait is waiting. Try again in a few milliseconds.
     #[error("{limit} proposals or bytes wait already")]
     Busy {
@@ -90,4 +93,41 @@ pub enum ProposeError {
     /// A write failed; only a restart helps.
     #[error("a write of the group's log failed")]
     Failed,
+}
+
+/// Why a read is not taken. It will not be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// This member is nobody yet, or its log failed.
+    #[error("this member takes part in nothing")]
+    NotReady,
+    /// As many as may wait are waiting. Try again in a few milliseconds.
+    #[error("{limit} reads wait already")]
+    Busy {
+        /// [`crate::limits::READS_MAX`].
+        limit: usize,
+    },
+}
+
+/// Why the lead is not given to another member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// This member does not lead.
+    #[error("this member does not lead")]
+    NotLeader,
+    /// There is no such member.
+    #[error("there is no such member")]
+    UnknownMember,
+    /// It only listens.
+    #[error("the member only listens")]
+    NotVoter,
+    /// It would have to catch up first, and nothing could be decided meanwhile.
+    #[error("the member is {by} entries behind")]
+    Lagging {
+        /// Entries that it lacks.
+        by: u64,
+    },
+    /// The lead is being given to somebody.
+    #[error("the lead is being given to a member")]
+    Busy,
 }

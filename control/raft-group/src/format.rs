@@ -27,9 +27,9 @@ const VERSION: u8 = 1;
 /// Type of an entry: a command, or the empty entry of a new leader.
 const TYPE_NORMAL: u8 = 0;
 
-/// Indexes above it are not believed: a million entries a second take longer than
-/// 250,000 years to get there, and sums with them cannot overflow.
-const INDEX_MAX: u64 = u64::MAX >> 1;
+/// Indexes and terms above it are not believed: a million of them a second take longer
+/// than 250,000 years to get there, and sums with them cannot overflow.
+pub(crate) const NUMBER_MAX: u64 = u64::MAX >> 1;
 
 const ENTRY_HEAD: usize = 32;
 const HARD_LEN: usize = 32;
@@ -121,7 +121,7 @@ impl<'a> EntryBody<'a> {
         }
         reader.zero::<6>()?;
         let term = reader.number()?;
-        if term == 0 {
+        if term == 0 || term > NUMBER_MAX {
             return Err(FormatError::Field { name: "term" });
         }
         let (member, number) = (reader.number()?, reader.number()?);
@@ -189,11 +189,15 @@ impl HardBody {
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, FormatError> {
-        Ok(Self {
+        let hard = Self {
             term: reader.number()?,
             vote: reader.number()?,
             commit: reader.number()?,
-        })
+        };
+        if hard.term > NUMBER_MAX {
+            return Err(FormatError::Field { name: "term" });
+        }
+        Ok(hard)
     }
 }
 
@@ -320,7 +324,7 @@ impl<'a> TailState<'a> {
             let found = reader.rest.len();
             return Err(FormatError::Short { needed, found });
         }
-        if before.0 > INDEX_MAX {
+        if before.0 > NUMBER_MAX {
             return Err(FormatError::Field { name: "before" });
         }
         let mut tail = Self {
@@ -344,7 +348,7 @@ impl<'a> TailState<'a> {
     }
 }
 
-fn count(count: usize) -> [u8; 4] {
+pub(crate) fn count(count: usize) -> [u8; 4] {
     u32::try_from(count)
         .expect("what is counted here is bounded far below")
         .to_le_bytes()
@@ -356,11 +360,19 @@ fn too_long(limit: usize, bytes: &[u8]) -> FormatError {
 }
 
 /// Takes fields off the front.
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
+    pub(crate) fn new(rest: &'a [u8]) -> Self {
+        Self { rest }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// Behind the version.
     fn begin(bytes: &'a [u8], needed: usize) -> Result<Self, FormatError> {
         let found = bytes.len();
@@ -371,7 +383,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn bytes(&mut self, len: usize) -> Result<&'a [u8], FormatError> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], FormatError> {
         let short = FormatError::Short {
             needed: len,
             found: self.rest.len(),
@@ -381,24 +393,24 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
+    pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
         let mut taken = [0; N];
         taken.copy_from_slice(self.bytes(N)?);
         Ok(taken)
     }
 
-    fn zero<const N: usize>(&mut self) -> Result<(), FormatError> {
+    pub(crate) fn zero<const N: usize>(&mut self) -> Result<(), FormatError> {
         if self.take::<N>()? == [0; N] {
             return Ok(());
         }
         Err(FormatError::Field { name: "zero" })
     }
 
-    fn number(&mut self) -> Result<u64, FormatError> {
+    pub(crate) fn number(&mut self) -> Result<u64, FormatError> {
         self.take().map(u64::from_le_bytes)
     }
 
-    fn count(&mut self) -> Result<usize, FormatError> {
+    pub(crate) fn count(&mut self) -> Result<usize, FormatError> {
         let count = u32::from_le_bytes(self.take()?);
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }

@@ -8,12 +8,14 @@ use pinion_types::{Monotonic, WallMs};
 use raft::eraftpb::{ConfState, HardState};
 
 use crate::config::GroupConfig;
-use crate::error::{OpenError, ProposeError};
+use crate::error::{OpenError, ProposeError, ReadError, TransferError};
 use crate::format::{HardBody, MemberId, ProposalId};
 use crate::limits::{APPEND_BYTES_MAX, COMMAND_BYTES_MAX, SNAPSHOT_BYTES_MAX, VOTERS_MAX};
 use crate::member::Member;
 use crate::open::{self, Opened};
 use crate::output::{Notice, Output, Status};
+use crate::peer::PeerMessage;
+use crate::reads::ReadId;
 use crate::storage::{Memory, SnapshotMeta};
 use crate::wal::Wal;
 
@@ -107,8 +109,8 @@ impl Group {
             commit: BEGINNING,
         });
         let memory = Memory::new((BEGINNING, BEGINNING), meta, hard);
-        let wal = &mut self.wal;
-        self.member = Some(Member::born(id, cluster, memory, machine, wal));
+        let (life, wal) = (self.config.seed, &mut self.wal);
+        self.member = Some(Member::born(id, life, cluster, memory, machine, wal));
     }
 
     // ------------------------------------------------------------------ inputs
@@ -116,17 +118,36 @@ impl Group {
     /// The time of [`Group::next_deadline`] has come.
     pub fn handle_timeout(&mut self, now: Monotonic) {
         self.wal.log.handle_timeout(now);
-        self.take_events();
+        self.take_events(now);
+        if let Some(member) = self.member.as_mut().filter(|_| !self.failed) {
+            member.handle_timeout(now, &mut self.outputs);
+        }
+    }
+
+    /// Another member says something; `from` is who it is by its certificate, not by
+    /// what it says.
+    pub fn handle_peer(&mut self, from: MemberId, message: PeerMessage) {
+        let PeerMessage::Raft(messages) = message;
+        if let Some(member) = self.member.as_mut().filter(|_| !self.failed) {
+            member.handle_peer(from, messages, &mut self.outputs);
+        }
+    }
+
+    /// What was sent to `peer` may not have reached it.
+    pub fn handle_unreachable(&mut self, peer: MemberId) {
+        if let Some(member) = self.member.as_mut().filter(|_| !self.failed) {
+            member.handle_unreachable(peer);
+        }
     }
 
     /// A request of [`Group::poll_disk`] is done.
     pub fn handle_disk_done(&mut self, now: Monotonic, done: DiskDone) {
         self.wal.log.handle_done(now, done);
-        self.take_events();
+        self.take_events(now);
     }
 
-    /// Asks that `data` be decided on. [`Output::Apply`] with `id` says that it was;
-    /// [`Output::Uncertain`], that nobody knows.
+    /// Asks that `data` be decided on. [`Output::Apply`] with `id` says that it was,
+    /// [`Output::Dropped`] that it never will be, [`Output::Uncertain`] that nobody knows.
     ///
     /// # Errors
     /// It is not taken, and will never be decided on.
@@ -154,6 +175,31 @@ impl Group {
                 Err(ProposeError::Busy { limit })
             }
             Err(AdmitError::TooLarge { .. } | AdmitError::Failed) => Err(ProposeError::Failed),
+        }
+    }
+
+    /// Asks when the machine may be read so that it holds everything decided before
+    /// now: on a leader and on a follower alike. [`Output::Read`] or
+    /// [`Output::ReadFailed`] answers.
+    ///
+    /// # Errors
+    /// It is not taken and will not be answered.
+    pub fn read(&mut self, now: Monotonic, id: ReadId) -> Result<(), ReadError> {
+        match &mut self.member {
+            Some(member) if !self.failed => member.read(now, id),
+            _ => Err(ReadError::NotReady),
+        }
+    }
+
+    /// Gives the lead to another member. Nothing is proposed meanwhile; when it has not
+    /// worked within an election timeout, this member goes on leading.
+    ///
+    /// # Errors
+    /// It is not tried.
+    pub fn transfer(&mut self, to: MemberId) -> Result<(), TransferError> {
+        match &mut self.member {
+            Some(member) if !self.failed => member.transfer(to),
+            _ => Err(TransferError::NotLeader),
         }
     }
 
@@ -187,7 +233,7 @@ impl Group {
         if let Some(member) = &mut self.member {
             member.fail(&mut self.outputs);
         }
-        self.take_events();
+        self.take_events(now);
     }
 
     /// Ends a turn: what was taken goes to the log, what is decided to the outputs.
@@ -196,10 +242,10 @@ impl Group {
             member.turn(now, &self.config, &mut self.wal, &mut self.outputs);
         }
         self.wal.log.end_turn(now);
-        self.take_events();
+        self.take_events(now);
     }
 
-    fn take_events(&mut self) {
+    fn take_events(&mut self, now: Monotonic) {
         while let Some(event) = self.wal.log.poll_event() {
             match event {
                 LogEvent::Failed { error } => {
@@ -236,7 +282,7 @@ impl Group {
             }
         }
         if let Some(member) = self.member.as_mut().filter(|_| !self.failed) {
-            member.handle_flushed(self.wal.log.committed());
+            member.handle_flushed(now, self.wal.log.committed(), &mut self.outputs);
         }
     }
 
@@ -256,7 +302,8 @@ impl Group {
     /// can lead to anything.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Monotonic> {
-        self.wal.log.next_deadline()
+        let member = self.member.as_ref().and_then(Member::next_deadline);
+        member.into_iter().chain(self.wal.log.next_deadline()).min()
     }
 
     /// How it is.

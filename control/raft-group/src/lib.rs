@@ -8,7 +8,8 @@
 //! be done comes out by `poll_*`.
 //!
 //! Start reading at [`Group`], then [`Output`]. What is on the disk is in
-//! [`mod@format`] and in `docs/raft-format.md`.
+//! [`mod@format`] and in `docs/raft-format.md`; what members say to each other is in
+//! [`PeerMessage`] and in `docs/peer-protocol.md`.
 
 #![forbid(unsafe_code)]
 
@@ -16,16 +17,21 @@ mod config;
 mod error;
 pub mod format;
 mod group;
+mod health;
 pub mod limits;
 mod member;
 mod open;
 mod output;
+mod peer;
+mod reads;
 mod storage;
 mod wal;
 
 pub use config::{GroupConfig, RAFT_LOG};
-pub use error::{OpenError, ProposeError};
+pub use error::{OpenError, ProposeError, ReadError, TransferError};
 pub use format::{MemberId, ProposalId};
 pub use group::Group;
 pub use open::{Found, Opened};
-pub use output::{Notice, Output, Role, Status};
+pub use output::{Notice, Output, PeerStatus, Role, Status};
+pub use peer::{FRAME_HEAD, PeerError, PeerMessage, RaftMessage};
+pub use reads::ReadId;

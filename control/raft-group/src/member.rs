@@ -1,6 +1,8 @@
 //! One member: raft-rs, and what must happen around it in which order.
 
+use core::cmp::Reverse;
 use core::fmt;
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
@@ -10,27 +12,46 @@ use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{Config, RawNode, StateRole};
 
 use crate::config::GroupConfig;
-use crate::error::ProposeError;
+use crate::error::{ProposeError, ReadError, TransferError};
 use crate::format::{MemberId, ProposalId};
+use crate::health::Health;
 use crate::limits::{
-    APPLY_BYTES_MAX, ENTRIES_BYTES_MAX, PROPOSALS_BYTES_MAX, PROPOSALS_MAX, SNAPSHOT_BYTES_MAX,
+    APPLY_BYTES_MAX, ELECTION_STEP_TICKS, ELECTION_TICKS, ENTRIES_BYTES_MAX, HEARTBEAT_TICKS,
+    MESSAGE_BYTES_MAX, MESSAGES_IN_FLIGHT_MAX, PROPOSALS_BYTES_MAX, PROPOSALS_MAX, READS_MAX,
+    SLOW_ELECTION_TICKS, SNAPSHOT_BYTES_MAX, TICK, TICKS_AT_ONCE, TRANSFER_LAG_MAX, VOTERS_MAX,
 };
-use crate::output::{Notice, Output, Role, Status};
+use crate::output::{Notice, Output, PeerStatus, Role, Status};
+use crate::peer::{PeerMessage, RaftMessage, frames};
+use crate::reads::{ReadId, Reads};
 use crate::storage::{Memory, SnapshotMeta, context, proposal, weight};
 use crate::wal::Wal;
+
+/// Ticks without a leader's word after which the first voter asks to be elected: one
+/// more than after which the others would vote for it, because their ticks are not
+/// its.
+const FIRST_ELECTION_TICKS: usize = ELECTION_TICKS + 1;
+const LAST_ELECTION_TICKS: usize = FIRST_ELECTION_TICKS + ELECTION_STEP_TICKS * VOTERS_MAX;
+const LAST_SLOW_ELECTION_TICKS: usize = LAST_ELECTION_TICKS + SLOW_ELECTION_TICKS;
 
 /// A member of a group, from its first checkpoint on.
 pub(crate) struct Member {
     id: MemberId,
     cluster: [u8; 16],
     raw: RawNode<Memory>,
-    /// Readies that were appended, with the last record of each, oldest first.
-    unflushed: VecDeque<(u64, Lsn)>,
+    /// Readies that were appended, oldest first.
+    unflushed: VecDeque<Unflushed>,
+    /// The newest term that is durable.
+    durable_term: u64,
     /// Everything up to here was given to the machine.
     applied: u64,
-    /// Proposals of this member in its log, by index.
-    proposals: BTreeMap<u64, Proposal>,
+    /// Proposals of this member that were in its log and are not known to have come to
+    /// nothing, by index and term.
+    proposals: BTreeMap<(u64, u64), Proposal>,
     proposals_bytes: u64,
+    reads: Reads,
+    health: Health,
+    /// When the next tick is due; `None` while nobody is there to keep time with.
+    next_tick: Option<Monotonic>,
     /// What was told last.
     told: (Role, Option<MemberId>, u64),
     snapshot: Snapshot,
@@ -42,6 +63,22 @@ pub(crate) struct Member {
 struct Proposal {
     id: ProposalId,
     bytes: u64,
+    /// The owner was told that nobody knows.
+    uncertain: bool,
+}
+
+/// A ready of raft-rs on its way to the disk.
+struct Unflushed {
+    number: u64,
+    /// The last record that it rests on.
+    lsn: Lsn,
+    term: u64,
+    /// The last entry of it, or before it.
+    last: u64,
+    /// When it was appended; `None` when it put nothing into the log.
+    since: Option<Monotonic>,
+    /// What may be said when that is durable.
+    messages: Vec<Message>,
 }
 
 /// How far the next snapshot is.
@@ -70,12 +107,21 @@ impl fmt::Debug for Member {
 
 impl Member {
     /// A member that goes on from its log.
-    pub(crate) fn open(id: MemberId, cluster: [u8; 16], memory: Memory) -> Self {
-        let applied = memory.snapshot.index;
+    pub(crate) fn open(id: MemberId, life: u64, cluster: [u8; 16], memory: Memory) -> Self {
+        let (applied, durable_term) = (memory.snapshot.index, memory.hard.term);
         let config = Config {
             id: id.0,
             applied,
             max_committed_size_per_ready: APPLY_BYTES_MAX,
+            heartbeat_tick: HEARTBEAT_TICKS,
+            election_tick: ELECTION_TICKS,
+            min_election_tick: FIRST_ELECTION_TICKS,
+            max_election_tick: LAST_SLOW_ELECTION_TICKS + 1,
+            pre_vote: true,
+            check_quorum: true,
+            batch_append: true,
+            max_size_per_msg: MESSAGE_BYTES_MAX,
+            max_inflight_msgs: MESSAGES_IN_FLIGHT_MAX,
             ..Config::default()
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
@@ -86,9 +132,13 @@ impl Member {
             cluster,
             raw,
             unflushed: VecDeque::new(),
+            durable_term,
             applied,
             proposals: BTreeMap::new(),
             proposals_bytes: 0,
+            reads: Reads::new(id, life),
+            health: Health::default(),
+            next_tick: None,
             told: (Role::Follower, None, 0),
             snapshot: Snapshot::Durable,
             asked: applied,
@@ -100,12 +150,13 @@ impl Member {
     /// has promised nothing, and after a crash it is nobody again.
     pub(crate) fn born(
         id: MemberId,
+        life: u64,
         cluster: [u8; 16],
         memory: Memory,
         machine: Bytes,
         wal: &mut Wal,
     ) -> Self {
-        let mut member = Self::open(id, cluster, memory);
+        let mut member = Self::open(id, life, cluster, memory);
         member.snapshot = Snapshot::Birth(machine);
         member.write_checkpoint(wal);
         member
@@ -121,13 +172,19 @@ impl Member {
         wal: &mut Wal,
         out: &mut VecDeque<Output>,
     ) {
-        if matches!(self.snapshot, Snapshot::Birth(_)) {
+        if self.is_unborn() {
             return;
         }
         let mut campaigned = false;
         loop {
             while self.raw.has_ready() {
                 self.one_ready(now, wal, out);
+            }
+            if self.may_ask()
+                && let Some(question) = self.reads.next_question(now)
+            {
+                self.raw.read_index(question.to_vec());
+                continue;
             }
             if campaigned || !self.may_lead_alone() {
                 break;
@@ -139,40 +196,101 @@ impl Member {
             }
         }
         self.want_snapshot(config, out);
+        if self.raw.raft.prs().iter().len() == 1 {
+            self.next_tick = None;
+        } else if self.next_tick.is_none() {
+            self.next_tick = Some(now + TICK);
+        }
     }
 
     fn one_ready(&mut self, now: Monotonic, wal: &mut Wal, out: &mut VecDeque<Output>) {
         let mut ready = self.raw.ready();
+        // A leader's entries go to the others while they go to its own disk (Raft
+        // thesis §10.2.1).
+        self.send(ready.take_messages(), out);
         // raft-rs reads from here what it has given away.
         let memory = self.raw.mut_store();
         if let Some(hard) = ready.hs() {
             memory.hard = hard.clone();
         }
         memory.append(ready.entries());
+        let (last, before) = (memory.last(), wal.appended());
         wal.append(now, ready.entries(), &memory.hard);
-        // One without records waits for those before it, too: what it says was
-        // decided with them in mind.
-        self.unflushed.push_back((ready.number(), wal.appended()));
+        let since = (wal.appended() > before).then_some(now);
+        let (at_once, later) = self.split(ready.take_persisted_messages());
+        self.send(at_once, out);
+        // One without records waits for those before it, too. A repeated append is
+        // answered by such a one: sent at once, the answer would acknowledge entries
+        // that are still on their way to the disk.
+        self.unflushed.push_back(Unflushed {
+            number: ready.number(),
+            lsn: wal.appended(),
+            term: self.raw.raft.term,
+            last,
+            since,
+            messages: later,
+        });
         self.tell_role(out);
+        for answer in ready.take_read_states() {
+            self.reads.handle_answer(&answer.request_ctx, answer.index);
+        }
         for entry in ready.take_committed_entries() {
             self.apply(entry, out);
         }
         self.raw.advance_append_async(ready);
         self.raw.advance_apply_to(self.applied);
-        self.handle_flushed(wal.log.committed());
+        self.reads.handle_applied(self.applied, out);
+        self.handle_flushed(now, wal.log.committed(), out);
     }
 
     /// Everything up to `committed` is durable.
-    pub(crate) fn handle_flushed(&mut self, committed: Lsn) {
-        let mut flushed = None;
-        while let Some(&(number, lsn)) = self.unflushed.front()
-            && lsn <= committed
-        {
-            self.unflushed.pop_front();
-            flushed = Some(number);
+    pub(crate) fn handle_flushed(
+        &mut self,
+        now: Monotonic,
+        committed: Lsn,
+        out: &mut VecDeque<Output>,
+    ) {
+        let durable = |unflushed: &Unflushed| unflushed.lsn <= committed;
+        let count = self.unflushed.iter().take_while(|one| durable(one)).count();
+        let flushed: Vec<Unflushed> = self.unflushed.drain(..count).collect();
+        if let Some(last) = flushed.last() {
+            self.durable_term = last.term;
+            self.raw.on_persist_ready(last.number);
         }
-        if let Some(number) = flushed {
-            self.raw.on_persist_ready(number);
+        // One write flushed them all; the first of them waited longest.
+        if let Some(since) = flushed.iter().find_map(|one| one.since) {
+            self.health.note(now.since(since));
+        }
+        let messages = flushed.into_iter().flat_map(|one| one.messages);
+        self.send(messages, out);
+    }
+
+    /// What a follower may say at once, and what must be durable first. That it hears
+    /// its leader is true whatever is on its disk, if only the term is there; it is said
+    /// while a slow disk writes, or two slow disks of three would depose a leader.
+    fn split(&self, messages: Vec<Message>) -> (Vec<Message>, Vec<Message>) {
+        let at_once = |message: &Message| {
+            message.get_msg_type() == MessageType::MsgHeartbeatResponse
+                && message.term == self.durable_term
+        };
+        messages.into_iter().partition(at_once)
+    }
+
+    /// Gives messages to the owner, those to one member together.
+    fn send(&self, messages: impl IntoIterator<Item = Message>, out: &mut VecDeque<Output>) {
+        let mut of: BTreeMap<u64, Vec<Message>> = BTreeMap::new();
+        for message in messages {
+            // A question that raft-rs would pass on is not heard anywhere: who asks it
+            // asks again.
+            if message.from == self.id.0 {
+                of.entry(message.to).or_default().push(message);
+            }
+        }
+        for (to, messages) in of {
+            for frame in frames(messages) {
+                let (to, message) = (MemberId(to), PeerMessage::Raft(frame));
+                out.push_back(Output::Send { to, message });
+            }
         }
     }
 
@@ -185,8 +303,17 @@ impl Member {
         );
         self.applied = entry.index;
         self.asked_bytes += weight(&entry);
-        if let Some(proposal) = self.proposals.remove(&entry.index) {
+        while let Some(first) = self.proposals.first_entry()
+            && first.key().0 <= entry.index
+        {
+            let ((_, term), proposal) = first.remove_entry();
             self.proposals_bytes -= proposal.bytes;
+            // Another entry has its place for good. Before this one was decided on it
+            // could have come back: overwritten here is not forgotten everywhere (Raft
+            // §5.4.2).
+            if term != entry.term {
+                out.push_back(Output::Dropped { id: proposal.id });
+            }
         }
         // Without a proposal it is the empty entry with which a leader begins.
         if let Some(id) = proposal(&entry) {
@@ -223,11 +350,207 @@ impl Member {
 
     fn tell_role(&mut self, out: &mut VecDeque<Output>) {
         let is = self.role();
-        if is != self.told {
-            self.told = is;
-            let (role, leader, term) = is;
-            out.push_back(Output::Role { role, leader, term });
+        if is == self.told {
+            return;
         }
+        let (role, leader, term) = is;
+        if self.told.0 == Role::Leader && (role, term) != (Role::Leader, self.told.2) {
+            self.doubt(out);
+        }
+        if (leader, term) != (self.told.1, self.told.2) {
+            self.reads.ask_again();
+        }
+        self.told = is;
+        out.push_back(Output::Role { role, leader, term });
+    }
+
+    /// Nobody knows what becomes of the proposals.
+    fn doubt(&mut self, out: &mut VecDeque<Output>) {
+        for proposal in self.proposals.values_mut().filter(|one| !one.uncertain) {
+            proposal.uncertain = true;
+            out.push_back(Output::Uncertain { id: proposal.id });
+        }
+    }
+
+    // ------------------------------------------------------------ others and time
+
+    /// Another member says something.
+    pub(crate) fn handle_peer(
+        &mut self,
+        from: MemberId,
+        messages: Vec<RaftMessage>,
+        out: &mut VecDeque<Output>,
+    ) {
+        if self.is_unborn() {
+            return;
+        }
+        for RaftMessage(message) in messages {
+            if message.from != from.0 || message.to != self.id.0 {
+                continue;
+            }
+            // raft-rs stops the process over these, and so one member with a wrong
+            // disk would stop them all.
+            if message.term >= self.raw.raft.term
+                && let Some((claims, last)) = self.contradiction(&message)
+            {
+                out.push_back(Output::Notice(Notice::Contradiction { from, claims, last }));
+                continue;
+            }
+            // What raft-rs does not take is of an older term or membership.
+            let _ = self.raw.step(message);
+        }
+    }
+
+    /// What a message claims that cannot be, and the last entry that it can be said of.
+    fn contradiction(&self, message: &Message) -> Option<(u64, u64)> {
+        let log = &self.raw.raft.raft_log;
+        let last = log.last_index();
+        match message.get_msg_type() {
+            MessageType::MsgHeartbeat => (message.commit > last).then_some((message.commit, last)),
+            // Only a leader listens to it. One that led and was started again may hear of
+            // entries that it gave to others and lost itself.
+            MessageType::MsgAppendResponse
+                if !message.reject && self.raw.raft.state == StateRole::Leader =>
+            {
+                (message.index > last).then_some((message.index, last))
+            }
+            // What is decided here is in every later leader's log, and terms never fall
+            // along it (Raft §5.4).
+            MessageType::MsgAppend => {
+                let decided = log.committed;
+                let older = message.index >= decided
+                    && log.term(decided).is_ok_and(|term| message.log_term < term);
+                older.then_some((message.index, decided))
+            }
+            _ => None,
+        }
+    }
+
+    /// What was sent to a member may not have reached it.
+    pub(crate) fn handle_unreachable(&mut self, peer: MemberId) {
+        self.raw.report_unreachable(peer.0);
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Monotonic, out: &mut VecDeque<Output>) {
+        self.reads.handle_timeout(now, out);
+        for _ in 0..TICKS_AT_ONCE {
+            let Some(due) = self.next_tick.filter(|due| *due <= now) else {
+                return;
+            };
+            self.tick(now, out);
+            self.next_tick = Some(due + TICK);
+        }
+        if self.next_tick.is_some_and(|due| due <= now) {
+            self.next_tick = Some(now + TICK);
+        }
+    }
+
+    fn tick(&mut self, now: Monotonic, out: &mut VecDeque<Output>) {
+        self.look_at_the_disk(now, out);
+        // raft-rs draws this at random at every change of role, and looks at it in a
+        // tick only. Set before each, it is what it is here: the same in every run, and
+        // different for every voter.
+        let voters = self.raw.raft.prs().conf().to_conf_state().voters;
+        let rank = voters.iter().filter(|id| **id < self.id.0).count();
+        let mut ticks = FIRST_ELECTION_TICKS + ELECTION_STEP_TICKS * rank;
+        if self.health.is_slow(now) {
+            ticks += SLOW_ELECTION_TICKS;
+        }
+        let raft = &mut self.raw.raft;
+        raft.set_randomized_election_timeout(ticks.min(LAST_SLOW_ELECTION_TICKS));
+        self.raw.tick();
+    }
+
+    /// Gives the lead away when this member's disk is too slow for it, to a voter that
+    /// has acknowledged what this disk has not: its disk is faster.
+    fn look_at_the_disk(&mut self, now: Monotonic, out: &mut VecDeque<Output>) {
+        let Some(oldest) = self.unflushed.iter().find(|one| one.since.is_some()) else {
+            return;
+        };
+        let waited = oldest
+            .since
+            .map_or(Duration::ZERO, |since| now.since(since));
+        let last = oldest.last;
+        let slow = self.health.judge(now, waited);
+        if !slow || self.raw.raft.state != StateRole::Leader {
+            return;
+        }
+        let prs = self.raw.raft.prs();
+        let best = prs
+            .iter()
+            .filter(|(id, progress)| {
+                **id != self.id.0
+                    && progress.recent_active
+                    && progress.matched >= last
+                    && !prs.conf().learners().contains(id)
+            })
+            // The lowest number of the best, so that a run can be repeated.
+            .max_by_key(|(id, progress)| (progress.matched, Reverse(**id)))
+            .map(|(id, _)| MemberId(*id));
+        let Some(to) = best.filter(|_| self.raw.raft.lead_transferee.is_none()) else {
+            return;
+        };
+        if self.health.may_hand_over(now) && self.transfer(to).is_ok() {
+            out.push_back(Output::Notice(Notice::HandOver { to, waited }));
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
+        self.next_tick
+            .into_iter()
+            .chain(self.reads.next_deadline())
+            .min()
+    }
+
+    /// Asks when the machine may be read.
+    pub(crate) fn read(&mut self, now: Monotonic, id: ReadId) -> Result<(), ReadError> {
+        if self.is_unborn() {
+            return Err(ReadError::NotReady);
+        }
+        if self.reads.take(now, id) {
+            return Ok(());
+        }
+        let limit = READS_MAX;
+        Err(ReadError::Busy { limit })
+    }
+
+    /// Whether raft-rs would take a question: otherwise it drops it without a word.
+    fn may_ask(&self) -> bool {
+        let raft = &self.raw.raft;
+        match raft.state {
+            StateRole::Leader => raft.commit_to_current_term(),
+            _ => raft.leader_id != 0,
+        }
+    }
+
+    /// Gives the lead to another member.
+    pub(crate) fn transfer(&mut self, to: MemberId) -> Result<(), TransferError> {
+        let raft = &self.raw.raft;
+        if raft.state != StateRole::Leader {
+            return Err(TransferError::NotLeader);
+        }
+        if to == self.id {
+            return Ok(());
+        }
+        let Some(progress) = raft.prs().get(to.0) else {
+            return Err(TransferError::UnknownMember);
+        };
+        if raft.prs().conf().learners().contains(&to.0) {
+            return Err(TransferError::NotVoter);
+        }
+        let by = raft.raft_log.last_index().saturating_sub(progress.matched);
+        if by > TRANSFER_LAG_MAX {
+            return Err(TransferError::Lagging { by });
+        }
+        if raft.lead_transferee.is_some() {
+            return Err(TransferError::Busy);
+        }
+        self.raw.transfer_leader(to.0);
+        Ok(())
+    }
+
+    fn is_unborn(&self) -> bool {
+        matches!(self.snapshot, Snapshot::Birth(_))
     }
 
     // --------------------------------------------------------------- proposals
@@ -237,6 +560,9 @@ impl Member {
         let (role, leader, _) = self.role();
         if role != Role::Leader {
             return Err(ProposeError::NotLeader { leader });
+        }
+        if self.raw.raft.lead_transferee.is_some() {
+            return Err(ProposeError::Transferring);
         }
         if self.proposals.len() >= PROPOSALS_MAX {
             let limit = PROPOSALS_MAX as u64;
@@ -267,7 +593,12 @@ impl Member {
         }
         let index = self.raw.raft.raft_log.last_index();
         self.proposals_bytes += bytes;
-        self.proposals.insert(index, Proposal { id, bytes });
+        let proposal = Proposal {
+            id,
+            bytes,
+            uncertain: false,
+        };
+        self.proposals.insert((index, self.raw.raft.term), proposal);
         Ok(())
     }
 
@@ -278,10 +609,9 @@ impl Member {
 
     /// The log failed: nobody will know what became of the proposals.
     pub(crate) fn fail(&mut self, out: &mut VecDeque<Output>) {
-        for proposal in core::mem::take(&mut self.proposals).into_values() {
-            out.push_back(Output::Uncertain { id: proposal.id });
-        }
-        self.proposals_bytes = 0;
+        self.doubt(out);
+        self.reads.fail(out);
+        self.next_tick = None;
         let (role, leader, term) = (Role::Follower, None, self.role().2);
         if self.told != (role, leader, term) {
             self.told = (role, leader, term);
@@ -376,7 +706,7 @@ impl Member {
 
     /// Writes down what is known to be decided.
     pub(crate) fn append_decided(&mut self, now: Monotonic, wal: &mut Wal) {
-        if !matches!(self.snapshot, Snapshot::Birth(_)) {
+        if !self.is_unborn() {
             wal.append_decided(now, &self.raw.store().hard);
         }
     }
@@ -396,6 +726,26 @@ impl Member {
             snapshot: memory.snapshot.index,
             entries_bytes: memory.bytes(),
             proposals: self.proposals.len(),
+            flush: self.health.median(),
+            peers: self.peers(),
         }
+    }
+
+    fn peers(&self) -> Vec<PeerStatus> {
+        let prs = self.raw.raft.prs();
+        if self.told.0 != Role::Leader {
+            return Vec::new();
+        }
+        let others = prs.iter().filter(|(id, _)| **id != self.id.0);
+        let mut peers: Vec<PeerStatus> = others
+            .map(|(id, progress)| PeerStatus {
+                id: MemberId(*id),
+                voter: !prs.conf().learners().contains(id),
+                matched: progress.matched,
+                active: progress.recent_active,
+            })
+            .collect();
+        peers.sort_unstable_by_key(|peer| peer.id);
+        peers
     }
 }

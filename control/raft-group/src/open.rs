@@ -92,7 +92,7 @@ pub(crate) fn open(
                 commit: past.memory.hard.commit,
             };
             let snapshot = (past.memory.snapshot.index, past.machine);
-            let member = Member::open(past.id, past.cluster, past.memory);
+            let member = Member::open(past.id, config.seed, past.cluster, past.memory);
             (Some(member), found, Some(snapshot), past.hard)
         }
     };

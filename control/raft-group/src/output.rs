@@ -1,13 +1,23 @@
 //! What a member tells its owner.
 
+use core::time::Duration;
+
 use bytes::Bytes;
 use pinion_commitlog::{Damage, DiskError};
 
-use crate::{MemberId, ProposalId};
+use crate::{MemberId, PeerMessage, ProposalId, ReadId};
 
 /// Something for the owner to do or know, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Output {
+    /// For another member. It may be lost, repeated or late; a member that cannot be
+    /// reached is told by [`crate::Group::handle_unreachable`].
+    Send {
+        /// To whom.
+        to: MemberId,
+        /// What.
+        message: PeerMessage,
+    },
     /// The machine takes this command now. Indexes grow; some are left out, which
     /// the group needs for itself. Exactly once in a life of the member: after a
     /// restart everything behind the snapshot comes again.
@@ -21,11 +31,29 @@ pub enum Output {
         /// The command.
         data: Bytes,
     },
-    /// The proposal may or may not be in the log, and this member will not say more
-    /// before a restart.
+    /// The proposal was not decided on, and never will be.
+    Dropped {
+        /// As given to [`crate::Group::propose`].
+        id: ProposalId,
+    },
+    /// The member leads no more, or its log failed, with the proposal in its log: nobody
+    /// knows. [`Output::Apply`] or [`Output::Dropped`] may follow when it is known.
     Uncertain {
         /// As given to [`crate::Group::propose`].
         id: ProposalId,
+    },
+    /// Everything decided before the read was asked is in the machine: it may be
+    /// answered now.
+    Read {
+        /// As given to [`crate::Group::read`].
+        id: ReadId,
+        /// What was decided then.
+        index: u64,
+    },
+    /// Nobody confirmed in time what was decided.
+    ReadFailed {
+        /// As given to [`crate::Group::read`].
+        id: ReadId,
     },
     /// Who leads, as far as this member knows; told at every change.
     Role {
@@ -71,6 +99,25 @@ pub enum Notice {
     ReadOnly(bool),
     /// Damage was met in what is not needed at the moment.
     Damaged(Damage),
+    /// A member says what cannot be: it holds or promises more than there is, or knows
+    /// nothing of what is decided. It, or this one, runs on a log that is not its own.
+    /// What it said is not listened to.
+    Contradiction {
+        /// Who.
+        from: MemberId,
+        /// The entry that it says it has, or that is decided.
+        claims: u64,
+        /// The last entry here of which it can be said.
+        last: u64,
+    },
+    /// This member leads and its disk is slow: it gives the lead to one that has
+    /// acknowledged what this one's disk has been writing for `waited`.
+    HandOver {
+        /// To whom.
+        to: MemberId,
+        /// How long the oldest write has been under way.
+        waited: Duration,
+    },
     /// A snapshot has `bytes`, above `limit`: the log cannot be shortened.
     SnapshotTooLarge {
         /// What it has.
@@ -81,7 +128,7 @@ pub enum Notice {
 }
 
 /// How a member is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// Its number; `None` while it is nobody yet.
     pub id: Option<MemberId>,
@@ -105,4 +152,21 @@ pub struct Status {
     pub entries_bytes: u64,
     /// Proposals of this member that are not applied yet.
     pub proposals: usize,
+    /// Median of the last flushes, when there were enough of them.
+    pub flush: Option<Duration>,
+    /// The other members, as a leader knows them; empty elsewhere.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// Another member, as the leader knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Who.
+    pub id: MemberId,
+    /// Whether it votes.
+    pub voter: bool,
+    /// Up to here its log is the leader's.
+    pub matched: u64,
+    /// Whether it was heard within the last election timeout or two.
+    pub active: bool,
 }

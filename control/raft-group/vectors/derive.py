@@ -1,13 +1,28 @@
 #!/usr/bin/env python3
-"""Derives the golden bytes in this folder from docs/raft-format.md.
+"""Derives the golden bytes in this folder from docs/raft-format.md and
+docs/peer-protocol.md.
 
-It shares nothing with the code: every field is written down in the order of the
-document's tables. Run it in this folder to write the .json files again;
-`tests/all/vectors.rs` compares the code with them.
+It shares nothing with the code: the checksum is computed bit by bit, and every
+field is written down in the order of the documents' tables. Run it in this folder to
+write the .json files again; `tests/all/vectors.rs` and `tests/all/peer_vectors.rs`
+compare the code with them.
 
 A line of "hex" is bytes, a space, and what they are.
 """
 import json
+
+
+def crc32c(data, crc=0):
+    """CRC-32C (RFC 3720 appendix B.4), a bit at a time."""
+    crc ^= 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+assert crc32c(b"123456789") == 0xE3069283
 
 
 def le(value, size):
@@ -132,8 +147,10 @@ REFUSED = [
     ("an entry of type 1", "entry", entry(7, 3, 41, COMMAND, kind=1), "type"),
     ("an entry with a bit where zero is", "entry", changed(PLAIN, 5, 1), "zero"),
     ("an entry of term 0", "entry", entry(0, 3, 41, COMMAND), "term"),
+    ("an entry of a term beyond all", "entry", entry(1 << 63, 3, 41, COMMAND), "term"),
     ("a number without a member", "entry", entry(7, 0, 41, b""), "number"),
     ("a command without a member", "entry", entry(7, 0, 0, b"x"), "command"),
+    ("promises of a term beyond all", "hard", hard(1 << 63, 0, 1), "term"),
     ("promises that end early", "hard", cut(VOTE, 31), "short"),
     ("promises that go on", "hard", hard(9, 2, 40).raw(b"\0", "more"), "long"),
     ("promises with a bit where zero is", "hard", changed(VOTE, 7, 128), "zero"),
@@ -164,6 +181,118 @@ REFUSED = [
 ]
 
 
+# ------------------------------------------------------------------- frames
+
+NUMBERS = {"append": 3, "append answer": 4, "vote": 5, "vote answer": 6, "heartbeat": 8,
+           "heartbeat answer": 9, "timeout now": 14, "read index": 15,
+           "read index answer": 16, "pre-vote": 17, "pre-vote answer": 18}
+
+
+def frame(body, version=1, kind=2, crc=None, length=None):
+    data = body.data()
+    out = Layout().num(len(data) if length is None else length, 4, "length")
+    out.num(version, 2, "version").num(kind, 2, "kind")
+    out.num(crc32c(data) if crc is None else crc, 4, "checksum")
+    return out.add(body)
+
+
+def message(what, sender, to, term, log_term=0, index=0, commit=0, commit_term=0, reject=0,
+            reject_hint=0, request_snapshot=0, context=b"", entries=(), number=None, count=None):
+    out = Layout().num(NUMBERS[what] if number is None else number, 1, f"type ({what})")
+    out.num(reject, 1, "reject").zero(2)
+    out.num(len(entries) if count is None else count, 4, "entries")
+    out.num(sender, 8, "from").num(to, 8, "to").num(term, 8, "term")
+    out.num(log_term, 8, "log term").num(index, 8, "index").num(commit, 8, "commit")
+    out.num(commit_term, 8, "commit term").num(reject_hint, 8, "reject hint")
+    out.num(request_snapshot, 8, "request snapshot")
+    out.num(len(context), 4, "context").zero(4).raw(context, "context")
+    for one in entries:
+        out.num(len(one.data()), 4, "length").add(one)
+    return out
+
+
+def messages(*all_of_them):
+    out = Layout()
+    for one in all_of_them:
+        out.add(one)
+    return out
+
+
+QUESTION = le(2, 8) + le(5, 8)
+FRAMES = [
+    ("no messages", 0, frame(Layout())),
+    ("a heartbeat", 1, frame(message("heartbeat", 1, 2, 7, commit=40))),
+    ("a heartbeat that carries a question", 1,
+     frame(message("heartbeat", 1, 2, 7, commit=40, context=QUESTION))),
+    ("its answer", 1, frame(message("heartbeat answer", 2, 1, 7, commit=39, context=QUESTION))),
+    ("two appends", 2, frame(messages(
+        message("append", 1, 3, 9, log_term=8, index=41, commit=40,
+                entries=[entry(8, 2, 3, COMMAND), entry(9, 0, 0, b"")]),
+        message("append", 1, 3, 9, log_term=9, index=43, commit=41)))),
+    ("an append is taken", 1, frame(message("append answer", 3, 1, 9, index=43, commit=41))),
+    ("an append is refused", 1, frame(message("append answer", 3, 1, 9, log_term=7, index=41,
+                                              commit=30, reject=1, reject_hint=35))),
+    ("a vote is asked for", 1, frame(message("vote", 2, 3, 10, log_term=9, index=43))),
+    ("a vote is asked for by who was given the lead", 1,
+     frame(message("vote", 2, 3, 10, log_term=9, index=43, context=b"CampaignTransfer"))),
+    ("a vote is refused", 1, frame(message("vote answer", 3, 2, 10, commit=41, commit_term=9,
+                                           reject=1))),
+    ("a pre-vote is asked for", 1, frame(message("pre-vote", 2, 3, 11, log_term=9, index=43))),
+    ("a pre-vote is given", 1, frame(message("pre-vote answer", 3, 2, 11))),
+    ("the lead is given", 1, frame(message("timeout now", 1, 2, 9))),
+    ("a question to read", 1, frame(message("read index", 2, 1, 0, context=QUESTION))),
+    ("the answer to it", 1, frame(message("read index answer", 1, 2, 9, index=41,
+                                          context=QUESTION))),
+]
+
+BEAT = message("heartbeat", 1, 2, 7, commit=40)
+BAD_FRAMES = [
+    ("nothing", Layout(), "short"),
+    ("a head without its last byte", cut(frame(BEAT), 11), "short"),
+    ("a frame without its last byte", cut(frame(BEAT), 99), "short"),
+    ("a frame that goes on", frame(BEAT).raw(b"\0", "more"), "short"),
+    ("a frame of 4 GiB", frame(BEAT, length=0xFFFFFFFF), "long"),
+    ("a frame of one byte too many", frame(BEAT, length=0x110001), "long"),
+    ("version 2", frame(BEAT, version=2), "version"),
+    ("kind 0", frame(BEAT, kind=0), "kind"),
+    ("kind 200", frame(BEAT, kind=200), "kind"),
+    ("another checksum", frame(BEAT, crc=1), "checksum"),
+    ("half a message", frame(cut(BEAT, 87)), "body short"),
+    ("a proposal", frame(message("append", 1, 2, 7, number=2)), "type"),
+    ("a snapshot", frame(message("append", 1, 2, 7, number=7)), "type"),
+    ("a call to campaign", frame(message("append", 1, 2, 7, number=0)), "type"),
+    ("a refusal of 2", frame(message("heartbeat", 1, 2, 7, reject=2)), "reject"),
+    ("a bit where zero is", frame(changed(BEAT, 3, 1)), "zero"),
+    ("a bit where zero is after the context", frame(changed(BEAT, 84, 1)), "zero"),
+    ("from nobody", frame(message("heartbeat", 0, 2, 7)), "from"),
+    ("to nobody", frame(message("heartbeat", 1, 0, 7)), "from"),
+    ("to itself", frame(message("heartbeat", 1, 1, 7)), "from"),
+    ("a heartbeat of term 0", frame(message("heartbeat", 1, 2, 0)), "term"),
+    ("a question in a term", frame(message("read index", 2, 1, 7, context=QUESTION)), "term"),
+    ("a term beyond all", frame(message("append", 1, 2, 1 << 63)), "term"),
+    ("a log term beyond all", frame(message("append", 1, 2, 7, log_term=1 << 63)), "log term"),
+    ("an index beyond all", frame(message("append", 1, 2, 7, index=1 << 63)), "index"),
+    ("a commit beyond all", frame(message("append", 1, 2, 7, commit=1 << 63)), "commit"),
+    ("a hint beyond all", frame(message("append answer", 1, 2, 7, reject=1,
+                                        reject_hint=1 << 63)), "reject hint"),
+    ("a wish for a snapshot", frame(message("append answer", 1, 2, 7, request_snapshot=1)),
+     "request snapshot"),
+    ("a context of 65 bytes", frame(message("heartbeat", 1, 2, 7, context=bytes(65))), "context"),
+    ("a heartbeat with an entry", frame(message("heartbeat", 1, 2, 7,
+                                                entries=[entry(7, 1, 1, b"")])), "entries"),
+    ("more entries than there are bytes", frame(message("append", 1, 2, 7, count=0xFFFFFFFF)),
+     "body short"),
+    ("entries whose terms fall", frame(message("append", 1, 2, 7, log_term=5, entries=[
+        entry(6, 1, 1, b""), entry(5, 1, 2, b"")])), "entry's term"),
+    ("an entry older than the one before", frame(message("append", 1, 2, 7, log_term=5,
+                                                         entries=[entry(4, 1, 1, b"")])),
+     "entry's term"),
+    ("an entry newer than its leader", frame(message("append", 1, 2, 7, log_term=5,
+                                                     entries=[entry(8, 1, 1, b"")])),
+     "entry's term"),
+]
+
+
 def write(name, vectors):
     with open(f"{name}.json", "w", encoding="ascii") as file:
         json.dump(vectors, file, indent=2)
@@ -177,4 +306,12 @@ write("bodies", [
 write("refused", [
     {"name": name, "kind": kind, "hex": layout.lines(), "error": error}
     for name, kind, layout, error in REFUSED
+])
+write("frames", [
+    {"name": name, "hex": layout.lines(), "messages": count}
+    for name, count, layout in FRAMES
+])
+write("refused_frames", [
+    {"name": name, "hex": layout.lines(), "error": error}
+    for name, layout, error in BAD_FRAMES
 ])

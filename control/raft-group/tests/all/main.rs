@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod alone;
+mod chaos;
 mod crash;
+mod peer_vectors;
 mod restart;
 mod support;
+mod three;
 mod vectors;

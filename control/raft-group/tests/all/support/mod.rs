@@ -1,12 +1,16 @@
-//! A member on a disk that fails on purpose, and a machine that is a list.
+//! A member on a disk that fails on purpose, and a machine that is a list; in
+//! `cluster`, several of them and what lies between them.
 
 #![allow(dead_code)] // Each test uses its part.
+
+pub(crate) mod cluster;
 
 use core::time::Duration;
 
 use bytes::Bytes;
 use pinion_raft_group::{
-    Found, Group, GroupConfig, MemberId, Notice, OpenError, Output, ProposalId, ProposeError, Role,
+    Found, Group, GroupConfig, MemberId, Notice, OpenError, Output, PeerMessage, ProposalId,
+    ProposeError, ReadId, Role,
 };
 use pinion_simkit::{CrashMode, SimDisk, SimDiskConfig, SimRng};
 use pinion_types::{Monotonic, WallMs};
@@ -52,15 +56,28 @@ impl Machine {
 
 /// One member with its disk and its machine.
 pub(crate) struct Node {
+    pub(crate) id: MemberId,
     pub(crate) group: Group,
     pub(crate) disk: SimDisk,
     pub(crate) now: Monotonic,
     pub(crate) machine: Machine,
     pub(crate) found: Found,
     pub(crate) role: Role,
-    /// Proposals of this life that were applied here, and those that nobody knows of.
+    pub(crate) leader: Option<MemberId>,
+    /// Terms in which it led.
+    pub(crate) led: Vec<u64>,
+    /// Own proposals that were applied here, those that came to nothing, and those that
+    /// nobody knew of.
     pub(crate) done: Vec<u64>,
+    pub(crate) dropped: Vec<u64>,
     pub(crate) uncertain: Vec<u64>,
+    /// Terms of what was applied in this life, by index.
+    pub(crate) terms: Vec<(u64, u64)>,
+    /// Answered reads with what was asked for, and reads that were given up.
+    pub(crate) reads: Vec<(u64, u64)>,
+    pub(crate) failed_reads: Vec<u64>,
+    /// What it wants to say to others.
+    pub(crate) sent: Vec<(MemberId, PeerMessage)>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) sealed: bool,
     /// Snapshots that were asked for.
@@ -75,25 +92,43 @@ pub(crate) fn disk(seed: u64) -> SimDisk {
 }
 
 impl Node {
-    pub(crate) fn open(config: GroupConfig, mut disk: SimDisk) -> Result<Self, OpenError> {
+    pub(crate) fn open(config: GroupConfig, disk: SimDisk) -> Result<Self, OpenError> {
+        Self::open_as(ONE, 0, config, disk)
+    }
+
+    /// `life` makes the numbers of proposals different from those of other lives.
+    pub(crate) fn open_as(
+        id: MemberId,
+        life: u64,
+        config: GroupConfig,
+        mut disk: SimDisk,
+    ) -> Result<Self, OpenError> {
         let opened = Group::open(config, &mut disk, WallMs(1_700_000_000_000))?;
         let machine = opened
             .snapshot
             .map_or_else(Machine::default, |(_, bytes)| Machine::decode(&bytes));
         Ok(Self {
+            id,
             group: opened.group,
             disk,
             now: Monotonic::ZERO,
             machine,
             found: opened.found,
             role: Role::Follower,
+            leader: None,
+            led: Vec::new(),
             done: Vec::new(),
+            dropped: Vec::new(),
             uncertain: Vec::new(),
+            terms: Vec::new(),
+            reads: Vec::new(),
+            failed_reads: Vec::new(),
+            sent: Vec::new(),
             notices: Vec::new(),
             sealed: false,
             snapshots: Vec::new(),
             hold_snapshots: false,
-            next: 0,
+            next: life << 32,
         })
     }
 
@@ -115,12 +150,16 @@ impl Node {
     pub(crate) fn propose(&mut self, data: &[u8]) -> Result<u64, ProposeError> {
         let number = self.next + 1;
         let id = ProposalId {
-            member: ONE,
+            member: self.id,
             number,
         };
         self.group.propose(id, Bytes::copy_from_slice(data))?;
         self.next = number;
         Ok(number)
+    }
+
+    pub(crate) fn read(&mut self, number: u64) {
+        self.group.read(self.now, ReadId(number)).unwrap();
     }
 
     /// Ends a turn: requests go to the disk, outputs to the machine.
@@ -137,16 +176,34 @@ impl Node {
 
     fn take(&mut self, output: Output) {
         match output {
+            Output::Send { to, message } => self.sent.push((to, message)),
             Output::Apply {
-                index, id, data, ..
+                index,
+                term,
+                id,
+                data,
             } => {
                 let last = self.machine.0.last().map_or(0, |(index, _)| *index);
                 assert!(index > last, "{index} is applied after {last}");
                 self.machine.0.push((index, data.to_vec()));
-                self.done.push(id.number);
+                self.terms.push((index, term));
+                if id.member == self.id {
+                    self.done.push(id.number);
+                }
             }
+            Output::Dropped { id } => self.dropped.push(id.number),
+            Output::Read { id, index } => {
+                assert!(index <= self.group.status().applied, "it is not there yet");
+                self.reads.push((id.0, index));
+            }
+            Output::ReadFailed { id } => self.failed_reads.push(id.0),
             Output::Uncertain { id } => self.uncertain.push(id.number),
-            Output::Role { role, .. } => self.role = role,
+            Output::Role { role, leader, term } => {
+                (self.role, self.leader) = (role, leader);
+                if role == Role::Leader {
+                    self.led.push(term);
+                }
+            }
             Output::WantSnapshot { index } => {
                 self.snapshots.push(index);
                 if !self.hold_snapshots {
