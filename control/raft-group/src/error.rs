@@ -51,6 +51,17 @@ pub enum OpenError {
         /// The one that does.
         found: u64,
     },
+    /// What was written continues another history than the one before it: a snapshot that
+    /// took the place of entries is lost.
+    #[error("what follows entry {index} of term {term} was written, and that entry has term {has}")]
+    AnotherHistory {
+        /// The entry.
+        index: u64,
+        /// Its term, as what follows it says.
+        term: u64,
+        /// Its term here; 0 when it is not here.
+        has: u64,
+    },
     /// Two facts contradict each other; a member that went on would break promises.
     #[error("{what} is {value}, against {limit}")]
     Inconsistent {
@@ -130,4 +141,36 @@ pub enum TransferError {
     /// The lead is being given to somebody.
     #[error("the lead is being given to a member")]
     Busy,
+}
+
+/// Why a change of the members is not taken. It is in no log, and will not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// For the reasons of any proposal.
+    #[error("{0}")]
+    Propose(#[from] ProposeError),
+    /// Another change is under way: one at a time.
+    #[error("another change of the members is under way")]
+    UnderWay,
+    /// It is a member.
+    #[error("it is a member already")]
+    Member,
+    /// It is not a member, or votes already.
+    #[error("there is no such member, or it votes already")]
+    UnknownMember,
+    /// There are as many as there may be.
+    #[error("there are {limit} already")]
+    TooMany {
+        /// [`crate::limits::VOTERS_MAX`] or [`crate::limits::LEARNERS_MAX`].
+        limit: usize,
+    },
+    /// It would have to catch up first, and nothing could be decided meanwhile.
+    #[error("the member is {by} entries behind")]
+    Lagging {
+        /// Entries that it lacks.
+        by: u64,
+    },
+    /// A leader gives the lead away before it goes.
+    #[error("the member leads")]
+    Leads,
 }

@@ -26,13 +26,16 @@ pub const STATE_TAIL: (PartitionId, u8) = (PartitionId(1), 211);
 const VERSION: u8 = 1;
 /// Type of an entry: a command, or the empty entry of a new leader.
 const TYPE_NORMAL: u8 = 0;
+/// Type of an entry: another membership.
+const TYPE_MEMBERS: u8 = 1;
 
 /// Indexes and terms above it are not believed: a million of them a second take longer
 /// than 250,000 years to get there, and sums with them cannot overflow.
 pub(crate) const NUMBER_MAX: u64 = u64::MAX >> 1;
 
 const ENTRY_HEAD: usize = 32;
-const HARD_LEN: usize = 32;
+const HARD_LEN: usize = 48;
+const CHANGE_LEN: usize = 16;
 const SNAPSHOT_HEAD: usize = 56;
 const TAIL_HEAD: usize = 56;
 
@@ -47,6 +50,62 @@ pub struct ProposalId {
     pub member: MemberId,
     /// Chosen by the member; different for each of its proposals.
     pub number: u64,
+}
+
+/// One step from one membership to another. There is never more than one under way, so
+/// that any two majorities share a member (Raft thesis §4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberChange {
+    /// A new member that only listens.
+    AddLearner(MemberId),
+    /// One that listens votes from now on.
+    Promote(MemberId),
+    /// A member is gone for good.
+    Remove(MemberId),
+}
+
+impl MemberChange {
+    /// Whom it concerns.
+    #[must_use]
+    pub const fn member(self) -> MemberId {
+        match self {
+            Self::AddLearner(member) | Self::Promote(member) | Self::Remove(member) => member,
+        }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn encode(self) -> [u8; CHANGE_LEN] {
+        let mut bytes = [0; CHANGE_LEN];
+        bytes[0] = match self {
+            Self::AddLearner(_) => 1,
+            Self::Promote(_) => 2,
+            Self::Remove(_) => 3,
+        };
+        bytes[8..].copy_from_slice(&self.member().0.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the bytes.
+    ///
+    /// # Errors
+    /// They are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut reader = Reader::new(bytes);
+        let [kind] = reader.take()?;
+        reader.zero::<7>()?;
+        let member = MemberId(reader.number()?);
+        reader.end(bytes)?;
+        if member.0 == 0 {
+            return Err(FormatError::Field { name: "member" });
+        }
+        match kind {
+            1 => Ok(Self::AddLearner(member)),
+            2 => Ok(Self::Promote(member)),
+            3 => Ok(Self::Remove(member)),
+            _ => Err(FormatError::Field { name: "change" }),
+        }
+    }
 }
 
 /// Why bytes are not what this release writes.
@@ -89,7 +148,9 @@ pub struct EntryBody<'a> {
     pub term: u64,
     /// Whose command it is; `None` for the empty entry of a new leader.
     pub proposal: Option<ProposalId>,
-    /// The command; empty without a proposal.
+    /// Whether it changes who the members are.
+    pub members: bool,
+    /// The command, or an encoded [`MemberChange`]; empty without a proposal.
     pub data: &'a [u8],
 }
 
@@ -100,7 +161,11 @@ impl<'a> EntryBody<'a> {
         let (member, number) = self.proposal.map_or((0, 0), |id| (id.member.0, id.number));
         let mut head = [0; ENTRY_HEAD];
         head[0] = VERSION;
-        head[1] = TYPE_NORMAL;
+        head[1] = if self.members {
+            TYPE_MEMBERS
+        } else {
+            TYPE_NORMAL
+        };
         head[8..16].copy_from_slice(&self.term.to_le_bytes());
         head[16..24].copy_from_slice(&member.to_le_bytes());
         head[24..32].copy_from_slice(&number.to_le_bytes());
@@ -116,9 +181,11 @@ impl<'a> EntryBody<'a> {
             return Err(too_long(ENTRY_BYTES_MAX, body));
         }
         let mut reader = Reader::begin(body, ENTRY_HEAD)?;
-        if reader.take::<1>()? != [TYPE_NORMAL] {
-            return Err(FormatError::Field { name: "type" });
-        }
+        let members = match reader.take()? {
+            [TYPE_NORMAL] => false,
+            [TYPE_MEMBERS] => true,
+            _ => return Err(FormatError::Field { name: "type" }),
+        };
         reader.zero::<6>()?;
         let term = reader.number()?;
         if term == 0 || term > NUMBER_MAX {
@@ -139,9 +206,13 @@ impl<'a> EntryBody<'a> {
         if proposal.is_none() && !data.is_empty() {
             return Err(FormatError::Field { name: "command" });
         }
+        if members {
+            MemberChange::decode(data)?;
+        }
         Ok(Self {
             term,
             proposal,
+            members,
             data,
         })
     }
@@ -159,12 +230,16 @@ pub struct HardBody {
 }
 
 impl HardBody {
-    /// The bytes.
+    /// The bytes. `after` is index and term of the entry before those that are written
+    /// with it, or of the last entry when there are none: it says which history they
+    /// continue.
     #[must_use]
-    pub fn encode(&self) -> [u8; HARD_LEN] {
+    pub fn encode(&self, after: (u64, u64)) -> [u8; HARD_LEN] {
         let mut body = [0; HARD_LEN];
         body[0] = VERSION;
-        body[8..].copy_from_slice(&self.fields());
+        body[8..32].copy_from_slice(&self.fields());
+        body[32..40].copy_from_slice(&after.0.to_le_bytes());
+        body[40..].copy_from_slice(&after.1.to_le_bytes());
         body
     }
 
@@ -180,12 +255,16 @@ impl HardBody {
     ///
     /// # Errors
     /// It is none.
-    pub fn decode(body: &[u8]) -> Result<Self, FormatError> {
+    pub fn decode(body: &[u8]) -> Result<(Self, (u64, u64)), FormatError> {
         let mut reader = Reader::begin(body, HARD_LEN)?;
         reader.zero::<7>()?;
         let hard = Self::read(&mut reader)?;
+        let after = (reader.number()?, reader.number()?);
         reader.end(body)?;
-        Ok(hard)
+        if after.0 > NUMBER_MAX || after.1 > hard.term || (after.0 == 0) != (after.1 == 0) {
+            return Err(FormatError::Field { name: "after" });
+        }
+        Ok((hard, after))
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, FormatError> {
@@ -208,7 +287,7 @@ pub struct SnapshotState<'a> {
     pub cluster: [u8; 16],
     /// Whose checkpoint it is.
     pub member: MemberId,
-    /// The last entry in it.
+    /// The last entry in it; 0 in a member that waits for its first snapshot.
     pub index: u64,
     /// That entry's term.
     pub term: u64,
@@ -250,15 +329,20 @@ impl<'a> SnapshotState<'a> {
         let cluster = reader.take()?;
         let [member, index, term] = [reader.number()?, reader.number()?, reader.number()?];
         let [voters, learners] = [reader.count()?, reader.count()?];
-        for (name, value) in [("member", member), ("index", index), ("term", term)] {
-            if value == 0 {
-                return Err(FormatError::Field { name });
-            }
+        if member == 0 {
+            return Err(FormatError::Field { name: "member" });
+        }
+        // One that waits for its first snapshot has neither entry nor members.
+        if index > NUMBER_MAX || (index == 0) != (term == 0) {
+            return Err(FormatError::Field { name: "index" });
         }
         let voters = reader.ids("voters", voters, VOTERS_MAX)?;
         let learners = reader.ids("learners", learners, LEARNERS_MAX)?;
-        if voters.is_empty() {
+        if voters.is_empty() != (index == 0) {
             return Err(FormatError::Field { name: "voters" });
+        }
+        if index == 0 && !(learners.is_empty() && reader.rest.is_empty()) {
+            return Err(FormatError::Field { name: "machine" });
         }
         if learners.iter().any(|id| voters.contains(id)) {
             return Err(FormatError::Field { name: "learners" });
@@ -436,7 +520,11 @@ impl<'a> Reader<'a> {
         Ok(ids)
     }
 
-    fn end(&self, whole: &[u8]) -> Result<(), FormatError> {
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    pub(crate) fn end(&self, whole: &[u8]) -> Result<(), FormatError> {
         if self.rest.is_empty() {
             return Ok(());
         }

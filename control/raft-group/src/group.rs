@@ -8,8 +8,8 @@ use pinion_types::{Monotonic, WallMs};
 use raft::eraftpb::{ConfState, HardState};
 
 use crate::config::GroupConfig;
-use crate::error::{OpenError, ProposeError, ReadError, TransferError};
-use crate::format::{HardBody, MemberId, ProposalId};
+use crate::error::{ChangeError, OpenError, ProposeError, ReadError, TransferError};
+use crate::format::{HardBody, MemberChange, MemberId, ProposalId};
 use crate::limits::{APPEND_BYTES_MAX, COMMAND_BYTES_MAX, SNAPSHOT_BYTES_MAX, VOTERS_MAX};
 use crate::member::Member;
 use crate::open::{self, Opened};
@@ -110,7 +110,20 @@ impl Group {
         });
         let memory = Memory::new((BEGINNING, BEGINNING), meta, hard);
         let (life, wal) = (self.config.seed, &mut self.wal);
-        self.member = Some(Member::born(id, life, cluster, memory, machine, wal));
+        self.member = Some(Member::born((id, cluster), life, memory, machine, wal));
+    }
+
+    /// Begins as a member that has nothing and waits for a leader's snapshot: when the
+    /// group has `id` added ([`MemberChange::AddLearner`]), it sends one.
+    ///
+    /// # Panics
+    /// When it is somebody already, or `id` is 0.
+    pub fn join(&mut self, id: MemberId, cluster: [u8; 16]) {
+        assert!(self.member.is_none(), "it is a member already");
+        assert!(id.0 != 0, "0 is nobody");
+        let memory = Memory::new((0, 0), SnapshotMeta::default(), HardState::default());
+        let (life, wal) = (self.config.seed, &mut self.wal);
+        self.member = Some(Member::born((id, cluster), life, memory, Bytes::new(), wal));
     }
 
     // ------------------------------------------------------------------ inputs
@@ -126,10 +139,13 @@ impl Group {
 
     /// Another member says something; `from` is who it is by its certificate, not by
     /// what it says.
-    pub fn handle_peer(&mut self, from: MemberId, message: PeerMessage) {
-        let PeerMessage::Raft(messages) = message;
-        if let Some(member) = self.member.as_mut().filter(|_| !self.failed) {
-            member.handle_peer(from, messages, &mut self.outputs);
+    pub fn handle_peer(&mut self, now: Monotonic, from: MemberId, message: PeerMessage) {
+        let Some(member) = self.member.as_mut().filter(|_| !self.failed) else {
+            return;
+        };
+        match message {
+            PeerMessage::Raft(messages) => member.handle_peer(from, messages, &mut self.outputs),
+            message => member.handle_transfer(now, from, message, &mut self.outputs),
         }
     }
 
@@ -178,6 +194,26 @@ impl Group {
         }
     }
 
+    /// Asks that the members be others. [`Output::MembersChanged`] says that they are;
+    /// otherwise as with [`Group::propose`]. A new member first listens, and votes when
+    /// it has caught up; one that is removed is never added again under its number.
+    ///
+    /// # Errors
+    /// It is not taken, and will never be decided on.
+    pub fn propose_members(
+        &mut self,
+        id: ProposalId,
+        change: MemberChange,
+    ) -> Result<(), ChangeError> {
+        if self.failed {
+            return Err(ProposeError::Failed.into());
+        }
+        match &mut self.member {
+            Some(member) => member.propose_members(id, change),
+            None => Err(ProposeError::NotLeader { leader: None }.into()),
+        }
+    }
+
     /// Asks when the machine may be read so that it holds everything decided before
     /// now: on a leader and on a follower alike. [`Output::Read`] or
     /// [`Output::ReadFailed`] answers.
@@ -205,7 +241,7 @@ impl Group {
 
     /// Answers [`Output::WantSnapshot`]: the machine as it was then. What was not
     /// asked for is ignored.
-    pub fn snapshot_ready(&mut self, index: u64, machine: &[u8]) {
+    pub fn snapshot_ready(&mut self, index: u64, machine: Bytes) {
         if self.failed {
             return;
         }
@@ -265,7 +301,7 @@ impl Group {
                 LogEvent::Sealed => self.outputs.push_back(Output::Sealed),
                 LogEvent::CheckpointDone => {
                     if let Some(member) = &mut self.member {
-                        member.checkpoint_done(&self.config);
+                        member.checkpoint_done(&self.config, &mut self.outputs);
                     }
                 }
                 // The log never asks of its own accord: the last one came to nothing.

@@ -25,13 +25,16 @@ mod output;
 mod peer;
 mod reads;
 mod storage;
+mod transfer;
 mod wal;
 
 pub use config::{GroupConfig, RAFT_LOG};
-pub use error::{OpenError, ProposeError, ReadError, TransferError};
-pub use format::{MemberId, ProposalId};
+pub use error::{ChangeError, OpenError, ProposeError, ReadError, TransferError};
+pub use format::{MemberChange, MemberId, ProposalId};
 pub use group::Group;
 pub use open::{Found, Opened};
 pub use output::{Notice, Output, PeerStatus, Role, Status};
-pub use peer::{FRAME_HEAD, PeerError, PeerMessage, RaftMessage};
+pub use peer::{
+    Chunk, ChunkAck, ChunkVerdict, FRAME_HEAD, Offer, PeerError, PeerMessage, RaftMessage,
+};
 pub use reads::ReadId;

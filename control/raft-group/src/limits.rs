@@ -88,6 +88,22 @@ pub const SLOW_FOR: Duration = Duration::from_secs(30);
 /// that has nobody else.
 pub const SLOW_ELECTION_TICKS: usize = 100;
 
+/// Bytes of a snapshot in one frame. Larger holds up what else goes to the member.
+pub const CHUNK_BYTES: usize = 256 << 10;
+
+/// Chunks under way to one member.
+pub const CHUNK_WINDOW: usize = 4;
+
+/// Bytes of a snapshot as it is sent: the machine, and who the members are.
+pub const STATE_BYTES_MAX: usize = SNAPSHOT_BYTES_MAX + 1024;
+
+/// Time without an answer after which chunks are sent again.
+pub const TRANSFER_RETRY: Duration = Duration::from_secs(1);
+
+/// Time without progress after which a transfer is given up; raft-rs begins another
+/// when it hears from the member.
+pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Reads that wait. Beyond it they are refused.
 pub const READS_MAX: usize = 4096;
 
@@ -145,6 +161,8 @@ const _: () = assert!(FLUSHES_MIN <= FLUSHES_KEPT);
 // Others have time for two elections before one with a slow disk asks.
 const _: () =
     assert!(SLOW_ELECTION_TICKS >= 2 * (ELECTION_TICKS + 1 + VOTERS_MAX * ELECTION_STEP_TICKS));
+const _: () = assert!(CHUNK_BYTES + 1024 < PEER_BODY_MAX);
+const _: () = assert!(8 * (VOTERS_MAX + LEARNERS_MAX) + 64 < STATE_BYTES_MAX - SNAPSHOT_BYTES_MAX);
 // Words of a leader may be lost and nobody asks for another.
 const _: () = assert!(3 * HEARTBEAT_TICKS < ELECTION_TICKS);
 // Snapshots come long before the memory for entries is used up.

@@ -1,5 +1,8 @@
 //! One member: raft-rs, and what must happen around it in which order.
 
+mod proposals;
+mod snapshots;
+
 use core::cmp::Reverse;
 use core::fmt;
 use core::time::Duration;
@@ -9,22 +12,25 @@ use bytes::Bytes;
 use pinion_commitlog::Lsn;
 use pinion_types::Monotonic;
 use raft::eraftpb::{Entry, Message, MessageType};
-use raft::{Config, RawNode, StateRole};
+use raft::{Config, RawNode, SnapshotStatus, StateRole};
 
 use crate::config::GroupConfig;
-use crate::error::{ProposeError, ReadError, TransferError};
+use crate::error::{ReadError, TransferError};
 use crate::format::{MemberId, ProposalId};
 use crate::health::Health;
 use crate::limits::{
-    APPLY_BYTES_MAX, ELECTION_STEP_TICKS, ELECTION_TICKS, ENTRIES_BYTES_MAX, HEARTBEAT_TICKS,
-    MESSAGE_BYTES_MAX, MESSAGES_IN_FLIGHT_MAX, PROPOSALS_BYTES_MAX, PROPOSALS_MAX, READS_MAX,
-    SLOW_ELECTION_TICKS, SNAPSHOT_BYTES_MAX, TICK, TICKS_AT_ONCE, TRANSFER_LAG_MAX, VOTERS_MAX,
+    APPLY_BYTES_MAX, ELECTION_STEP_TICKS, ELECTION_TICKS, HEARTBEAT_TICKS, MESSAGE_BYTES_MAX,
+    MESSAGES_IN_FLIGHT_MAX, READS_MAX, SLOW_ELECTION_TICKS, TICK, TICKS_AT_ONCE, TRANSFER_LAG_MAX,
+    VOTERS_MAX,
 };
 use crate::output::{Notice, Output, PeerStatus, Role, Status};
 use crate::peer::{PeerMessage, RaftMessage, frames};
 use crate::reads::{ReadId, Reads};
-use crate::storage::{Memory, SnapshotMeta, context, proposal, weight};
+use crate::storage::{Memory, SnapshotMeta, change, is_change, proposal, sorted, weight};
+use crate::transfer::{Incoming, Outgoings};
 use crate::wal::Wal;
+
+use proposals::conf_change;
 
 /// Ticks without a leader's word after which the first voter asks to be elected: one
 /// more than after which the others would vote for it, because their ticks are not
@@ -55,6 +61,15 @@ pub(crate) struct Member {
     /// What was told last.
     told: (Role, Option<MemberId>, u64),
     snapshot: Snapshot,
+    /// The machine in the newest snapshot that is durable: kept, so that a member that
+    /// needs it need not wait for another one.
+    machine: Bytes,
+    outgoing: Outgoings,
+    incoming: Incoming,
+    /// The machine of a snapshot that raft-rs was told of, and its index.
+    arrived: Option<(u64, Bytes)>,
+    /// Members to which raft-rs sends a snapshot, and the term.
+    to_send: Vec<(MemberId, u64)>,
     /// Index at which a snapshot was last asked for, and the bytes applied since.
     asked: u64,
     asked_bytes: u64,
@@ -90,9 +105,18 @@ enum Snapshot {
     /// The owner was asked for it.
     Wanted(SnapshotMeta),
     /// It is on its way to the disk.
-    Writing(SnapshotMeta),
+    Writing(SnapshotMeta, Bytes),
     /// It is the member's birth: until it is durable there is no member.
-    Birth(Bytes),
+    Birth,
+    /// It came from the leader and is on its way to the disk: until it is durable the
+    /// member knows of nothing else.
+    Installing(Installing),
+}
+
+struct Installing {
+    ready: u64,
+    term: u64,
+    messages: Vec<Message>,
 }
 
 impl fmt::Debug for Member {
@@ -107,7 +131,12 @@ impl fmt::Debug for Member {
 
 impl Member {
     /// A member that goes on from its log.
-    pub(crate) fn open(id: MemberId, life: u64, cluster: [u8; 16], memory: Memory) -> Self {
+    pub(crate) fn open(
+        (id, cluster): (MemberId, [u8; 16]),
+        life: u64,
+        memory: Memory,
+        machine: Bytes,
+    ) -> Self {
         let (applied, durable_term) = (memory.snapshot.index, memory.hard.term);
         let config = Config {
             id: id.0,
@@ -141,6 +170,11 @@ impl Member {
             next_tick: None,
             told: (Role::Follower, None, 0),
             snapshot: Snapshot::Durable,
+            machine,
+            outgoing: Outgoings::default(),
+            incoming: Incoming::default(),
+            arrived: None,
+            to_send: Vec::new(),
             asked: applied,
             asked_bytes: 0,
         }
@@ -149,15 +183,14 @@ impl Member {
     /// A new member. It is one when its first checkpoint is durable; before that it
     /// has promised nothing, and after a crash it is nobody again.
     pub(crate) fn born(
-        id: MemberId,
+        whose: (MemberId, [u8; 16]),
         life: u64,
-        cluster: [u8; 16],
         memory: Memory,
         machine: Bytes,
         wal: &mut Wal,
     ) -> Self {
-        let mut member = Self::open(id, life, cluster, memory);
-        member.snapshot = Snapshot::Birth(machine);
+        let mut member = Self::open(whose, life, memory, machine);
+        member.snapshot = Snapshot::Birth;
         member.write_checkpoint(wal);
         member
     }
@@ -172,13 +205,13 @@ impl Member {
         wal: &mut Wal,
         out: &mut VecDeque<Output>,
     ) {
-        if self.is_unborn() {
-            return;
-        }
         let mut campaigned = false;
         loop {
-            while self.raw.has_ready() {
+            while self.takes_part() && self.raw.has_ready() {
                 self.one_ready(now, wal, out);
+            }
+            if !self.takes_part() {
+                return;
             }
             if self.may_ask()
                 && let Some(question) = self.reads.next_question(now)
@@ -196,7 +229,13 @@ impl Member {
             }
         }
         self.want_snapshot(config, out);
-        if self.raw.raft.prs().iter().len() == 1 {
+        // Alone, or waiting to be told of others, there is nobody to keep time with. A new
+        // member hears a leader before it knows the others; without time it would hold
+        // to that leader for ever and vote for nobody else.
+        let raft = &self.raw.raft;
+        let mut members = raft.prs().iter();
+        let alone = raft.leader_id == 0 || raft.leader_id == self.id.0;
+        if alone && members.all(|(id, _)| *id == self.id.0) {
             self.next_tick = None;
         } else if self.next_tick.is_none() {
             self.next_tick = Some(now + TICK);
@@ -205,6 +244,9 @@ impl Member {
 
     fn one_ready(&mut self, now: Monotonic, wal: &mut Wal, out: &mut VecDeque<Output>) {
         let mut ready = self.raw.ready();
+        if !ready.snapshot().is_empty() {
+            return self.install(ready, wal, out);
+        }
         // A leader's entries go to the others while they go to its own disk (Raft
         // thesis §10.2.1).
         self.send(ready.take_messages(), out);
@@ -215,7 +257,16 @@ impl Member {
         }
         memory.append(ready.entries());
         let (last, before) = (memory.last(), wal.appended());
-        wal.append(now, ready.entries(), &memory.hard);
+        let first = ready
+            .entries()
+            .first()
+            .map_or(last + 1, |entry| entry.index);
+        wal.append(
+            now,
+            ready.entries(),
+            &memory.hard,
+            memory.before_entry(first),
+        );
         let since = (wal.appended() > before).then_some(now);
         let (at_once, later) = self.split(ready.take_persisted_messages());
         self.send(at_once, out);
@@ -241,6 +292,7 @@ impl Member {
         self.raw.advance_apply_to(self.applied);
         self.reads.handle_applied(self.applied, out);
         self.handle_flushed(now, wal.log.committed(), out);
+        self.begin_transfers(now, out);
     }
 
     /// Everything up to `committed` is durable.
@@ -277,12 +329,14 @@ impl Member {
     }
 
     /// Gives messages to the owner, those to one member together.
-    fn send(&self, messages: impl IntoIterator<Item = Message>, out: &mut VecDeque<Output>) {
+    fn send(&mut self, messages: impl IntoIterator<Item = Message>, out: &mut VecDeque<Output>) {
         let mut of: BTreeMap<u64, Vec<Message>> = BTreeMap::new();
         for message in messages {
             // A question that raft-rs would pass on is not heard anywhere: who asks it
             // asks again.
-            if message.from == self.id.0 {
+            if message.get_msg_type() == MessageType::MsgSnapshot {
+                self.to_send.push((MemberId(message.to), message.term));
+            } else if message.from == self.id.0 {
                 of.entry(message.to).or_default().push(message);
             }
         }
@@ -316,7 +370,12 @@ impl Member {
             }
         }
         // Without a proposal it is the empty entry with which a leader begins.
-        if let Some(id) = proposal(&entry) {
+        let Some(id) = proposal(&entry) else {
+            return;
+        };
+        if is_change(&entry) {
+            self.apply_change(&entry, id, out);
+        } else {
             out.push_back(Output::Apply {
                 index: entry.index,
                 term: entry.term,
@@ -324,6 +383,20 @@ impl Member {
                 data: entry.data,
             });
         }
+    }
+
+    fn apply_change(&mut self, entry: &Entry, id: ProposalId, out: &mut VecDeque<Output>) {
+        let change = change(entry).expect("what is in the log was checked on its way there");
+        let conf = self
+            .raw
+            .apply_conf_change(&conf_change(change))
+            .expect("the leader compared it with the members, and one follows the other");
+        out.push_back(Output::MembersChanged {
+            index: entry.index,
+            id,
+            voters: members(&conf.voters),
+            learners: members(&conf.learners),
+        });
     }
 
     fn may_lead_alone(&self) -> bool {
@@ -356,6 +429,7 @@ impl Member {
         let (role, leader, term) = is;
         if self.told.0 == Role::Leader && (role, term) != (Role::Leader, self.told.2) {
             self.doubt(out);
+            self.outgoing.clear();
         }
         if (leader, term) != (self.told.1, self.told.2) {
             self.reads.ask_again();
@@ -381,7 +455,7 @@ impl Member {
         messages: Vec<RaftMessage>,
         out: &mut VecDeque<Output>,
     ) {
-        if self.is_unborn() {
+        if !self.takes_part() {
             return;
         }
         for RaftMessage(message) in messages {
@@ -428,11 +502,24 @@ impl Member {
 
     /// What was sent to a member may not have reached it.
     pub(crate) fn handle_unreachable(&mut self, peer: MemberId) {
+        if self.outgoing.handle_unreachable(peer) {
+            self.raw.report_snapshot(peer.0, SnapshotStatus::Failure);
+        }
         self.raw.report_unreachable(peer.0);
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Monotonic, out: &mut VecDeque<Output>) {
         self.reads.handle_timeout(now, out);
+        if !self.takes_part() {
+            return;
+        }
+        let (again, failed) = self.outgoing.handle_timeout(now);
+        for (to, message) in again {
+            out.push_back(Output::Send { to, message });
+        }
+        for to in failed {
+            self.raw.report_snapshot(to.0, SnapshotStatus::Failure);
+        }
         for _ in 0..TICKS_AT_ONCE {
             let Some(due) = self.next_tick.filter(|due| *due <= now) else {
                 return;
@@ -496,15 +583,14 @@ impl Member {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
-        self.next_tick
-            .into_iter()
-            .chain(self.reads.next_deadline())
-            .min()
+        let ours = [self.next_tick, self.outgoing.next_deadline()];
+        let ours = ours.into_iter().flatten().filter(|_| self.takes_part());
+        ours.chain(self.reads.next_deadline()).min()
     }
 
     /// Asks when the machine may be read.
     pub(crate) fn read(&mut self, now: Monotonic, id: ReadId) -> Result<(), ReadError> {
-        if self.is_unborn() {
+        if matches!(self.snapshot, Snapshot::Birth) {
             return Err(ReadError::NotReady);
         }
         if self.reads.take(now, id) {
@@ -523,6 +609,15 @@ impl Member {
         }
     }
 
+    /// By how much a member is behind that has everything up to `matched`; `None` when it
+    /// is near enough to be counted on. One that needs a snapshot is not, however few
+    /// entries there are.
+    fn behind(&self, matched: u64) -> Option<u64> {
+        let by = self.raw.raft.raft_log.last_index().saturating_sub(matched);
+        let needs_snapshot = matched < self.raw.store().before().0;
+        (needs_snapshot || by > TRANSFER_LAG_MAX).then_some(by)
+    }
+
     /// Gives the lead to another member.
     pub(crate) fn transfer(&mut self, to: MemberId) -> Result<(), TransferError> {
         let raft = &self.raw.raft;
@@ -538,8 +633,7 @@ impl Member {
         if raft.prs().conf().learners().contains(&to.0) {
             return Err(TransferError::NotVoter);
         }
-        let by = raft.raft_log.last_index().saturating_sub(progress.matched);
-        if by > TRANSFER_LAG_MAX {
+        if let Some(by) = self.behind(progress.matched) {
             return Err(TransferError::Lagging { by });
         }
         if raft.lead_transferee.is_some() {
@@ -549,63 +643,12 @@ impl Member {
         Ok(())
     }
 
-    fn is_unborn(&self) -> bool {
-        matches!(self.snapshot, Snapshot::Birth(_))
+    /// Whether what it says is on its disk.
+    fn takes_part(&self) -> bool {
+        !matches!(self.snapshot, Snapshot::Birth | Snapshot::Installing(_))
     }
 
-    // --------------------------------------------------------------- proposals
-
-    /// Takes a command into the log.
-    pub(crate) fn propose(&mut self, id: ProposalId, data: Bytes) -> Result<(), ProposeError> {
-        let (role, leader, _) = self.role();
-        if role != Role::Leader {
-            return Err(ProposeError::NotLeader { leader });
-        }
-        if self.raw.raft.lead_transferee.is_some() {
-            return Err(ProposeError::Transferring);
-        }
-        if self.proposals.len() >= PROPOSALS_MAX {
-            let limit = PROPOSALS_MAX as u64;
-            return Err(ProposeError::Busy { limit });
-        }
-        let bytes = data.len() as u64;
-        if self.proposals_bytes + bytes > PROPOSALS_BYTES_MAX {
-            let limit = PROPOSALS_BYTES_MAX;
-            return Err(ProposeError::Busy { limit });
-        }
-        if self.raw.store().bytes() > ENTRIES_BYTES_MAX {
-            let limit = ENTRIES_BYTES_MAX;
-            return Err(ProposeError::Busy { limit });
-        }
-        let entry = Entry {
-            context: context(id).to_vec().into(),
-            data,
-            ..Entry::default()
-        };
-        let mut message = Message {
-            from: self.id.0,
-            entries: vec![entry].into(),
-            ..Message::default()
-        };
-        message.set_msg_type(MessageType::MsgPropose);
-        if self.raw.step(message).is_err() {
-            return Err(ProposeError::NotLeader { leader: None });
-        }
-        let index = self.raw.raft.raft_log.last_index();
-        self.proposals_bytes += bytes;
-        let proposal = Proposal {
-            id,
-            bytes,
-            uncertain: false,
-        };
-        self.proposals.insert((index, self.raw.raft.term), proposal);
-        Ok(())
-    }
-
-    /// Bytes of proposals that are not applied yet.
-    pub(crate) fn proposals_bytes(&self) -> u64 {
-        self.proposals_bytes
-    }
+    // ------------------------------------------------------------------- other
 
     /// The log failed: nobody will know what became of the proposals.
     pub(crate) fn fail(&mut self, out: &mut VecDeque<Output>) {
@@ -619,101 +662,18 @@ impl Member {
         }
     }
 
-    // --------------------------------------------------------------- snapshots
-
-    fn want_snapshot(&mut self, config: &GroupConfig, out: &mut VecDeque<Output>) {
-        let due = match self.snapshot {
-            Snapshot::Due => true,
-            Snapshot::Durable => {
-                self.applied - self.asked >= config.snapshot_every_entries
-                    || self.asked_bytes >= config.snapshot_every_bytes
-            }
-            _ => false,
-        };
-        if !due || self.applied == self.raw.store().snapshot.index {
-            return;
-        }
-        let raft = &self.raw.raft;
-        let term = raft.raft_log.term(self.applied);
-        self.snapshot = Snapshot::Wanted(SnapshotMeta {
-            index: self.applied,
-            term: term.expect("what was just applied is in memory"),
-            conf: raft.prs().conf().to_conf_state(),
-        });
-        (self.asked, self.asked_bytes) = (self.applied, 0);
-        out.push_back(Output::WantSnapshot {
-            index: self.applied,
-        });
-    }
-
-    /// The machine as it was at `index`; ignored when it was not asked for.
-    pub(crate) fn snapshot_ready(
-        &mut self,
-        index: u64,
-        machine: &[u8],
-        config: &GroupConfig,
-        wal: &mut Wal,
-        out: &mut VecDeque<Output>,
-    ) {
-        let meta = match &self.snapshot {
-            Snapshot::Wanted(meta) if meta.index == index => meta.clone(),
-            _ => return,
-        };
-        if machine.len() > SNAPSHOT_BYTES_MAX {
-            // The log takes it for one that was never begun; it is asked for again
-            // after as many entries more.
-            out.push_back(Output::Notice(Notice::SnapshotTooLarge {
-                bytes: machine.len(),
-                limit: SNAPSHOT_BYTES_MAX,
-            }));
-            self.snapshot = Snapshot::Durable;
-            return;
-        }
-        let memory = self.raw.store();
-        let covered = memory.covered(index, (config.tail_entries, config.tail_bytes));
-        wal.checkpoint((self.cluster, self.id), &meta, machine, memory, covered);
-        self.snapshot = Snapshot::Writing(meta);
-    }
-
-    fn write_checkpoint(&mut self, wal: &mut Wal) {
-        if let Snapshot::Birth(machine) = &self.snapshot {
-            let memory = self.raw.store();
-            let whose = (self.cluster, self.id);
-            wal.checkpoint(whose, &memory.snapshot, machine, memory, 0);
-        }
-    }
-
-    /// The checkpoint is durable.
-    pub(crate) fn checkpoint_done(&mut self, config: &GroupConfig) {
-        let done = core::mem::replace(&mut self.snapshot, Snapshot::Durable);
-        if let Snapshot::Writing(meta) = done {
-            let memory = self.raw.mut_store();
-            let covered = memory.covered(meta.index, (config.tail_entries, config.tail_bytes));
-            memory.compact(meta, covered);
-        }
-    }
-
-    /// The last checkpoint came to nothing, and the log can take another one.
-    pub(crate) fn checkpoint_failed(&mut self, wal: &mut Wal) {
-        match self.snapshot {
-            Snapshot::Writing(_) => self.snapshot = Snapshot::Due,
-            Snapshot::Birth(_) => self.write_checkpoint(wal),
-            Snapshot::Durable | Snapshot::Due | Snapshot::Wanted(_) => {}
-        }
-    }
-
-    // ------------------------------------------------------------------- other
-
     /// Writes down what is known to be decided.
     pub(crate) fn append_decided(&mut self, now: Monotonic, wal: &mut Wal) {
-        if !self.is_unborn() {
-            wal.append_decided(now, &self.raw.store().hard);
+        if self.takes_part() {
+            let memory = self.raw.store();
+            wal.append_decided(now, &memory.hard, memory.before_entry(memory.last() + 1));
         }
     }
 
     pub(crate) fn status(&self) -> Status {
         let (role, leader, term) = self.told;
         let memory = self.raw.store();
+        let conf = self.raw.raft.prs().conf().to_conf_state();
         Status {
             id: Some(self.id),
             role,
@@ -726,6 +686,8 @@ impl Member {
             snapshot: memory.snapshot.index,
             entries_bytes: memory.bytes(),
             proposals: self.proposals.len(),
+            voters: members(&conf.voters),
+            learners: members(&conf.learners),
             flush: self.health.median(),
             peers: self.peers(),
         }
@@ -748,4 +710,8 @@ impl Member {
         peers.sort_unstable_by_key(|peer| peer.id);
         peers
     }
+}
+
+fn members(ids: &[u64]) -> Vec<MemberId> {
+    sorted(ids).into_iter().map(MemberId).collect()
 }

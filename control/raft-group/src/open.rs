@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use pinion_commitlog::{Files, LogConfig, RecordHead, RecoveryReport, Replay, recover};
 use pinion_types::{PartitionId, WallMs};
+use raft::Storage;
 use raft::eraftpb::{ConfState, Entry, HardState};
 
 use crate::config::{GroupConfig, RAFT_LOG};
@@ -28,7 +29,7 @@ pub struct Opened {
     /// Who it is.
     pub found: Found,
     /// Its machine as of some entry, to be restored before anything is applied;
-    /// `None` when it is nobody yet.
+    /// `None` when it is nobody yet, or waits for its first snapshot.
     pub snapshot: Option<(u64, Bytes)>,
     /// What the log's recovery met.
     pub report: RecoveryReport,
@@ -91,9 +92,12 @@ pub(crate) fn open(
                 cluster: past.cluster,
                 commit: past.memory.hard.commit,
             };
-            let snapshot = (past.memory.snapshot.index, past.machine);
-            let member = Member::open(past.id, config.seed, past.cluster, past.memory);
-            (Some(member), found, Some(snapshot), past.hard)
+            let index = past.memory.snapshot.index;
+            let machine = past.machine.clone();
+            let whose = (past.id, past.cluster);
+            let member = Member::open(whose, config.seed, past.memory, past.machine);
+            let snapshot = (index > 0).then_some((index, machine));
+            (Some(member), found, snapshot, past.hard)
         }
     };
     let mut log = recovered.log;
@@ -183,7 +187,8 @@ impl Story {
                 body.term
             }
             KIND_HARD => {
-                let hard = HardBody::decode(body).map_err(of_record)?;
+                let (hard, after) = HardBody::decode(body).map_err(of_record)?;
+                self.compare(after)?;
                 if head.first != hard.commit {
                     return Err(field("first"));
                 }
@@ -216,6 +221,17 @@ impl Story {
             });
         }
         memory.append(&[entry]);
+        Ok(())
+    }
+
+    /// Compares the history that an append continues with the one that is here. After a
+    /// snapshot from the leader they differ when its checkpoint is gone and the one before
+    /// it is read: its entries may never have been decided on.
+    fn compare(&mut self, (index, term): (u64, u64)) -> Result<(), OpenError> {
+        let has = self.memory()?.term(index).unwrap_or(0);
+        if has != term {
+            return Err(OpenError::AnotherHistory { index, term, has });
+        }
         Ok(())
     }
 

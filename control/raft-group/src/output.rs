@@ -55,6 +55,24 @@ pub enum Output {
         /// As given to [`crate::Group::read`].
         id: ReadId,
     },
+    /// The members are others from this entry on.
+    MembersChanged {
+        /// Its place.
+        index: u64,
+        /// Who proposed it.
+        id: ProposalId,
+        /// Who votes, ascending.
+        voters: Vec<MemberId>,
+        /// Who only listens, ascending.
+        learners: Vec<MemberId>,
+    },
+    /// The machine is this one now, whatever it was: a snapshot from the leader.
+    Restore {
+        /// The last entry in it.
+        index: u64,
+        /// The machine, as some owner gave it.
+        machine: Bytes,
+    },
     /// Who leads, as far as this member knows; told at every change.
     Role {
         /// What this member is.
@@ -118,6 +136,14 @@ pub enum Notice {
         /// How long the oldest write has been under way.
         waited: Duration,
     },
+    /// A snapshot from the leader takes the place of what is here; until it is durable
+    /// the member takes part in nothing.
+    Installing {
+        /// The last entry in it.
+        index: u64,
+        /// Bytes of the machine.
+        bytes: usize,
+    },
     /// A snapshot has `bytes`, above `limit`: the log cannot be shortened.
     SnapshotTooLarge {
         /// What it has.
@@ -152,6 +178,10 @@ pub struct Status {
     pub entries_bytes: u64,
     /// Proposals of this member that are not applied yet.
     pub proposals: usize,
+    /// Who votes, as far as it knows; ascending. None while it waits for its first snapshot.
+    pub voters: Vec<MemberId>,
+    /// Who only listens, ascending.
+    pub learners: Vec<MemberId>,
     /// Median of the last flushes, when there were enough of them.
     pub flush: Option<Duration>,
     /// The other members, as a leader knows them; empty elsewhere.

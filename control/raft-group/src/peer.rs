@@ -5,10 +5,11 @@
 //! is compared with its limit and with what is there before anything is taken, and a
 //! message that raft-rs would not expect from a peer is refused here.
 
+use bytes::Bytes;
 use raft::eraftpb::{Entry, Message, MessageType};
 
 use crate::format::{EntryBody, FormatError, NUMBER_MAX, Reader, count};
-use crate::limits::{PEER_BODY_MAX, PEER_CONTEXT_MAX};
+use crate::limits::{CHUNK_BYTES, PEER_BODY_MAX, PEER_CONTEXT_MAX};
 use crate::storage::{body, entry};
 
 /// Bytes before a frame's body.
@@ -17,6 +18,12 @@ pub const FRAME_HEAD: usize = 12;
 const VERSION: u16 = 1;
 /// Kind of a frame: Raft messages.
 const KIND_RAFT: u16 = 2;
+/// Kind of a frame: a snapshot is offered.
+const KIND_OFFER: u16 = 3;
+/// Kind of a frame: a part of one.
+const KIND_CHUNK: u16 = 4;
+/// Kind of a frame: how far one came.
+const KIND_ACK: u16 = 5;
 
 const MESSAGE_HEAD: usize = 88;
 
@@ -87,6 +94,64 @@ pub enum PeerError {
 pub enum PeerMessage {
     /// Raft messages, in order.
     Raft(Vec<RaftMessage>),
+    /// A snapshot is offered.
+    Offer(Offer),
+    /// A part of it.
+    Chunk(Chunk),
+    /// How far it came.
+    Ack(ChunkAck),
+}
+
+/// A snapshot is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Names the transfer; grows with each of a member's life.
+    pub transfer: u64,
+    /// The term in which its sender leads.
+    pub term: u64,
+    /// Its bytes.
+    pub total: u64,
+    /// CRC-32C of all of them.
+    pub crc: u32,
+}
+
+/// A part of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Which transfer.
+    pub transfer: u64,
+    /// Where the part begins.
+    pub offset: u64,
+    /// The part: at least one byte, at most [`CHUNK_BYTES`].
+    pub bytes: Bytes,
+}
+
+/// How far a snapshot came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkAck {
+    /// Which transfer.
+    pub transfer: u64,
+    /// Everything before it is there.
+    pub offset: u64,
+    /// What becomes of it.
+    pub verdict: ChunkVerdict,
+}
+
+/// What becomes of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunkVerdict {
+    /// Go on.
+    Taken,
+    /// It is not wanted.
+    Refused,
+    /// All of it is there, and is what it should be.
+    Done,
+    /// All of it is there, and is not what it should be.
+    Corrupt,
+}
+
+impl ChunkVerdict {
+    const ALL: [Self; 4] = [Self::Taken, Self::Refused, Self::Done, Self::Corrupt];
 }
 
 /// One message of the Raft protocol. What is in it is between the groups.
@@ -99,12 +164,9 @@ impl PeerMessage {
     /// # Panics
     /// When its body is longer than [`PEER_BODY_MAX`]; a group makes none such.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let Self::Raft(messages) = self;
         let start = out.len();
         out.resize(start + FRAME_HEAD, 0);
-        for message in messages {
-            message.encode(out);
-        }
+        let kind = self.encode_body(out);
         let body = start + FRAME_HEAD;
         let len = out.len() - body;
         assert!(len <= PEER_BODY_MAX, "a frame of {len} bytes");
@@ -112,8 +174,40 @@ impl PeerMessage {
         let head = &mut out[start..body];
         head[..4].copy_from_slice(&count(len));
         head[4..6].copy_from_slice(&VERSION.to_le_bytes());
-        head[6..8].copy_from_slice(&KIND_RAFT.to_le_bytes());
+        head[6..8].copy_from_slice(&kind.to_le_bytes());
         head[8..].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    fn encode_body(&self, out: &mut Vec<u8>) -> u16 {
+        match self {
+            Self::Raft(messages) => {
+                for message in messages {
+                    message.encode(out);
+                }
+                KIND_RAFT
+            }
+            Self::Offer(offer) => {
+                for field in [offer.transfer, offer.term, offer.total] {
+                    out.extend(field.to_le_bytes());
+                }
+                out.extend(offer.crc.to_le_bytes());
+                out.extend([0; 4]);
+                KIND_OFFER
+            }
+            Self::Chunk(chunk) => {
+                out.extend(chunk.transfer.to_le_bytes());
+                out.extend(chunk.offset.to_le_bytes());
+                out.extend(&chunk.bytes);
+                KIND_CHUNK
+            }
+            Self::Ack(ack) => {
+                out.extend(ack.transfer.to_le_bytes());
+                out.extend(ack.offset.to_le_bytes());
+                let verdict = ChunkVerdict::ALL.iter().position(|of| *of == ack.verdict);
+                out.extend((verdict.unwrap_or_default() as u64).to_le_bytes());
+                KIND_ACK
+            }
+        }
     }
 
     /// How long the frame is whose first [`FRAME_HEAD`] bytes these are, for whoever
@@ -155,14 +249,54 @@ impl PeerMessage {
         if crc32c::crc32c(body) != u32::from_le_bytes([a, b, c, d]) {
             return Err(PeerError::Checksum);
         }
+        let mut reader = Reader::new(body);
+        let field = |name| PeerError::Body(FormatError::Field { name });
         match u16::from_le_bytes([kind_low, kind_high]) {
             KIND_RAFT => {
-                let mut reader = Reader::new(body);
                 let mut messages = Vec::new();
                 while !reader.is_empty() {
                     messages.push(RaftMessage::decode(&mut reader)?);
                 }
                 Ok(Self::Raft(messages))
+            }
+            KIND_OFFER => {
+                let offer = Offer {
+                    transfer: reader.number()?,
+                    term: reader.number()?,
+                    total: reader.number()?,
+                    crc: u32::from_le_bytes(reader.take()?),
+                };
+                reader.zero::<4>()?;
+                reader.end(body)?;
+                if offer.term == 0 || offer.term > NUMBER_MAX {
+                    return Err(field("term"));
+                }
+                Ok(Self::Offer(offer))
+            }
+            KIND_CHUNK => {
+                let (transfer, offset) = (reader.number()?, reader.number()?);
+                let bytes = reader.rest();
+                if bytes.is_empty() || bytes.len() > CHUNK_BYTES {
+                    return Err(field("chunk"));
+                }
+                Ok(Self::Chunk(Chunk {
+                    transfer,
+                    offset,
+                    bytes: Bytes::copy_from_slice(bytes),
+                }))
+            }
+            KIND_ACK => {
+                let (transfer, offset) = (reader.number()?, reader.number()?);
+                let verdict = usize::try_from(reader.number()?).unwrap_or(usize::MAX);
+                reader.end(body)?;
+                let Some(&verdict) = ChunkVerdict::ALL.get(verdict) else {
+                    return Err(field("verdict"));
+                };
+                Ok(Self::Ack(ChunkAck {
+                    transfer,
+                    offset,
+                    verdict,
+                }))
             }
             found => Err(PeerError::Kind { found }),
         }
@@ -174,7 +308,7 @@ impl RaftMessage {
     pub(crate) fn len(&self) -> usize {
         let message = &self.0;
         let entries = message.entries.iter();
-        let entries: usize = entries.map(|entry| 4 + 32 + entry.data.len()).sum();
+        let entries: usize = entries.map(|entry| 4 + 32 + body(entry).data.len()).sum();
         MESSAGE_HEAD + message.context.len() + entries
     }
 
@@ -351,7 +485,7 @@ fn split(mut message: Message) -> Vec<Message> {
     loop {
         let mut len = MESSAGE_HEAD + message.context.len();
         let fits = message.entries.iter().take_while(|entry| {
-            len += 4 + 32 + entry.data.len();
+            len += 4 + 32 + body(entry).data.len();
             len <= PEER_BODY_MAX
         });
         let fits = fits.count().max(1);
@@ -385,6 +519,7 @@ mod tests {
                 member: MemberId(1),
                 number: 1,
             }),
+            members: false,
             data: &data,
         };
         let entries: Vec<Entry> = (11..).take(entries).map(|at| entry(at, &body)).collect();
@@ -414,7 +549,9 @@ mod tests {
             let mut bytes = Vec::new();
             message.encode(&mut bytes);
             assert_eq!(PeerMessage::decode(&bytes), Ok(message.clone()));
-            let PeerMessage::Raft(messages) = message;
+            let PeerMessage::Raft(messages) = message else {
+                panic!("they are Raft messages");
+            };
             let first = &messages[0].0;
             let before = (first.index, first.log_term);
             let expected = [(10, 2), (12, 3), (14, 3), (16, 3)];

@@ -3,12 +3,13 @@
 //! Everything after the last snapshot is here, and a short tail before it; nothing
 //! is read from the disk after the start, so no question waits.
 
+use core::cell::Cell;
 use std::collections::VecDeque;
 
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
-use crate::format::{EntryBody, MemberId, ProposalId};
+use crate::format::{EntryBody, MemberChange, MemberId, ProposalId};
 
 /// Bytes of memory that an entry takes beside its command.
 const ENTRY_OVERHEAD: u64 = size_of::<Entry>() as u64 + 64;
@@ -31,6 +32,8 @@ pub(crate) struct Memory {
     /// Of the newest snapshot that is durable.
     pub(crate) snapshot: SnapshotMeta,
     pub(crate) hard: HardState,
+    /// raft-rs would send a snapshot and there is none that fits.
+    wanted: Cell<bool>,
 }
 
 impl Memory {
@@ -41,7 +44,21 @@ impl Memory {
             bytes: 0,
             snapshot,
             hard,
+            wanted: Cell::new(false),
         }
+    }
+
+    /// Whether raft-rs asked for a snapshot newer than there is; once.
+    pub(crate) fn take_wanted(&self) -> bool {
+        self.wanted.take()
+    }
+
+    /// A snapshot from another member takes the place of everything.
+    pub(crate) fn restore(&mut self, snapshot: SnapshotMeta) {
+        self.before = (snapshot.index, snapshot.term);
+        self.entries.clear();
+        self.bytes = 0;
+        self.snapshot = snapshot;
     }
 
     /// Index and term of the entry before the first one here.
@@ -51,6 +68,13 @@ impl Memory {
 
     pub(crate) fn last(&self) -> u64 {
         self.before.0 + self.entries.len() as u64
+    }
+
+    /// Index and term of the entry before `index`.
+    pub(crate) fn before_entry(&self, index: u64) -> (u64, u64) {
+        let before = index.saturating_sub(1);
+        let term = self.term(before);
+        (before, term.expect("entries continue what is in memory"))
     }
 
     /// Bytes of memory that the entries take.
@@ -124,6 +148,13 @@ impl Memory {
     }
 }
 
+/// raft-rs keeps members in no order.
+pub(crate) fn sorted(ids: &[u64]) -> Vec<u64> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids
+}
+
 /// Bytes of memory that an entry takes.
 pub(crate) fn weight(entry: &Entry) -> u64 {
     (entry.data.len() + entry.context.len()) as u64 + ENTRY_OVERHEAD
@@ -189,8 +220,20 @@ impl Storage for Memory {
         Ok(self.last())
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    /// Says only which one: the machine goes another way.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        let conf = &self.snapshot.conf;
+        // A member takes none that does not know it.
+        let knows = conf.voters.contains(&to) || conf.learners.contains(&to);
+        if self.snapshot.index < request_index || !knows {
+            self.wanted.set(true);
+            return Err(StorageError::SnapshotTemporarilyUnavailable.into());
+        }
+        let mut snapshot = Snapshot::default();
+        let meta = snapshot.mut_metadata();
+        (meta.index, meta.term) = (self.snapshot.index, self.snapshot.term);
+        meta.set_conf_state(conf.clone());
+        Ok(snapshot)
     }
 }
 
@@ -204,6 +247,17 @@ pub(crate) fn context(id: ProposalId) -> [u8; 16] {
     context
 }
 
+/// The same for an entry that changes the members, and the change. raft-rs keeps its
+/// own words for it in such an entry's data; they are neither stored nor sent.
+pub(crate) fn change_context(id: ProposalId, change: MemberChange) -> Vec<u8> {
+    [context(id), change.encode()].concat()
+}
+
+/// The change in such an entry.
+pub(crate) fn change(entry: &Entry) -> Option<MemberChange> {
+    MemberChange::decode(entry.context.get(16..)?).ok()
+}
+
 /// Whose command an entry is.
 pub(crate) fn proposal(entry: &Entry) -> Option<ProposalId> {
     let (member, number) = entry.context.split_first_chunk()?;
@@ -215,10 +269,16 @@ pub(crate) fn proposal(entry: &Entry) -> Option<ProposalId> {
 
 /// An entry as it is written down.
 pub(crate) fn body(entry: &Entry) -> EntryBody<'_> {
+    let members = is_change(entry);
     EntryBody {
         term: entry.term,
         proposal: proposal(entry),
-        data: &entry.data,
+        members,
+        data: if members {
+            entry.context.get(16..).unwrap_or_default()
+        } else {
+            &entry.data
+        },
     }
 }
 
@@ -227,13 +287,24 @@ pub(crate) fn entry(index: u64, body: &EntryBody<'_>) -> Entry {
     let mut entry = Entry {
         index,
         term: body.term,
-        data: body.data.to_vec().into(),
         ..Entry::default()
     };
-    if let Some(id) = body.proposal {
-        entry.context = context(id).to_vec().into();
+    let mut said = body
+        .proposal
+        .map_or_else(Vec::new, |id| context(id).to_vec());
+    if body.members {
+        said.extend(body.data);
+        entry.set_entry_type(EntryType::EntryConfChangeV2);
+    } else {
+        entry.data = body.data.to_vec().into();
     }
+    entry.context = said.into();
     entry
+}
+
+/// Whether an entry changes who the members are.
+pub(crate) fn is_change(entry: &Entry) -> bool {
+    entry.get_entry_type() != EntryType::EntryNormal
 }
 
 #[cfg(test)]
@@ -245,6 +316,7 @@ mod tests {
         let body = EntryBody {
             term,
             proposal: None,
+            members: false,
             data: &[],
         };
         (first..first + count).map(|at| entry(at, &body)).collect()
@@ -315,10 +387,23 @@ mod tests {
         let body = EntryBody {
             term: 9,
             proposal: Some(id),
+            members: false,
             data: b"command",
         };
-        let entry = entry(12, &body);
-        assert_eq!(super::body(&entry), body);
-        assert_eq!((entry.index, proposal(&entry)), (12, Some(id)));
+        let normal = entry(12, &body);
+        assert_eq!(super::body(&normal), body);
+        assert_eq!((normal.index, proposal(&normal)), (12, Some(id)));
+        let promote = MemberChange::Promote(MemberId(4));
+        let data = promote.encode();
+        let body = EntryBody {
+            members: true,
+            data: &data,
+            ..body
+        };
+        let members = entry(13, &body);
+        assert_eq!(super::body(&members), body);
+        assert_eq!(proposal(&members), Some(id));
+        assert_eq!(change(&members), Some(promote));
+        assert!(is_change(&members) && !is_change(&normal));
     }
 }

@@ -5,11 +5,11 @@ use pinion_types::{Monotonic, PartitionId, WallMs};
 use raft::eraftpb::{Entry, HardState};
 
 use crate::format::{
-    HardBody, KIND_ENTRY, KIND_HARD, MemberId, RESOURCE, STATE_SNAPSHOT, STATE_TAIL, SnapshotState,
-    TailState,
+    EntryBody, HardBody, KIND_ENTRY, KIND_HARD, MemberId, RESOURCE, STATE_SNAPSHOT, STATE_TAIL,
+    SnapshotState, TailState,
 };
 use crate::limits::APPEND_BYTES_MAX;
-use crate::storage::{Memory, SnapshotMeta, body};
+use crate::storage::{Memory, SnapshotMeta, body, sorted};
 
 /// The log, and what of the promises is in it.
 #[derive(Debug)]
@@ -32,7 +32,16 @@ impl Wal {
     /// Appends entries and promises. Promises that only know of more decisions wait
     /// for company: alone they would cost a flush of their own, and a member that
     /// forgets them learns them again.
-    pub(crate) fn append(&mut self, now: Monotonic, entries: &[Entry], hard: &HardState) {
+    ///
+    /// `after` is index and term of the entry before them, or of the last one when there
+    /// are none.
+    pub(crate) fn append(
+        &mut self,
+        now: Monotonic,
+        entries: &[Entry],
+        hard: &HardState,
+        mut after: (u64, u64),
+    ) {
         let hard = HardBody {
             term: hard.term,
             vote: hard.vote,
@@ -44,15 +53,16 @@ impl Wal {
         }
         let mut rest = entries;
         loop {
-            let (part, after) = rest.split_at(part_len(rest));
-            rest = after;
+            let (part, others) = rest.split_at(part_len(rest));
+            rest = others;
             // Promises are never behind the entries that were taken under them, and
             // decisions are never ahead of the entries that they decide, nor behind what
             // was known when these came: a member must not find a second change of the
             // members in its log and not know that the first one holds.
             let last = part.last().map_or(u64::MAX, |entry| entry.index);
             let commit = hard.commit.min(last);
-            self.append_part(now, part, HardBody { commit, ..hard });
+            self.append_part(now, part, HardBody { commit, ..hard }, after);
+            after = part.last().map_or(after, |entry| (entry.index, entry.term));
             if rest.is_empty() {
                 return;
             }
@@ -60,29 +70,33 @@ impl Wal {
     }
 
     /// Writes down what is known to be decided, for a clean end.
-    pub(crate) fn append_decided(&mut self, now: Monotonic, hard: &HardState) {
+    pub(crate) fn append_decided(&mut self, now: Monotonic, hard: &HardState, after: (u64, u64)) {
         if hard.commit > self.written.commit {
             let commit = hard.commit;
-            self.append_part(
-                now,
-                &[],
-                HardBody {
-                    commit,
-                    ..self.written
-                },
-            );
+            let hard = HardBody {
+                commit,
+                ..self.written
+            };
+            self.append_part(now, &[], hard, after);
         }
     }
 
     /// One append, so that after a crash all of it is there or nothing.
-    fn append_part(&mut self, now: Monotonic, entries: &[Entry], hard: HardBody) {
-        let heads: Vec<[u8; 32]> = entries.iter().map(|entry| body(entry).head()).collect();
-        let bodies: Vec<[&[u8]; 2]> = entries
+    fn append_part(
+        &mut self,
+        now: Monotonic,
+        entries: &[Entry],
+        hard: HardBody,
+        after: (u64, u64),
+    ) {
+        let of: Vec<EntryBody<'_>> = entries.iter().map(body).collect();
+        let heads: Vec<[u8; 32]> = of.iter().map(EntryBody::head).collect();
+        let bodies: Vec<[&[u8]; 2]> = of
             .iter()
             .zip(&heads)
-            .map(|(entry, head)| [&head[..], &entry.data[..]])
+            .map(|(of, head)| [&head[..], of.data])
             .collect();
-        let hard_bytes = hard.encode();
+        let hard_bytes = hard.encode(after);
         let hard_body = [&hard_bytes[..]];
         let mut records: Vec<RecordIn<'_>> = entries
             .iter()
@@ -173,10 +187,4 @@ fn record<'a>(kind: u8, first: u64, term: u64, body: &'a [&'a [u8]]) -> RecordIn
         body,
         retain: false,
     }
-}
-
-fn sorted(ids: &[u64]) -> Vec<u64> {
-    let mut ids = ids.to_vec();
-    ids.sort_unstable();
-    ids
 }

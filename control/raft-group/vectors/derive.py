@@ -63,12 +63,17 @@ def entry(term, member, number, command, version=1, kind=0):
     return out.raw(command, "command")
 
 
+def change(kind, member):
+    return le(kind, 1) + bytes(7) + le(member, 8)
+
+
 def hard_fields(out, term, vote, commit):
     return out.num(term, 8, "term").num(vote, 8, "vote").num(commit, 8, "commit")
 
 
-def hard(term, vote, commit):
-    return hard_fields(Layout().num(1, 1, "version").zero(7), term, vote, commit)
+def hard(term, vote, commit, after=(1, 1)):
+    out = hard_fields(Layout().num(1, 1, "version").zero(7), term, vote, commit)
+    return out.num(after[0], 8, "after").num(after[1], 8, "after's term")
 
 
 def snapshot(cluster, member, index, term, voters, learners, machine):
@@ -113,12 +118,25 @@ BODIES = [
      {"term": 1, "member": 1, "number": 0, "command": ""}),
     ("the empty entry of a new leader", "entry", entry(0x1_0000_0002, 0, 0, b""),
      {"term": 0x1_0000_0002, "member": 0, "number": 0, "command": ""}),
-    ("a vote", "hard", hard(9, 2, 40), {"term": 9, "vote": 2, "commit": 40}),
+    ("a member that listens", "entry", entry(3, 1, 6, change(1, 4), kind=1),
+     {"term": 3, "member": 1, "number": 6, "members": True, "command": change(1, 4).hex()}),
+    ("a member that votes", "entry", entry(3, 1, 7, change(2, 4), kind=1),
+     {"term": 3, "member": 1, "number": 7, "members": True, "command": change(2, 4).hex()}),
+    ("a member that is gone", "entry", entry(3, 1, 8, change(3, 2), kind=1),
+     {"term": 3, "member": 1, "number": 8, "members": True, "command": change(3, 2).hex()}),
+    ("a vote", "hard", hard(9, 2, 40, (0x1122334455667788, 8)),
+     {"term": 9, "vote": 2, "commit": 40, "after": [0x1122334455667788, 8]}),
     ("a term without a vote", "hard", hard(0x0102030405060708, 0, 1),
-     {"term": 0x0102030405060708, "vote": 0, "commit": 1}),
+     {"term": 0x0102030405060708, "vote": 0, "commit": 1, "after": [1, 1]}),
+    ("a vote of a member that has nothing", "hard", hard(3, 1, 0, (0, 0)),
+     {"term": 3, "vote": 1, "commit": 0, "after": [0, 0]}),
     ("the beginning of a group of one", "snapshot",
      snapshot(CLUSTER, 1, 1, 1, [1], [], b""),
      {"cluster": CLUSTER.hex(), "member": 1, "index": 1, "term": 1, "voters": [1],
+      "learners": [], "machine": ""}),
+    ("a member that waits for its first snapshot", "snapshot",
+     snapshot(CLUSTER, 4, 0, 0, [], [], b""),
+     {"cluster": CLUSTER.hex(), "member": 4, "index": 0, "term": 0, "voters": [],
       "learners": [], "machine": ""}),
     ("three voters, two learners and a machine", "snapshot",
      snapshot(CLUSTER, 2, 1000, 12, [1, 2, 5], [4, 9], b"machine"),
@@ -144,19 +162,35 @@ REFUSED = [
     ("nothing", "entry", Layout(), "short"),
     ("an entry without its last number", "entry", cut(PLAIN, 31), "short"),
     ("an entry of version 2", "entry", entry(7, 3, 41, COMMAND, version=2), "version"),
-    ("an entry of type 1", "entry", entry(7, 3, 41, COMMAND, kind=1), "type"),
+    ("an entry of type 2", "entry", entry(7, 3, 41, COMMAND, kind=2), "type"),
+    ("a change of another length", "entry", entry(7, 3, 41, change(1, 4) + b"\0", kind=1), "long"),
+    ("half a change", "entry", entry(7, 3, 41, change(1, 4)[:15], kind=1), "short"),
+    ("a change of member 0", "entry", entry(7, 3, 41, change(1, 0), kind=1), "member"),
+    ("no change that is known", "entry", entry(7, 3, 41, change(4, 2), kind=1), "change"),
+    ("a change of nobody's", "entry", entry(7, 0, 0, change(1, 4), kind=1), "command"),
     ("an entry with a bit where zero is", "entry", changed(PLAIN, 5, 1), "zero"),
     ("an entry of term 0", "entry", entry(0, 3, 41, COMMAND), "term"),
     ("an entry of a term beyond all", "entry", entry(1 << 63, 3, 41, COMMAND), "term"),
     ("a number without a member", "entry", entry(7, 0, 41, b""), "number"),
     ("a command without a member", "entry", entry(7, 0, 0, b"x"), "command"),
     ("promises of a term beyond all", "hard", hard(1 << 63, 0, 1), "term"),
-    ("promises that end early", "hard", cut(VOTE, 31), "short"),
+    ("promises that end early", "hard", cut(VOTE, 47), "short"),
+    ("promises after an entry of no term", "hard", hard(9, 2, 40, (5, 0)), "after"),
+    ("promises after no entry of a term", "hard", hard(9, 2, 40, (0, 5)), "after"),
+    ("promises after an entry of a later term", "hard", hard(9, 2, 40, (5, 10)), "after"),
+    ("promises after an entry beyond all", "hard", hard(9, 2, 40, (1 << 63, 9)), "after"),
     ("promises that go on", "hard", hard(9, 2, 40).raw(b"\0", "more"), "long"),
     ("promises with a bit where zero is", "hard", changed(VOTE, 7, 128), "zero"),
     ("a snapshot of member 0", "snapshot", snapshot(CLUSTER, 0, 5, 1, [1], [], b""), "member"),
     ("a snapshot as of entry 0", "snapshot", snapshot(CLUSTER, 1, 0, 1, [1], [], b""), "index"),
-    ("a snapshot of term 0", "snapshot", snapshot(CLUSTER, 1, 5, 0, [1], [], b""), "term"),
+    ("a snapshot of term 0", "snapshot", snapshot(CLUSTER, 1, 5, 0, [1], [], b""), "index"),
+    ("a snapshot beyond all entries", "snapshot",
+     snapshot(CLUSTER, 1, 1 << 63, 1, [1], [], b""), "index"),
+    ("voters before the beginning", "snapshot", snapshot(CLUSTER, 1, 0, 0, [1], [], b""), "voters"),
+    ("learners before the beginning", "snapshot",
+     snapshot(CLUSTER, 1, 0, 0, [], [1], b""), "machine"),
+    ("a machine before the beginning", "snapshot",
+     snapshot(CLUSTER, 1, 0, 0, [], [], b"m"), "machine"),
     ("a snapshot without voters", "snapshot", snapshot(CLUSTER, 1, 5, 1, [], [2], b""), "voters"),
     ("voters out of order", "snapshot", snapshot(CLUSTER, 1, 5, 1, [2, 1], [], b""), "voters"),
     ("a voter twice", "snapshot", snapshot(CLUSTER, 1, 5, 1, [2, 2], [], b""), "voters"),
@@ -218,6 +252,20 @@ def messages(*all_of_them):
     return out
 
 
+def offer(transfer, term, total, crc):
+    out = Layout().num(transfer, 8, "transfer").num(term, 8, "term").num(total, 8, "total")
+    return out.num(crc, 4, "checksum of all").zero(4)
+
+
+def chunk(transfer, offset, part):
+    return Layout().num(transfer, 8, "transfer").num(offset, 8, "offset").raw(part, "part")
+
+
+def ack(transfer, offset, verdict):
+    out = Layout().num(transfer, 8, "transfer").num(offset, 8, "offset")
+    return out.num(verdict, 8, "verdict")
+
+
 QUESTION = le(2, 8) + le(5, 8)
 FRAMES = [
     ("no messages", 0, frame(Layout())),
@@ -245,6 +293,15 @@ FRAMES = [
                                           context=QUESTION))),
 ]
 
+FRAMES += [
+    ("a snapshot is offered", 0, frame(offer(3, 9, 1_000_000, 0x01020304), kind=3)),
+    ("a part of it", 0, frame(chunk(3, 262_144, b"part"), kind=4)),
+    ("it goes on", 0, frame(ack(3, 262_148, 0), kind=5)),
+    ("it is not wanted", 0, frame(ack(3, 0, 1), kind=5)),
+    ("it is there", 0, frame(ack(3, 1_000_000, 2), kind=5)),
+    ("it is not what was offered", 0, frame(ack(3, 0, 3), kind=5)),
+]
+
 BEAT = message("heartbeat", 1, 2, 7, commit=40)
 BAD_FRAMES = [
     ("nothing", Layout(), "short"),
@@ -257,6 +314,16 @@ BAD_FRAMES = [
     ("kind 0", frame(BEAT, kind=0), "kind"),
     ("kind 200", frame(BEAT, kind=200), "kind"),
     ("another checksum", frame(BEAT, crc=1), "checksum"),
+    ("an offer that ends early", frame(cut(offer(3, 9, 10, 1), 31), kind=3), "body short"),
+    ("an offer that goes on", frame(offer(3, 9, 10, 1).raw(b"\0", "more"), kind=3), "body long"),
+    ("an offer of term 0", frame(offer(3, 0, 10, 1), kind=3), "term"),
+    ("an offer of a term beyond all", frame(offer(3, 1 << 63, 10, 1), kind=3), "term"),
+    ("an offer with a bit where zero is", frame(changed(offer(3, 9, 10, 1), 31, 1), kind=3),
+     "zero"),
+    ("a chunk of nothing", frame(chunk(3, 0, b""), kind=4), "chunk"),
+    ("a chunk without its offset", frame(cut(chunk(3, 0, b"x"), 15), kind=4), "body short"),
+    ("a verdict of 4", frame(ack(3, 0, 4), kind=5), "verdict"),
+    ("a verdict that goes on", frame(ack(3, 0, 1).raw(b"\0", "more"), kind=5), "body long"),
     ("half a message", frame(cut(BEAT, 87)), "body short"),
     ("a proposal", frame(message("append", 1, 2, 7, number=2)), "type"),
     ("a snapshot", frame(message("append", 1, 2, 7, number=7)), "type"),

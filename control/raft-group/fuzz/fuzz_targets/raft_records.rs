@@ -12,7 +12,7 @@ fuzz_target!(|data: &[u8]| {
         Err(error) => drop(error.to_string()),
     }
     match HardBody::decode(data) {
-        Ok(body) => assert_eq!(body.encode()[..], *data),
+        Ok((body, after)) => assert_eq!(body.encode(after)[..], *data),
         Err(error) => drop(error.to_string()),
     }
     match SnapshotState::decode(data) {

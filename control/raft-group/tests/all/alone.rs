@@ -165,8 +165,8 @@ fn a_snapshot_that_the_disk_refuses_is_asked_for_again() {
         at: [(next, Fault::Fails(DiskError::Io { errno: 5 }))].into(),
         ..FaultPlan::default()
     });
-    let machine = node.machine.encode();
-    node.group.snapshot_ready(asked[0], &machine);
+    let machine = node.machine.encode().into();
+    node.group.snapshot_ready(asked[0], machine);
     node.rest();
     assert_eq!(node.snapshots, asked);
     node.hold_snapshots = false;
@@ -270,7 +270,7 @@ fn a_clean_end_writes_down_what_was_decided() {
 #[test]
 fn a_snapshot_nobody_asked_for_is_ignored() {
     let mut node = Node::alone(config(), disk(13));
-    node.group.snapshot_ready(2, b"");
+    node.group.snapshot_ready(2, Bytes::new());
     node.rest();
     assert_eq!(node.group.status().snapshot, 1);
     assert_eq!(node.group.poll_output(), None::<Output>);

@@ -1,13 +1,13 @@
-//! Members crash, disks tear, fail and stand still, wires lose, repeat and delay, sides
+//! Members crash, lose their disks and are replaced, disks tear, fail and stand still, wires lose, repeat and delay, sides
 //! do not hear each other. Meanwhile no term has two leaders, no index is applied with
 //! two contents, and no read misses what was applied before it was asked. Afterwards all
 //! have the same, with everything acknowledged in it, and every proposal has come to an
 //! end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use core::time::Duration;
-use pinion_raft_group::{GroupConfig, Notice};
+use pinion_raft_group::{GroupConfig, MemberChange, Notice};
 use pinion_simkit::CrashMode;
 
 use crate::support::cluster::{Cluster, member};
@@ -23,6 +23,8 @@ struct Counts {
     failures: usize,
     leaders: usize,
     handed_over: usize,
+    installed: usize,
+    changed: usize,
 }
 
 #[test]
@@ -30,9 +32,13 @@ fn nothing_acknowledged_is_lost_and_all_agree() {
     let mut counts = Counts::default();
     for seed in 0..SEEDS {
         let voters = if seed % 3 == 0 { 5 } else { 3 };
+        // In half of them a member that was away is sent the entries, in the others most
+        // of the time a snapshot.
+        let (snapshot_every_entries, tail_entries) =
+            if seed % 2 == 0 { (30, 1000) } else { (15, 3) };
         let config = GroupConfig {
-            snapshot_every_entries: 30,
-            tail_entries: 1000,
+            snapshot_every_entries,
+            tail_entries,
             ..config()
         };
         Story::new(voters, seed, config).play(&mut counts);
@@ -44,12 +50,17 @@ fn nothing_acknowledged_is_lost_and_all_agree() {
     );
     assert!(counts.crashes > 100 && counts.failures > 20, "{counts:?}");
     assert!(counts.leaders > 100 && counts.dropped > 3, "{counts:?}");
-    assert!(counts.handed_over > 0, "{counts:?}");
+    assert!(
+        counts.handed_over > 0 && counts.installed > 20,
+        "{counts:?}"
+    );
+    assert!(counts.changed > 30, "{counts:?}");
 }
 
 /// More find more; so many take some seconds of a debug build.
 const SEEDS: u64 = 40;
 const ROUNDS: usize = 120;
+const MEMBERS_MAX: usize = 8;
 
 /// A proposal: its member, and its number, which is another in every life.
 type Name = (usize, u64);
@@ -61,6 +72,8 @@ struct Story {
     acknowledged: BTreeMap<Name, Vec<u8>>,
     /// Of all lives.
     dropped: Vec<Name>,
+    /// What is still to become of the members, in order.
+    goals: VecDeque<MemberChange>,
 }
 
 impl Story {
@@ -71,6 +84,7 @@ impl Story {
             proposed: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             dropped: Vec::new(),
+            goals: VecDeque::new(),
         }
     }
 
@@ -81,6 +95,22 @@ impl Story {
             self.cluster.pass(time);
             self.note(counts);
             self.disturb(counts);
+            self.pursue(counts);
+        }
+        self.cluster.calm();
+        let end = self.cluster.now + Duration::from_secs(60);
+        while !self.goals.is_empty() {
+            let now = self.cluster.now;
+            assert!(
+                now < end,
+                "seed {}: {:?} is never reached",
+                self.seed,
+                self.goals
+            );
+            self.cluster.pass_ms(200);
+            self.note(counts);
+            self.cluster.calm();
+            self.pursue(counts);
         }
         self.cluster.converge();
         // What is proposed now takes the places of whatever came to nothing.
@@ -123,10 +153,11 @@ impl Story {
         let cluster = &mut self.cluster;
         let voters = cluster.nodes.len();
         let at = cluster.rng.index(voters);
-        match cluster.rng.index(16) {
+        match cluster.rng.index(17) {
             0 | 1 => self.crash(at, counts),
             2..=4 => {
-                if let Some(at) = cluster.down.first().copied() {
+                let gone = cluster.gone.clone();
+                if let Some(at) = cluster.down.difference(&gone).next().copied() {
                     cluster.restart(at);
                 }
             }
@@ -147,12 +178,48 @@ impl Story {
                 (cluster.lose, cluster.repeat, cluster.delay) = (often(), often(), often());
             }
             14 => cluster.fail_disk(at),
+            // One at a time: it takes a majority to get over it.
+            15 if self.goals.is_empty() && voters < MEMBERS_MAX => {
+                if !cluster.gone.contains(&at) {
+                    cluster.lose_for_good(at);
+                    let new = member(cluster.join());
+                    let old = member(at);
+                    self.goals.extend([
+                        MemberChange::AddLearner(new),
+                        MemberChange::Promote(new),
+                        MemberChange::Remove(old),
+                    ]);
+                }
+            }
             _ => {
                 if let Some(leader) = cluster.leader() {
                     let _ = cluster.nodes[leader].group.transfer(member(at));
                     cluster.turn(leader);
                 }
             }
+        }
+    }
+
+    /// Has whoever leads do what is to become of the members.
+    fn pursue(&mut self, counts: &mut Counts) {
+        let cluster = &mut self.cluster;
+        let (Some(goal), Some(leader)) = (self.goals.front(), cluster.leader()) else {
+            return;
+        };
+        let peers = cluster.nodes[leader].group.status().peers;
+        let known = peers.iter().find(|peer| peer.id == goal.member());
+        let reached = match goal {
+            MemberChange::AddLearner(_) => known.is_some(),
+            MemberChange::Promote(_) => known.is_some_and(|peer| peer.voter),
+            MemberChange::Remove(_) => known.is_none(),
+        };
+        if reached {
+            self.goals.pop_front();
+            counts.changed += 1;
+        } else {
+            // Under way, or too early.
+            let _ = cluster.nodes[leader].change(*goal);
+            cluster.turn(leader);
         }
     }
 
@@ -175,13 +242,15 @@ impl Story {
                 }
             }
             let dropped = node.dropped.drain(..).map(|number| (at, number));
-            self.dropped.extend(dropped);
+            let proposed = dropped.filter(|name| self.proposed.contains_key(name));
+            self.dropped.extend(proposed);
             for notice in node.notices.drain(..) {
                 match notice {
                     Notice::Failed(_) => failed.push(at),
                     Notice::HandOver { .. } => counts.handed_over += 1,
                     // The failure befell what only makes room.
                     Notice::ReadOnly(_) => {}
+                    Notice::Installing { .. } => counts.installed += 1,
                     notice => panic!("seed {}: member {at}: {notice:?}", self.seed),
                 }
             }
@@ -194,8 +263,9 @@ impl Story {
     }
 
     fn check(&self) {
-        let (seed, nodes) = (self.seed, &self.cluster.nodes);
-        let mut applied: Vec<&Vec<u8>> = nodes[0].machine.0.iter().map(|(_, d)| d).collect();
+        let seed = self.seed;
+        let (_, first) = self.cluster.living().next().unwrap();
+        let mut applied: Vec<&Vec<u8>> = first.machine.0.iter().map(|(_, d)| d).collect();
         applied.sort_unstable();
         let once = applied.windows(2).all(|two| two[0] != two[1]);
         assert!(once, "seed {seed}: a proposal was applied twice");
@@ -213,7 +283,7 @@ impl Story {
             let found = proposed.binary_search(&data);
             assert!(found.is_ok(), "seed {seed}: out of nowhere");
         }
-        for (at, node) in nodes.iter().enumerate() {
+        for (at, node) in self.cluster.living() {
             assert_eq!(node.group.status().proposals, 0, "seed {seed}: member {at}");
         }
     }

@@ -5,6 +5,7 @@
 mod alone;
 mod chaos;
 mod crash;
+mod members;
 mod peer_vectors;
 mod restart;
 mod support;

@@ -23,6 +23,7 @@ fn body(term: u64) -> EntryBody<'static> {
     EntryBody {
         term,
         proposal: None,
+        members: false,
         data: &[],
     }
 }
@@ -44,13 +45,18 @@ fn entry(index: u64, term: u32) -> (RecordHead, Vec<u8>) {
     (head(KIND_ENTRY, index, term), body)
 }
 
+/// What was promised when the entries from 12 on were written.
 fn hard(term: u32, vote: u64, commit: u64) -> (RecordHead, Vec<u8>) {
+    hard_after(term, vote, commit, (11, 2))
+}
+
+fn hard_after(term: u32, vote: u64, commit: u64, after: (u64, u64)) -> (RecordHead, Vec<u8>) {
     let hard = HardBody {
         term: term.into(),
         vote,
         commit,
     };
-    (head(KIND_HARD, commit, term), hard.encode().to_vec())
+    (head(KIND_HARD, commit, term), hard.encode(after).to_vec())
 }
 
 impl Content {
@@ -198,6 +204,25 @@ fn entries_with_a_gap_are_refused() {
         ),
         "{error}"
     );
+}
+
+#[test]
+fn what_continues_another_history_is_refused() {
+    for (after, has) in [
+        ((11, 1), 2),
+        ((11, 3), 2),
+        ((7, 2), 1),
+        ((6, 1), 0),
+        ((20, 3), 0),
+    ] {
+        let error = refused(|content| content.records[2] = hard_after(3, 1, 11, after));
+        let (index, term) = after;
+        assert!(
+            matches!(error, OpenError::AnotherHistory { index: i, term: t, has: h }
+                if (i, t, h) == (index, term, has)),
+            "{after:?}: {error}"
+        );
+    }
 }
 
 #[test]

@@ -104,7 +104,9 @@ fn a_repeated_append_is_not_answered_before_the_first_one_is_durable() {
     let (_, message) = to_second.unwrap();
     let follower = &mut cluster.nodes[1];
     for _ in 0..3 {
-        follower.group.handle_peer(member(0), message.clone());
+        follower
+            .group
+            .handle_peer(follower.now, member(0), message.clone());
         follower.turn();
         assert!(follower.sent.is_empty(), "it is not durable");
     }
@@ -319,14 +321,14 @@ fn what_another_says_in_a_members_name_is_not_heard() {
     let mut sent = core::mem::take(&mut node.sent).into_iter();
     let (_, message) = sent.find(|(to, _)| *to == member(1)).unwrap();
     let before = cluster.nodes[1].group.status();
-    let PeerMessage::Raft(messages) = &message;
-    assert!(!messages.is_empty());
+    assert!(matches!(&message, PeerMessage::Raft(messages) if !messages.is_empty()));
+    let now = cluster.now;
     cluster.nodes[1]
         .group
-        .handle_peer(member(2), message.clone());
+        .handle_peer(now, member(2), message.clone());
     cluster.nodes[1].turn();
     assert_eq!(cluster.nodes[1].group.status(), before);
-    cluster.nodes[1].group.handle_peer(member(0), message);
+    cluster.nodes[1].group.handle_peer(now, member(0), message);
     cluster.nodes[1].turn();
     assert_ne!(cluster.nodes[1].group.status(), before);
 }
@@ -454,7 +456,10 @@ fn said(cluster: &mut Cluster, from: usize, to: usize) -> Vec<PeerMessage> {
 
 fn hears(cluster: &mut Cluster, at: usize, from: usize, messages: Vec<PeerMessage>) {
     for message in messages {
-        cluster.nodes[at].group.handle_peer(member(from), message);
+        let now = cluster.now;
+        cluster.nodes[at]
+            .group
+            .handle_peer(now, member(from), message);
     }
 }
 

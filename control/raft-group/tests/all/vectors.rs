@@ -48,6 +48,7 @@ fn entry<'a>(of: &Value, data: &'a [u8]) -> EntryBody<'a> {
             member: MemberId(member),
             number: number_of,
         }),
+        members: of["members"].as_bool().unwrap_or(false),
         data,
     }
 }
@@ -74,8 +75,10 @@ fn vectors_hold() {
             }
             "hard" => {
                 let body = hard(fields);
-                assert_eq!(body.encode()[..], bytes, "{name}");
-                assert_eq!(HardBody::decode(&bytes), Ok(body), "{name}");
+                let after = numbers(&fields["after"]);
+                let after = (after[0], after[1]);
+                assert_eq!(body.encode(after)[..], bytes, "{name}");
+                assert_eq!(HardBody::decode(&bytes), Ok((body, after)), "{name}");
             }
             "snapshot" => {
                 let machine = text(fields, "machine");

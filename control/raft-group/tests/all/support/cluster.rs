@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use pinion_commitlog::DiskError;
-use pinion_raft_group::{GroupConfig, MemberId, Notice, PeerMessage, ReadId, Role};
+use pinion_raft_group::{Found, GroupConfig, MemberId, Notice, PeerMessage, ReadId, Role};
 use pinion_simkit::{CrashMode, Fault, FaultPlan, SimRng};
 use pinion_types::Monotonic;
 
@@ -19,6 +19,10 @@ pub(crate) struct Cluster {
     pub(crate) rng: SimRng,
     /// Members that are not running.
     pub(crate) down: BTreeSet<usize>,
+    /// Those of them that will never run again.
+    pub(crate) gone: BTreeSet<usize>,
+    /// The first members; later ones join.
+    founders: usize,
     /// Wires that lose everything.
     pub(crate) cut: BTreeSet<(usize, usize)>,
     /// Members whose disks finish nothing.
@@ -30,6 +34,7 @@ pub(crate) struct Cluster {
     config: GroupConfig,
     wires: BTreeMap<(Monotonic, u64), (usize, usize, Vec<u8>)>,
     messages: u64,
+    last_due: BTreeMap<(usize, usize), Monotonic>,
     lives: u64,
     reads: u64,
     /// What was applied anywhere: term and command by index.
@@ -40,7 +45,7 @@ pub(crate) struct Cluster {
     /// Reads that were answered.
     pub(crate) answered: usize,
     /// How much of what each member did was looked at.
-    seen: Vec<[usize; 3]>,
+    seen: Vec<[usize; 4]>,
     /// A running hash of everything that happened.
     pub(crate) trace: u64,
 }
@@ -54,6 +59,17 @@ fn life_of(config: &GroupConfig, at: usize, life: u64) -> GroupConfig {
     }
 }
 
+/// Begins a member that is nobody.
+fn begin(node: &mut Node, at: usize, founders: usize) {
+    let first: Vec<MemberId> = (0..founders).map(member).collect();
+    if at < founders {
+        node.group
+            .bootstrap(member(at), CLUSTER, &first, Bytes::new());
+    } else {
+        node.group.join(member(at), CLUSTER);
+    }
+}
+
 pub(crate) fn member(at: usize) -> MemberId {
     MemberId(at as u64 + 1)
 }
@@ -61,14 +77,12 @@ pub(crate) fn member(at: usize) -> MemberId {
 impl Cluster {
     /// A group of so many voters, from nothing.
     pub(crate) fn new(voters: usize, seed: u64, config: GroupConfig) -> Self {
-        let members: Vec<MemberId> = (0..voters).map(member).collect();
         let mut nodes = Vec::new();
         for at in 0..voters {
             let disk = disk(seed * 16 + at as u64);
             let config = life_of(&config, at, 0);
             let mut node = Node::open_as(member(at), 0, config, disk).unwrap();
-            node.group
-                .bootstrap(member(at), CLUSTER, &members, Bytes::new());
+            begin(&mut node, at, voters);
             nodes.push(node);
         }
         let mut cluster = Self {
@@ -76,6 +90,8 @@ impl Cluster {
             now: Monotonic::ZERO,
             rng: SimRng::new(seed),
             down: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            founders: voters,
             cut: BTreeSet::new(),
             held: BTreeSet::new(),
             lose: 0,
@@ -84,13 +100,14 @@ impl Cluster {
             config,
             wires: BTreeMap::new(),
             messages: 0,
+            last_due: BTreeMap::new(),
             lives: 0,
             reads: 0,
             history: BTreeMap::new(),
             leaders: BTreeMap::new(),
             floors: BTreeMap::new(),
             answered: 0,
-            seen: vec![[0; 3]; voters],
+            seen: vec![[0; 4]; voters],
             trace: 0,
         };
         for at in 0..voters {
@@ -174,7 +191,8 @@ impl Cluster {
             return;
         }
         let message = PeerMessage::decode(&frame).unwrap();
-        self.nodes[to].group.handle_peer(member(from), message);
+        let node = &mut self.nodes[to];
+        node.group.handle_peer(self.now, member(from), message);
         self.turn(to);
     }
 
@@ -185,6 +203,10 @@ impl Cluster {
         node.turn();
         for (to, message) in core::mem::take(&mut node.sent) {
             let to = usize::try_from(to.0 - 1).unwrap();
+            // One that was never started.
+            if to >= self.nodes.len() {
+                continue;
+            }
             let mut frame = Vec::new();
             message.encode(&mut frame);
             self.send(at, to, &frame);
@@ -200,15 +222,28 @@ impl Cluster {
             let late = self.delay > 0 && self.rng.one_in(self.delay);
             let most = if late { 400_000 } else { 400 };
             let takes = Duration::from_micros(self.rng.between(100, most));
+            let mut due = self.now + takes;
+            // In order, as on a connection, but for those that come late.
+            let last = self.last_due.entry((from, to)).or_insert(due);
+            if !late {
+                due = due.max(*last);
+                *last = due;
+            }
             self.messages += 1;
-            let key = (self.now + takes, self.messages);
+            let key = (due, self.messages);
             self.wires.insert(key, (from, to, frame.to_vec()));
         }
     }
 
     fn check(&mut self, at: usize) {
         let node = &self.nodes[at];
-        let [mut applied, mut led, mut read] = self.seen[at];
+        let [mut applied, mut led, mut read, restored] = self.seen[at];
+        if restored != node.restored {
+            // A snapshot took the place of what was seen.
+            applied = 0;
+            self.check_machine(at);
+        }
+        let node = &self.nodes[at];
         // The machine of a member that was started again has more than this life did.
         let before = node.machine.0.len() - node.terms.len();
         for (place, (index, term)) in node.terms.iter().enumerate().skip(applied) {
@@ -235,7 +270,7 @@ impl Cluster {
             }
             read += 1;
         }
-        self.seen[at] = [applied, led, read];
+        self.seen[at] = [applied, led, read, node.restored];
         assert_eq!(node.disk.violations(), [""; 0]);
     }
 
@@ -260,6 +295,42 @@ impl Cluster {
         ));
     }
 
+    /// A machine that came as a whole is what the commands up to there made.
+    fn check_machine(&self, at: usize) {
+        let machine = &self.nodes[at].machine.0;
+        let last = machine.last().map_or(0, |(index, _)| *index);
+        let expected = self.history.range(..=last);
+        let expected = expected.map(|(index, (_, data))| (index, data));
+        let has = machine.iter().map(|(index, data)| (index, data));
+        assert!(
+            has.eq(expected),
+            "member {at}'s snapshot of {last} is another"
+        );
+    }
+
+    /// One more member, which has nothing.
+    pub(crate) fn join(&mut self) -> usize {
+        let at = self.nodes.len();
+        let disk = disk(at as u64 + 1000);
+        let mut node = Node::open_as(member(at), 0, life_of(&self.config, at, 0), disk).unwrap();
+        begin(&mut node, at, self.founders);
+        self.nodes.push(node);
+        self.seen.push([0; 4]);
+        self.turn(at);
+        at
+    }
+
+    /// What is on the wires.
+    pub(crate) fn frames_under_way(&self) -> impl Iterator<Item = &[u8]> {
+        self.wires.values().map(|(_, _, frame)| &frame[..])
+    }
+
+    pub(crate) fn chunks_under_way(&self) -> usize {
+        self.frames_under_way()
+            .filter(|frame| matches!(PeerMessage::decode(frame), Ok(PeerMessage::Chunk(_))))
+            .count()
+    }
+
     /// A member loses power.
     pub(crate) fn crash(&mut self, at: usize, mode: CrashMode) {
         self.down.insert(at);
@@ -279,8 +350,12 @@ impl Cluster {
         let node = Node::open_as(old.id, self.lives, config, disk);
         let mut node = node.unwrap_or_else(|error| panic!("member {at}: {error}"));
         node.now = self.now;
+        if node.found == Found::Empty {
+            begin(&mut node, at, self.founders);
+        }
         self.nodes[at] = node;
-        self.seen[at] = [0; 3];
+        self.seen[at] = [0; 4];
+        self.check_machine(at);
         self.turn(at);
     }
 
@@ -299,17 +374,43 @@ impl Cluster {
         self.cut.clear();
     }
 
+    /// It loses its disk, too.
+    pub(crate) fn lose_for_good(&mut self, at: usize) {
+        self.crash(at, CrashMode::DropUnsynced);
+        self.gone.insert(at);
+    }
+
     /// Everything works again, and after a while all have the same.
     pub(crate) fn converge(&mut self) {
+        self.calm();
+        self.agree();
+    }
+
+    /// Everything that can work again does.
+    pub(crate) fn calm(&mut self) {
         self.heal();
         self.held.clear();
         for node in &mut self.nodes {
             node.disk.set_faults(FaultPlan::default());
         }
         (self.lose, self.repeat, self.delay) = (0, 0, 0);
-        for at in self.down.clone() {
+        for at in self
+            .down
+            .difference(&self.gone.clone())
+            .copied()
+            .collect::<Vec<_>>()
+        {
             self.restart(at);
         }
+    }
+
+    /// Members that are or will be there.
+    pub(crate) fn living(&self) -> impl Iterator<Item = (usize, &Node)> {
+        let all = self.nodes.iter().enumerate();
+        all.filter(|(at, _)| !self.gone.contains(at))
+    }
+
+    fn agree(&mut self) {
         let end = self.now + Duration::from_secs(10);
         loop {
             self.pass_ms(500);
@@ -323,22 +424,22 @@ impl Cluster {
                     self.restart(at);
                 }
             }
-            let first = self.nodes[0].group.status();
-            let same = self.nodes.iter().all(|node| {
+            let first = self.living().next().unwrap().1.group.status();
+            let same = self.living().all(|(_, node)| {
                 let status = node.group.status();
                 status.applied == first.last && status.term == first.term
             });
             if same && self.leader().is_some() {
                 break;
             }
-            let all = self.nodes.iter().map(|node| node.group.status());
+            let all = self.living().map(|(_, node)| node.group.status());
             assert!(
                 self.now < end,
                 "they never agree: {:#?}",
                 all.collect::<Vec<_>>()
             );
         }
-        let machines: Vec<&Machine> = self.nodes.iter().map(|node| &node.machine).collect();
+        let machines: Vec<&Machine> = self.living().map(|(_, node)| &node.machine).collect();
         assert!(machines.windows(2).all(|two| two[0] == two[1]));
         let indexes = machines[0].0.iter().map(|(index, _)| index);
         assert!(indexes.eq(self.history.keys()), "what was applied is gone");

@@ -9,8 +9,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use pinion_raft_group::{
-    Found, Group, GroupConfig, MemberId, Notice, OpenError, Output, PeerMessage, ProposalId,
-    ProposeError, ReadId, Role,
+    ChangeError, Found, Group, GroupConfig, MemberChange, MemberId, Notice, OpenError, Output,
+    PeerMessage, ProposalId, ProposeError, ReadId, Role,
 };
 use pinion_simkit::{CrashMode, SimDisk, SimDiskConfig, SimRng};
 use pinion_types::{Monotonic, WallMs};
@@ -76,6 +76,10 @@ pub(crate) struct Node {
     /// Answered reads with what was asked for, and reads that were given up.
     pub(crate) reads: Vec<(u64, u64)>,
     pub(crate) failed_reads: Vec<u64>,
+    /// Memberships as they were told: index, voters, learners.
+    pub(crate) members: Vec<(u64, Vec<u64>, Vec<u64>)>,
+    /// Snapshots that came from a leader.
+    pub(crate) restored: usize,
     /// What it wants to say to others.
     pub(crate) sent: Vec<(MemberId, PeerMessage)>,
     pub(crate) notices: Vec<Notice>,
@@ -123,6 +127,8 @@ impl Node {
             terms: Vec::new(),
             reads: Vec::new(),
             failed_reads: Vec::new(),
+            members: Vec::new(),
+            restored: 0,
             sent: Vec::new(),
             notices: Vec::new(),
             sealed: false,
@@ -154,6 +160,17 @@ impl Node {
             number,
         };
         self.group.propose(id, Bytes::copy_from_slice(data))?;
+        self.next = number;
+        Ok(number)
+    }
+
+    pub(crate) fn change(&mut self, change: MemberChange) -> Result<u64, ChangeError> {
+        let number = self.next + 1;
+        let id = ProposalId {
+            member: self.id,
+            number,
+        };
+        self.group.propose_members(id, change)?;
         self.next = number;
         Ok(number)
     }
@@ -191,6 +208,23 @@ impl Node {
                     self.done.push(id.number);
                 }
             }
+            Output::MembersChanged {
+                index,
+                id,
+                voters,
+                learners,
+            } => {
+                let ids = |of: Vec<MemberId>| of.iter().map(|id| id.0).collect();
+                self.members.push((index, ids(voters), ids(learners)));
+                if id.member == self.id {
+                    self.done.push(id.number);
+                }
+            }
+            Output::Restore { machine, .. } => {
+                self.machine = Machine::decode(&machine);
+                self.terms.clear();
+                self.restored += 1;
+            }
             Output::Dropped { id } => self.dropped.push(id.number),
             Output::Read { id, index } => {
                 assert!(index <= self.group.status().applied, "it is not there yet");
@@ -207,7 +241,8 @@ impl Node {
             Output::WantSnapshot { index } => {
                 self.snapshots.push(index);
                 if !self.hold_snapshots {
-                    self.group.snapshot_ready(index, &self.machine.encode());
+                    let machine = self.machine.encode().into();
+                    self.group.snapshot_ready(index, machine);
                 }
             }
             Output::Notice(notice) => self.notices.push(notice),
