@@ -10,6 +10,7 @@ use pinion_auth::compile::{ApiKeyFacts, CredentialTable, Proof, TableBuilder, Te
 use pinion_auth::jose::{Algorithm, Jws, KID_BYTES_MAX};
 use pinion_auth::jwk::{KeySet, SET_KEYS_MAX};
 use pinion_auth::keyring::{Keyring, StoredKey};
+use pinion_auth::provider::{self, DISCOVERY_BYTES_MAX, URL_BYTES_MAX, Url};
 use pinion_auth::seal::{MasterKey, SealError, Sealed};
 use pinion_auth::sign::SigningKey;
 use pinion_auth::token::{Kid, Realm, Shown};
@@ -23,11 +24,11 @@ static KEYS: LazyLock<KeySet> =
 
 fn check(token: &[u8]) -> Result<Upstream, AuthError> {
     let rules = IssuerRules {
-        issuer: "https://id.example/a",
-        audiences: &["pinion".into()],
+        issuer: "https://id.example/a".into(),
+        audiences: ["pinion".into()].into(),
         algorithms: Algorithm::ALL.into_iter().collect(),
-        subject_claim: "sub",
-        groups_claim: Some("groups"),
+        subject_claim: "sub".into(),
+        groups_claim: Some("groups".into()),
         clock_skew_s: 60,
     };
     upstream::check(Jws::parse(token)?, &rules, &KEYS, WallMs(1_800_000_000_000))
@@ -69,6 +70,29 @@ pub fn jwks(data: &[u8]) {
             );
         }
     }
+}
+
+/// A discovery document, and a URL, whichever it is.
+pub fn discovery(data: &[u8]) {
+    let from = Url::parse("https://id.example/a/.well-known/openid-configuration");
+    if let Ok(url) = provider::keys_at(data, "https://id.example/a", &from.expect("a URL")) {
+        assert!(data.len() <= DISCOVERY_BYTES_MAX);
+        assert!(url.secure(), "https leads to https");
+    }
+    let Some(url) = core::str::from_utf8(data)
+        .ok()
+        .and_then(|text| Url::parse(text).ok())
+    else {
+        return;
+    };
+    assert!(url.text().len() <= URL_BYTES_MAX && url.port() != 0);
+    // It is asked for with these two lines of HTTP/1.1: nothing in them ends one early.
+    for part in [url.authority(), url.target()] {
+        assert!(part.bytes().all(|byte| byte.is_ascii_graphic()), "{part:?}");
+    }
+    let start = if url.secure() { "https://" } else { "http://" };
+    let again = [start, url.authority(), url.target()].concat();
+    assert_eq!(again.as_bytes(), data);
 }
 
 /// The key of RFC 8037, which signed the seeds of the corpus, and their cluster.

@@ -1,6 +1,10 @@
 //! Why a credential was refused.
 
+use core::time::Duration;
+
 use pinion_types::WallMs;
+
+use crate::jwks_cache::FetchFailure;
 
 /// Why a credential proves nobody. Nothing was changed by looking at it.
 ///
@@ -53,4 +57,13 @@ pub enum AuthError {
     /// Taken back before its end.
     #[error("revoked")]
     Revoked,
+    /// The keys that would check it cannot be had now. Nothing was found wrong with it:
+    /// come back in `retry`.
+    #[error("the issuer's keys are not available: {why}")]
+    IssuerUnavailable {
+        /// When it is of use to ask again.
+        retry: Duration,
+        /// What went wrong last.
+        why: FetchFailure,
+    },
 }

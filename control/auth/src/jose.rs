@@ -156,6 +156,11 @@ impl<'a> Jws<'a> {
         })
     }
 
+    /// The algorithm that the token names.
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
     /// The issuer that the token names, **before its signature was checked**: good for
     /// choosing whose rules and keys to check it with, and for nothing else.
     ///

@@ -192,7 +192,9 @@ impl KeySet {
             let Value::Object(members) = key else {
                 return Err(KeySetError::Malformed);
             };
-            let kid = members.get("kid").and_then(Value::as_str).map(Box::from);
+            // A name that no token can have is not kept.
+            let kid = members.get("kid").and_then(Value::as_str);
+            let kid = kid.filter(|kid| kid.len() <= KID_BYTES_MAX).map(Box::from);
             match read_key(members) {
                 Ok((only, key)) => set.keys.push(Named { kid, only, key }),
                 Err(why) => set.refused.push((kid, why)),
@@ -240,6 +242,17 @@ impl KeySet {
             (Some(only), None) => Ok(&only.key),
             _ => Err(AuthError::UnknownKey),
         }
+    }
+
+    /// Whether the set names that key, be it usable or not: then the issuer has said about
+    /// it what there is to say.
+    #[must_use]
+    pub fn names(&self, kid: &str) -> bool {
+        let usable = self.keys.iter().map(|named| &named.kid);
+        let refused = self.refused.iter().map(|(name, _)| name);
+        usable
+            .chain(refused)
+            .any(|name| name.as_deref() == Some(kid))
     }
 
     /// Usable keys.

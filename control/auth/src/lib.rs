@@ -4,8 +4,8 @@
 //! opens a socket, reads a clock or keeps a thread. What each form of credential looks like,
 //! byte by byte, is in `docs/identity.md`.
 //!
-//! Tokens of identity providers begin at [`jose`] and end at [`upstream::check`]; the keys
-//! that check them are a [`jwk::KeySet`]. Our own are made by a [`sign::SigningKey`] and read
+//! Tokens of identity providers begin at [`exchange`] and end at [`upstream::check`]; the keys
+//! that check them are a [`jwk::KeySet`], which [`jwks_cache`] has fetched. Our own are made by a [`sign::SigningKey`] and read
 //! by [`token`]; a tenant's keys are a [`keyring::Keyring`], at rest under [`seal`]. What every
 //! core holds against a credential is the table of [`compile`].
 
@@ -15,12 +15,15 @@ pub mod address;
 pub mod api_key;
 pub mod compile;
 pub mod error;
+pub mod exchange;
 mod hex;
 pub mod jose;
 mod json;
 pub mod jwk;
+pub mod jwks_cache;
 pub mod keyring;
 mod lifetime;
+pub mod provider;
 pub mod seal;
 pub mod sign;
 pub mod token;

@@ -16,18 +16,18 @@ pub const SUBJECT_BYTES_MAX: usize = 256;
 pub const GROUPS_MAX: usize = 256;
 
 /// What one tenant demands of the tokens of one issuer.
-#[derive(Clone, Copy, Debug)]
-pub struct IssuerRules<'a> {
+#[derive(Clone, Debug)]
+pub struct IssuerRules {
     /// `iss`, compared byte by byte (RFC 7519 §4.1.1).
-    pub issuer: &'a str,
+    pub issuer: Box<str>,
     /// Of these, `aud` must name at least one.
-    pub audiences: &'a [Box<str>],
+    pub audiences: Box<[Box<str>]>,
     /// What its tokens may be signed with.
     pub algorithms: Algorithms,
     /// The claim that says who it is: `sub`, if nothing else is configured.
-    pub subject_claim: &'a str,
+    pub subject_claim: Box<str>,
     /// The claim that lists its groups, if groups are to count.
-    pub groups_claim: Option<&'a str>,
+    pub groups_claim: Option<Box<str>>,
     /// By how much the issuer's clock may be off ours, in seconds.
     pub clock_skew_s: u16,
 }
@@ -51,15 +51,15 @@ pub struct Upstream {
 /// subject and groups. Claims are looked at only after the signature.
 pub fn check(
     token: Jws<'_>,
-    rules: &IssuerRules<'_>,
+    rules: &IssuerRules,
     keys: &KeySet,
     wall: WallMs,
 ) -> Result<Upstream, AuthError> {
     let claims = token.verify(rules.algorithms, keys)?.claims()?;
-    if claims.get("iss").and_then(Value::as_str) != Some(rules.issuer) {
+    if claims.get("iss").and_then(Value::as_str) != Some(&*rules.issuer) {
         return Err(AuthError::WrongIssuer);
     }
-    if !for_us(&claims, rules.audiences)? {
+    if !for_us(&claims, &rules.audiences)? {
         return Err(AuthError::WrongAudience);
     }
     let expires = time(&claims, "exp")?.ok_or(malformed("exp is missing"))?;
@@ -68,11 +68,15 @@ pub fn check(
         expires,
     };
     lifetime.check(wall, u64::from(rules.clock_skew_s) * 1000)?;
-    let subject = match claims.get(rules.subject_claim) {
+    let subject = match claims.get(&*rules.subject_claim) {
         Some(Value::String(text)) => printable(text)?,
         _ => return Err(malformed("the subject claim is not text")),
     };
-    let groups = match rules.groups_claim.and_then(|name| claims.get(name)) {
+    let groups = match rules
+        .groups_claim
+        .as_deref()
+        .and_then(|name| claims.get(name))
+    {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::String(one)) => vec![printable(one)?],
         Some(Value::Array(all)) if all.len() <= GROUPS_MAX => {

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import pathlib
+import urllib.parse
 
 
 def b64(data):
@@ -717,6 +718,65 @@ def api_keys():
     return rows
 
 
+# ---------------------------------------------------------------------------- providers
+
+
+def providers():
+    """URLs that are taken, as urllib takes them apart, and documents that name one."""
+    urls, bad_urls, documents = [], [], []
+    for text in [
+        "https://id.example/keys", "http://id.example/", "https://id.example:8443/a/b?c=d&e=/?", "https://127.0.0.1/keys",
+        "http://127.0.0.1:3000/jwks", "https://[2001:db8::1]/keys", "https://[::1]:1/x", "https://a-b.c_d.example:65535/~a/%7Bb%7D;c=(1),@:!$&'*+",
+        "https://" + "a" * 63 + ".example/k", "https://ID.Example/Keys", "https://localhost/.well-known/jwks.json", "https://id.example:443/x",
+        "https://1.2.3.example/x", "https://id.example//x/../y", "https://id.example/" + "k" * (1024 - 19),
+    ]:
+        parts = urllib.parse.urlsplit(text)
+        host = parts.netloc if parts.port is None else parts.netloc.rpartition(":")[0]
+        urls.append({"text": text, "secure": parts.scheme == "https", "host": host, "port": parts.port or {"https": 443, "http": 80}[parts.scheme],
+                     "authority": parts.netloc, "target": parts.path + ("?" + parts.query if parts.query else "")})
+    for why, texts in {
+        "TooLong": ["https://id.example/" + "k" * (1025 - 19)],
+        "Scheme": ["", "id.example/keys", "ftp://id.example/keys", "HTTPS://id.example/keys", "https:/id.example/keys", "//id.example/keys", " https://id.example/keys", "file:///etc/passwd"],
+        "Host": ["https:///keys", "https://", "https://ana@id.example/keys", "https://ana:b@id.example/keys", "https://id..example/keys", "https://id.example./keys",
+                 "https://" + "a" * 64 + ".example/keys", "https://" + "a." * 127 + "a/keys", "https://id%2eexample/keys", "https://idé.example/keys", "https://id example/keys",
+                 "https://2130706433/keys", "https://0x7f.1/keys", "https://127.1/keys", "https://127.0.0.01/keys", "https://127.0.0.256/keys", "https://127.0.0.0x1/keys", "https://[::1/keys", "https://::1/keys",
+                 "https://[127.0.0.1]/keys", "https://[::1]a/keys", "https://[::1%25eth0]/keys", "https://id.example\\@127.0.0.1/keys", "https://\tid.example/keys", "https://:443/keys"],
+        "Port": ["https://id.example:/keys", "https://id.example:0/keys", "https://id.example:65536/keys", "https://id.example:+443/keys", "https://id.example:0443/keys", "https://id.example:x/keys",
+                 "https://[::1]:/keys", "https://id.example:443:443/keys"],
+        "Path": ["https://id.example", "https://id.example?keys", "https://id.example#keys", "https://id.example/keys#1", "https://id.example/a b", "https://id.example/a\r\nHost: b",
+                 "https://id.example/%", "https://id.example/%4", "https://id.example/%4g", "https://id.example/ké", "https://id.example/a\\b", "https://id.example/[a]", "https://id.example/a\"b",
+                 "https://id.example/a\x7f"],
+    }.items():
+        bad_urls += [{"text": text, "why": why} for text in texts]
+
+    issuer, keys, at = "https://id.example/a", "https://keys.example/a?v=1", "https://id.example/a/.well-known/openid-configuration"
+    insecure = "http://127.0.0.1:3000/.well-known/openid-configuration"
+
+    def document(name, value, why=None, of=at):
+        text = value if isinstance(value, str) else compact(value).decode()
+        documents.append({"name": name, "from": of, "document": text, **({"why": why} if why else {})})
+
+    document("what is needed", {"issuer": issuer, "jwks_uri": keys})
+    document("with all that there is besides", {"token_endpoint": "https://id.example/t", "issuer": issuer, "scopes_supported": ["openid"], "jwks_uri": keys, "x": {"y": None}})
+    document("from http to https", {"issuer": issuer, "jwks_uri": keys}, of=insecure)
+    document("another issuer", {"issuer": "https://id.example/b", "jwks_uri": keys}, "OtherIssuer")
+    document("an issuer with a slash after it", {"issuer": issuer + "/", "jwks_uri": keys}, "OtherIssuer")
+    document("an issuer in upper case", {"issuer": issuer.upper(), "jwks_uri": keys}, "OtherIssuer")
+    document("no issuer", {"jwks_uri": keys}, "Document")
+    document("an issuer that is a list", {"issuer": [issuer], "jwks_uri": keys}, "Document")
+    document("no keys", {"issuer": issuer}, "Document")
+    document("keys in the document", {"issuer": issuer, "jwks_uri": {"keys": []}}, "Document")
+    document("keys at no URL", {"issuer": issuer, "jwks_uri": "/keys"}, "Document")
+    document("keys in a file", {"issuer": issuer, "jwks_uri": "file:///keys"}, "Document")
+    document("from https to http", {"issuer": issuer, "jwks_uri": "http://keys.example/a"}, "Document")
+    document("two places", compact({"issuer": issuer, "jwks_uri": keys}).decode()[:-1] + ',"jwks_uri":"https://eve.example/"}', "Document")
+    document("a list", [{"issuer": issuer, "jwks_uri": keys}], "Document")
+    document("a page", "<html>", "Document")
+    document("nothing", "", "Document")
+    document("one byte too long", compact({"issuer": issuer, "jwks_uri": keys}).decode().ljust(65537), "Document")
+    return {"issuer": issuer, "keys": keys, "urls": urls, "bad_urls": bad_urls, "documents": documents}
+
+
 def write(name, value):
     with open(name, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=1, ensure_ascii=False)
@@ -739,6 +799,8 @@ if __name__ == "__main__":
     write("sealed.json", sealed)
     write("key_ring.json", key_ring())
     write("api_keys.json", api_keys())
+    where = providers()
+    write("providers.json", where)
     every = [case["token"] for case in foreign["good"]]
     seeds("jws", [(f"{i}", token) for i, token in enumerate(every) if i < 12 or i % 8 == 0])
     seeds("jwks", [("issuer", compact(KEYS))])
@@ -748,3 +810,5 @@ if __name__ == "__main__":
         data = bytes.fromhex("".join(line.split(" ")[0] for line in row["hex"]))
         seeds("sealed", [(row["name"].replace(" ", "_"), data)])
     seeds("bearer", [("token", ours["good"][0]["token"]), ("api_key", api_keys()[0]["text"])])
+    seeds("discovery", [(f"{i}", case["document"]) for i, case in enumerate(where["documents"]) if len(case["document"]) < 1000 and i % 3 == 0])
+    seeds("discovery", [(f"url{i}", case["text"]) for i, case in enumerate(where["urls"]) if i % 3 == 2])

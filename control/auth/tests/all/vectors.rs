@@ -7,14 +7,20 @@ use std::fs;
 use std::path::Path;
 
 use pinion_auth::api_key::{API_KEY_BYTES, ApiKey, ApiKeyDigest};
+use pinion_auth::exchange::{ANSWER_WAIT, WAITING_MAX, WAITING_PER_PROVIDER_MAX};
 use pinion_auth::jose::{
     Algorithm, Algorithms, HEADER_BYTES_MAX, Jws, KID_BYTES_MAX, SIGNATURE_BYTES_MAX,
     UPSTREAM_BYTES_MAX,
 };
 use pinion_auth::jwk::{
-    KeySet, KeySetError, RSA_BITS_MIN, RSA_BYTES_MAX, SET_BYTES_MAX, SET_KEYS_MAX,
+    KeyRefusal, KeySet, KeySetError, RSA_BITS_MIN, RSA_BYTES_MAX, SET_BYTES_MAX, SET_KEYS_MAX,
+};
+use pinion_auth::jwks_cache::{
+    BACK_OFF_MAX, BACK_OFF_MIN, DISCOVERY_FRESH, FETCH_WAIT, FETCHES_MAX, FRESH, PROVIDERS_MAX,
+    REFRESH_MIN, STALE_MAX,
 };
 use pinion_auth::keyring::{Keyring, RETIRED_KEPT_MS, StoredKey};
+use pinion_auth::provider::{DISCOVERY_BYTES_MAX, Host, URL_BYTES_MAX, Url, keys_at};
 use pinion_auth::seal::{MasterKey, SEALED_BYTES, SealError, Sealed};
 use pinion_auth::sign::{IssueError, SigningKey};
 use pinion_auth::token::{
@@ -26,18 +32,18 @@ use pinion_auth::{AuthError, TenantId};
 use pinion_types::WallMs;
 use serde_json::Value;
 
-fn load(file: &str) -> Value {
+pub(crate) fn load(file: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("vectors")
         .join(file);
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn rows(of: &Value) -> &Vec<Value> {
+pub(crate) fn rows(of: &Value) -> &Vec<Value> {
     of.as_array().unwrap()
 }
 
-fn text(of: &Value) -> &str {
+pub(crate) fn text(of: &Value) -> &str {
     of.as_str().unwrap()
 }
 
@@ -60,7 +66,7 @@ fn unhex<const N: usize>(of: &Value) -> [u8; N] {
 /// The issuer of `upstream.json`: its rules and keys.
 struct Issuer {
     name: String,
-    audiences: Vec<Box<str>>,
+    audiences: Box<[Box<str>]>,
     skew: u16,
     keys: KeySet,
 }
@@ -86,11 +92,11 @@ impl Issuer {
         algorithms: Algorithms,
     ) -> Result<Upstream, AuthError> {
         let rules = IssuerRules {
-            issuer: &self.name,
-            audiences: &self.audiences,
+            issuer: self.name.as_str().into(),
+            audiences: self.audiences.clone(),
             algorithms,
-            subject_claim: "sub",
-            groups_claim: Some("groups"),
+            subject_claim: "sub".into(),
+            groups_claim: Some("groups".into()),
             clock_skew_s: self.skew,
         };
         upstream::check(Jws::parse(token)?, &rules, &self.keys, wall)
@@ -103,8 +109,13 @@ fn every_algorithm() -> Algorithms {
 
 #[test]
 fn vectors_hold() {
-    let seen =
-        upstream_tokens() + key_sets() + own_tokens() + sealed_keys() + key_rings() + api_keys();
+    let seen = upstream_tokens()
+        + key_sets()
+        + own_tokens()
+        + sealed_keys()
+        + key_rings()
+        + api_keys()
+        + providers();
     println!("vectors: {seen}");
 }
 
@@ -275,6 +286,44 @@ fn api_keys() -> usize {
     rows(&file).len()
 }
 
+fn providers() -> usize {
+    let file = load("providers.json");
+    for case in rows(&file["urls"]) {
+        let url = Url::parse(text(&case["text"])).unwrap();
+        assert_eq!(url.text(), text(&case["text"]));
+        assert_eq!(url.secure(), case["secure"].as_bool().unwrap(), "{url}");
+        assert_eq!(u64::from(url.port()), case["port"].as_u64().unwrap());
+        assert_eq!(url.authority(), text(&case["authority"]));
+        assert_eq!(url.target(), text(&case["target"]));
+        let host = text(&case["host"]);
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        let expected = match address.parse() {
+            Ok(address) => Host::Address(address),
+            Err(_) => Host::Name(host.into()),
+        };
+        assert_eq!(*url.host(), expected);
+    }
+    for case in rows(&file["bad_urls"]) {
+        let found = Url::parse(text(&case["text"])).expect_err(text(&case["text"]));
+        assert_eq!(variant(found), text(&case["why"]), "{}", case["text"]);
+    }
+    for case in rows(&file["documents"]) {
+        let from = Url::parse(text(&case["from"])).unwrap();
+        let document = text(&case["document"]).as_bytes();
+        let found = keys_at(document, text(&file["issuer"]), &from);
+        if let Some(why) = case["why"].as_str() {
+            let found = found.expect_err(text(&case["name"]));
+            assert_eq!(variant(found), why, "{}: {found}", case["name"]);
+        } else {
+            assert_eq!(found.unwrap().text(), text(&file["keys"]));
+        }
+    }
+    ["urls", "bad_urls", "documents"]
+        .iter()
+        .map(|list| rows(&file[*list]).len())
+        .sum()
+}
+
 /// The first vector of that name.
 fn good(file: &Value, name: &str) -> (Vec<u8>, WallMs) {
     let case = rows(&file["good"]).iter().find(|c| c["name"] == name);
@@ -376,6 +425,16 @@ fn what_is_too_long_is_not_read() {
         KeySet::parse(&long[1..]).unwrap_err(),
         KeySetError::Malformed
     );
+}
+
+#[test]
+fn a_name_that_no_token_can_have_is_not_kept() {
+    let long = "k".repeat(KID_BYTES_MAX + 1);
+    let set = format!(r#"{{"keys":[{{"kty":"RSA","kid":"{long}"}}]}}"#);
+    let set = KeySet::parse(set.as_bytes()).unwrap();
+    let refused: Vec<_> = set.refused().collect();
+    assert_eq!(refused, [(None, KeyRefusal::Member { member: "kid" })]);
+    assert!(!set.names(&long));
 }
 
 #[test]
@@ -557,7 +616,47 @@ fn the_document_names_every_algorithm_reason_and_limit() {
         format!("a skew of {} s", SKEW_MS / 1000),
         format!("at rest, {SEALED_BYTES} bytes"),
         format!("{API_KEY_BYTES} bytes of text"),
+        format!("at most {} bytes, of `https`", thousands(URL_BYTES_MAX)),
+        format!("at most {} bytes and", thousands(DISCOVERY_BYTES_MAX)),
     ]);
+    for (limit, said) in [
+        (FRESH, "for 5 minutes"),
+        (STALE_MAX, "up to 1 hour"),
+        (REFRESH_MIN, "every 10 s"),
+        (DISCOVERY_FRESH, "believed for 1 hour"),
+        (BACK_OFF_MIN, "after 1 s"),
+        (BACK_OFF_MAX, "up to 5 minutes"),
+        (FETCH_WAIT, "takes 5 s"),
+        (ANSWER_WAIT, "waits 8 s"),
+    ] {
+        let number = said.split(' ').rev().nth(1).unwrap();
+        let unit = match said.split(' ').next_back().unwrap() {
+            "s" => 1,
+            "minutes" => 60,
+            _ => 3600,
+        };
+        assert_eq!(limit.as_secs(), number.parse::<u64>().unwrap() * unit);
+        words.push(said.to_owned());
+    }
+    words.extend([
+        format!(
+            "at most {FETCHES_MAX} fetches run at a time, {} tokens wait, and the keys of {} are kept",
+            thousands(WAITING_MAX),
+            thousands(PROVIDERS_MAX)
+        ),
+        format!("and {WAITING_PER_PROVIDER_MAX} tokens wait"),
+    ]);
+    for list in ["bad_urls", "documents"] {
+        let file = load("providers.json");
+        let reasons = rows(&file[list])
+            .iter()
+            .filter_map(|case| case["why"].as_str());
+        words.extend(
+            reasons
+                .filter(|why| *why != "Document" && *why != "TooLong")
+                .map(str::to_owned),
+        );
+    }
     assert_eq!((LIFE_S_MAX, RETIRED_KEPT_MS), (3600, 3_630_000));
     for word in words {
         assert!(document.contains(&word), "docs/identity.md lacks '{word}'");
