@@ -6,7 +6,9 @@
 use std::sync::{Arc, LazyLock};
 
 use pinion_auth::api_key::ApiKey;
-use pinion_auth::compile::{ApiKeyFacts, CredentialTable, Proof, TableBuilder, TenantFacts};
+use pinion_auth::compile::{
+    ApiKeyFacts, CredentialTable, Credentials, Proof, TableBuilder, TenantFacts,
+};
 use pinion_auth::jose::{Algorithm, Jws, KID_BYTES_MAX};
 use pinion_auth::jwk::{KeySet, SET_KEYS_MAX};
 use pinion_auth::keyring::{Keyring, StoredKey};
@@ -150,7 +152,7 @@ static TABLE: LazyLock<Arc<CredentialTable>> = LazyLock::new(|| {
         public: key.public(),
         sealed: master.seal(id, key.kid(), &[0; 32], [0; 12]),
     };
-    let mut builder = TableBuilder::new(OURS.1.clone());
+    let mut builder = TableBuilder::new(OURS.1.clone(), Vec::new());
     let facts = TenantFacts {
         id,
         name: "t1".into(),
@@ -173,7 +175,11 @@ static TABLE: LazyLock<Arc<CredentialTable>> = LazyLock::new(|| {
 
 pub fn bearer(data: &[u8]) {
     let wall = WallMs(1_800_000_000_000);
-    let Ok(known) = TABLE.admit(wall, data) else {
+    let shown = Credentials {
+        bearer: data,
+        workload: None,
+    };
+    let Ok(known) = TABLE.admit(wall, shown) else {
         return;
     };
     assert_eq!(known.tenant, TenantId(1));
@@ -184,5 +190,6 @@ pub fn bearer(data: &[u8]) {
     match known.proof {
         Proof::ApiKey(_) => assert_eq!(data, ApiKey::mint([0; 4], &[0; 32]).1.as_bytes()),
         Proof::Token(_) => token(data),
+        Proof::Workload(_) => panic!("there was no certificate"),
     }
 }

@@ -13,6 +13,7 @@ use crate::api_key::{ApiKey, ApiKeyDigest};
 use crate::error::AuthError;
 use crate::keyring::Keyring;
 use crate::lifetime::Lifetime;
+use crate::spiffe::SpiffeId;
 use crate::token::{Claims, Jti, Kid, Realm, SKEW_MS, Shown};
 
 /// Most API keys of one table, over all tenants. Each takes about 200 bytes.
@@ -92,6 +93,15 @@ impl TenantAccess {
     }
 }
 
+/// What somebody shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Credentials<'a> {
+    /// What its first message carries: a token, an API key, or nothing.
+    pub bearer: &'a [u8],
+    /// What the certificate says that its connection was made with, if it has one.
+    pub workload: Option<&'a SpiffeId>,
+}
+
 /// Somebody whose credential was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
@@ -110,6 +120,8 @@ pub enum Proof {
     Token(TokenFacts),
     /// An API key; what it may do is what its subject may.
     ApiKey(ApiKeyDigest),
+    /// A certificate; what it may do is what its id may, which is the subject.
+    Workload(SpiffeId),
 }
 
 /// What a token says, of what is asked again while its connection lives.
@@ -136,6 +148,9 @@ pub struct CredentialTable {
     by_kid: Arc<FixedMap<Kid, TenantId>>,
     /// Whose an API key is. Rebuilt only when some tenant's API keys change.
     by_digest: Arc<FixedMap<ApiKeyDigest, TenantId>>,
+    /// Whose the workloads of a trust domain are. Rebuilt only when one of those tenants
+    /// comes or goes.
+    by_domain: Arc<FixedMap<Box<str>, TenantId>>,
 }
 
 const UNKNOWN: AuthError = AuthError::UnknownKey;
@@ -147,15 +162,33 @@ impl CredentialTable {
             tenants: FixedMap::default(),
             by_kid: Arc::default(),
             by_digest: Arc::default(),
+            by_domain: Arc::default(),
         }
     }
 
-    /// Checks what somebody showed: a token or an API key of any tenant. Costs one
-    /// signature or one hash.
+    /// Checks what somebody shows: a token or an API key of any tenant, or, without one, the
+    /// certificate of its connection. Costs one signature, one hash or one lookup.
     ///
     /// # Errors
     /// What is wrong with it. A bearer of any other form is [`AuthError::UnknownKey`].
-    pub fn admit(&self, wall: WallMs, bearer: &[u8]) -> Result<Known, AuthError> {
+    pub fn admit(&self, wall: WallMs, shown: Credentials<'_>) -> Result<Known, AuthError> {
+        match shown.workload {
+            Some(workload) if shown.bearer.is_empty() => self.admit_workload(workload),
+            None if shown.bearer.is_empty() => Err(AuthError::Missing),
+            _ => self.admit_bearer(wall, shown.bearer),
+        }
+    }
+
+    fn admit_workload(&self, id: &SpiffeId) -> Result<Known, AuthError> {
+        let tenant = self.by_domain.get(id.trust_domain());
+        Ok(Known {
+            tenant: *tenant.ok_or(AuthError::WrongIssuer)?,
+            subject: id.text().into(),
+            proof: Proof::Workload(id.clone()),
+        })
+    }
+
+    fn admit_bearer(&self, wall: WallMs, bearer: &[u8]) -> Result<Known, AuthError> {
         if Shown::recognise(bearer) {
             return self.admit_token(wall, &Shown::parse(bearer)?);
         }
@@ -228,6 +261,8 @@ impl CredentialTable {
                 }
                 api_key_lifetime(*expires, wall)
             }
+            // To which tenant a trust domain is given does not change while a node runs.
+            Proof::Workload(_) => Ok(()),
         }
     }
 
@@ -241,6 +276,8 @@ impl CredentialTable {
                 let tenant = self.tenants.get(&known.tenant)?;
                 tenant.api_keys.get(digest)?.1
             }
+            // As long as its connection: the certificate was checked when that began.
+            Proof::Workload(_) => None,
         }
     }
 }
@@ -269,17 +306,24 @@ pub struct TooManyApiKeys {
 #[derive(Debug)]
 pub struct TableBuilder {
     table: CredentialTable,
+    /// Trust domains and the names of their tenants.
+    domains: Vec<(Box<str>, Box<str>)>,
     /// API keys of all tenants together.
     api_keys: usize,
     changed: bool,
 }
 
 impl TableBuilder {
-    /// A builder for the cluster of that realm, which knows no tenant yet.
+    /// A builder for the cluster of that realm, which knows no tenant yet. `domains` says
+    /// which tenant (by name) the workloads of a trust domain belong to; of a domain that is
+    /// there twice the first counts.
     #[must_use]
-    pub fn new(realm: Realm) -> Self {
+    pub fn new(realm: Realm, domains: Vec<(Box<str>, Box<str>)>) -> Self {
+        let mut named = FixedSet::default();
+        let first = |(domain, _): &(Box<str>, _)| named.insert(domain.clone());
         Self {
             table: CredentialTable::empty(realm),
+            domains: domains.into_iter().filter(first).collect(),
             api_keys: 0,
             changed: true,
         }
@@ -331,6 +375,14 @@ impl TableBuilder {
         if old != new {
             move_names(&mut table.by_digest, id, old, new);
         }
+        let domains = |one: &Arc<TenantAccess>| -> Vec<Box<str>> {
+            let of_it = self.domains.iter().filter(|(_, name)| *name == one.name);
+            of_it.map(|(domain, _)| domain.clone()).collect()
+        };
+        let (old, new) = (before.as_ref().map(domains), tenant.as_ref().map(domains));
+        if old != new {
+            move_names(&mut table.by_domain, id, old, new);
+        }
         if let Some(tenant) = tenant {
             table.tenants.insert(id, tenant);
         }
@@ -345,7 +397,7 @@ impl TableBuilder {
 
 /// Takes a tenant's old names out of a map and puts its new ones in, in a copy if somebody
 /// still looks at the map.
-fn move_names<K: Copy + Eq + core::hash::Hash>(
+fn move_names<K: Clone + Eq + core::hash::Hash>(
     map: &mut Arc<FixedMap<K, TenantId>>,
     id: TenantId,
     old: Option<Vec<K>>,

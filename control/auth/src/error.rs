@@ -12,6 +12,9 @@ use crate::jwks_cache::FetchFailure;
 /// holder of a guess, *why* it was wrong is of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
+    /// Nothing was shown.
+    #[error("no credential")]
+    Missing,
     /// It does not have the form that was asked for; `what` says which rule it breaks.
     #[error("malformed: {what}")]
     Malformed {

@@ -6,8 +6,9 @@
 //!
 //! Tokens of identity providers begin at [`exchange`] and end at [`upstream::check`]; the keys
 //! that check them are a [`jwk::KeySet`], which [`jwks_cache`] has fetched. Our own are made by a [`sign::SigningKey`] and read
-//! by [`token`]; a tenant's keys are a [`keyring::Keyring`], at rest under [`seal`]. What every
-//! core holds against a credential is the table of [`compile`].
+//! by [`token`]; a tenant's keys are a [`keyring::Keyring`], at rest under [`seal`]. Workloads with
+//! certificates are [`spiffe::SpiffeId`]s. What every core holds against a credential is the
+//! table of [`compile`].
 
 #![forbid(unsafe_code)]
 
@@ -26,6 +27,7 @@ mod lifetime;
 pub mod provider;
 pub mod seal;
 pub mod sign;
+pub mod spiffe;
 pub mod token;
 pub mod upstream;
 

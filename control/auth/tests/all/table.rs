@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use pinion_auth::api_key::ApiKey;
 use pinion_auth::compile::{
-    API_KEYS_MAX, ApiKeyFacts, CredentialTable, Known, Proof, TableBuilder, TenantFacts,
-    TooManyApiKeys,
+    API_KEYS_MAX, ApiKeyFacts, CredentialTable, Credentials, Known, Proof, TableBuilder,
+    TenantFacts, TooManyApiKeys,
 };
 use pinion_auth::keyring::{Keyring, RETIRED_KEPT_MS, StoredKey};
 use pinion_auth::seal::MasterKey;
+use pinion_auth::spiffe::SpiffeId;
 use pinion_auth::token::{Claims, Jti, Realm, SKEW_MS};
 use pinion_auth::{AuthError, TenantId};
 use pinion_types::WallMs;
@@ -30,7 +31,13 @@ struct Cluster {
 impl Cluster {
     fn new() -> Self {
         let realm = Realm::of(&[0xc1; 16]);
-        let mut builder = TableBuilder::new(realm.clone());
+        let domains = [
+            ("cluster.local", "t2"),
+            ("cluster.local", "t1"),
+            ("b", "t1"),
+        ];
+        let domains = domains.map(|(domain, tenant)| (domain.into(), tenant.into()));
+        let mut builder = TableBuilder::new(realm.clone(), domains.into());
         Self {
             master: MasterKey::new(&[0; 32]),
             table: builder.poll_table().expect("the first table"),
@@ -77,7 +84,19 @@ impl Cluster {
     }
 
     fn admit(&self, wall: WallMs, bearer: &str) -> Result<Known, AuthError> {
-        self.table.admit(wall, bearer.as_bytes())
+        let shown = Credentials {
+            bearer: bearer.as_bytes(),
+            workload: None,
+        };
+        self.table.admit(wall, shown)
+    }
+
+    fn admit_workload(&self, id: &SpiffeId) -> Result<Known, AuthError> {
+        let shown = Credentials {
+            bearer: b"",
+            workload: Some(id),
+        };
+        self.table.admit(NOW, shown)
     }
 }
 
@@ -258,11 +277,58 @@ fn an_api_key_lets_its_subject_in_until_it_is_taken_away_or_over() {
 }
 
 #[test]
+fn a_workload_is_of_the_tenant_that_its_trust_domain_is_given_to() {
+    let mut cluster = Cluster::new();
+    let (mut t1, t2) = (cluster.tenant(1, "t1"), cluster.tenant(2, "t2"));
+    let id = |text| SpiffeId::parse(text).unwrap();
+    let orders = id("spiffe://cluster.local/ns/shop/sa/orders");
+    let nobody = Err(AuthError::WrongIssuer);
+    assert_eq!(cluster.admit_workload(&orders), nobody);
+    cluster.take(&t1);
+    assert_eq!(cluster.admit_workload(&orders), nobody);
+    cluster.take(&t2);
+    let known = cluster.admit_workload(&orders).unwrap();
+    assert_eq!(
+        (known.tenant, &*known.subject),
+        (TenantId(2), orders.text())
+    );
+    assert_eq!(known.proof, Proof::Workload(orders.clone()));
+    assert_eq!(cluster.table.over_at(&known), None);
+    assert_eq!(cluster.table.still_valid(NOW, &known), Ok(()));
+    let other = cluster.admit_workload(&id("spiffe://b/x")).unwrap();
+    assert_eq!(other.tenant, TenantId(1));
+    assert_eq!(cluster.admit_workload(&id("spiffe://c/x")), nobody);
+
+    // A bearer that is shown besides is what counts, also when it is wrong.
+    let (kept, text) = ApiKey::mint([1; 4], &[2; 32]);
+    t1.api_keys = vec![ApiKeyFacts {
+        digest: kept.digest,
+        subject: "p:robot".into(),
+        expires: None,
+    }];
+    cluster.take(&t1);
+    let both = |bearer| {
+        let workload = Some(&orders);
+        cluster.table.admit(NOW, Credentials { bearer, workload })
+    };
+    assert_eq!(&*both(text.as_bytes()).unwrap().subject, "p:robot");
+    assert_eq!(both(b"wrong"), Err(AuthError::UnknownKey));
+
+    cluster.builder.handle_removed(TenantId(2));
+    cluster.table = cluster.builder.poll_table().unwrap();
+    let gone = Err(AuthError::UnknownKey);
+    assert_eq!(cluster.table.still_valid(NOW, &known), gone);
+    assert_eq!(cluster.admit_workload(&orders), nobody);
+    assert_eq!(cluster.table.still_valid(NOW, &other), Ok(()));
+}
+
+#[test]
 fn what_is_neither_token_nor_api_key_is_nobody_here() {
     let mut cluster = Cluster::new();
     let t1 = cluster.tenant(1, "t1");
     cluster.take(&t1);
-    for bearer in ["", "pinion_00", "a.b.c", "eyJhbGciOiJub25lIn0.e30."] {
+    assert_eq!(cluster.admit(NOW, ""), Err(AuthError::Missing));
+    for bearer in ["pinion_00", "a.b.c", "eyJhbGciOiJub25lIn0.e30."] {
         assert_eq!(cluster.admit(NOW, bearer), Err(AuthError::UnknownKey));
     }
     let token = cluster.token(&t1, 1, &ana("t1"));
@@ -289,7 +355,11 @@ fn a_change_of_one_tenant_leaves_an_older_table_and_the_other_tenants_alone() {
     cluster.table = cluster.builder.poll_table().unwrap();
     assert!(cluster.admit(NOW, &text).is_err());
     assert!(cluster.admit(NOW, &of_t2).is_ok());
-    assert!(older.admit(NOW, text.as_bytes()).is_ok());
+    let shown = Credentials {
+        bearer: text.as_bytes(),
+        workload: None,
+    };
+    assert!(older.admit(NOW, shown).is_ok());
     // Removing it once more, or one that never was, is no harm.
     cluster.builder.handle_removed(TenantId(1));
     cluster.builder.handle_removed(TenantId(9));

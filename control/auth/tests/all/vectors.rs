@@ -23,6 +23,7 @@ use pinion_auth::keyring::{Keyring, RETIRED_KEPT_MS, StoredKey};
 use pinion_auth::provider::{DISCOVERY_BYTES_MAX, Host, URL_BYTES_MAX, Url, keys_at};
 use pinion_auth::seal::{MasterKey, SEALED_BYTES, SealError, Sealed};
 use pinion_auth::sign::{IssueError, SigningKey};
+use pinion_auth::spiffe::SPIFFE_BYTES_MAX;
 use pinion_auth::token::{
     Claims, Jti, Kid, LIFE_S_DEFAULT, LIFE_S_MAX, PERMISSIONS_MAX, Realm, SKEW_MS, Shown,
     TOKEN_BYTES_MAX, TOKEN_SUBJECT_BYTES_MAX,
@@ -616,6 +617,7 @@ fn the_document_names_every_algorithm_reason_and_limit() {
         format!("a skew of {} s", SKEW_MS / 1000),
         format!("at rest, {SEALED_BYTES} bytes"),
         format!("{API_KEY_BYTES} bytes of text"),
+        format!("text of at most {SPIFFE_BYTES_MAX} bytes, `spiffe://`"),
         format!("at most {} bytes, of `https`", thousands(URL_BYTES_MAX)),
         format!("at most {} bytes and", thousands(DISCOVERY_BYTES_MAX)),
     ]);
