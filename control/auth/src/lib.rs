@@ -1,17 +1,19 @@
-//! Who somebody is: credentials in, principals out.
+//! Who somebody is and what they may do: credentials in, principals and grants out.
 //!
 //! Pure: keys, fetched documents, randomness and the time are arguments, and nothing here
 //! opens a socket, reads a clock or keeps a thread. What each form of credential looks like,
 //! byte by byte, is in `docs/identity.md`.
 //!
 //! Tokens of identity providers begin at [`exchange`] and end at [`upstream::check`]; the keys
-//! that check them are a [`jwk::KeySet`], which [`jwks_cache`] has fetched. Our own are made by a [`sign::SigningKey`] and read
-//! by [`token`]; a tenant's keys are a [`keyring::Keyring`], at rest under [`seal`]. Workloads with
-//! certificates are [`spiffe::SpiffeId`]s. What every core holds against a credential is the
-//! table of [`compile`].
+//! that check them are a [`jwk::KeySet`], which [`jwks_cache`] has fetched. Our own are made by
+//! a [`sign::SigningKey`] and read by [`token`]; a tenant's keys are a [`keyring::Keyring`], at
+//! rest under [`seal`]. Workloads with certificates are [`spiffe::SpiffeId`]s. What every core
+//! holds against a credential is the table of [`compile`]; what its holder may do is in that
+//! of [`access`].
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod address;
 pub mod api_key;
 pub mod compile;

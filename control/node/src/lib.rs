@@ -8,7 +8,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod access;
 mod ahead;
 mod connection;
 mod core;
@@ -27,6 +26,8 @@ mod queue_views;
 mod queues;
 mod requests;
 pub mod stats;
+
+pub use pinion_auth::access;
 
 pub use crate::core::{Core, CoreConfig, Feed, REPLY_BYTES_LATE_MAX};
 pub use crate::lifecycle::HELLO_WAIT;

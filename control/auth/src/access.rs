@@ -4,9 +4,7 @@ use pinion_types::{FixedMap, ResourceKind, ResourceName};
 use pinion_wire::opcode::Permission;
 use sha2::{Digest, Sha256};
 
-/// A tenant's number. It comes from the credential, never from a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct TenantId(pub u64);
+pub use crate::TenantId;
 
 /// SHA-256 of a bearer token. The token itself is never kept.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
