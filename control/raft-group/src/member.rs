@@ -148,7 +148,11 @@ impl Member {
             max_election_tick: LAST_SLOW_ELECTION_TICKS + 1,
             pre_vote: true,
             check_quorum: true,
-            batch_append: true,
+            // raft-rs 0.7 adds entries to a message that has none without a look at where
+            // that message stands (`is_continuous_ents`). After a refused append they are
+            // earlier ones, the follower takes them for what comes after, and says that
+            // it has what it has not. Frames put messages together anyway.
+            batch_append: false,
             max_size_per_msg: MESSAGE_BYTES_MAX,
             max_inflight_msgs: MESSAGES_IN_FLIGHT_MAX,
             ..Config::default()

@@ -324,6 +324,11 @@ impl RaftMessage {
             [read, ..] if is_read(message.get_msg_type()) => (&read.data, &[]),
             entries => (&message.context, entries),
         };
+        // Where an entry stands is not written: it follows the one before.
+        for (entry, index) in entries.iter().zip(message.index + 1..) {
+            let of = entry.index;
+            assert!(of == index, "entry {of} in the place of {index}");
+        }
         out.extend([number, message.reject.into(), 0, 0]);
         out.extend(count(entries.len()));
         for field in [
@@ -455,8 +460,8 @@ fn is_read(kind: MessageType) -> bool {
 
 /// Messages as frames: at most [`PEER_BODY_MAX`] bytes each, in their order.
 ///
-/// raft-rs adds entries to a message that it has not given away, so one can have any
-/// length; it is cut where the next entry would be too much.
+/// raft-rs bounds messages by the bytes of their entries, and counts none of what is
+/// around them; one that is too long is cut where the next entry would be too much.
 pub(crate) fn frames(messages: impl IntoIterator<Item = Message>) -> Vec<Vec<RaftMessage>> {
     let mut frames: Vec<Vec<RaftMessage>> = Vec::new();
     let mut room = 0;
@@ -557,6 +562,14 @@ mod tests {
             let expected = [(10, 2), (12, 3), (14, 3), (16, 3)];
             assert!(at == 0 || before == expected[at], "{before:?}");
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "entry 11 in the place of 12")]
+    fn entries_that_do_not_follow_their_message_are_never_sent() {
+        let mut message = append(1, 10);
+        message.index = 11;
+        PeerMessage::Raft(vec![RaftMessage(message)]).encode(&mut Vec::new());
     }
 
     #[test]

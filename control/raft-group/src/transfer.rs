@@ -284,7 +284,7 @@ mod tests {
     /// As many bytes as fill the window twice, and one more.
     fn state() -> Bytes {
         let len = 2 * CHUNK_WINDOW * CHUNK_BYTES + 1;
-        let bytes: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..=250).cycle().take(len).collect();
         bytes.into()
     }
 
@@ -426,7 +426,7 @@ mod tests {
         taken.unwrap_or(Taken::Answer(ack(offer(), 99, ChunkVerdict::Refused)))
     }
 
-    fn answer(taken: Taken) -> (u64, ChunkVerdict) {
+    fn answer(taken: &Taken) -> (u64, ChunkVerdict) {
         match taken {
             Taken::Answer(ack) | Taken::Whole { ack, .. } => (ack.offset, ack.verdict),
         }
@@ -441,15 +441,15 @@ mod tests {
         };
         assert_eq!(offered(&mut incoming), (0, ChunkVerdict::Taken));
         let taken = chunk(&mut incoming, FROM, 4, b"shot");
-        assert_eq!(answer(taken), (0, ChunkVerdict::Taken));
+        assert_eq!(answer(&taken), (0, ChunkVerdict::Taken));
         let taken = chunk(&mut incoming, FROM, 0, b"snap");
-        assert_eq!(answer(taken), (4, ChunkVerdict::Taken));
+        assert_eq!(answer(&taken), (4, ChunkVerdict::Taken));
         let taken = chunk(&mut incoming, FROM, 0, b"snap");
-        assert_eq!(answer(taken), (4, ChunkVerdict::Taken));
+        assert_eq!(answer(&taken), (4, ChunkVerdict::Taken));
         assert_eq!(offered(&mut incoming), (4, ChunkVerdict::Taken));
         let taken = chunk(&mut incoming, FROM, 4, b"shots");
         assert_eq!(
-            answer(taken),
+            answer(&taken),
             (4, ChunkVerdict::Taken),
             "more than was offered"
         );
@@ -471,11 +471,11 @@ mod tests {
         let mut incoming = Incoming::default();
         incoming.handle_offer(FROM, 3, offer());
         let stranger = chunk(&mut incoming, TO, 0, b"snapshot");
-        assert_eq!(answer(stranger), (99, ChunkVerdict::Refused));
+        assert_eq!(answer(&stranger), (99, ChunkVerdict::Refused));
         let taken = chunk(&mut incoming, FROM, 0, b"snapshop");
-        assert_eq!(answer(taken), (0, ChunkVerdict::Corrupt));
+        assert_eq!(answer(&taken), (0, ChunkVerdict::Corrupt));
         let gone = chunk(&mut incoming, FROM, 0, b"snapshot");
-        assert_eq!(answer(gone), (99, ChunkVerdict::Refused));
+        assert_eq!(answer(&gone), (99, ChunkVerdict::Refused));
     }
 
     #[test]
