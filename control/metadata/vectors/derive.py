@@ -824,6 +824,9 @@ REFUSED = [
     refused_state("nothing revoked", "Key", with_rules(revocation(1, b"x", None, 2, b"default"))),
     refused_command("a batch within a batch", "Field", 2, data_of(archive_of(BATCH, {
         "items": [{"expect": 0, "command": {"kind": 2, "body": archive_of(BATCH, {"items": []})}}]}))),
+    refused_command("a batch of nothing", "Field", 2, data_of(archive_of(BATCH, {"items": []}))),
+    refused_command("a batch of too many", "Field", 2, data_of(archive_of(BATCH, {
+        "items": [{"expect": 0, "command": {"kind": 1, "body": b""}}] * 257}))),
     refused_command("a key without its parts", "Key", 42, data_of(archive_of(OF_OBJECT, {"key": b"tenant"}))),
     refused_state("an object of generation 0", "Broken.Field",
                   state(objects=[tenant(b"default", 1, generation=0)])),

@@ -11,6 +11,7 @@ use super::v1::{
 use super::{FormatError, from_archive, to_archive};
 use crate::command::{self, BatchItem, Command, Envelope};
 use crate::identity;
+use crate::limits::BATCH_COMMANDS_MAX;
 use crate::object::ObjectKey;
 
 mirror! {
@@ -333,6 +334,13 @@ impl Mirror<Batch> for Box<[BatchItem]> {
                 command: Mirror::load(item.command)?,
             })
         };
+        let count = plain.items.len();
+        if !(1..=BATCH_COMMANDS_MAX).contains(&count) {
+            return Err(FormatError::Field {
+                field: "commands of a batch",
+                value: count as u64,
+            });
+        }
         plain.items.into_iter().map(item).collect()
     }
 }
