@@ -8,8 +8,9 @@ use pinion_types::{ResourceId, ResourceKind, WallMs};
 use crate::broker::BrokerFacts;
 use crate::error::MetaError;
 use crate::identity::{ApiKey, Issuer, NewKeys, Revoked, StoredKey};
-use crate::ids::{BrokerNumber, MetaVersion, RowId};
+use crate::ids::{BrokerNumber, MemberNumber, MetaVersion, RowId};
 use crate::limits::BATCH_COMMANDS_MAX;
+use crate::member::MemberRole;
 use crate::object::ObjectKey;
 use crate::policy::PolicyObject;
 use crate::rbac::{Grouping, Policy};
@@ -86,6 +87,14 @@ pub enum Command {
     BrokerDown(BrokerDown),
     /// A broker is gone for good: its name.
     RemoveBroker(Box<str>),
+    /// A broker is to have a member of the group.
+    AddMember(AddMember),
+    /// A member is another from now on: its disk is gone.
+    ReplaceMember(ReplaceMember),
+    /// The group has made of a member something else.
+    SetMemberRole(SetMemberRole),
+    /// A member is none any more.
+    RemoveMember(MemberNumber),
     /// Allows subjects something.
     AddPolicies(AddPolicies),
     /// Allows it no more.
@@ -150,6 +159,9 @@ impl Command {
             | Self::BrokerDown(BrokerDown { name, .. })
             | Self::RemoveBroker(name) => Some(ObjectKey::broker(name)),
             Self::ForgetTombstone(resource) => Some(ObjectKey::Tombstone(*resource)),
+            Self::ReplaceMember(ReplaceMember { member, .. })
+            | Self::SetMemberRole(SetMemberRole { member, .. })
+            | Self::RemoveMember(member) => Some(ObjectKey::Member(*member)),
             Self::PutIssuer(PutIssuer { tenant, issuer, .. }) => {
                 Some(ObjectKey::issuer(tenant, issuer))
             }
@@ -163,6 +175,7 @@ impl Command {
                 Some(ObjectKey::bootstrap(tenant))
             }
             Self::CreateApiKey(_)
+            | Self::AddMember(_)
             | Self::AddPolicies(_)
             | Self::DeletePolicies(_)
             | Self::AddGroupings(_)
@@ -385,6 +398,40 @@ pub struct BrokerDown {
     pub name: Box<str>,
     /// Which life of it was missed.
     pub incarnation: u64,
+}
+
+/// A broker is to have a member of the group, which gets the next number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddMember {
+    /// Which broker; it has none yet.
+    pub broker: BrokerNumber,
+    /// It is to follow and never to vote.
+    pub observer: bool,
+    /// Where other members reach it: `host:port`.
+    pub address: Box<str>,
+    /// SHA-256 of its certificate; zeros where members have none.
+    pub fingerprint: [u8; 32],
+}
+
+/// A member is another from now on, with the next number: what it knew is gone,
+/// and it must not vote twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplaceMember {
+    /// The one that is gone.
+    pub member: MemberNumber,
+    /// Where other members reach the new one.
+    pub address: Box<str>,
+    /// SHA-256 of its certificate.
+    pub fingerprint: [u8; 32],
+}
+
+/// The group has made of a member something else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetMemberRole {
+    /// Which.
+    pub member: MemberNumber,
+    /// What it is now.
+    pub role: MemberRole,
 }
 
 /// Allows subjects something. A policy that there is stays as it is.

@@ -161,6 +161,12 @@ pub enum MetaError {
     /// Only who has a copy of a shard can lead it.
     #[error("broker {0} has no copy of the shard")]
     NotAReplica(BrokerNumber),
+    /// The broker has a member already: replace that one.
+    #[error("broker {0} has a member")]
+    MemberExists(BrokerNumber),
+    /// A member of the group is on the broker: remove that first.
+    #[error("a member of the group is on {0}")]
+    StillMember(ObjectKey),
     /// A broker that nothing can be placed on.
     #[error("broker {0} is down, or there is none")]
     BrokerUnavailable(BrokerNumber),
@@ -372,6 +378,7 @@ codes! {
     NotDeleting = 204 "not_deleting",
     NoPlan = 205 "no_plan",
     NoBroker = 206 "no_broker",
+    MemberExists = 207 "member_exists",
     AlreadyInitialized = 208 "already_initialized",
     VersionConflict = 301 "version_conflict",
     SpecConflict = 302 "spec_conflict",
@@ -387,6 +394,7 @@ codes! {
     GraceRequired = 404 "grace_required",
     TooEarly = 405 "too_early",
     StillLeading = 406 "still_leading",
+    StillMember = 407 "still_member",
     BrokerUnavailable = 408 "broker_unavailable",
     NotAReplica = 409 "not_a_replica",
     StillActive = 410 "still_active",

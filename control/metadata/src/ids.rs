@@ -35,6 +35,10 @@ number!(
     TenantNumber(u64)
 );
 number!(
+    /// A member of the group that replicates the metadata, for its lifetime.
+    MemberNumber(u64)
+);
+number!(
     /// A policy, a grouping or an API key for its lifetime.
     RowId(u64)
 );

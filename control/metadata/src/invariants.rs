@@ -7,8 +7,9 @@ use crate::identity::{self, Revoked};
 use crate::ids::{BrokerNumber, MetaVersion, RowId};
 use crate::limits::{
     API_KEYS_PER_TENANT_MAX, BROKERS_MAX, COUNT_MAX, DUPLICATES_KEPT, ISSUERS_PER_TENANT_MAX,
-    NAMESPACES_MAX, POLICIES_MAX, POLICIES_PER_TENANT_MAX, PRINCIPAL_BYTES_MAX, RESOURCES_MAX,
-    REVOCATIONS_MAX, SHARDS_TOTAL_MAX, TENANTS_MAX, TOMBSTONES_MAX, TOTAL_BYTES_MAX,
+    NAMESPACES_MAX, OBSERVERS_MAX, POLICIES_MAX, POLICIES_PER_TENANT_MAX, PRINCIPAL_BYTES_MAX,
+    RESOURCES_MAX, REVOCATIONS_MAX, SHARDS_TOTAL_MAX, TENANTS_MAX, TOMBSTONES_MAX, TOTAL_BYTES_MAX,
+    VOTERS_MAX,
 };
 use crate::name;
 use crate::object::{Body, Deleting, KeyError, Object, ObjectKey};
@@ -143,6 +144,8 @@ pub(crate) fn check(state: &Metadata) -> Result<(), Broken> {
         ("brokers", used.brokers, BROKERS_MAX),
         ("policies and groupings", used.policies, POLICIES_MAX),
         ("revocations", used.revocations, REVOCATIONS_MAX),
+        ("members that vote or will", used.voters, VOTERS_MAX),
+        ("members that observe", used.observers, OBSERVERS_MAX),
         ("bytes of caches", used.cache_bytes, TOTAL_BYTES_MAX),
         ("bytes on disk", used.storage_bytes, TOTAL_BYTES_MAX),
     ] {
@@ -210,6 +213,7 @@ fn number(state: &Metadata, object: &Object) -> Option<(&'static str, u64, u64)>
         Body::Resource(resource) => Some(("resource", resource.id.0, counters.resource.0)),
         Body::Broker(broker) => Some(("broker", broker.number.0.into(), counters.broker.0.into())),
         _ => match object.meta.key {
+            ObjectKey::Member(number) => Some(("member", number.0, counters.member.0)),
             ObjectKey::Policy { id, .. }
             | ObjectKey::Grouping { id, .. }
             | ObjectKey::ApiKey { id, .. } => Some(("row", id.0, counters.row.0)),
@@ -266,6 +270,7 @@ fn check_brokers(state: &Metadata, object: &Object) -> Result<(), Broken> {
             missing(&arriving)
         }),
         Body::Tombstone(tombstone) => missing(&tombstone.pending),
+        Body::Member(member) => missing(&[member.broker]),
         _ => None,
     };
     match missing {
@@ -374,7 +379,12 @@ fn check_body(state: &Metadata, object: &Object) -> Result<Result<(), MetaError>
                 }
                 Ok(())
             }
-            (ObjectKey::Broker(_), Body::Broker(broker), None) => broker.facts.check(),
+            (ObjectKey::Broker(_), Body::Broker(broker), None) => {
+                let used = state.broker_usage(broker.number);
+                within("members of a broker", used.members, 1)?;
+                broker.facts.check()
+            }
+            (ObjectKey::Member(_), Body::Member(member), None) => member.check(),
             (ObjectKey::Policy { tenant, .. }, Body::Policy(policy), Some(Body::Tenant(_))) => {
                 policy.check(tenant)
             }

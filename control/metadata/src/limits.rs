@@ -77,6 +77,12 @@ pub const REVOCATIONS_MAX: u64 = 100_000;
 /// Administrators that a tenant is initialised with.
 pub const ADMINS_MAX: usize = 64;
 
+/// Members that vote, or will: each command waits for a majority of them.
+pub const VOTERS_MAX: u64 = 7;
+
+/// Members that follow and never vote: the leader sends everything to each.
+pub const OBSERVERS_MAX: u64 = 64;
+
 /// Brokers of a cluster.
 pub const BROKERS_MAX: u64 = 1_024;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pinion_types::{ResourceId, ResourceKind};
 
 use crate::identity::Revoked;
-use crate::ids::{MetaVersion, RowId};
+use crate::ids::{MemberNumber, MetaVersion, RowId};
 use crate::limits::PAGE_MAX;
 use crate::object::{Object, ObjectKey};
 use crate::state::Metadata;
@@ -39,6 +39,8 @@ pub enum ObjectKind {
     Revocation,
     /// [`ObjectKey::Bootstrap`]
     Bootstrap,
+    /// [`ObjectKey::Member`]
+    Member,
 }
 
 /// What a list is asked for.
@@ -97,6 +99,7 @@ impl ObjectKind {
             ObjectKey::SigningKeys(_) => Self::SigningKeys,
             ObjectKey::Revocation { .. } => Self::Revocation,
             ObjectKey::Bootstrap(_) => Self::Bootstrap,
+            ObjectKey::Member(_) => Self::Member,
         }
     }
 
@@ -115,6 +118,7 @@ impl ObjectKind {
             Self::SigningKeys => ObjectKey::signing_keys(tenant),
             Self::Revocation => ObjectKey::revocation(tenant, Revoked::Token([0; 16])),
             Self::Bootstrap => ObjectKey::bootstrap(""),
+            Self::Member => ObjectKey::Member(MemberNumber(0)),
             Self::Tombstone => ObjectKey::Tombstone(ResourceId(0)),
         }
     }

@@ -8,8 +8,9 @@ use pinion_types::{NameError, ResourceId, ResourceKind, ResourceName, WallMs};
 
 use crate::broker::Broker;
 use crate::identity::{ApiKey, Bootstrap, Issuer, Revocation, Revoked, RevokedError, SigningKeys};
-use crate::ids::{BrokerNumber, MetaVersion, RowId};
+use crate::ids::{BrokerNumber, MemberNumber, MetaVersion, RowId};
 use crate::limits::ISSUER_BYTES_MAX;
+use crate::member::Member;
 use crate::name;
 use crate::rbac::{Grouping, Policy};
 use crate::resource::{Placement, Resource};
@@ -93,6 +94,8 @@ pub enum ObjectKey {
     },
     /// `bootstrap/{t}`
     Bootstrap(Box<str>),
+    /// `member/{id}`
+    Member(MemberNumber),
 }
 
 /// Why a text is no key.
@@ -257,7 +260,7 @@ impl ObjectKey {
             | Self::SigningKeys(tenant)
             | Self::Revocation { tenant, .. } => (tenant, ""),
             // It is of a tenant that there may not be.
-            Self::Tombstone(_) | Self::Broker(_) | Self::Bootstrap(_) => ("", ""),
+            Self::Tombstone(_) | Self::Broker(_) | Self::Bootstrap(_) | Self::Member(_) => ("", ""),
         }
     }
 
@@ -272,6 +275,7 @@ impl ObjectKey {
             Self::Issuer { issuer, .. } => issuer,
             Self::SigningKeys(tenant) | Self::Bootstrap(tenant) => tenant,
             Self::Tombstone(_)
+            | Self::Member(_)
             | Self::Policy { .. }
             | Self::Grouping { .. }
             | Self::ApiKey { .. }
@@ -305,7 +309,11 @@ impl ObjectKey {
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         match self {
-            Self::Tenant(_) | Self::Tombstone(_) | Self::Broker(_) | Self::Bootstrap(_) => None,
+            Self::Tenant(_)
+            | Self::Tombstone(_)
+            | Self::Broker(_)
+            | Self::Bootstrap(_)
+            | Self::Member(_) => None,
             Self::Namespace { tenant, .. }
             | Self::Policy { tenant, .. }
             | Self::Grouping { tenant, .. }
@@ -365,7 +373,7 @@ impl ObjectKey {
                 name::lower_segment(tenant)?;
                 ResourceName::new(namespace, name).map(|_| ())
             }
-            Self::Tombstone(_) => Ok(()),
+            Self::Tombstone(_) | Self::Member(_) => Ok(()),
         }
     }
 }
@@ -397,6 +405,7 @@ impl fmt::Display for ObjectKey {
             Self::SigningKeys(tenant) => write!(f, "keys/{tenant}"),
             Self::Revocation { tenant, what } => write!(f, "revocation/{tenant}/{what}"),
             Self::Bootstrap(tenant) => write!(f, "bootstrap/{tenant}"),
+            Self::Member(number) => write!(f, "member/{number}"),
         }
     }
 }
@@ -441,6 +450,7 @@ impl FromStr for ObjectKey {
                 Self::revocation(tenant, what.parse()?)
             }
             "bootstrap" => Self::bootstrap(rest),
+            "member" => Self::Member(MemberNumber(number(rest).ok_or(KeyError::Number)?)),
             "tombstone" => Self::Tombstone(ResourceId(number(rest).ok_or(KeyError::Number)?)),
             kind => {
                 let kind = resource_kind(kind).ok_or(KeyError::Kind)?;
@@ -561,6 +571,8 @@ pub enum Body {
     Revocation(Revocation),
     /// Under [`ObjectKey::Bootstrap`].
     Bootstrap(Bootstrap),
+    /// Under [`ObjectKey::Member`].
+    Member(Member),
 }
 
 /// What is left of a resource whose data some broker may still have.
@@ -597,6 +609,7 @@ mod tests {
             ObjectKey::revocation("acme", Revoked::Token([0xab; 16])),
             ObjectKey::revocation("acme", Revoked::Subject(Subject::role("a"))),
             ObjectKey::bootstrap("acme"),
+            ObjectKey::Member(MemberNumber(3)),
         ] {
             assert_eq!(key.to_string().parse(), Ok(key));
         }

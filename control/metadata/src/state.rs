@@ -12,7 +12,7 @@ use crate::command::Envelope;
 use crate::draft::{Draft, Staged};
 use crate::error::MetaError;
 use crate::format;
-use crate::ids::{BrokerNumber, MetaVersion, RowId, TenantNumber};
+use crate::ids::{BrokerNumber, MemberNumber, MetaVersion, RowId, TenantNumber};
 use crate::invariants::{self, Broken};
 use crate::limits::{PRINCIPAL_BYTES_MAX, STATE_BYTES_MAX};
 use crate::name;
@@ -31,6 +31,7 @@ pub(crate) struct Counters {
     pub(crate) resource: ResourceId,
     pub(crate) broker: BrokerNumber,
     pub(crate) row: RowId,
+    pub(crate) member: MemberNumber,
 }
 
 /// An object and what it adds to the whole.
@@ -191,6 +192,7 @@ impl Metadata {
                 resource: ResourceId(1),
                 broker: BrokerNumber(1),
                 row: RowId(1),
+                member: MemberNumber(1),
             },
         };
         Self::assemble(head, [tenant], [])
@@ -554,6 +556,7 @@ impl Metadata {
             resource,
             broker,
             row,
+            member,
         } = self.counters;
         let mut head = Vec::with_capacity(96);
         head.extend(self.cluster);
@@ -565,6 +568,7 @@ impl Metadata {
             resource.0,
             broker.0.into(),
             row.0,
+            member.0,
             self.digest,
             self.requests.digest(),
         ] {

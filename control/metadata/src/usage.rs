@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::ids::BrokerNumber;
+use crate::member::MemberRole;
 use crate::object::{Body, Object, ObjectKey};
 
 /// What objects are counted in.
@@ -51,6 +52,12 @@ pub struct Usage {
     pub api_keys: u64,
     /// Revocations.
     pub revocations: u64,
+    /// Members on a broker.
+    pub members: u64,
+    /// Members that vote or will; only the cluster has some.
+    pub voters: u64,
+    /// Members that follow and never vote; only the cluster has some.
+    pub observers: u64,
     /// Bytes on disk that durable resources ask for, of those that name them.
     pub storage_bytes: u64,
 }
@@ -71,10 +78,13 @@ impl Usage {
         issuers: 0,
         api_keys: 0,
         revocations: 0,
+        members: 0,
+        voters: 0,
+        observers: 0,
         storage_bytes: 0,
     };
 
-    fn fields(&mut self) -> [&mut u64; 15] {
+    fn fields(&mut self) -> [&mut u64; 18] {
         [
             &mut self.tenants,
             &mut self.namespaces,
@@ -90,6 +100,9 @@ impl Usage {
             &mut self.issuers,
             &mut self.api_keys,
             &mut self.revocations,
+            &mut self.members,
+            &mut self.voters,
+            &mut self.observers,
             &mut self.storage_bytes,
         ]
     }
@@ -225,6 +238,22 @@ fn charges_alive(object: &Object) -> Vec<(Scope, Usage)> {
                 ..Usage::NONE
             };
             vec![(Scope::Cluster, usage), (of_tenant(tenant), usage)]
+        }
+        (_, Body::Member(member)) => {
+            let of_broker = Usage {
+                members: 1,
+                ..Usage::NONE
+            };
+            let observes = member.role == MemberRole::Observer;
+            let of_all = Usage {
+                voters: u64::from(!observes),
+                observers: u64::from(observes),
+                ..Usage::NONE
+            };
+            vec![
+                (Scope::Broker(member.broker), of_broker),
+                (Scope::Cluster, of_all),
+            ]
         }
         // Of the others nothing is counted; a body of another kind than its key is found by its check.
         _ => Vec::new(),

@@ -189,7 +189,7 @@ TENANT = Struct(number=U64, display_name=TEXT, description=TEXT, quotas=TENANT_Q
 NAMESPACE = Struct(description=TEXT, quotas=NAMESPACE_QUOTAS)
 OBJECT = Struct(key=TEXT, meta=META, body=TEXT)
 REQUEST = Struct(request=Bytes(16), principal=TEXT, index=U64, version=U64, key=Optional(TEXT))
-COUNTERS = Struct(tenant=U64, resource=U64, broker=U32, row=U64)
+COUNTERS = Struct(tenant=U64, resource=U64, broker=U32, row=U64, member=U64)
 QUEUE_SPEC = Struct(
     visibility_ms=U32, max_attempts=U16, ordered_by_key=BYTE, drop_expired=BYTE, max_in_flight=U32,
     consumer_in_flight=U32, backoff_min_ms=U32, backoff_max_ms=U32, messages_max=U32,
@@ -221,6 +221,7 @@ SIGNING_KEYS = Struct(current=STORED_KEY, next=STORED_KEY, previous=Optional(RET
                       rotate_every_ms=U64, rotated=U64)
 REVOCATION = Struct(issued_before=Optional(U64), until=U64)
 BOOTSTRAP = Struct(done=U64)
+MEMBER = Struct(broker=U32, role=BYTE, address=TEXT, fingerprint=Bytes(32))
 SNAPSHOT = Struct(cluster=Bytes(16), version=U64, index=U64, stamp=U64, counters=COUNTERS,
                   objects=List(OBJECT), requests=List(REQUEST))
 
@@ -251,6 +252,10 @@ OF_RESOURCE = Struct(resource=U64)
 REGISTER_BROKER = Struct(name=TEXT, facts=FACTS, incarnation=U64, gone=Optional(U64))
 SET_DRAINING = Struct(name=TEXT, draining=BYTE)
 BROKER_DOWN = Struct(name=TEXT, incarnation=U64)
+ADD_MEMBER = Struct(broker=U32, observer=BYTE, address=TEXT, fingerprint=Bytes(32))
+REPLACE_MEMBER = Struct(member=U64, address=TEXT, fingerprint=Bytes(32))
+SET_MEMBER_ROLE = Struct(member=U64, role=BYTE)
+OF_MEMBER = Struct(member=U64)
 ADD_POLICIES = Struct(tenant=TEXT, scope=List(TEXT), policies=List(POLICY))
 ADD_GROUPINGS = Struct(tenant=TEXT, scope=List(TEXT), groupings=List(GROUPING))
 DELETE_RULES = Struct(tenant=TEXT, scope=List(TEXT), ids=List(U64))
@@ -413,6 +418,14 @@ COMMANDS = [
     command("a broker that drains", 51, SET_DRAINING, {"name": b"b2", "draining": 1}),
     command("a broker that was missed", 52, BROKER_DOWN, {"name": b"b2", "incarnation": 1 << 63}),
     command("a broker that is gone", 53, OF_NAME, {"name": b"b2"}),
+    command("a member that will vote", 54, ADD_MEMBER, {
+        "broker": 1, "observer": 0, "address": b"node-1:7420", "fingerprint": bytes(range(32))}),
+    command("a member that never votes", 54, ADD_MEMBER, {
+        "broker": 3, "observer": 1, "address": b"[::1]:7420", "fingerprint": bytes(32)}),
+    command("a member that lost its disk", 55, REPLACE_MEMBER, {
+        "member": 1 << 40, "address": b"node-1:7420", "fingerprint": bytes(range(32))}),
+    command("a member that votes", 56, SET_MEMBER_ROLE, {"member": 1, "role": 2}),
+    command("a member that is none any more", 57, OF_MEMBER, {"member": 2}),
     command("policies", 60, ADD_POLICIES, {
         "tenant": b"acme", "scope": [b"namespace:acme/a", b"stream:acme/*"], "policies": [
             {"subject": b"role:reader", "action": b"stream.*", "object": b"stream:acme/a/eu/*"},
@@ -531,8 +544,13 @@ def revocation(version, what, issued_before, until, of=b"acme", **over):
         "issued_before": issued_before, "until": until}, **over)
 
 
-def counters(tenant=2, resource=1, broker=1, row=1):
-    return {"tenant": tenant, "resource": resource, "broker": broker, "row": row}
+def member(number, version, of, role, address=b"node-1:7420", fingerprint=bytes(range(32)), **over):
+    return stored(b"member/%d" % number, version, MEMBER, {
+        "broker": of, "role": role, "address": address, "fingerprint": fingerprint}, **over)
+
+
+def counters(tenant=2, resource=1, broker=1, row=1, member=1):
+    return {"tenant": tenant, "resource": resource, "broker": broker, "row": row, "member": member}
 
 
 def state(**over):
@@ -550,7 +568,7 @@ IDENTITY = 1_700_000_000_980
 ADMIN = [b"tenant.manage", b"ns.manage", b"rbac.*", b"stream.manage", b"queue.manage", b"cache.manage",
          b"schedule.manage", b"flag.manage"]
 FULL = state(
-    version=43, index=23, stamp=1_700_000_001_000, counters=counters(3, 4, 5, 14),
+    version=45, index=24, stamp=1_700_000_001_000, counters=counters(3, 4, 5, 14, 4),
     objects=[
         tenant(b"acme", 2, version=9, created=1_700_000_000_000, updated=1_700_000_000_500,
                generation=2, display=b"ACME", quota=quotas(max_namespaces=2, max_streams=10),
@@ -558,8 +576,8 @@ FULL = state(
         DEFAULT,
         namespace(b"acme", b"a", 6, 1_700_000_000_000, ns_quotas(max_streams=10)),
         namespace(b"acme", b"b", 7, 1_700_000_000_100),
-        namespace(b"default", b"a", 43, 1_700_000_000_100, updated=1_700_000_001_000,
-                  deleting=deleting(1_700_000_001_000, 1_700_604_801_000, 22)),
+        namespace(b"default", b"a", 45, 1_700_000_000_100, updated=1_700_000_001_000,
+                  deleting=deleting(1_700_000_001_000, 1_700_604_801_000, 23)),
         resource(10, b"stream/acme/a/eu/orders", 1, DURABLE, 1_700_000_000_600),
         resource(12, b"queue/acme/a/q", 2, spec(queue=(QUEUE_PART,)), 1_700_000_000_600),
         placement(22, b"stream/acme/a/eu/orders", 1, [seat(1, [2, 3], 0), seat(2, [1, 3], 1)],
@@ -584,13 +602,15 @@ FULL = state(
              created=IDENTITY, updated=IDENTITY + 10, generation=2),
         revocation(41, REQUEST_ID.hex().encode(), None, 1_700_000_930_000, created=IDENTITY + 10),
         revocation(42, b"sub:p:ana", (1_700_000_000_000,), IDENTITY + 10 + 3_630_000, created=IDENTITY + 10),
-        stored(b"bootstrap/acme", 37, BOOTSTRAP, {"done": IDENTITY}, created=IDENTITY)],
+        stored(b"bootstrap/acme", 37, BOOTSTRAP, {"done": IDENTITY}, created=IDENTITY),
+        member(2, 43, 3, 3, b"[::1]:7420", bytes(32), created=IDENTITY + 15),
+        member(3, 44, 1, 2, created=IDENTITY + 15, generation=2)],
     requests=[
         {"request": REQUEST_ID, "principal": b"p:ana", "index": 3, "version": 5,
          "key": (b"tenant/acme",)},
         {"request": REQUEST_ID, "principal": b"p:bo", "index": 11, "version": 13,
          "key": None},
-        {"request": REQUEST_ID[::-1], "principal": b"p:bo", "index": 23, "version": 43,
+        {"request": REQUEST_ID[::-1], "principal": b"p:bo", "index": 24, "version": 45,
          "key": None}])
 
 
@@ -657,6 +677,10 @@ def with_tombstone(one):
 
 def with_rules(*rules):
     return state(version=2, counters=counters(row=3), objects=[DEFAULT, *rules])
+
+
+def with_members(*members):
+    return state(version=3, counters=counters(broker=2, member=3), objects=[DEFAULT, broker(1, 1), *members])
 
 
 REFUSED = [
@@ -822,6 +846,14 @@ REFUSED = [
     refused_state("a subject revoked as a token is", "Broken.Field",
                   with_rules(revocation(1, b"sub:p:a", None, 2, b"default"))),
     refused_state("nothing revoked", "Key", with_rules(revocation(1, b"x", None, 2, b"default"))),
+    refused_state("a member on no broker", "Broken.NoBroker", with_members(member(1, 2, 2, 2))),
+    refused_state("two members on a broker", "Broken.TooMany",
+                  with_members(member(1, 2, 1, 2), member(2, 3, 1, 3))),
+    refused_state("a member of no known role", "Field", with_members(member(1, 2, 1, 4))),
+    refused_state("a member at no address", "Broken.Field", with_members(member(1, 2, 1, 1, b"x"))),
+    refused_state("a member number that was not given out", "Broken.Number", with_members(member(3, 2, 1, 1))),
+    refused_state("a next member that no count reaches", "Field",
+                  state(counters=counters(member=(1 << 62) + 1))),
     refused_command("a batch within a batch", "Field", 2, data_of(archive_of(BATCH, {
         "items": [{"expect": 0, "command": {"kind": 2, "body": archive_of(BATCH, {"items": []})}}]}))),
     refused_command("a batch of nothing", "Field", 2, data_of(archive_of(BATCH, {"items": []}))),

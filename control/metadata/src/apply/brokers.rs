@@ -106,6 +106,9 @@ pub(super) fn remove(draft: &mut Draft<'_>, name: &str) -> Result<Made, MetaErro
             arriving: used.arriving,
         });
     }
+    if used.members != 0 {
+        return Err(MetaError::StillMember(key));
+    }
     if used.tombstones != 0 {
         nobody_waits_for(draft, number)?;
     }

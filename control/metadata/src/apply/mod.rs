@@ -3,6 +3,7 @@
 mod brokers;
 mod deletion;
 mod identity;
+mod members;
 mod plans;
 mod rbac;
 mod resources;
@@ -46,6 +47,10 @@ pub(crate) fn run(draft: &mut Draft<'_>, command: &Command) -> Result<Made, Meta
         Command::SetDraining(command) => brokers::set_draining(draft, command),
         Command::BrokerDown(command) => brokers::down(draft, command),
         Command::RemoveBroker(name) => brokers::remove(draft, name),
+        Command::AddMember(command) => members::add(draft, command),
+        Command::ReplaceMember(command) => members::replace(draft, command),
+        Command::SetMemberRole(command) => members::set_role(draft, command),
+        Command::RemoveMember(number) => members::remove(draft, *number),
         Command::AddPolicies(command) => rbac::add_policies(draft, command),
         Command::DeletePolicies(command) => rbac::delete_policies(draft, command),
         Command::AddGroupings(command) => rbac::add_groupings(draft, command),

@@ -11,6 +11,7 @@ use super::v1::{
 use super::{FormatError, from_archive, to_archive};
 use crate::command::{self, BatchItem, Command, Envelope};
 use crate::identity;
+use crate::ids::MemberNumber;
 use crate::limits::BATCH_COMMANDS_MAX;
 use crate::object::ObjectKey;
 
@@ -160,6 +161,46 @@ mirror! {
     BrokerDown of command::BrokerDown {
         name: Vec<u8>,
         incarnation: u64,
+    }
+}
+
+mirror! {
+    AddMember of command::AddMember {
+        broker: u32,
+        observer: bool,
+        address: Vec<u8>,
+        fingerprint: [u8; 32],
+    }
+}
+
+mirror! {
+    ReplaceMember of command::ReplaceMember {
+        member: u64,
+        address: Vec<u8>,
+        fingerprint: [u8; 32],
+    }
+}
+
+mirror! {
+    SetMemberRole of command::SetMemberRole {
+        member: u64,
+        role: u8,
+    }
+}
+
+/// A command that says nothing but which member.
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct OfMember {
+    member: u64,
+}
+
+impl Mirror<OfMember> for MemberNumber {
+    fn store(&self) -> OfMember {
+        OfMember { member: self.0 }
+    }
+
+    fn load(plain: OfMember) -> Result<Self, FormatError> {
+        Mirror::load(plain.member)
     }
 }
 
@@ -399,6 +440,10 @@ commands! {
     51 SetDraining as SetDraining,
     52 BrokerDown as BrokerDown,
     53 RemoveBroker as OfName,
+    54 AddMember as AddMember,
+    55 ReplaceMember as ReplaceMember,
+    56 SetMemberRole as SetMemberRole,
+    57 RemoveMember as OfMember,
     60 AddPolicies as AddPolicies,
     61 DeletePolicies as DeleteRules,
     62 AddGroupings as AddGroupings,

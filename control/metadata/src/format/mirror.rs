@@ -6,7 +6,8 @@ use super::FormatError;
 use crate::action::ActionPattern;
 use crate::command::{Expect, IfExists};
 use crate::identity::{Algorithm, Revoked};
-use crate::ids::{BrokerNumber, MetaVersion, RowId, TenantNumber};
+use crate::ids::{BrokerNumber, MemberNumber, MetaVersion, RowId, TenantNumber};
+use crate::member::MemberRole;
 use crate::object::{KeyError, ObjectKey};
 use crate::policy::PolicyObject;
 use crate::resource::{AckPolicy, MoveStatus, Strategy};
@@ -69,6 +70,7 @@ as_number! {
     MetaVersion => u64, |n| n.0, MetaVersion;
     TenantNumber => u64, |n| n.0, TenantNumber;
     RowId => u64, |n| n.0, RowId;
+    MemberNumber => u64, |n| n.0, MemberNumber;
     BrokerNumber => u32, |n| n.0, BrokerNumber;
 }
 
@@ -152,6 +154,12 @@ as_byte! {
         0 => Some(Strategy::Balanced),
         1 => Some(Strategy::MinimizeMovement),
         2 => Some(Strategy::LocalityAware),
+        _ => None,
+    };
+    MemberRole = "role", |byte| match byte {
+        1 => Some(MemberRole::Joining),
+        2 => Some(MemberRole::Voter),
+        3 => Some(MemberRole::Observer),
         _ => None,
     };
     IfExists = "if_exists", |byte| match byte {

@@ -328,6 +328,7 @@ impl Metadata {
             ("next tenant", snapshot.counters.tenant),
             ("next resource", snapshot.counters.resource),
             ("next row", snapshot.counters.row),
+            ("next member", snapshot.counters.member),
         ] {
             if value > COUNT_MAX {
                 return Err(FormatError::Field { field, value });

@@ -8,6 +8,7 @@ use super::mirror::{Mirror, mirror};
 use super::{FormatError, from_archive, to_archive};
 use crate::broker;
 use crate::identity;
+use crate::member;
 use crate::object::{self, Body, Object, ObjectKey};
 use crate::rbac;
 use crate::requests::Row;
@@ -138,6 +139,7 @@ mirror! {
         resource: u64,
         broker: u32,
         row: u64,
+        member: u64,
     }
 }
 
@@ -258,6 +260,7 @@ bodies! {
     SigningKeys as SigningKeys,
     Revocation as Revocation,
     Bootstrap as Bootstrap,
+    Member as Member,
 }
 
 mirror! {
@@ -411,6 +414,15 @@ mirror! {
 mirror! {
     Bootstrap of identity::Bootstrap {
         done: u64,
+    }
+}
+
+mirror! {
+    Member of member::Member {
+        broker: u32,
+        role: u8,
+        address: Vec<u8>,
+        fingerprint: [u8; 32],
     }
 }
 

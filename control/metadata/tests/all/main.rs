@@ -10,6 +10,7 @@ mod deletion;
 mod format;
 mod identity;
 mod list;
+mod members;
 mod plans;
 mod props;
 mod resources;

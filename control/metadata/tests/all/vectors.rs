@@ -3,19 +3,21 @@
 
 use pinion_metadata::broker::{BrokerFacts, Label};
 use pinion_metadata::command::{
-    AddGroupings, AddPolicies, BatchItem, BrokerDown, ConfirmPurged, CreateApiKey, CreateKeys,
-    CreateNamespace, CreateTenant, Declare, Delete, DeleteFacts, DeleteRules, IfExists,
-    InitializeTenant, NamedIssuer, PutIssuer, Rebalance, RegisterBroker, Revoke, RotateKeys,
-    SetDraining, TransferLeadership, UpdateNamespace, UpdateResource, UpdateTenant,
+    AddGroupings, AddMember, AddPolicies, BatchItem, BrokerDown, ConfirmPurged, CreateApiKey,
+    CreateKeys, CreateNamespace, CreateTenant, Declare, Delete, DeleteFacts, DeleteRules, IfExists,
+    InitializeTenant, NamedIssuer, PutIssuer, Rebalance, RegisterBroker, ReplaceMember, Revoke,
+    RotateKeys, SetDraining, SetMemberRole, TransferLeadership, UpdateNamespace, UpdateResource,
+    UpdateTenant,
 };
 use pinion_metadata::identity::{
     Algorithm, ApiKey, Issuer, KeySource, NewKeys, Revoked, StoredKey,
 };
+use pinion_metadata::member::MemberRole;
 use pinion_metadata::resource::{AckPolicy, QueueSpec, ResourceSpec, Strategy};
 use pinion_metadata::tenant::{Encryption, NamespaceQuotas, TenantQuotas};
 use pinion_metadata::{
-    ActionPattern, BrokerNumber, Command, Envelope, Expect, Grouping, MetaVersion, Metadata,
-    ObjectKey, Policy, PolicyObject, RowId, Subject,
+    ActionPattern, BrokerNumber, Command, Envelope, Expect, Grouping, MemberNumber, MetaVersion,
+    Metadata, ObjectKey, Policy, PolicyObject, RowId, Subject,
 };
 use pinion_types::{ResourceId, ResourceKind, WallMs};
 use serde_json::Value;
@@ -142,6 +144,43 @@ fn rules(scope: &[&str], ids: Box<[RowId]>) -> DeleteRules {
         scope: objects(scope),
         ids,
     }
+}
+
+fn counted() -> [u8; 32] {
+    std::array::from_fn(|at| u8::try_from(at).unwrap())
+}
+
+fn join(broker: u32, address: &str, fingerprint: [u8; 32]) -> Command {
+    Command::AddMember(AddMember {
+        broker: BrokerNumber(broker),
+        observer: false,
+        address: address.into(),
+        fingerprint,
+    })
+}
+
+fn observe() -> Command {
+    Command::AddMember(AddMember {
+        broker: BrokerNumber(3),
+        observer: true,
+        address: "[::1]:7420".into(),
+        fingerprint: [0; 32],
+    })
+}
+
+fn replace(member: u64) -> Command {
+    Command::ReplaceMember(ReplaceMember {
+        member: MemberNumber(member),
+        address: "node-1:7420".into(),
+        fingerprint: counted(),
+    })
+}
+
+fn votes(member: u64) -> Command {
+    Command::SetMemberRole(SetMemberRole {
+        member: MemberNumber(member),
+        role: MemberRole::Voter,
+    })
 }
 
 const ISSUER_URL: &str = "https://login.example.com/acme/v2.0";
@@ -391,6 +430,11 @@ fn command(name: &str) -> Envelope {
         "a broker that drains" => sent(drain("b2")),
         "a broker that was missed" => sent(missed("b2")),
         "a broker that is gone" => sent(Command::RemoveBroker("b2".into())),
+        "a member that will vote" => sent(join(1, "node-1:7420", counted())),
+        "a member that never votes" => sent(observe()),
+        "a member that lost its disk" => sent(replace(1 << 40)),
+        "a member that votes" => sent(votes(1)),
+        "a member that is none any more" => sent(Command::RemoveMember(MemberNumber(2))),
         "policies" => sent(policies()),
         "policies that are not wanted any more" => {
             let ids = Box::new([RowId(2), RowId(1 << 40)]);
@@ -551,8 +595,11 @@ fn state(name: &str) -> Metadata {
     ];
     let identity = Box::new(identity.map(item));
     apply(21, 990, 0, "", Command::Batch(identity));
-    apply(22, 1_000, 0, "", delete(&home, false, week));
-    apply(23, 1_000, request().swap_bytes(), "p:bo", Command::Noop);
+    let members = [join(1, "old:1", [0; 32]), observe(), replace(1), votes(3)];
+    let members = Box::new(members.map(item));
+    apply(22, 995, 0, "", Command::Batch(members));
+    apply(23, 1_000, 0, "", delete(&home, false, week));
+    apply(24, 1_000, request().swap_bytes(), "p:bo", Command::Noop);
     state
 }
 
