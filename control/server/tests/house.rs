@@ -176,6 +176,7 @@ fn the_policy_names_the_agreed_owners() {
             "pinion-auth",
             "pinion-node",
             "pinion-metadata",
+            "pinion-plane",
         ] {
             assert!(
                 !ban.wrappers.iter().any(|name| name == pure),

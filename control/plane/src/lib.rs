@@ -1,0 +1,31 @@
+//! One node's part of the control plane: requests in, answers and changes out.
+//!
+//! [`Plane`] puts together the Raft group, the metadata that its commands change,
+//! the requests that wait for either, those who follow the changes, and what a
+//! leader has to see to. It never touches a file, a socket, a clock or a thread,
+//! and draws no randomness: what happened comes in by `handle_*`, what is to be
+//! done comes out by `poll_*`, so that it runs the same under a node and under a
+//! seed. It does not ask who may do what: who calls it has.
+//!
+//! Start reading at [`Plane`], then [`Request`] and [`PlaneOutput`]. Why it is one
+//! machine is in `docs/decisions/0018-control-plane-machine.md`.
+
+#![forbid(unsafe_code)]
+
+mod clock;
+mod duties;
+mod hub;
+pub mod limits;
+mod open;
+mod output;
+mod pending;
+mod plane;
+mod request;
+
+pub use hub::{Form, WatchError, WatchId, Watched};
+pub use open::{Opened, PlaneConfig, PlaneOpenError};
+pub use output::{Halt, PlaneNotice, PlaneOutput, PlaneStatus};
+pub use plane::Plane;
+pub use request::{
+    Answer, Caller, Consistency, PlaneError, Query, QueryValue, Request, RequestId, Write,
+};

@@ -1,0 +1,53 @@
+//! Every number that bounds a plane. Settings cannot raise them.
+
+use core::time::Duration;
+
+/// Requests that are not answered yet, of every kind. As many proposals as the
+/// group takes; more would only wait for them.
+pub const REQUESTS_MAX: usize = 4096;
+
+/// Bytes of commands that wait for somebody to lead. Beyond it they are refused,
+/// so that a group without a leader costs a bounded amount of memory.
+pub const WAITING_BYTES_MAX: usize = 16 << 20;
+
+/// What a caller is told to wait before it asks again when nobody leads: about
+/// an election.
+pub const LEADER_RETRY_MS: u32 = 500;
+
+/// Those who follow the changes. Each costs a position and a credit; what one
+/// has not taken is kept for all together.
+pub const WATCHERS_MAX: usize = 1024;
+
+/// Changes that a watcher may be given before it gives more credit. Larger lets one
+/// that reads slowly hold more of them on their way to it.
+pub const WATCH_CREDIT_MAX: u32 = 4096;
+
+/// Changes kept to be shared by those who have not taken them yet. One that is
+/// further behind is served from the metadata's history, and shares nothing.
+pub const WATCH_SHARED_MAX: usize = 1024;
+
+/// Commands that a leader proposes of its own accord at a time; the next when
+/// these are done, so that they never crowd out what clients ask.
+pub const DUTIES_AT_ONCE: usize = 64;
+
+/// Pause after a duty that was refused.
+pub const DUTY_RETRY: Duration = Duration::from_secs(1);
+
+/// Longest pause before a leader looks again whether something is due, because
+/// the wall clock may have been set meanwhile.
+pub const DUTY_LOOK: Duration = Duration::from_secs(60);
+
+/// How far the wall clock may be behind the stamps before people are told.
+pub const CLOCK_BEHIND_MS: u64 = 1_000;
+
+// The group refuses what the plane lets in only when bytes are too many.
+const _: () = assert!(REQUESTS_MAX <= pinion_raft_group::limits::PROPOSALS_MAX);
+// What waits is proposed at once when somebody leads.
+const _: () = assert!(WAITING_BYTES_MAX as u64 <= pinion_raft_group::limits::PROPOSALS_BYTES_MAX);
+// A command of the metadata is one of the group.
+const _: () = assert!(
+    pinion_metadata::limits::COMMAND_BYTES_MAX <= pinion_raft_group::limits::COMMAND_BYTES_MAX
+);
+const _: () = assert!(
+    pinion_metadata::limits::SNAPSHOT_BYTES_MAX <= pinion_raft_group::limits::SNAPSHOT_BYTES_MAX
+);

@@ -1,0 +1,87 @@
+//! Opening a plane: what the group's log says it was.
+
+use pinion_commitlog::{Files, RecoveryReport};
+use pinion_metadata::{BrokerNumber, FormatError, Metadata};
+use pinion_raft_group::{Found, Group, GroupConfig, OpenError};
+use pinion_types::WallMs;
+
+use crate::plane::Plane;
+
+/// Settings of one node's plane.
+#[derive(Clone, Debug, Default)]
+pub struct PlaneConfig {
+    /// This node, as commands name where they came from.
+    pub broker: BrokerNumber,
+    /// Its member of the group.
+    pub group: GroupConfig,
+}
+
+/// What [`Plane::open`] found.
+#[derive(Debug)]
+pub struct Opened {
+    /// The plane.
+    pub plane: Plane,
+    /// Who the node is. Nobody yet: it needs [`Plane::bootstrap`].
+    pub found: Found,
+    /// What the recovery of the group's log met.
+    pub report: RecoveryReport,
+}
+
+/// Why a plane cannot be opened. Nothing was changed, and the node must not take part
+/// in anything.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaneOpenError {
+    /// The group's log.
+    #[error(transparent)]
+    Group(#[from] OpenError),
+    /// The metadata in the group's snapshot.
+    #[error("the metadata as of entry {index}: {error}")]
+    Metadata {
+        /// Of which entry the snapshot is.
+        index: u64,
+        /// What is wrong.
+        error: FormatError,
+    },
+    /// The metadata is of another cluster than the member, or of a later entry than its
+    /// snapshot.
+    #[error("the metadata as of entry {index} contradicts the member's {what}")]
+    Contradiction {
+        /// Of which entry the snapshot is.
+        index: u64,
+        /// What it contradicts.
+        what: &'static str,
+    },
+}
+
+pub(crate) fn open(
+    config: PlaneConfig,
+    files: &mut dyn Files,
+    wall: WallMs,
+) -> Result<Opened, PlaneOpenError> {
+    let opened = Group::open(config.group, files, wall)?;
+    let mut member = None;
+    let mut machine = None;
+    if let (Found::Member { id, cluster, .. }, Some((index, bytes))) =
+        (opened.found, &opened.snapshot)
+    {
+        let index = *index;
+        let restored =
+            Metadata::restore(bytes).map_err(|error| PlaneOpenError::Metadata { index, error })?;
+        let contradiction = |what| Err(PlaneOpenError::Contradiction { index, what });
+        if restored.cluster() != cluster {
+            return contradiction("cluster");
+        }
+        // Entries that are the group's own are not counted by the metadata, so it may be
+        // behind the snapshot, and is never ahead.
+        if restored.applied_index() > index {
+            return contradiction("snapshot");
+        }
+        member = Some(id);
+        machine = Some(restored);
+    }
+    Ok(Opened {
+        plane: Plane::new(config.broker, opened.group, member, machine, wall),
+        found: opened.found,
+        report: opened.report,
+    })
+}

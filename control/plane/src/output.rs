@@ -1,0 +1,140 @@
+//! What a plane tells its owner.
+
+use std::sync::Arc;
+
+use pinion_metadata::{Broken, Change, FormatError, MetaVersion, SnapshotSource};
+use pinion_raft_group::{MemberId, Notice, PeerMessage, Role, Status};
+
+use crate::hub::WatchId;
+use crate::request::{Answer, RequestId};
+
+/// Something for the owner to do or know, in order.
+#[derive(Clone, Debug)]
+pub enum PlaneOutput {
+    /// A request is answered.
+    Answer {
+        /// Which.
+        id: RequestId,
+        /// How.
+        answer: Answer,
+    },
+    /// The metadata changed: the next versions, dense from the one that the metadata
+    /// had when the plane was opened. What a command changed comes before its answer,
+    /// so that whoever is told of a change here knows it before the caller does.
+    Changes(Arc<[Change]>),
+    /// This node was too far behind: the metadata is another from now on, and how it came
+    /// there is not told. Read all of it anew; [`PlaneOutput::Changes`] go on from here.
+    Replaced {
+        /// Its version.
+        version: MetaVersion,
+    },
+    /// Who takes part in the group.
+    Members {
+        /// Who votes, ascending.
+        voters: Vec<MemberId>,
+        /// Who only listens, ascending.
+        learners: Vec<MemberId>,
+    },
+    /// For another member. It may be lost, repeated or late; a member that cannot be
+    /// reached is told by [`crate::Plane::handle_unreachable`].
+    Send {
+        /// To whom.
+        to: MemberId,
+        /// What.
+        message: PeerMessage,
+    },
+    /// Encode the source, where that holds up nobody, and give the bytes to
+    /// [`crate::Plane::handle_encoded`].
+    Encode {
+        /// To be given back.
+        index: u64,
+        /// What to encode.
+        source: SnapshotSource,
+    },
+    /// There is something in [`crate::Plane::poll_watch`]; told once until it is empty.
+    WatchReady {
+        /// Whose.
+        id: WatchId,
+    },
+    /// Who leads, as far as this node knows; told at every change.
+    Role {
+        /// What this node is.
+        role: Role,
+        /// Who leads.
+        leader: Option<MemberId>,
+        /// The term.
+        term: u64,
+    },
+    /// This node has caught up with what was decided before it was opened. Told once.
+    Ready,
+    /// For people.
+    Notice(PlaneNotice),
+    /// After [`crate::Plane::seal`]: everything is written.
+    Sealed,
+}
+
+/// For people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlaneNotice {
+    /// Of the group.
+    Group(Notice),
+    /// Stamps are ahead of this node's wall clock: it was set back, or another leader's
+    /// was ahead. Times stand still until it has caught up.
+    ClockBehind {
+        /// Milliseconds.
+        by_ms: u64,
+    },
+    /// The plane stopped.
+    Halted(Halt),
+}
+
+/// Why a plane stopped: it would have to guess otherwise. It takes part in nothing any
+/// more and changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Halt {
+    /// An entry is no command that this release knows.
+    #[error("entry {index} is no command that this release knows: {error}")]
+    Entry {
+        /// Its place in the group's log.
+        index: u64,
+        /// What is wrong.
+        error: FormatError,
+    },
+    /// The leader's snapshot is no metadata that this release knows.
+    #[error("the snapshot of entry {index} is no metadata that this release knows: {error}")]
+    Snapshot {
+        /// The last entry in it.
+        index: u64,
+        /// What is wrong.
+        error: FormatError,
+    },
+    /// The leader's snapshot is of another cluster, or of a later entry than it says.
+    #[error("the snapshot of entry {index} is not of this cluster and entry")]
+    Contradiction {
+        /// The last entry in it.
+        index: u64,
+    },
+    /// A command left the metadata in contradiction with itself.
+    #[error("entry {index} left a contradiction: {broken}")]
+    Broken {
+        /// Its place in the group's log.
+        index: u64,
+        /// Which.
+        broken: Broken,
+    },
+}
+
+/// How a plane is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlaneStatus {
+    /// The group.
+    pub group: Status,
+    /// Version of the metadata.
+    pub version: MetaVersion,
+    /// It has caught up with what was decided before it was opened.
+    pub ready: bool,
+    /// Requests that are not answered yet.
+    pub requests: usize,
+    /// Those who follow the changes.
+    pub watchers: usize,
+}

@@ -1,0 +1,178 @@
+//! What can be asked of a plane, and what it answers.
+
+use std::sync::Arc;
+
+use pinion_metadata::{
+    Command, Expect, FormatError, ListQuery, MetaError, MetaVersion, Object, ObjectKey, Outcome,
+    Page, SnapshotSource,
+};
+use pinion_raft_group::MemberId;
+use pinion_types::Monotonic;
+
+use crate::limits::LEADER_RETRY_MS;
+
+/// Names a request until it is answered; chosen by the owner, unique among those
+/// that are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Who asks, as its credentials proved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The principal, at most
+    /// [`PRINCIPAL_BYTES_MAX`](pinion_metadata::limits::PRINCIPAL_BYTES_MAX) bytes.
+    pub principal: Box<str>,
+    /// The client's number of the request, or 0. A repeat under the same number, by
+    /// the same principal, is done once and answered as often as it is asked.
+    pub request: u128,
+}
+
+/// One request. It is answered once, by
+/// [`PlaneOutput::Answer`](crate::PlaneOutput::Answer), before `deadline` or at it.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Change something.
+    Write(Write),
+    /// Read something.
+    Read {
+        /// What.
+        query: Query,
+        /// How new the answer must be.
+        consistency: Consistency,
+        /// When the caller gives up.
+        deadline: Monotonic,
+    },
+}
+
+/// A change that is asked for.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// Who asks.
+    pub caller: Caller,
+    /// What the command's target must be like.
+    pub expect: Expect,
+    /// What is asked.
+    pub command: Command,
+    /// When the caller gives up. A command that is in the group's log by then is done
+    /// or not, and the answer says that nobody knows.
+    pub deadline: Monotonic,
+}
+
+/// How new the answer to a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// It holds everything that anyone was told was done before this was asked.
+    Linearizable,
+    /// As this node has it, at once. It may be any time behind; it says so.
+    Stale,
+}
+
+/// What can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// One object.
+    Get(ObjectKey),
+    /// Objects of one kind, page by page.
+    List(ListQuery),
+    /// Everything, to be followed from its version on by [`crate::Plane::watch`].
+    Snapshot,
+}
+
+/// What was read.
+#[derive(Clone, Debug)]
+pub enum QueryValue {
+    /// The object, if there is one.
+    Object(Option<Arc<Object>>),
+    /// A page.
+    Page(Page),
+    /// Everything, to be encoded where there is time for it.
+    Snapshot(SnapshotSource),
+}
+
+/// What became of a request.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// It is done and durable on a majority. Answers of one plane are in the order of
+    /// these versions, but for repeats.
+    Written {
+        /// Version of the metadata that it left.
+        version: MetaVersion,
+        /// What it gave.
+        outcome: Outcome,
+        /// It had been done before; `version` is the first's.
+        repeat: bool,
+    },
+    /// What was read.
+    Read {
+        /// Of which state.
+        version: MetaVersion,
+        /// It is of [`Consistency::Stale`].
+        stale: bool,
+        /// What.
+        value: QueryValue,
+    },
+    /// It was not done, or nobody knows: [`PlaneError::outcome`].
+    Refused(PlaneError),
+}
+
+/// Why a request has no other answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlaneError {
+    /// The metadata refused the command.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// The command says something that no replica could read, such as a key against the
+    /// grammar.
+    #[error("the command: {0}")]
+    Malformed(FormatError),
+    /// Nobody leads, and nobody did before the deadline.
+    #[error("nobody leads the control plane")]
+    NoLeader {
+        /// Milliseconds after which it may be otherwise.
+        retry_after_ms: u32,
+    },
+    /// Another member leads: ask its node.
+    #[error("member {} leads the control plane", .leader.0)]
+    NotLeader {
+        /// Which.
+        leader: MemberId,
+    },
+    /// It may have been done, or may still be. Ask again under the same request number.
+    #[error("nobody knows whether it was done")]
+    Unknown,
+    /// The deadline came first; nothing happened.
+    #[error("the deadline is over")]
+    TimedOut,
+    /// As much as may wait is waiting. Ask again in some milliseconds.
+    #[error("{limit} requests or bytes wait already")]
+    Busy {
+        /// The limit that was met.
+        limit: u64,
+    },
+    /// The disk is full.
+    #[error("the disk is full")]
+    ReadOnly,
+    /// This node has not caught up since its start, or is no member.
+    #[error("this node is not ready")]
+    NotReady,
+    /// A write of the group's log failed, or the plane met a contradiction; only a
+    /// restart helps.
+    #[error("the control plane of this node has failed")]
+    Failed,
+}
+
+impl PlaneError {
+    /// Nobody leads; when to ask again.
+    pub(crate) const NO_LEADER: Self = Self::NoLeader {
+        retry_after_ms: LEADER_RETRY_MS,
+    };
+
+    /// What became of the request: nothing, unless nobody knows.
+    #[must_use]
+    pub const fn outcome(&self) -> pinion_types::Outcome {
+        match self {
+            Self::Unknown => pinion_types::Outcome::Unknown,
+            _ => pinion_types::Outcome::NotAdmitted,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What a leader does of its own accord.
+
+use core::time::Duration;
+
+use crate::support::{Node, config, create_namespace, create_tenant, delete, disk};
+use pinion_metadata::{ChangeKind, MetaVersion, ObjectKey};
+use pinion_plane::limits::DUTY_LOOK;
+
+const GRACE: Duration = Duration::from_secs(600);
+
+fn deleted(seed: u64) -> Node {
+    let mut node = Node::alone(config(), disk(seed));
+    node.done(create_tenant("a"));
+    node.done(create_namespace("a", "n"));
+    let grace_ms = u64::try_from(GRACE.as_millis()).unwrap();
+    node.done(delete(ObjectKey::tenant("a"), grace_ms));
+    node
+}
+
+fn is_there(node: &Node) -> bool {
+    node.metadata().get(&ObjectKey::tenant("a")).is_some()
+}
+
+#[test]
+fn what_is_deleted_is_purged_when_its_grace_is_over_and_not_before() {
+    let mut node = deleted(1);
+    assert_eq!(node.plane.next_deadline(), Some(node.now + DUTY_LOOK));
+    node.pass(GRACE - Duration::from_secs(1));
+    assert_eq!(node.metadata().version(), MetaVersion(4));
+    assert!(is_there(&node));
+    node.pass(Duration::from_secs(2));
+    let last: Vec<_> = node.changes[4..]
+        .iter()
+        .map(|change| (change.kind, change.key.to_string()))
+        .collect();
+    let gone = |key: &str| (ChangeKind::Delete, key.to_owned());
+    assert_eq!(last, [gone("namespace/a/n"), gone("tenant/a")]);
+    assert_eq!(node.plane.next_deadline(), None, "nothing is due any more");
+}
+
+#[test]
+fn a_restart_goes_on_with_what_was_due() {
+    let mut node = deleted(2).again(config());
+    node.wall_set = i64::try_from(GRACE.as_millis()).unwrap();
+    node.pass(Duration::from_secs(2));
+    assert!(!is_there(&node));
+}
+
+#[test]
+fn a_clock_that_was_set_on_is_noticed_and_one_that_was_set_back_waited_for() {
+    let mut node = deleted(3);
+    node.pass(Duration::from_secs(1));
+    node.wall_set = i64::try_from(GRACE.as_millis()).unwrap() / 2;
+    node.pass(GRACE / 2 + DUTY_LOOK);
+    assert!(!is_there(&node), "by the leader's clock it is over");
+
+    let mut node = deleted(4);
+    node.pass(GRACE / 2);
+    node.done(create_tenant("b"));
+    node.wall_set = -i64::try_from(GRACE.as_millis()).unwrap();
+    node.pass(GRACE);
+    assert!(is_there(&node), "stamps stand still");
+    node.pass(GRACE);
+    assert!(!is_there(&node));
+}
+
+#[test]
+fn many_duties_are_done_some_at_a_time_beside_what_clients_ask() {
+    let mut node = Node::alone(config(), disk(5));
+    for at in 0..300 {
+        node.write(create_tenant(&format!("t{at}")));
+        node.write(delete(ObjectKey::tenant(&format!("t{at}")), 1_000));
+    }
+    node.rest();
+    node.now = node.now + Duration::from_secs(2);
+    let mut asked = Vec::new();
+    let mut steps = 0;
+    while node.metadata().objects().count() > 1 {
+        asked.push(node.write(pinion_metadata::Command::Noop));
+        assert!(node.step(), "duties go on by themselves");
+        steps += 1;
+        assert!(steps < 1_000);
+    }
+    node.rest();
+    assert!(asked.iter().all(|id| node.answer(*id).is_some()));
+    assert_eq!(node.metadata().version(), MetaVersion(900));
+}

@@ -1,0 +1,9 @@
+//! Planes on disks that fail on purpose, driven by hand and by seeds.
+
+#![allow(clippy::unwrap_used)]
+
+mod alone;
+mod crash;
+mod duties;
+mod support;
+mod watch;
