@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
 mod clock;
 mod duties;
 mod hub;
@@ -22,10 +23,13 @@ mod pending;
 mod plane;
 mod request;
 
+pub use audit::{
+    AUDIT_LOG, AuditConfig, AuditOpenError, AuditPage, AuditQuery, AuditResult, AuditRow, RowError,
+};
 pub use hub::{Form, WatchError, WatchId, Watched};
 pub use open::{Opened, PlaneConfig, PlaneOpenError};
 pub use output::{Halt, PlaneNotice, PlaneOutput, PlaneStatus};
 pub use plane::Plane;
 pub use request::{
-    Answer, Caller, Consistency, PlaneError, Query, QueryValue, Request, RequestId, Write,
+    Answer, Caller, Consistency, Denied, PlaneError, Query, QueryValue, Request, RequestId, Write,
 };

@@ -40,6 +40,23 @@ pub const DUTY_LOOK: Duration = Duration::from_secs(60);
 /// How far the wall clock may be behind the stamps before people are told.
 pub const CLOCK_BEHIND_MS: u64 = 1_000;
 
+/// Rows of one page of the audit log. Bounds the answer of one request.
+pub const AUDIT_PAGE_MAX: usize = 1_000;
+
+/// Bytes of rows that a query looks at before it answers with what it has; the next page
+/// goes on there. Larger answers rare rows in fewer pages, each of which takes longer.
+pub const AUDIT_SCAN_BYTES_MAX: u64 = 8 << 20;
+
+/// Bytes that a query reads at once.
+pub const AUDIT_READ_BYTES: u32 = 256 << 10;
+
+/// Queries of the audit log at a time: each holds a page and a read.
+pub const AUDIT_QUERIES_MAX: usize = 16;
+
+/// Pause between two looks for rows that are too old or too many. Shorter wakes an idle
+/// node more often; longer keeps more rows for a while.
+pub const AUDIT_TRIM_EVERY: Duration = Duration::from_secs(3600);
+
 // The group refuses what the plane lets in only when bytes are too many.
 const _: () = assert!(REQUESTS_MAX <= pinion_raft_group::limits::PROPOSALS_MAX);
 // What waits is proposed at once when somebody leads.

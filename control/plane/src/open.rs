@@ -5,6 +5,7 @@ use pinion_metadata::{BrokerNumber, FormatError, Metadata};
 use pinion_raft_group::{Found, Group, GroupConfig, OpenError};
 use pinion_types::WallMs;
 
+use crate::audit::{AuditConfig, AuditLog, AuditOpenError};
 use crate::plane::Plane;
 
 /// Settings of one node's plane.
@@ -14,6 +15,8 @@ pub struct PlaneConfig {
     pub broker: BrokerNumber,
     /// Its member of the group.
     pub group: GroupConfig,
+    /// Its audit log.
+    pub audit: AuditConfig,
 }
 
 /// What [`Plane::open`] found.
@@ -25,6 +28,8 @@ pub struct Opened {
     pub found: Found,
     /// What the recovery of the group's log met.
     pub report: RecoveryReport,
+    /// What the recovery of the audit log met. Damage there loses rows and nothing else.
+    pub audit_report: RecoveryReport,
 }
 
 /// Why a plane cannot be opened. Nothing was changed, and the node must not take part
@@ -34,6 +39,9 @@ pub enum PlaneOpenError {
     /// The group's log.
     #[error(transparent)]
     Group(#[from] OpenError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditOpenError),
     /// The metadata in the group's snapshot.
     #[error("the metadata as of entry {index}: {error}")]
     Metadata {
@@ -58,6 +66,7 @@ pub(crate) fn open(
     files: &mut dyn Files,
     wall: WallMs,
 ) -> Result<Opened, PlaneOpenError> {
+    let (store, seed) = (config.group.store, config.group.seed);
     let opened = Group::open(config.group, files, wall)?;
     let mut member = None;
     let mut machine = None;
@@ -79,9 +88,15 @@ pub(crate) fn open(
         member = Some(id);
         machine = Some(restored);
     }
+    let applied = machine.as_ref().map_or(0, Metadata::applied_index);
+    let whose = (store, seed);
+    let (audit, audit_report) =
+        AuditLog::open(config.audit, whose, config.broker, applied, files, wall)?;
+    let parts = (opened.group, audit);
     Ok(Opened {
-        plane: Plane::new(config.broker, opened.group, member, machine, wall),
+        plane: Plane::new(config.broker, parts, member, machine, wall),
         found: opened.found,
         report: opened.report,
+        audit_report,
     })
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pinion_commitlog::{Damage, DiskError};
 use pinion_metadata::{Broken, Change, FormatError, MetaVersion, SnapshotSource};
 use pinion_raft_group::{MemberId, Notice, PeerMessage, Role, Status};
 
@@ -84,6 +85,12 @@ pub enum PlaneNotice {
         /// Milliseconds.
         by_ms: u64,
     },
+    /// A write of the audit log failed: nothing is changed any more before a restart.
+    AuditFailed(DiskError),
+    /// There is no room for the audit log (`true`), or there is again.
+    AuditFull(bool),
+    /// Rows of the audit log cannot be read.
+    AuditDamaged(Damage),
     /// The plane stopped.
     Halted(Halt),
 }

@@ -1,5 +1,6 @@
 //! Requests that are not answered yet, and when each has to be.
 
+use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pinion_metadata::Envelope;
@@ -12,19 +13,28 @@ use crate::request::{PlaneError, Query, RequestId};
 #[derive(Debug)]
 pub(crate) enum State {
     /// A write that waits for somebody to lead, and the bytes that it will have.
-    Waiting(Box<Envelope>, usize),
-    /// A write in the group's log, by the number of its proposal.
-    Proposed(u64),
+    Waiting(Box<Waiting>, usize),
+    /// A write in the group's log, by the number of its proposal, and who asked for it.
+    Proposed(u64, Option<SocketAddr>),
     /// A read that waits for the group to say how new it must be.
     Asked(ReadId, Query),
+    /// A query of the audit log.
+    Searching,
+}
+
+/// A command that is not proposed yet.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) envelope: Envelope,
+    pub(crate) remote: Option<SocketAddr>,
 }
 
 impl State {
     /// What to answer when nothing better will be known.
     pub(crate) fn given_up(&self, why: PlaneError) -> PlaneError {
         match self {
-            Self::Proposed(_) => PlaneError::Unknown,
-            Self::Waiting(..) | Self::Asked(..) => why,
+            Self::Proposed(..) => PlaneError::Unknown,
+            Self::Waiting(..) | Self::Asked(..) | Self::Searching => why,
         }
     }
 }
@@ -88,6 +98,14 @@ impl Requests {
             }
         }
         Some((deadline, state))
+    }
+
+    /// The address that a proposed write came from.
+    pub(crate) fn remote(&self, id: RequestId) -> Option<SocketAddr> {
+        match &self.by_id.get(&id)?.state {
+            State::Proposed(_, remote) => *remote,
+            State::Waiting(..) | State::Asked(..) | State::Searching => None,
+        }
     }
 
     /// The write that waits longest.

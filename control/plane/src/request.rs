@@ -1,5 +1,6 @@
 //! What can be asked of a plane, and what it answers.
 
+use core::net::SocketAddr;
 use std::sync::Arc;
 
 use pinion_metadata::{
@@ -9,6 +10,7 @@ use pinion_metadata::{
 use pinion_raft_group::MemberId;
 use pinion_types::Monotonic;
 
+use crate::audit::{AuditPage, AuditQuery};
 use crate::limits::LEADER_RETRY_MS;
 
 /// Names a request until it is answered; chosen by the owner, unique among those
@@ -25,6 +27,23 @@ pub struct Caller {
     /// The client's number of the request, or 0. A repeat under the same number, by
     /// the same principal, is done once and answered as often as it is asked.
     pub request: u128,
+    /// The address it asks from, for the audit log.
+    pub remote: Option<SocketAddr>,
+}
+
+/// A request that was refused before it became one of a plane's, for the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// Who asked; its principal may be empty.
+    pub caller: Caller,
+    /// Whose it was about; empty when no one tenant's.
+    pub tenant: Box<str>,
+    /// What was asked.
+    pub operation: Box<str>,
+    /// What it was about.
+    pub target: Box<str>,
+    /// How it was refused, as a status of HTTP.
+    pub status: u16,
 }
 
 /// One request. It is answered once, by
@@ -39,6 +58,13 @@ pub enum Request {
         query: Query,
         /// How new the answer must be.
         consistency: Consistency,
+        /// When the caller gives up.
+        deadline: Monotonic,
+    },
+    /// Read rows of this node's audit log.
+    Audit {
+        /// Which.
+        query: AuditQuery,
         /// When the caller gives up.
         deadline: Monotonic,
     },
@@ -111,6 +137,8 @@ pub enum Answer {
         /// What.
         value: QueryValue,
     },
+    /// Rows of the audit log.
+    Audit(AuditPage),
     /// It was not done, or nobody knows: [`PlaneError::outcome`].
     Refused(PlaneError),
 }
@@ -152,6 +180,10 @@ pub enum PlaneError {
     /// The disk is full.
     #[error("the disk is full")]
     ReadOnly,
+    /// The audit log takes no rows: what cannot be recorded is not done. Of a query: rows
+    /// cannot be read.
+    #[error("the audit log is not available")]
+    AuditUnavailable,
     /// This node has not caught up since its start, or is no member.
     #[error("this node is not ready")]
     NotReady,

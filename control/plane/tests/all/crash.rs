@@ -3,13 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use crate::audit;
 use crate::support::{
-    CLUSTER, Node, ONE, create_namespace, create_tenant, delete, describe_tenant, disk,
+    CLUSTER, Disks, Node, ONE, create_namespace, create_tenant, delete, describe_tenant, disk,
     small_snapshots,
 };
 use pinion_commitlog::DiskError;
 use pinion_metadata::{Change, Command, MetaVersion, ObjectKey};
-use pinion_plane::{Answer, Consistency, PlaneError, Query, QueryValue, WatchError, WatchId};
+use pinion_plane::{
+    Answer, AuditResult, Consistency, PlaneError, Query, QueryValue, WatchError, WatchId,
+};
 use pinion_raft_group::{Found, Role};
 use pinion_simkit::{CrashMode, Fault, FaultPlan, SimRng};
 
@@ -106,6 +109,7 @@ impl Truth {
                     assert_eq!(found, self.object(&key, *version), "{context}: {key}");
                 }
                 Answer::Read { value, .. } => panic!("{value:?}"),
+                Answer::Audit(_) => {}
                 Answer::Refused(_) => {
                     open.writes.remove(id);
                     open.reads.remove(id);
@@ -185,7 +189,40 @@ fn check(mut node: Node, truth: &mut Truth, context: &str) -> (Node, Open) {
     open.answers_seen = node.answers.len();
     node.metadata().check().unwrap();
     assert_eq!(node.disk.violations(), [""; 0], "{context}");
+    assert_eq!(node.audit_disk.violations(), [""; 0], "{context}");
+    check_rows(&mut node, context);
+    open.answers_seen = node.answers.len();
     (node, open)
+}
+
+/// Every entry has its rows, once, or a row that says that it has none.
+fn check_rows(node: &mut Node, context: &str) {
+    // While rows are read, a duty may come that was not due before.
+    let machine = node.metadata();
+    let (applied, version) = (machine.applied_index(), machine.version());
+    let rows = audit::all_rows(node);
+    let mut last = 0;
+    for (at, (number, row)) in rows.iter().enumerate() {
+        assert_eq!(*number, at as u64, "{context}: rows are dense");
+        assert!(
+            row.index > last,
+            "{context}: {row:?} comes after entry {last}"
+        );
+        last = match row.result {
+            AuditResult::Gap { to } => to,
+            _ => row.index,
+        };
+    }
+    assert_eq!(last, applied, "{context}");
+    // Entries that are the group's own have none; every version has its entry's.
+    let gap = rows
+        .iter()
+        .any(|(_, row)| matches!(row.result, AuditResult::Gap { .. }));
+    let done = rows
+        .iter()
+        .filter(|(_, row)| row.result == AuditResult::Done);
+    let newest = done.map(|(_, row)| row.version).max().unwrap_or_default();
+    assert!(gap || newest == version, "{context}");
 }
 
 /// Some requests, and one step of the disk.
@@ -226,9 +263,9 @@ fn a_crash_at_every_point_loses_nothing_that_was_answered() {
             live(&mut node, &mut truth, &mut open, &mut rng, &context);
             for mode in CrashMode::ALL {
                 let context = format!("{context}, {mode:?}");
-                let mut disk = node.disk.clone();
-                disk.crash(mode, &mut rng);
-                let found = Node::open(small_snapshots(), disk);
+                let mut disks = node.disks();
+                disks.crash(mode, &mut rng);
+                let found = Node::open(small_snapshots(), disks);
                 let found = found.unwrap_or_else(|error| panic!("{context}: {error}"));
                 // What this life shows is not what the one that goes on will show.
                 check(found, &mut truth.clone(), &context);
@@ -246,19 +283,22 @@ fn lives_follow_lives_on_a_disk_that_fails_and_show_one_history() {
     let (mut done, mut versions, mut unknown) = (0, 0, 0);
     for seed in 100..118 {
         let mut rng = SimRng::new(seed);
-        let mut disk = disk(seed);
+        let mut disks = Disks::from(disk(seed));
         let mut truth = Truth::default();
         for life in 0..8 {
             let context = format!("seed {seed}, life {life}");
-            disk.set_faults(FaultPlan::default());
-            let node = Node::open(small_snapshots(), disk);
+            disks.group.set_faults(FaultPlan::default());
+            disks.audit.set_faults(FaultPlan::default());
+            let node = Node::open(small_snapshots(), disks);
             let node = node.unwrap_or_else(|error| panic!("{context}: {error}"));
             let (mut node, mut open) = check(node, &mut truth, &context);
             let error = *rng.pick(&[DiskError::Full, DiskError::Io { errno: 5 }]);
-            node.disk.set_faults(FaultPlan {
-                often: vec![(Fault::Fails(error), rng.between(20, 200))],
-                ..FaultPlan::default()
-            });
+            for disk in [&mut node.disk, &mut node.audit_disk] {
+                disk.set_faults(FaultPlan {
+                    often: vec![(Fault::Fails(error), rng.between(20, 400))],
+                    ..FaultPlan::default()
+                });
+            }
             for _ in 0..rng.between(5, 60) {
                 live(&mut node, &mut truth, &mut open, &mut rng, &context);
             }
@@ -267,8 +307,8 @@ fn lives_follow_lives_on_a_disk_that_fails_and_show_one_history() {
                 .filter(|(_, answer)| matches!(answer, Answer::Refused(PlaneError::Unknown)))
                 .count();
             let mode = *rng.pick(&CrashMode::ALL);
-            disk = node.disk;
-            disk.crash(mode, &mut rng);
+            disks = node.disks();
+            disks.crash(mode, &mut rng);
         }
         done += truth.done.len();
         versions += truth.history.len();

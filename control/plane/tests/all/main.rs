@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod alone;
+mod audit;
 mod crash;
 mod duties;
 mod support;
+mod vectors;
 mod watch;

@@ -1,26 +1,31 @@
 //! A plane on a disk that fails on purpose, and what it said.
 
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
+use pinion_commitlog::{DiskError, DiskRequest, FileId, Files, LogId};
 use pinion_metadata::command::{CreateNamespace, CreateTenant, Delete, DeleteFacts, UpdateTenant};
 use pinion_metadata::tenant::{NamespaceQuotas, TenantQuotas};
 use pinion_metadata::{
     BrokerNumber, Change, Command, Expect, MetaVersion, Metadata, Object, ObjectKey,
 };
 use pinion_plane::{
-    Answer, Caller, Consistency, Plane, PlaneConfig, PlaneError, PlaneNotice, PlaneOpenError,
-    PlaneOutput, Query, QueryValue, Request, RequestId, WatchId, Write,
+    AUDIT_LOG, Answer, AuditConfig, Caller, Consistency, Plane, PlaneConfig, PlaneError,
+    PlaneNotice, PlaneOpenError, PlaneOutput, Query, QueryValue, Request, RequestId, WatchId,
+    Write,
 };
-use pinion_raft_group::{Found, GroupConfig, MemberId, Role};
-use pinion_simkit::{SimDisk, SimDiskConfig, SimRng};
+use pinion_raft_group::{Found, GroupConfig, MemberId, RAFT_LOG, Role};
+use pinion_simkit::{CrashMode, SimDisk, SimDiskConfig, SimRng};
 use pinion_types::{Monotonic, WallMs};
 
 pub(crate) const CLUSTER: [u8; 16] = *b"a test's cluster";
 pub(crate) const ONE: MemberId = MemberId(1);
 /// How long requests of a test wait, unless it says otherwise.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
-const START: WallMs = WallMs(1_700_000_000_000);
+/// Where clients of a test are.
+pub(crate) const REMOTE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4433);
+pub(crate) const START: WallMs = WallMs(1_700_000_000_000);
 
 pub(crate) fn config() -> PlaneConfig {
     PlaneConfig {
@@ -30,6 +35,10 @@ pub(crate) fn config() -> PlaneConfig {
             seed: 1,
             segment_bytes: 2 << 20,
             ..GroupConfig::default()
+        },
+        audit: AuditConfig {
+            segment_bytes: 1 << 20,
+            ..AuditConfig::default()
         },
     }
 }
@@ -46,10 +55,53 @@ pub(crate) fn disk(seed: u64) -> SimDisk {
     SimDisk::new(SimDiskConfig::default(), SimRng::new(seed))
 }
 
-/// One node: a plane, its disk and its clocks.
+/// Where the logs of a node lie: each on a disk of its own, so that each can fail alone.
+#[derive(Clone)]
+pub(crate) struct Disks {
+    pub(crate) group: SimDisk,
+    pub(crate) audit: SimDisk,
+}
+
+impl Disks {
+    pub(crate) fn crash(&mut self, mode: CrashMode, rng: &mut SimRng) {
+        self.group.crash(mode, rng);
+        self.audit.crash(mode, rng);
+    }
+}
+
+impl From<SimDisk> for Disks {
+    /// With an audit log that is empty.
+    fn from(group: SimDisk) -> Self {
+        let audit = disk(1_000);
+        Self { group, audit }
+    }
+}
+
+impl Disks {
+    fn of(&mut self, log: LogId) -> &mut SimDisk {
+        match log {
+            AUDIT_LOG => &mut self.audit,
+            _ => &mut self.group,
+        }
+    }
+}
+
+impl Files for Disks {
+    fn list(&mut self, log: LogId) -> Result<(Vec<(FileId, u64)>, Vec<String>), DiskError> {
+        self.of(log).list(log)
+    }
+
+    fn read(&mut self, file: FileId, offset: u64, into: &mut [u8]) -> Result<usize, DiskError> {
+        self.of(file.log()).read(file, offset, into)
+    }
+}
+
+/// One node: a plane, its disks and its clocks.
 pub(crate) struct Node {
     pub(crate) plane: Plane,
+    /// Of the group's log.
     pub(crate) disk: SimDisk,
+    pub(crate) audit_disk: SimDisk,
     pub(crate) now: Monotonic,
     /// Milliseconds that people set the wall clock on or back.
     pub(crate) wall_set: i64,
@@ -67,21 +119,29 @@ pub(crate) struct Node {
     pub(crate) snapshots: Vec<u64>,
     /// Hash of the state after the entries at which it was seen.
     pub(crate) hashes: BTreeMap<u64, u64>,
-    /// The disk is given nothing.
+    /// The group's disk is given nothing.
     pub(crate) disk_held: bool,
+    /// The audit log's disk is given nothing.
+    pub(crate) audit_held: bool,
+    held: Vec<(LogId, DiskRequest)>,
     /// The version when the plane was opened.
     opened_at: MetaVersion,
     last: u64,
 }
 
 impl Node {
-    pub(crate) fn open(config: PlaneConfig, mut disk: SimDisk) -> Result<Self, PlaneOpenError> {
-        let opened = Plane::open(config, &mut disk, START)?;
+    pub(crate) fn open(
+        config: PlaneConfig,
+        disks: impl Into<Disks>,
+    ) -> Result<Self, PlaneOpenError> {
+        let mut disks = disks.into();
+        let opened = Plane::open(config, &mut disks, START)?;
         let version = |plane: &Plane| plane.metadata().map(Metadata::version).unwrap_or_default();
         let mut node = Self {
             opened_at: version(&opened.plane),
             plane: opened.plane,
-            disk,
+            disk: disks.group,
+            audit_disk: disks.audit,
             now: Monotonic::ZERO,
             wall_set: 0,
             found: opened.found,
@@ -95,6 +155,8 @@ impl Node {
             snapshots: Vec::new(),
             hashes: BTreeMap::new(),
             disk_held: false,
+            audit_held: false,
+            held: Vec::new(),
             last: 0,
         };
         node.note_hash();
@@ -113,7 +175,14 @@ impl Node {
 
     /// The same after it was started again.
     pub(crate) fn again(self, config: PlaneConfig) -> Self {
-        Self::open(config, self.disk).unwrap()
+        Self::open(config, self.disks()).unwrap()
+    }
+
+    pub(crate) fn disks(&self) -> Disks {
+        Disks {
+            group: self.disk.clone(),
+            audit: self.audit_disk.clone(),
+        }
     }
 
     pub(crate) fn wall(&self) -> WallMs {
@@ -141,6 +210,7 @@ impl Node {
             caller: Caller {
                 principal: "p:ana".into(),
                 request: number,
+                remote: Some(REMOTE),
             },
             expect: Expect::Any,
             command,
@@ -213,15 +283,29 @@ impl Node {
             while let Some(output) = self.plane.poll_output() {
                 self.take(output);
             }
-            if self.disk_held {
-                break;
-            }
-            let Some(request) = self.plane.poll_disk() else {
+            // An answer to an output may have given a disk something to do, too.
+            let Some((log, request)) = self.plane.poll_disk() else {
                 break;
             };
-            self.disk.submit(self.now, request);
+            match log {
+                AUDIT_LOG if self.audit_held => self.held.push((log, request)),
+                AUDIT_LOG => self.audit_disk.submit(self.now, request),
+                _ if self.disk_held => self.held.push((log, request)),
+                _ => self.disk.submit(self.now, request),
+            }
         }
         self.note_hash();
+    }
+
+    /// What was held goes to the disks.
+    pub(crate) fn release(&mut self) {
+        (self.disk_held, self.audit_held) = (false, false);
+        for (log, request) in self.held.drain(..) {
+            match log {
+                AUDIT_LOG => self.audit_disk.submit(self.now, request),
+                _ => self.disk.submit(self.now, request),
+            }
+        }
     }
 
     fn note_hash(&mut self) {
@@ -276,20 +360,37 @@ impl Node {
         last.map_or(self.opened_at, |change| change.version)
     }
 
-    /// One step: the next thing that the disk does; false when it has nothing to do.
-    pub(crate) fn step(&mut self) -> bool {
-        self.turn();
-        let Some(due) = self.disk.next_deadline() else {
+    /// When a disk will have done something.
+    fn disk_deadline(&self) -> Option<Monotonic> {
+        let disks = [self.disk.next_deadline(), self.audit_disk.next_deadline()];
+        disks.into_iter().flatten().min()
+    }
+
+    /// The next thing that a disk has done by now; false when there is none.
+    fn disk_done(&mut self) -> bool {
+        if let Some(done) = self.disk.poll_done(self.now) {
+            self.plane.handle_disk_done(RAFT_LOG, done);
+        } else if let Some(done) = self.audit_disk.poll_done(self.now) {
+            self.plane.handle_disk_done(AUDIT_LOG, done);
+        } else {
             return false;
-        };
-        self.now = self.now.max(due);
-        let done = self.disk.poll_done(self.now).unwrap();
-        self.start_turn();
-        self.plane.handle_disk_done(done);
+        }
         true
     }
 
-    /// Until the disk has nothing to do.
+    /// One step: the next thing that a disk does; false when they have nothing to do.
+    pub(crate) fn step(&mut self) -> bool {
+        self.turn();
+        let Some(due) = self.disk_deadline() else {
+            return false;
+        };
+        self.now = self.now.max(due);
+        self.start_turn();
+        assert!(self.disk_done());
+        true
+    }
+
+    /// Until the disks have nothing to do.
     pub(crate) fn rest(&mut self) {
         let mut steps = 0;
         while self.step() {
@@ -303,16 +404,14 @@ impl Node {
         let until = self.now + time;
         loop {
             self.turn();
-            let disk = self.disk.next_deadline();
+            let disk = self.disk_deadline();
             let due = disk.into_iter().chain(self.plane.next_deadline()).min();
             let Some(due) = due.filter(|due| *due <= until) else {
                 break;
             };
             self.now = self.now.max(due);
             self.start_turn();
-            if let Some(done) = self.disk.poll_done(self.now) {
-                self.plane.handle_disk_done(done);
-            } else {
+            if !self.disk_done() {
                 self.plane.handle_timeout();
             }
         }

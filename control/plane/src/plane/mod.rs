@@ -1,27 +1,25 @@
 //! The plane: what it is put together from, and the order of a turn.
 
+mod reads;
+mod writes;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use pinion_commitlog::{DiskDone, DiskRequest, Files};
-use pinion_metadata::{
-    Applied, BrokerNumber, Command, Envelope, Expect, MetaError, MetaVersion, Metadata,
-};
-use pinion_raft_group::{
-    Group, MemberId, Notice, Output, PeerMessage, ProposalId, ProposeError, ReadId, Role,
-};
+use pinion_commitlog::{DiskDone, DiskRequest, Files, LogId, Lsn};
+use pinion_metadata::{BrokerNumber, MetaVersion, Metadata};
+use pinion_raft_group::{Group, MemberId, Notice, Output, PeerMessage, RAFT_LOG, ReadId, Role};
 use pinion_types::{Monotonic, WallMs};
 
+use crate::audit::{AUDIT_LOG, AuditEvent, AuditLog, AuditResult, AuditRow};
 use crate::clock::Clock;
-use crate::duties::{self, Duties};
+use crate::duties::Duties;
 use crate::hub::{Hub, WatchError, WatchId, Watched};
-use crate::limits::{REQUESTS_MAX, WAITING_BYTES_MAX};
+use crate::limits::REQUESTS_MAX;
 use crate::open::{self, Opened, PlaneConfig, PlaneOpenError};
 use crate::output::{Halt, PlaneNotice, PlaneOutput, PlaneStatus};
 use crate::pending::{Requests, State};
-use crate::request::{
-    Answer, Consistency, PlaneError, Query, QueryValue, Request, RequestId, Write,
-};
+use crate::request::{Answer, Denied, PlaneError, Request, RequestId};
 
 /// One node's part of the control plane. One thread owns it.
 ///
@@ -33,6 +31,13 @@ use crate::request::{
 pub struct Plane {
     broker: BrokerNumber,
     group: Group,
+    audit: AuditLog,
+    /// A snapshot that waits for the rows of what is in it, up to the given one.
+    encoded: Option<(u64, Vec<u8>, Lsn)>,
+    /// Queries of the audit log.
+    searches: usize,
+    /// Parts that have not ended yet, of those that were told to.
+    sealing: usize,
     /// `None` while the node is nobody.
     member: Option<MemberId>,
     machine: Option<Metadata>,
@@ -89,18 +94,10 @@ enum Ready {
     Yes,
 }
 
-/// What became of an attempt to propose.
-enum Attempt {
-    Proposed(u64),
-    /// Nobody leads any more, or soon another does.
-    Later,
-    Refused(PlaneError),
-}
-
 impl Plane {
     pub(crate) fn new(
         broker: BrokerNumber,
-        group: Group,
+        (group, audit): (Group, AuditLog),
         member: Option<MemberId>,
         machine: Option<Metadata>,
         wall: WallMs,
@@ -108,6 +105,10 @@ impl Plane {
         Self {
             broker,
             group,
+            audit,
+            encoded: None,
+            searches: 0,
+            sealing: 0,
             member,
             machine,
             clock: Clock::new(wall),
@@ -172,14 +173,17 @@ impl Plane {
 
     /// The time of [`Plane::next_deadline`] has come.
     pub fn handle_timeout(&mut self) {
+        self.audit.handle_timeout(self.now);
         if !self.halted {
             self.group.handle_timeout(self.now);
         }
     }
 
-    /// A request of [`Plane::poll_disk`] is done.
-    pub fn handle_disk_done(&mut self, done: DiskDone) {
-        if !self.halted {
+    /// A request that [`Plane::poll_disk`] gave for `log` is done.
+    pub fn handle_disk_done(&mut self, log: LogId, done: DiskDone) {
+        if log == AUDIT_LOG {
+            self.audit.handle_done(self.now, done);
+        } else if !self.halted {
             self.group.handle_disk_done(self.now, done);
         }
     }
@@ -201,9 +205,35 @@ impl Plane {
 
     /// Answers [`PlaneOutput::Encode`].
     pub fn handle_encoded(&mut self, index: u64, bytes: Vec<u8>) {
-        if !self.halted {
-            self.group.snapshot_ready(index, bytes.into());
+        // When it is durable, nobody applies what is in it again.
+        self.encoded = Some((index, bytes, self.audit.appended()));
+        self.give_snapshot();
+    }
+
+    /// Something was refused before it became a request of this plane: it has a row all
+    /// the same. Whether it could be written; if not, whoever asked is to be refused for
+    /// that.
+    ///
+    /// # Errors
+    /// [`PlaneError::AuditUnavailable`].
+    pub fn handle_denied(&mut self, denied: Denied) -> Result<(), PlaneError> {
+        let row = AuditRow {
+            at: self.clock.wall(),
+            index: 0,
+            version: self.version(),
+            request: denied.caller.request,
+            origin: self.broker,
+            remote: denied.caller.remote,
+            result: AuditResult::Denied(denied.status),
+            principal: denied.caller.principal,
+            tenant: denied.tenant,
+            operation: denied.operation,
+            target: denied.target,
+        };
+        if self.audit.denied(self.now, &row) {
+            return Ok(());
         }
+        Err(PlaneError::AuditUnavailable)
     }
 
     /// Takes a request. It is answered by an output, perhaps at once.
@@ -219,6 +249,7 @@ impl Plane {
                 consistency,
                 deadline,
             } => self.take_read(id, query, consistency, deadline),
+            Request::Audit { query, deadline } => self.take_search(id, query, deadline),
         };
         if let Err(error) = taken {
             self.refuse(id, error);
@@ -275,11 +306,14 @@ impl Plane {
     }
 
     /// Ends cleanly: what waits is refused, what is under way has an unknown outcome, the
-    /// log is written out. [`PlaneOutput::Sealed`] follows.
+    /// logs are written out. [`PlaneOutput::Sealed`] follows.
     pub fn seal(&mut self) {
         if !self.halted {
+            self.sealing += 1;
             self.group.seal(self.now);
         }
+        self.sealing += 1;
+        self.audit.seal();
         self.close(PlaneError::NotReady);
     }
 
@@ -300,6 +334,11 @@ impl Plane {
                 break;
             }
         }
+        self.audit.end_turn(self.now, self.clock.wall());
+        while let Some(event) = self.audit.poll_event() {
+            self.take_audit(event);
+        }
+        self.give_snapshot();
         // Last, so that what was decided by now is not taken for unknown.
         while let Some(id) = self.requests.expired(self.now) {
             self.give_up(id, PlaneError::TimedOut);
@@ -377,7 +416,7 @@ impl Plane {
                     self.close(PlaneError::Failed);
                 }
             }
-            Output::Sealed => self.outputs.push_back(PlaneOutput::Sealed),
+            Output::Sealed => self.sealed(),
         }
     }
 
@@ -392,6 +431,7 @@ impl Plane {
             return self.halt(Halt::Contradiction { index });
         }
         let version = restored.version();
+        self.audit.skipped(restored.applied_index());
         self.machine = Some(restored);
         self.hub.replaced();
         self.outputs.push_back(PlaneOutput::Replaced { version });
@@ -406,77 +446,39 @@ impl Plane {
         self.ask_ready() | given
     }
 
-    fn give_waiting(&mut self) -> bool {
-        let mut given = false;
-        while let Some(id) = self.requests.first_waiting() {
-            let elsewhere = self.leader.filter(|leader| Some(*leader) != self.member);
-            if let Some(leader) = elsewhere {
-                self.refuse(id, PlaneError::NotLeader { leader });
-                continue;
-            }
-            if self.role != Role::Leader {
-                break;
-            }
-            let Some((deadline, State::Waiting(mut envelope, bytes))) = self.requests.remove(id)
-            else {
-                break;
-            };
-            if deadline <= self.now {
-                self.refuse(id, PlaneError::TimedOut);
-                continue;
-            }
-            match self.propose(&mut envelope, Proposer::Request(id)) {
-                Attempt::Proposed(number) => {
-                    let state = State::Proposed(number);
-                    self.requests.insert(id, deadline, state);
-                    given = true;
-                }
-                Attempt::Refused(error) => self.refuse(id, error),
-                Attempt::Later => {
-                    let state = State::Waiting(envelope, bytes);
-                    self.requests.put_back(id, deadline, state);
-                    break;
-                }
-            }
+    /// Gives the group the snapshot that waits, when the rows of what is in it are
+    /// durable: then nobody needs to apply that again to write them.
+    fn give_snapshot(&mut self) {
+        if self.halted {
+            return;
         }
-        given
+        let ready = |(_, _, rows): &mut (u64, Vec<u8>, Lsn)| self.audit.is_durable(*rows);
+        if let Some((index, bytes, _)) = self.encoded.take_if(ready) {
+            self.group.snapshot_ready(index, bytes.into());
+        }
     }
 
-    fn give_duties(&mut self) -> bool {
-        let Some(machine) = self.machine.as_ref().filter(|_| self.leads()) else {
-            return false;
-        };
-        let commands = self.duties.due(self.now, &self.clock, machine);
-        let mut given = false;
-        for command in commands {
-            let mut envelope = self.envelope(duties::PRINCIPAL.into(), command);
-            match self.propose(&mut envelope, Proposer::Duty) {
-                Attempt::Proposed(_) => {
-                    self.duties.proposed();
-                    given = true;
-                }
-                Attempt::Later | Attempt::Refused(_) => {
-                    self.duties.refused(self.now);
-                    break;
+    fn take_audit(&mut self, event: AuditEvent) {
+        match event {
+            AuditEvent::Failed(error) => self.notice(PlaneNotice::AuditFailed(error)),
+            AuditEvent::ReadOnly(full) => self.notice(PlaneNotice::AuditFull(full)),
+            AuditEvent::Damaged(damage) => self.notice(PlaneNotice::AuditDamaged(damage)),
+            AuditEvent::Found(id, page) => {
+                self.searches -= 1;
+                match page {
+                    Some(page) => self.answer(id, Answer::Audit(page)),
+                    None => self.refuse(id, PlaneError::AuditUnavailable),
                 }
             }
+            AuditEvent::Sealed => self.sealed(),
         }
-        given
     }
 
-    /// A read that sees everything decided before it: when it can be answered, this node
-    /// has caught up with what was decided before it was opened.
-    fn ask_ready(&mut self) -> bool {
-        if self.ready != Ready::No {
-            return false;
+    fn sealed(&mut self) {
+        self.sealing -= 1;
+        if self.sealing == 0 {
+            self.outputs.push_back(PlaneOutput::Sealed);
         }
-        let id = self.next_read();
-        if self.group.read(self.now, id).is_err() {
-            return false;
-        }
-        self.reads.insert(id, Reader::Ready);
-        self.ready = Ready::Asked;
-        true
     }
 
     /// Whether it leads and knows everything that leaders before it decided.
@@ -484,41 +486,7 @@ impl Plane {
         self.role == Role::Leader && self.ready == Ready::Yes
     }
 
-    // ------------------------------------------------------------------- writes
-
-    fn take_write(&mut self, id: RequestId, write: Write) -> Result<(), PlaneError> {
-        let Write {
-            caller,
-            expect,
-            command,
-            deadline,
-        } = write;
-        self.takes(deadline)?;
-        let mut envelope = Envelope {
-            request: caller.request,
-            expect,
-            ..self.envelope(caller.principal, command)
-        };
-        if self.role == Role::Leader {
-            match self.propose(&mut envelope, Proposer::Request(id)) {
-                Attempt::Proposed(number) => {
-                    let state = State::Proposed(number);
-                    self.requests.insert(id, deadline, state);
-                    return Ok(());
-                }
-                Attempt::Refused(error) => return Err(error),
-                Attempt::Later => {}
-            }
-        }
-        let bytes = envelope.encode()?.len();
-        if self.requests.waiting_bytes() + bytes > WAITING_BYTES_MAX {
-            let limit = WAITING_BYTES_MAX as u64;
-            return Err(PlaneError::Busy { limit });
-        }
-        let state = State::Waiting(Box::new(envelope), bytes);
-        self.requests.insert(id, deadline, state);
-        Ok(())
-    }
+    // ------------------------------------------------------------------ answers
 
     /// Whether a request can be taken at all.
     fn takes(&self, deadline: Monotonic) -> Result<(), PlaneError> {
@@ -537,175 +505,6 @@ impl Plane {
         }
         Ok(())
     }
-
-    fn propose(&mut self, envelope: &mut Envelope, from: Proposer) -> Attempt {
-        let (Some(machine), Some(member)) = (&self.machine, self.member) else {
-            return Attempt::Refused(PlaneError::NotReady);
-        };
-        let (stamp, ahead) = self.clock.stamp(machine.last_stamp());
-        if let Some(by_ms) = ahead {
-            self.notice(PlaneNotice::ClockBehind { by_ms });
-        }
-        envelope.stamp = stamp;
-        let bytes = match envelope.encode() {
-            Ok(bytes) => bytes,
-            Err(error) => return Attempt::Refused(error.into()),
-        };
-        // What replicas cannot read stops them all. So it is read here first.
-        if let Err(error) = Envelope::decode(&bytes) {
-            return Attempt::Refused(PlaneError::Malformed(error));
-        }
-        let number = self.proposed + 1;
-        let id = ProposalId { member, number };
-        let length = bytes.len();
-        match self.group.propose(id, bytes.into()) {
-            Ok(()) => {
-                self.proposed = number;
-                let term = self.term;
-                self.proposals.insert(number, Proposal { term, from });
-                Attempt::Proposed(number)
-            }
-            Err(ProposeError::NotLeader { .. } | ProposeError::Transferring) => Attempt::Later,
-            Err(ProposeError::Busy { limit }) => Attempt::Refused(PlaneError::Busy { limit }),
-            Err(ProposeError::TooLarge { limit }) => {
-                let error = MetaError::TooLarge {
-                    bytes: length,
-                    limit,
-                };
-                Attempt::Refused(error.into())
-            }
-            Err(ProposeError::ReadOnly) => Attempt::Refused(PlaneError::ReadOnly),
-            Err(ProposeError::Failed) => Attempt::Refused(PlaneError::Failed),
-        }
-    }
-
-    /// Stamped when it is proposed.
-    fn envelope(&self, principal: Box<str>, command: Command) -> Envelope {
-        Envelope {
-            stamp: WallMs(0),
-            request: 0,
-            principal,
-            origin: self.broker,
-            expect: Expect::Any,
-            command,
-        }
-    }
-
-    /// Who waits for a proposal. `term` is the one of the entry, if there is one.
-    fn take_proposal(&mut self, id: ProposalId, term: Option<u64>) -> Option<Proposer> {
-        let ours = Some(id.member) == self.member;
-        let proposal = self.proposals.get(&id.number).filter(|_| ours)?;
-        if term.is_some_and(|term| term < proposal.term) {
-            return None;
-        }
-        self.proposals.remove(&id.number).map(|one| one.from)
-    }
-
-    fn apply(&mut self, index: u64, term: u64, id: ProposalId, data: &[u8]) {
-        let from = self.take_proposal(id, Some(term));
-        let Some(machine) = &mut self.machine else {
-            return;
-        };
-        let envelope = match Envelope::decode(data) {
-            Ok(envelope) => envelope,
-            Err(error) => return self.halt(Halt::Entry { index, error }),
-        };
-        let Applied {
-            version,
-            result,
-            changes,
-            duplicate: repeat,
-            broken,
-        } = machine.apply(index, &envelope);
-        if let Some(broken) = broken {
-            return self.halt(Halt::Broken { index, broken });
-        }
-        if !changes.is_empty() {
-            self.hub.push(&changes);
-            self.outputs.push_back(PlaneOutput::Changes(changes));
-        }
-        match from {
-            Some(Proposer::Request(request)) => {
-                let answer = match result {
-                    Ok(outcome) => Answer::Written {
-                        version,
-                        outcome,
-                        repeat,
-                    },
-                    Err(error) => Answer::Refused(error.into()),
-                };
-                self.answer(request, answer);
-            }
-            Some(Proposer::Duty) => {
-                self.duties.ended();
-                if result.is_err() {
-                    self.duties.refused(self.now);
-                }
-            }
-            None => {}
-        }
-    }
-
-    // -------------------------------------------------------------------- reads
-
-    fn take_read(
-        &mut self,
-        id: RequestId,
-        query: Query,
-        consistency: Consistency,
-        deadline: Monotonic,
-    ) -> Result<(), PlaneError> {
-        if consistency == Consistency::Stale && !self.halted {
-            let answer = self.read(&query, true);
-            self.answer(id, answer);
-            return Ok(());
-        }
-        self.takes(deadline)?;
-        let read = self.next_read();
-        match self.group.read(self.now, read) {
-            Ok(()) => {
-                self.reads.insert(read, Reader::Request(id));
-                let state = State::Asked(read, query);
-                self.requests.insert(id, deadline, state);
-                Ok(())
-            }
-            Err(pinion_raft_group::ReadError::NotReady) => Err(PlaneError::NotReady),
-            Err(pinion_raft_group::ReadError::Busy { limit }) => {
-                let limit = limit as u64;
-                Err(PlaneError::Busy { limit })
-            }
-        }
-    }
-
-    fn next_read(&mut self) -> ReadId {
-        self.last_read += 1;
-        ReadId(self.last_read)
-    }
-
-    fn answer_read(&mut self, id: RequestId) {
-        if let Some((_, State::Asked(_, query))) = self.requests.remove(id) {
-            let answer = self.read(&query, false);
-            self.answer(id, answer);
-        }
-    }
-
-    fn read(&self, query: &Query, stale: bool) -> Answer {
-        let Some(machine) = &self.machine else {
-            return Answer::Refused(PlaneError::NotReady);
-        };
-        let value = match query {
-            Query::Get(key) => QueryValue::Object(machine.get(key).cloned()),
-            Query::List(list) => QueryValue::Page(machine.list(list)),
-            Query::Snapshot => QueryValue::Snapshot(machine.snapshot()),
-        };
-        Answer::Read {
-            version: machine.version(),
-            stale,
-            value,
-        }
-    }
-
-    // ------------------------------------------------------------------ answers
 
     fn answer(&mut self, id: RequestId, answer: Answer) {
         self.requests.remove(id);
@@ -728,8 +527,12 @@ impl Plane {
         };
         match state {
             State::Waiting(..) => {}
-            State::Proposed(number) => {
+            State::Proposed(number, _) => {
                 self.proposals.remove(&number);
+            }
+            State::Searching => {
+                self.audit.forget(id);
+                self.searches -= 1;
             }
             State::Asked(read, _) => {
                 self.reads.remove(&read);
@@ -763,33 +566,44 @@ impl Plane {
         self.outputs.pop_front()
     }
 
-    /// The next thing the disk must do.
-    pub fn poll_disk(&mut self) -> Option<DiskRequest> {
+    /// The next thing the disk must do, and for which log. Asked until it gives `None`
+    /// after every turn, and after [`Plane::handle_encoded`].
+    pub fn poll_disk(&mut self) -> Option<(LogId, DiskRequest)> {
+        if let Some(request) = self.audit.poll_request() {
+            return Some((AUDIT_LOG, request));
+        }
         if self.halted {
             return None;
         }
-        self.group.poll_disk()
+        self.group.poll_disk().map(|request| (RAFT_LOG, request))
     }
 
     /// When the next turn is due if nothing happens; `None` while only inputs can lead to
     /// anything.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Monotonic> {
+        let audit = self.audit.next_deadline();
         if self.halted {
-            return None;
+            return audit;
         }
         let machine = self.machine.as_ref().filter(|_| self.leads());
         let duties =
             machine.and_then(|machine| self.duties.next_deadline(self.now, &self.clock, machine));
         let group = self.group.next_deadline();
         let requests = self.requests.next_deadline();
-        group.into_iter().chain(requests).chain(duties).min()
+        let group = group.into_iter().chain(audit);
+        group.chain(requests).chain(duties).min()
     }
 
     /// The metadata as this node has it; `None` while the node is nobody.
     #[must_use]
     pub fn metadata(&self) -> Option<&Metadata> {
         self.machine.as_ref()
+    }
+
+    fn version(&self) -> MetaVersion {
+        let machine = self.machine.as_ref();
+        machine.map(Metadata::version).unwrap_or_default()
     }
 
     /// How it is.

@@ -1,0 +1,475 @@
+//! The audit log: what was asked of the control plane, by whom, and what became of it.
+//!
+//! Every node keeps its own, in a log beside the group's. A command has its rows on every
+//! node that applies it, once: after a restart commands are applied again, and those up to
+//! the last one that has rows are passed over. The group's snapshot waits until the rows of
+//! what is in it are durable, so that no command can be forgotten by both. When rows
+//! cannot be written, nothing new is taken; what was decided all the same leaves a row
+//! that says which are missing.
+
+mod row;
+mod search;
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use pinion_commitlog::{
+    Damage, DiskDone, DiskError, DiskRequest, Files, Log, LogConfig, LogEvent, LogId, Lsn,
+    RECORD_OVERHEAD, RecordHead, RecordIn, RecoverError, RecoveryReport, Replay, recover,
+};
+use pinion_metadata::{BrokerNumber, MetaVersion};
+use pinion_types::{Monotonic, Offset, PartitionId, ResourceId, WallMs};
+
+use crate::limits::AUDIT_TRIM_EVERY;
+use crate::request::RequestId;
+use row::ROW_BYTES_MAX;
+use search::Search;
+
+pub(crate) use row::rows_of;
+pub use row::{AuditResult, AuditRow, RowError};
+pub use search::{AuditPage, AuditQuery};
+
+/// The log of the rows, beside the group's.
+pub const AUDIT_LOG: LogId = LogId(u16::MAX - 2);
+
+/// The resource and partition that all rows are of; 0 is the log's own.
+const RESOURCE: ResourceId = ResourceId(1);
+const PARTITION: PartitionId = PartitionId(0);
+
+/// The kind of a row's record, and the domain of the state in a checkpoint.
+const KIND_ROW: u8 = 220;
+
+/// Settings of the audit log.
+#[derive(Clone, Debug)]
+pub struct AuditConfig {
+    /// Bytes of a segment: rows are removed by whole segments.
+    pub segment_bytes: u64,
+    /// Bytes of rows between two checkpoints: what a start reads.
+    pub checkpoint_every_bytes: u64,
+    /// How long a row is kept.
+    pub keep: Duration,
+    /// Bytes of rows that are kept.
+    pub keep_bytes: u64,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 8 << 20,
+            checkpoint_every_bytes: 16 << 20,
+            keep: Duration::from_secs(90 * 24 * 3600),
+            keep_bytes: 256 << 20,
+        }
+    }
+}
+
+/// Why the audit log cannot be opened. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditOpenError {
+    /// The log itself.
+    #[error("the audit log (log-65533): {0}")]
+    Log(#[from] RecoverError),
+    /// A record or a state is not what this release writes.
+    #[error("record {lsn} of the audit log: {error}")]
+    Record {
+        /// Its number; of a state the one up to which it speaks.
+        lsn: u64,
+        /// What is wrong.
+        error: RowError,
+    },
+}
+
+/// What the audit log tells the plane.
+#[derive(Debug)]
+pub(crate) enum AuditEvent {
+    /// A write failed: it takes no more rows.
+    Failed(DiskError),
+    /// The disk is full, or has room again.
+    ReadOnly(bool),
+    /// Rows cannot be read.
+    Damaged(Damage),
+    /// A query is answered; `None` when rows cannot be read.
+    Found(RequestId, Option<AuditPage>),
+    /// Everything is written.
+    Sealed,
+}
+
+/// How far the rows are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    /// The row that comes next.
+    next: u64,
+    /// The last entry of the group that has rows, or is known to have none.
+    index: u64,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct AuditLog {
+    log: Log,
+    config: AuditConfig,
+    place: Place,
+    /// Entries, first and last, whose rows could not be written.
+    missing: Option<(u64, u64)>,
+    /// Who asked, for the row that says so.
+    origin: BrokerNumber,
+    searches: BTreeMap<u64, Search>,
+    last_search: u64,
+    /// As of the last turn.
+    wall: WallMs,
+    /// When old rows are looked for next.
+    trim_at: Monotonic,
+    events: VecDeque<AuditEvent>,
+    bytes: Vec<u8>,
+}
+
+impl AuditLog {
+    /// Opens the log. `applied` is the last entry that the metadata holds at the start:
+    /// rows of entries up to it will not be written any more.
+    pub(crate) fn open(
+        config: AuditConfig,
+        (store, seed): ([u8; 16], u64),
+        origin: BrokerNumber,
+        applied: u64,
+        files: &mut dyn Files,
+        wall: WallMs,
+    ) -> Result<(Self, RecoveryReport), AuditOpenError> {
+        let log_config = LogConfig {
+            log: AUDIT_LOG,
+            store,
+            // Not the salts of the group's log.
+            seed: seed ^ u64::from(AUDIT_LOG.0),
+            segment_bytes: config.segment_bytes,
+            checkpoint_every_bytes: config.checkpoint_every_bytes,
+            started: wall,
+            ..LogConfig::default()
+        };
+        let mut place = Place::default();
+        let mut failed = None;
+        let recovered = recover(files, log_config, &mut |replay| {
+            if failed.is_none() {
+                failed = place.replay(&replay).err();
+            }
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let mut log = recovered.log;
+        log.ready();
+        let missing = (place.index < applied).then_some((place.index + 1, applied));
+        let audit = Self {
+            log,
+            config,
+            place,
+            missing,
+            origin,
+            searches: BTreeMap::new(),
+            last_search: 0,
+            wall,
+            trim_at: Monotonic::ZERO,
+            events: VecDeque::new(),
+            bytes: Vec::new(),
+        };
+        Ok((audit, recovered.report))
+    }
+
+    // --------------------------------------------------------------------- rows
+
+    /// Whether there is room for the rows of what is asked now.
+    pub(crate) fn takes(&self) -> bool {
+        self.missing.is_none()
+            && self
+                .log
+                .admit(ROW_BYTES_MAX + RECORD_OVERHEAD, false)
+                .is_ok()
+    }
+
+    /// Writes the rows of the entry at `index`, unless it has them from a past life. What
+    /// was decided takes the room that is kept for it.
+    pub(crate) fn applied(&mut self, now: Monotonic, index: u64, rows: &[AuditRow]) {
+        if index <= self.place.index {
+            return;
+        }
+        self.place.index = index;
+        let written = self.write_missing(now) && self.write(now, rows, true);
+        if !written {
+            let first = self.missing.map_or(index, |(first, _)| first);
+            self.missing = Some((first, index));
+        }
+    }
+
+    /// The metadata holds everything up to `index` from now on, and this node applied
+    /// none of what is new in it.
+    pub(crate) fn skipped(&mut self, index: u64) {
+        if index > self.place.index {
+            let first = self
+                .missing
+                .map_or(self.place.index + 1, |(first, _)| first);
+            self.missing = Some((first, index));
+            self.place.index = index;
+        }
+    }
+
+    /// Writes the row of something that was refused before it became a command; whether
+    /// it could.
+    pub(crate) fn denied(&mut self, now: Monotonic, row: &AuditRow) -> bool {
+        self.write(now, core::slice::from_ref(row), false)
+    }
+
+    /// Says which rows are missing, if any are; whether none is any more.
+    fn write_missing(&mut self, now: Monotonic) -> bool {
+        let Some((index, to)) = self.missing else {
+            return true;
+        };
+        let row = AuditRow {
+            at: self.wall,
+            index,
+            version: MetaVersion(0),
+            request: 0,
+            origin: self.origin,
+            remote: None,
+            result: AuditResult::Gap { to },
+            principal: crate::duties::PRINCIPAL.into(),
+            tenant: "".into(),
+            operation: "audit".into(),
+            target: "".into(),
+        };
+        let written = self.write(now, &[row], true);
+        if written {
+            self.missing = None;
+        }
+        written
+    }
+
+    /// Appends rows, all or none: after a crash, too.
+    fn write(&mut self, now: Monotonic, rows: &[AuditRow], essential: bool) -> bool {
+        self.bytes.clear();
+        let mut ends = Vec::with_capacity(rows.len());
+        for row in rows {
+            row.encode(&mut self.bytes);
+            ends.push(self.bytes.len());
+        }
+        let room = self.bytes.len() + rows.len() * RECORD_OVERHEAD;
+        if self.log.admit(room, essential).is_err() {
+            return false;
+        }
+        let begins = core::iter::once(0).chain(ends.iter().copied());
+        let bodies: Vec<[&[u8]; 1]> = begins
+            .zip(&ends)
+            .map(|(begin, end)| [&self.bytes[begin..*end]])
+            .collect();
+        let records: Vec<RecordIn<'_>> = rows
+            .iter()
+            .zip(&bodies)
+            .zip(self.place.next..)
+            .map(|((row, body), number)| RecordIn {
+                head: RecordHead {
+                    resource: RESOURCE,
+                    partition: PARTITION,
+                    kind: KIND_ROW,
+                    first: number,
+                    count: 1,
+                    epoch: 0,
+                    timestamp: row.at,
+                },
+                ext: &[],
+                body,
+                retain: false,
+            })
+            .collect();
+        self.log.append(now, &records);
+        self.place.next += rows.len() as u64;
+        true
+    }
+
+    /// The last row that was written, to be compared with [`AuditLog::is_durable`].
+    pub(crate) fn appended(&self) -> Lsn {
+        self.log.appended()
+    }
+
+    /// Whether the rows up to there are durable, or never will be.
+    pub(crate) fn is_durable(&self, lsn: Lsn) -> bool {
+        self.log.committed() >= lsn || self.failed()
+    }
+
+    fn failed(&self) -> bool {
+        self.log.stats().state == pinion_commitlog::LogState::Failed
+    }
+
+    // ------------------------------------------------------------------ queries
+
+    /// Looks for rows. [`AuditEvent::Found`] answers; false when the log takes no more
+    /// reads.
+    pub(crate) fn search(&mut self, id: RequestId, query: AuditQuery) -> bool {
+        self.last_search += 1;
+        let token = self.last_search;
+        let search = Search::new(id, query, self.place.next);
+        if !self.read(token, &search) {
+            return false;
+        }
+        self.searches.insert(token, search);
+        true
+    }
+
+    /// Nobody waits for the query any more.
+    pub(crate) fn forget(&mut self, id: RequestId) {
+        self.searches.retain(|_, search| search.id != id);
+    }
+
+    fn read(&mut self, token: u64, search: &Search) -> bool {
+        let (from, bytes) = search.wants();
+        self.log
+            .read_stream(token, RESOURCE, PARTITION, Offset(from), bytes)
+            .is_ok()
+    }
+
+    // -------------------------------------------------------------------- turns
+
+    pub(crate) fn handle_timeout(&mut self, now: Monotonic) {
+        self.log.handle_timeout(now);
+    }
+
+    pub(crate) fn handle_done(&mut self, now: Monotonic, done: DiskDone) {
+        self.log.handle_done(now, done);
+    }
+
+    /// Everything that was asked goes to the disk; old rows go.
+    pub(crate) fn end_turn(&mut self, now: Monotonic, wall: WallMs) {
+        self.wall = wall;
+        self.write_missing(now);
+        if now >= self.trim_at {
+            self.trim_at = now + AUDIT_TRIM_EVERY;
+            self.trim();
+        }
+        self.log.end_turn(now);
+        while let Some(event) = self.log.poll_event() {
+            self.take(event);
+        }
+    }
+
+    fn trim(&mut self) {
+        let keep = u64::try_from(self.config.keep.as_millis()).unwrap_or(u64::MAX);
+        let before = WallMs(self.wall.0.saturating_sub(keep));
+        let old = self.log.expired(RESOURCE, PARTITION, before);
+        let over = self
+            .log
+            .over_size(RESOURCE, PARTITION, self.config.keep_bytes);
+        // After a restart rows that had been released are found again, as far as their
+        // segment is there, and released again here.
+        if let Some(first) = old.max(over) {
+            self.log.release_stream(RESOURCE, PARTITION, first);
+        }
+    }
+
+    fn take(&mut self, event: LogEvent) {
+        match event {
+            LogEvent::Failed { error } => self.events.push_back(AuditEvent::Failed(error)),
+            LogEvent::ReadOnly(full) => self.events.push_back(AuditEvent::ReadOnly(full)),
+            LogEvent::Damaged(damage) => self.events.push_back(AuditEvent::Damaged(damage)),
+            LogEvent::Sealed => self.events.push_back(AuditEvent::Sealed),
+            LogEvent::CheckpointWanted => {
+                let as_of = self.log.appended();
+                let state = self.place.encode();
+                self.log.checkpoint_begin();
+                self.log
+                    .checkpoint_add(RESOURCE, PARTITION, KIND_ROW, as_of, &state);
+                self.log.checkpoint_end();
+            }
+            LogEvent::StreamRead { token, result } => {
+                let Some(mut search) = self.searches.remove(&token) else {
+                    return;
+                };
+                let page = match search.handle_read(result) {
+                    search::Step::More if self.read(token, &search) => {
+                        self.searches.insert(token, search);
+                        return;
+                    }
+                    search::Step::Done(page) => Some(page),
+                    search::Step::More | search::Step::Lost => None,
+                };
+                self.events.push_back(AuditEvent::Found(search.id, page));
+            }
+            LogEvent::Committed { .. }
+            | LogEvent::RecordRead { .. }
+            | LogEvent::Relocated { .. }
+            | LogEvent::CheckpointDone => {}
+        }
+    }
+
+    pub(crate) fn seal(&mut self) {
+        self.log.seal();
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<AuditEvent> {
+        self.events.pop_front()
+    }
+
+    pub(crate) fn poll_request(&mut self) -> Option<DiskRequest> {
+        self.log.poll_request()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
+        // Without rows nothing grows old.
+        let trim = (self.log.stream_bytes(RESOURCE, PARTITION) > 0).then_some(self.trim_at);
+        self.log.next_deadline().into_iter().chain(trim).min()
+    }
+}
+
+impl Place {
+    fn replay(&mut self, replay: &Replay<'_>) -> Result<(), AuditOpenError> {
+        match *replay {
+            Replay::State { as_of, state, .. } => {
+                *self = Self::decode(state).map_err(|error| AuditOpenError::Record {
+                    lsn: as_of.0,
+                    error,
+                })?;
+            }
+            Replay::Record {
+                lsn, head, body, ..
+            } => {
+                let of_record = |error| AuditOpenError::Record { lsn: lsn.0, error };
+                if head.kind != KIND_ROW || head.count != 1 {
+                    return Err(of_record(RowError { field: "kind" }));
+                }
+                let (row, rest) = AuditRow::decode(body).map_err(of_record)?;
+                if !rest.is_empty() {
+                    return Err(of_record(RowError { field: "length" }));
+                }
+                let last = match row.result {
+                    AuditResult::Gap { to } => to,
+                    _ => row.index,
+                };
+                self.index = self.index.max(last);
+                self.next = head.first + 1;
+            }
+            // The rows are lost and the report says so; the others are served.
+            Replay::Damage(_) => {}
+        }
+        Ok(())
+    }
+
+    fn encode(self) -> [u8; 24] {
+        let mut out = [0; 24];
+        out[0] = 1;
+        out[8..16].copy_from_slice(&self.next.to_le_bytes());
+        out[16..].copy_from_slice(&self.index.to_le_bytes());
+        out
+    }
+
+    fn decode(state: &[u8]) -> Result<Self, RowError> {
+        let wrong = Err(RowError { field: "state" });
+        let Ok(state) = <&[u8; 24]>::try_from(state) else {
+            return wrong;
+        };
+        let (head, parts) = state.split_at(8);
+        if head != [1, 0, 0, 0, 0, 0, 0, 0] {
+            return wrong;
+        }
+        let mut parts = parts.as_chunks::<8>().0.iter();
+        let mut part = || parts.next().map(|part| u64::from_le_bytes(*part));
+        match (part(), part()) {
+            (Some(next), Some(index)) => Ok(Self { next, index }),
+            _ => wrong,
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Writes and duties: from a command to an entry of the group, and from an entry to
+//! what it changed.
+
+use pinion_metadata::{Applied, Command, Envelope, Expect, MetaError};
+use pinion_raft_group::{ProposalId, ProposeError, Role};
+use pinion_types::WallMs;
+
+use super::{Plane, Proposal, Proposer};
+use crate::audit;
+use crate::duties;
+use crate::limits::WAITING_BYTES_MAX;
+use crate::output::{Halt, PlaneNotice, PlaneOutput};
+use crate::pending::{State, Waiting};
+use crate::request::{Answer, PlaneError, RequestId, Write};
+
+/// What became of an attempt to propose.
+enum Attempt {
+    Proposed(u64),
+    /// Nobody leads any more, or soon another does.
+    Later,
+    Refused(PlaneError),
+}
+
+impl Plane {
+    pub(super) fn give_waiting(&mut self) -> bool {
+        let mut given = false;
+        while let Some(id) = self.requests.first_waiting() {
+            let elsewhere = self.leader.filter(|leader| Some(*leader) != self.member);
+            if let Some(leader) = elsewhere {
+                self.refuse(id, PlaneError::NotLeader { leader });
+                continue;
+            }
+            if self.role != Role::Leader {
+                break;
+            }
+            let Some((deadline, State::Waiting(mut waiting, bytes))) = self.requests.remove(id)
+            else {
+                break;
+            };
+            if deadline <= self.now {
+                self.refuse(id, PlaneError::TimedOut);
+                continue;
+            }
+            match self.propose(&mut waiting.envelope, Proposer::Request(id)) {
+                Attempt::Proposed(number) => {
+                    let state = State::Proposed(number, waiting.remote);
+                    self.requests.insert(id, deadline, state);
+                    given = true;
+                }
+                Attempt::Refused(error) => self.refuse(id, error),
+                Attempt::Later => {
+                    let state = State::Waiting(waiting, bytes);
+                    self.requests.put_back(id, deadline, state);
+                    break;
+                }
+            }
+        }
+        given
+    }
+
+    pub(super) fn give_duties(&mut self) -> bool {
+        let Some(machine) = self.machine.as_ref().filter(|_| self.leads()) else {
+            return false;
+        };
+        let commands = self.duties.due(self.now, &self.clock, machine);
+        let mut given = false;
+        for command in commands {
+            let mut envelope = self.envelope(duties::PRINCIPAL.into(), command);
+            match self.propose(&mut envelope, Proposer::Duty) {
+                Attempt::Proposed(_) => {
+                    self.duties.proposed();
+                    given = true;
+                }
+                Attempt::Later | Attempt::Refused(_) => {
+                    self.duties.refused(self.now);
+                    break;
+                }
+            }
+        }
+        given
+    }
+
+    pub(super) fn take_write(&mut self, id: RequestId, write: Write) -> Result<(), PlaneError> {
+        let Write {
+            caller,
+            expect,
+            command,
+            deadline,
+        } = write;
+        self.takes(deadline)?;
+        let remote = caller.remote;
+        let mut envelope = Envelope {
+            request: caller.request,
+            expect,
+            ..self.envelope(caller.principal, command)
+        };
+        if self.role == Role::Leader {
+            match self.propose(&mut envelope, Proposer::Request(id)) {
+                Attempt::Proposed(number) => {
+                    let state = State::Proposed(number, remote);
+                    self.requests.insert(id, deadline, state);
+                    return Ok(());
+                }
+                Attempt::Refused(error) => return Err(error),
+                Attempt::Later => {}
+            }
+        }
+        let bytes = envelope.encode()?.len();
+        if self.requests.waiting_bytes() + bytes > WAITING_BYTES_MAX {
+            let limit = WAITING_BYTES_MAX as u64;
+            return Err(PlaneError::Busy { limit });
+        }
+        let state = State::Waiting(Box::new(Waiting { envelope, remote }), bytes);
+        self.requests.insert(id, deadline, state);
+        Ok(())
+    }
+
+    fn propose(&mut self, envelope: &mut Envelope, from: Proposer) -> Attempt {
+        let (Some(machine), Some(member)) = (&self.machine, self.member) else {
+            return Attempt::Refused(PlaneError::NotReady);
+        };
+        // What cannot be recorded is not done.
+        if !self.audit.takes() {
+            return Attempt::Refused(PlaneError::AuditUnavailable);
+        }
+        let (stamp, ahead) = self.clock.stamp(machine.last_stamp());
+        if let Some(by_ms) = ahead {
+            self.notice(PlaneNotice::ClockBehind { by_ms });
+        }
+        envelope.stamp = stamp;
+        let bytes = match envelope.encode() {
+            Ok(bytes) => bytes,
+            Err(error) => return Attempt::Refused(error.into()),
+        };
+        // What replicas cannot read stops them all. So it is read here first.
+        if let Err(error) = Envelope::decode(&bytes) {
+            return Attempt::Refused(PlaneError::Malformed(error));
+        }
+        let number = self.proposed + 1;
+        let id = ProposalId { member, number };
+        let length = bytes.len();
+        match self.group.propose(id, bytes.into()) {
+            Ok(()) => {
+                self.proposed = number;
+                let term = self.term;
+                self.proposals.insert(number, Proposal { term, from });
+                Attempt::Proposed(number)
+            }
+            Err(ProposeError::NotLeader { .. } | ProposeError::Transferring) => Attempt::Later,
+            Err(ProposeError::Busy { limit }) => Attempt::Refused(PlaneError::Busy { limit }),
+            Err(ProposeError::TooLarge { limit }) => {
+                let error = MetaError::TooLarge {
+                    bytes: length,
+                    limit,
+                };
+                Attempt::Refused(error.into())
+            }
+            Err(ProposeError::ReadOnly) => Attempt::Refused(PlaneError::ReadOnly),
+            Err(ProposeError::Failed) => Attempt::Refused(PlaneError::Failed),
+        }
+    }
+
+    /// Stamped when it is proposed.
+    fn envelope(&self, principal: Box<str>, command: Command) -> Envelope {
+        Envelope {
+            stamp: WallMs(0),
+            request: 0,
+            principal,
+            origin: self.broker,
+            expect: Expect::Any,
+            command,
+        }
+    }
+
+    /// Who waits for a proposal. `term` is the one of the entry, if there is one.
+    pub(super) fn take_proposal(&mut self, id: ProposalId, term: Option<u64>) -> Option<Proposer> {
+        let ours = Some(id.member) == self.member;
+        let proposal = self.proposals.get(&id.number).filter(|_| ours)?;
+        if term.is_some_and(|term| term < proposal.term) {
+            return None;
+        }
+        self.proposals.remove(&id.number).map(|one| one.from)
+    }
+
+    pub(super) fn apply(&mut self, index: u64, term: u64, id: ProposalId, data: &[u8]) {
+        let from = self.take_proposal(id, Some(term));
+        let Some(machine) = &mut self.machine else {
+            return;
+        };
+        let envelope = match Envelope::decode(data) {
+            Ok(envelope) => envelope,
+            Err(error) => return self.halt(Halt::Entry { index, error }),
+        };
+        let applied = machine.apply(index, &envelope);
+        if let Some(broken) = applied.broken {
+            return self.halt(Halt::Broken { index, broken });
+        }
+        let remote = match from {
+            Some(Proposer::Request(request)) => self.requests.remote(request),
+            _ => None,
+        };
+        let rows = audit::rows_of(index, machine.last_stamp(), &envelope, &applied, remote);
+        self.audit.applied(self.now, index, &rows);
+        let Applied {
+            version,
+            result,
+            changes,
+            duplicate: repeat,
+            ..
+        } = applied;
+        if !changes.is_empty() {
+            self.hub.push(&changes);
+            self.outputs.push_back(PlaneOutput::Changes(changes));
+        }
+        match from {
+            Some(Proposer::Request(request)) => {
+                let answer = match result {
+                    Ok(outcome) => Answer::Written {
+                        version,
+                        outcome,
+                        repeat,
+                    },
+                    Err(error) => Answer::Refused(error.into()),
+                };
+                self.answer(request, answer);
+            }
+            Some(Proposer::Duty) => {
+                self.duties.ended();
+                if result.is_err() {
+                    self.duties.refused(self.now);
+                }
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The golden bytes of `vectors/`, derived from `docs/audit-format.md` by a script that
+//! shares nothing with the code: written and read as they say.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use pinion_metadata::{BrokerNumber, MetaVersion};
+use pinion_plane::{AuditResult, AuditRow};
+use pinion_types::WallMs;
+use serde_json::Value;
+
+fn vectors(file: &str) -> Vec<Value> {
+    let path = format!("{}/vectors/{file}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits = (0..text.len()).step_by(2);
+    digits
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+fn bytes_of(vector: &Value) -> Vec<u8> {
+    let lines = vector["hex"].as_array().unwrap().iter();
+    lines
+        .flat_map(|line| unhex(line.as_str().unwrap().split_once(' ').unwrap().0))
+        .collect()
+}
+
+fn row_of(fields: &Value) -> AuditRow {
+    let number = |field: &str| fields[field].as_u64().unwrap();
+    let text = |field: &str| fields[field].as_str().unwrap();
+    let code = u16::try_from(number("code")).unwrap();
+    let ip = <[u8; 16]>::try_from(unhex(text("ip"))).unwrap();
+    let ip = match number("family") {
+        0 => None,
+        4 => Some(IpAddr::V4(Ipv6Addr::from(ip).to_ipv4_mapped().unwrap())),
+        6 => Some(IpAddr::V6(ip.into())),
+        family => panic!("{family}"),
+    };
+    let port = u16::try_from(number("port")).unwrap();
+    AuditRow {
+        at: WallMs(number("at")),
+        index: number("index"),
+        version: MetaVersion(number("meta")),
+        request: u128::from_str_radix(text("request"), 16).unwrap(),
+        origin: BrokerNumber(u32::try_from(number("origin")).unwrap()),
+        remote: ip.map(|ip| SocketAddr::new(ip, port)),
+        result: match number("result") {
+            0 => AuditResult::Done,
+            1 => AuditResult::Repeated,
+            2 => AuditResult::Refused(code),
+            3 => AuditResult::Denied(code),
+            4 => AuditResult::Gap { to: number("to") },
+            result => panic!("{result}"),
+        },
+        principal: text("principal").into(),
+        tenant: text("tenant").into(),
+        operation: text("operation").into(),
+        target: text("target").into(),
+    }
+}
+
+#[test]
+fn vectors_hold_for_rows() {
+    let mut all = Vec::new();
+    let vectors = vectors("rows");
+    for vector in &vectors {
+        let name = &vector["name"];
+        let (bytes, row) = (bytes_of(vector), row_of(&vector["fields"]));
+        let mut written = Vec::new();
+        row.encode(&mut written);
+        assert_eq!(written, bytes, "{name}");
+        all.extend(&bytes);
+        let read = AuditRow::decode(&bytes).unwrap();
+        assert_eq!(read, (row, &[][..]), "{name}");
+    }
+    let mut rest = &all[..];
+    for vector in &vectors {
+        let (row, after) = AuditRow::decode(rest).unwrap();
+        assert_eq!(row, row_of(&vector["fields"]), "one after the other");
+        rest = after;
+    }
+    println!("vectors: {}", vectors.len());
+}
+
+#[test]
+fn vectors_hold_for_what_is_refused() {
+    let vectors = vectors("refused");
+    for vector in &vectors {
+        let error = AuditRow::decode(&bytes_of(vector)).unwrap_err();
+        assert_eq!(error.field, vector["error"], "{}", vector["name"]);
+    }
+    println!("vectors: {}", vectors.len());
+}
+
+#[test]
+fn no_row_is_read_from_a_part_of_one() {
+    for vector in vectors("rows") {
+        let bytes = bytes_of(&vector);
+        for end in 0..bytes.len() {
+            assert!(AuditRow::decode(&bytes[..end]).is_err(), "{end}");
+        }
+    }
+}
