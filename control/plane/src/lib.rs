@@ -19,6 +19,7 @@ mod hub;
 pub mod limits;
 mod open;
 mod output;
+mod peer;
 mod pending;
 mod plane;
 mod request;
@@ -29,6 +30,7 @@ pub use audit::{
 pub use hub::{Form, WatchError, WatchId, Watched};
 pub use open::{Opened, PlaneConfig, PlaneOpenError};
 pub use output::{Halt, PlaneNotice, PlaneOutput, PlaneStatus};
+pub use peer::{Forward, PlaneMessage, Returned, Why};
 pub use plane::Plane;
 pub use request::{
     Answer, Caller, Consistency, Denied, PlaneError, Query, QueryValue, Request, RequestId, Write,

@@ -94,7 +94,7 @@ pub(crate) fn open(
         AuditLog::open(config.audit, whose, config.broker, applied, files, wall)?;
     let parts = (opened.group, audit);
     Ok(Opened {
-        plane: Plane::new(config.broker, parts, member, machine, wall),
+        plane: Plane::new(config.broker, parts, member, machine, (wall, seed)),
         found: opened.found,
         report: opened.report,
         audit_report,

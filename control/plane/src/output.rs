@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use pinion_commitlog::{Damage, DiskError};
 use pinion_metadata::{Broken, Change, FormatError, MetaVersion, SnapshotSource};
-use pinion_raft_group::{MemberId, Notice, PeerMessage, Role, Status};
+use pinion_raft_group::{MemberId, Notice, Role, Status};
 
 use crate::hub::WatchId;
+use crate::peer::PlaneMessage;
 use crate::request::{Answer, RequestId};
 
 /// Something for the owner to do or know, in order.
@@ -42,7 +43,7 @@ pub enum PlaneOutput {
         /// To whom.
         to: MemberId,
         /// What.
-        message: PeerMessage,
+        message: PlaneMessage,
     },
     /// Encode the source, where that holds up nobody, and give the bytes to
     /// [`crate::Plane::handle_encoded`].

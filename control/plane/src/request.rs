@@ -7,7 +7,6 @@ use pinion_metadata::{
     Command, Expect, FormatError, ListQuery, MetaError, MetaVersion, Object, ObjectKey, Outcome,
     Page, SnapshotSource,
 };
-use pinion_raft_group::MemberId;
 use pinion_types::Monotonic;
 
 use crate::audit::{AuditPage, AuditQuery};
@@ -158,12 +157,6 @@ pub enum PlaneError {
     NoLeader {
         /// Milliseconds after which it may be otherwise.
         retry_after_ms: u32,
-    },
-    /// Another member leads: ask its node.
-    #[error("member {} leads the control plane", .leader.0)]
-    NotLeader {
-        /// Which.
-        leader: MemberId,
     },
     /// It may have been done, or may still be. Ask again under the same request number.
     #[error("nobody knows whether it was done")]

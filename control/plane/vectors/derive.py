@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Derives the golden bytes in this folder from docs/audit-format.md.
+"""Derives the golden bytes in this folder from docs/audit-format.md and, of frames,
+from docs/peer-protocol.md.
 
 It shares nothing with the code: every field is written down in the order of the
-document's table. Run it in this folder to write the .json files again;
+documents' tables. The checksum is computed bit by bit. Run it in this folder to write the .json files again;
 `tests/all/vectors.rs` compares the code with them.
 
 A line of "hex" is bytes, a space, and what they are.
@@ -115,7 +116,100 @@ REFUSED_ROWS = [
     refused("a text that is not UTF-8", "text", tenant=b"\xff"),
 ]
 
-for file, content in [("rows", ROWS), ("refused", REFUSED_ROWS)]:
+
+
+def crc32c(data, crc=0):
+    """CRC-32C (RFC 3720 appendix B.4), a bit at a time."""
+    crc ^= 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+assert crc32c(b"123456789") == 0xE3069283
+
+NOT_LEADER, BUSY, READ_ONLY, AUDIT, MALFORMED = range(1, 6)
+
+
+def frame(kind, body, version=1, length=None, crc=None):
+    data = b"".join(part for part, _ in body)
+    length = len(data) if length is None else length
+    crc = crc32c(data) if crc is None else crc
+    head = [
+        (length.to_bytes(4, "little"), f"length {length}"),
+        (version.to_bytes(2, "little"), f"version {version}"),
+        (kind.to_bytes(2, "little"), f"kind {kind}"),
+        (crc.to_bytes(4, "little"), "checksum"),
+    ]
+    return [f"{data.hex()} {name}" for data, name in [*head, *body] if data]
+
+
+def forward(number, envelope):
+    return [(number.to_bytes(8, "little"), f"number {number}"), (envelope, "envelope")]
+
+
+def returned(number, reason, limit=0):
+    return [
+        (number.to_bytes(8, "little"), f"number {number}"),
+        (reason.to_bytes(8, "little"), f"reason {reason}"),
+        (limit.to_bytes(8, "little"), f"limit {limit}"),
+    ]
+
+
+ENVELOPE = b"an envelope"
+FRAMES = [
+    {
+        "name": "a command",
+        "hex": frame(6, forward(1 << 40, ENVELOPE)),
+        "number": 1 << 40,
+        "envelope": ENVELOPE.hex(),
+    }
+]
+for name, reason, limit in [
+    ("not the leader", NOT_LEADER, 0),
+    ("busy", BUSY, 4096),
+    ("read only", READ_ONLY, 0),
+    ("no audit", AUDIT, 0),
+    ("malformed", MALFORMED, 0),
+]:
+    FRAMES.append(
+        {
+            "name": f"a command that was not taken: {name}",
+            "hex": frame(7, returned(9, reason, limit)),
+            "number": 9,
+            "why": name,
+            "limit": limit,
+        }
+    )
+
+REFUSED_FRAMES = [
+    {"name": name, "hex": hex, "error": error}
+    for name, error, hex in [
+        ("nothing", "short", []),
+        ("a head that is cut short", "short", [f"{bytes(11).hex()} 11 bytes"]),
+        ("a body that is cut short", "short", frame(6, forward(1, ENVELOPE), length=30)),
+        ("version 2", "version", frame(6, forward(1, ENVELOPE), version=2)),
+        ("kind 8", "kind", frame(8, forward(1, ENVELOPE))),
+        ("a wrong checksum", "checksum", frame(6, forward(1, ENVELOPE), crc=7)),
+        ("a command of no bytes", "envelope", frame(6, forward(1, b""))),
+        ("a command without its number", "number", frame(6, [(bytes(7), "seven bytes")])),
+        ("a return that is cut short", "length", frame(7, returned(1, 1)[:2])),
+        ("a return that goes on", "length", frame(7, [*returned(1, 1), (b"x", "more")])),
+        ("reason 0", "reason", frame(7, returned(1, 0))),
+        ("reason 6", "reason", frame(7, returned(1, 6))),
+        ("a limit of what is not busy", "reason", frame(7, returned(1, 1, 5))),
+    ]
+]
+
+CONTENTS = [
+    ("rows", ROWS),
+    ("refused", REFUSED_ROWS),
+    ("frames", FRAMES),
+    ("refused_frames", REFUSED_FRAMES),
+]
+for file, content in CONTENTS:
     with open(f"{file}.json", "w", encoding="utf-8") as out:
         json.dump(content, out, indent=2, ensure_ascii=False)
         out.write("\n")

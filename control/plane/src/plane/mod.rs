@@ -1,5 +1,6 @@
 //! The plane: what it is put together from, and the order of a turn.
 
+mod forward;
 mod reads;
 mod writes;
 
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use pinion_commitlog::{DiskDone, DiskRequest, Files, LogId, Lsn};
 use pinion_metadata::{BrokerNumber, MetaVersion, Metadata};
-use pinion_raft_group::{Group, MemberId, Notice, Output, PeerMessage, RAFT_LOG, ReadId, Role};
+use pinion_raft_group::{Group, MemberId, Notice, Output, RAFT_LOG, ReadId, Role};
 use pinion_types::{Monotonic, WallMs};
 
 use crate::audit::{AUDIT_LOG, AuditEvent, AuditLog, AuditResult, AuditRow};
@@ -18,6 +19,7 @@ use crate::hub::{Hub, WatchError, WatchId, Watched};
 use crate::limits::REQUESTS_MAX;
 use crate::open::{self, Opened, PlaneConfig, PlaneOpenError};
 use crate::output::{Halt, PlaneNotice, PlaneOutput, PlaneStatus};
+use crate::peer::PlaneMessage;
 use crate::pending::{Requests, State};
 use crate::request::{Answer, Denied, PlaneError, Request, RequestId};
 
@@ -48,8 +50,9 @@ pub struct Plane {
     term: u64,
     requests: Requests,
     proposals: BTreeMap<u64, Proposal>,
-    /// Number of the last proposal of this life.
-    proposed: u64,
+    /// Number of the last proposal of this life. It begins anywhere, so that no two lives
+    /// have the same numbers.
+    last_number: u64,
     reads: BTreeMap<ReadId, Reader>,
     last_read: u64,
     /// Whether this node has caught up since it was opened.
@@ -66,9 +69,8 @@ pub struct Plane {
 /// A command in the group's log.
 #[derive(Clone, Copy, Debug)]
 struct Proposal {
-    /// The term in which it was proposed, or an earlier one. An entry of a past life of
-    /// this node may have its number, but never its term: who leads anew does so in a
-    /// new term.
+    /// The term in which it was proposed, or an earlier one. An entry of a past life in
+    /// which this node led may not have this term: who leads anew does so in a new one.
     term: u64,
     from: Proposer,
 }
@@ -100,7 +102,7 @@ impl Plane {
         (group, audit): (Group, AuditLog),
         member: Option<MemberId>,
         machine: Option<Metadata>,
-        wall: WallMs,
+        (wall, seed): (WallMs, u64),
     ) -> Self {
         Self {
             broker,
@@ -118,7 +120,7 @@ impl Plane {
             term: 0,
             requests: Requests::default(),
             proposals: BTreeMap::new(),
-            proposed: 0,
+            last_number: first_number(seed),
             reads: BTreeMap::new(),
             last_read: 0,
             ready: Ready::No,
@@ -190,9 +192,14 @@ impl Plane {
 
     /// Another member says something; `from` is who it is by its certificate, not by
     /// what it says.
-    pub fn handle_peer(&mut self, from: MemberId, message: PeerMessage) {
-        if !self.halted {
-            self.group.handle_peer(self.now, from, message);
+    pub fn handle_peer(&mut self, from: MemberId, message: PlaneMessage) {
+        if self.halted {
+            return;
+        }
+        match message {
+            PlaneMessage::Raft(message) => self.group.handle_peer(self.now, from, message),
+            PlaneMessage::Forward(forward) => self.take_forward(from, &forward),
+            PlaneMessage::Returned(returned) => self.take_returned(returned),
         }
     }
 
@@ -352,27 +359,20 @@ impl Plane {
 
     fn take_output(&mut self, output: Output) {
         match output {
-            Output::Send { to, message } => {
-                self.outputs.push_back(PlaneOutput::Send { to, message });
-            }
+            Output::Send { to, message } => self.send(to, PlaneMessage::Raft(message)),
             Output::Apply {
                 index,
                 term,
                 id,
                 data,
             } => self.apply(index, term, id, &data),
-            Output::Dropped { id } => match self.take_proposal(id, None) {
-                Some(Proposer::Request(request)) => self.refuse(request, PlaneError::NO_LEADER),
-                Some(Proposer::Duty) => self.duties.ended(),
-                None => {}
-            },
+            Output::Dropped { id } => self.dropped(id),
             // A client may still hear what became of its request before its deadline;
             // nobody waits for a duty, it is due again if it was not done.
             Output::Uncertain { id } => {
-                if let Some(Proposal {
-                    from: Proposer::Duty,
-                    ..
-                }) = self.proposals.get(&id.number)
+                let proposal = self.proposals.get(&id.number);
+                if matches!(proposal, Some(one) if matches!(one.from, Proposer::Duty))
+                    && Some(id.member) == self.member
                 {
                     self.proposals.remove(&id.number);
                     self.duties.ended();
@@ -555,6 +555,10 @@ impl Plane {
         self.close(PlaneError::Failed);
     }
 
+    fn send(&mut self, to: MemberId, message: PlaneMessage) {
+        self.outputs.push_back(PlaneOutput::Send { to, message });
+    }
+
     fn notice(&mut self, notice: PlaneNotice) {
         self.outputs.push_back(PlaneOutput::Notice(notice));
     }
@@ -621,4 +625,14 @@ impl Plane {
             watchers: self.hub.len(),
         }
     }
+}
+
+/// The number before a life's first proposal. Lives have different seeds, and so, but for
+/// one chance in 2³², numbers that are far apart.
+fn first_number(seed: u64) -> u64 {
+    // The finalizer of SplitMix64: seeds that are close give numbers that are not.
+    let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31)) & !u64::from(u32::MAX)
 }

@@ -14,8 +14,8 @@ use crate::pending::{State, Waiting};
 use crate::request::{Answer, PlaneError, RequestId, Write};
 
 /// What became of an attempt to propose.
-enum Attempt {
-    Proposed(u64),
+pub(super) enum Attempt {
+    Proposed,
     /// Nobody leads any more, or soon another does.
     Later,
     Refused(PlaneError),
@@ -26,11 +26,7 @@ impl Plane {
         let mut given = false;
         while let Some(id) = self.requests.first_waiting() {
             let elsewhere = self.leader.filter(|leader| Some(*leader) != self.member);
-            if let Some(leader) = elsewhere {
-                self.refuse(id, PlaneError::NotLeader { leader });
-                continue;
-            }
-            if self.role != Role::Leader {
+            if elsewhere.is_none() && self.role != Role::Leader {
                 break;
             }
             let Some((deadline, State::Waiting(mut waiting, bytes))) = self.requests.remove(id)
@@ -41,8 +37,14 @@ impl Plane {
                 self.refuse(id, PlaneError::TimedOut);
                 continue;
             }
-            match self.propose(&mut waiting.envelope, Proposer::Request(id)) {
-                Attempt::Proposed(number) => {
+            let number = self.next_number();
+            let attempt = match elsewhere {
+                Some(leader) => self.forward(leader, number, &waiting.envelope),
+                None => self.propose_own(number, &mut waiting.envelope),
+            };
+            match attempt {
+                Attempt::Proposed => {
+                    self.proposed(number, Proposer::Request(id));
                     let state = State::Proposed(number, waiting.remote);
                     self.requests.insert(id, deadline, state);
                     given = true;
@@ -66,8 +68,10 @@ impl Plane {
         let mut given = false;
         for command in commands {
             let mut envelope = self.envelope(duties::PRINCIPAL.into(), command);
-            match self.propose(&mut envelope, Proposer::Duty) {
-                Attempt::Proposed(_) => {
+            let number = self.next_number();
+            match self.propose_own(number, &mut envelope) {
+                Attempt::Proposed => {
+                    self.proposed(number, Proposer::Duty);
                     self.duties.proposed();
                     given = true;
                 }
@@ -95,8 +99,10 @@ impl Plane {
             ..self.envelope(caller.principal, command)
         };
         if self.role == Role::Leader {
-            match self.propose(&mut envelope, Proposer::Request(id)) {
-                Attempt::Proposed(number) => {
+            let number = self.next_number();
+            match self.propose_own(number, &mut envelope) {
+                Attempt::Proposed => {
+                    self.proposed(number, Proposer::Request(id));
                     let state = State::Proposed(number, remote);
                     self.requests.insert(id, deadline, state);
                     return Ok(());
@@ -115,37 +121,41 @@ impl Plane {
         Ok(())
     }
 
-    fn propose(&mut self, envelope: &mut Envelope, from: Proposer) -> Attempt {
-        let (Some(machine), Some(member)) = (&self.machine, self.member) else {
+    fn next_number(&mut self) -> u64 {
+        self.last_number = self.last_number.wrapping_add(1);
+        self.last_number
+    }
+
+    /// Notes whose the proposal is.
+    fn proposed(&mut self, number: u64, from: Proposer) {
+        let term = self.term;
+        self.proposals.insert(number, Proposal { term, from });
+    }
+
+    fn propose_own(&mut self, number: u64, envelope: &mut Envelope) -> Attempt {
+        match self.member {
+            Some(member) => self.propose(ProposalId { member, number }, envelope),
+            None => Attempt::Refused(PlaneError::NotReady),
+        }
+    }
+
+    /// Gives a command of this node or another to the group that this node leads.
+    pub(super) fn propose(&mut self, id: ProposalId, envelope: &mut Envelope) -> Attempt {
+        let Some(machine) = &self.machine else {
             return Attempt::Refused(PlaneError::NotReady);
         };
-        // What cannot be recorded is not done.
-        if !self.audit.takes() {
-            return Attempt::Refused(PlaneError::AuditUnavailable);
-        }
         let (stamp, ahead) = self.clock.stamp(machine.last_stamp());
         if let Some(by_ms) = ahead {
             self.notice(PlaneNotice::ClockBehind { by_ms });
         }
         envelope.stamp = stamp;
-        let bytes = match envelope.encode() {
+        let bytes = match self.encode(envelope) {
             Ok(bytes) => bytes,
-            Err(error) => return Attempt::Refused(error.into()),
+            Err(error) => return Attempt::Refused(error),
         };
-        // What replicas cannot read stops them all. So it is read here first.
-        if let Err(error) = Envelope::decode(&bytes) {
-            return Attempt::Refused(PlaneError::Malformed(error));
-        }
-        let number = self.proposed + 1;
-        let id = ProposalId { member, number };
         let length = bytes.len();
         match self.group.propose(id, bytes.into()) {
-            Ok(()) => {
-                self.proposed = number;
-                let term = self.term;
-                self.proposals.insert(number, Proposal { term, from });
-                Attempt::Proposed(number)
-            }
+            Ok(()) => Attempt::Proposed,
             Err(ProposeError::NotLeader { .. } | ProposeError::Transferring) => Attempt::Later,
             Err(ProposeError::Busy { limit }) => Attempt::Refused(PlaneError::Busy { limit }),
             Err(ProposeError::TooLarge { limit }) => {
@@ -158,6 +168,18 @@ impl Plane {
             Err(ProposeError::ReadOnly) => Attempt::Refused(PlaneError::ReadOnly),
             Err(ProposeError::Failed) => Attempt::Refused(PlaneError::Failed),
         }
+    }
+
+    /// The bytes of a command that may become an entry.
+    pub(super) fn encode(&self, envelope: &Envelope) -> Result<Vec<u8>, PlaneError> {
+        // What cannot be recorded is not done.
+        if !self.audit.takes() {
+            return Err(PlaneError::AuditUnavailable);
+        }
+        let bytes = envelope.encode()?;
+        // What replicas cannot read stops them all. So it is read here first.
+        Envelope::decode(&bytes).map_err(PlaneError::Malformed)?;
+        Ok(bytes)
     }
 
     /// Stamped when it is proposed.

@@ -18,20 +18,20 @@ use pinion_simkit::{CrashMode, Fault, FaultPlan, SimRng};
 
 /// What must hold in every life to come.
 #[derive(Clone, Default)]
-struct Truth {
+pub(crate) struct Truth {
     /// Everything that any life showed, by version.
-    history: BTreeMap<u64, Change>,
+    pub(crate) history: BTreeMap<u64, Change>,
     /// Number, command and version of every write that was answered as done.
-    done: Vec<(u128, Command, MetaVersion)>,
+    pub(crate) done: Vec<(u128, Command, MetaVersion)>,
     /// Hash of the state after entries.
     hashes: BTreeMap<u64, u64>,
     /// Where the follower is.
-    at: MetaVersion,
+    pub(crate) at: MetaVersion,
 }
 
 /// What is asked in one life and not answered yet.
 #[derive(Clone, Default)]
-struct Open {
+pub(crate) struct Open {
     writes: BTreeMap<u64, (u128, Command)>,
     /// With the version that it must see at least.
     reads: BTreeMap<u64, (ObjectKey, MetaVersion)>,
@@ -65,7 +65,7 @@ impl Truth {
         assert_eq!(known, change, "{context}: version {version} is one change");
     }
 
-    fn newest_done(&self) -> MetaVersion {
+    pub(crate) fn newest_done(&self) -> MetaVersion {
         let done = self.done.iter().map(|(_, _, version)| *version);
         done.max().unwrap_or_default()
     }
@@ -78,12 +78,17 @@ impl Truth {
         last.object.as_ref().map(|object| object.meta.version)
     }
 
-    /// Takes in what a node said since the last time.
-    fn listen(&mut self, node: &mut Node, open: &mut Open, context: &str) {
+    /// Takes in what changed at a node since the last time.
+    pub(crate) fn look(&mut self, node: &Node, open: &mut Open, context: &str) {
         for change in &node.changes[open.changes_seen..] {
             self.see(change, context);
         }
         open.changes_seen = node.changes.len();
+    }
+
+    /// Takes in what a node said since the last time.
+    pub(crate) fn listen(&mut self, node: &mut Node, open: &mut Open, context: &str) {
+        self.look(node, open, context);
         for (index, hash) in &node.hashes {
             let known = *self.hashes.entry(*index).or_insert(*hash);
             assert_eq!(known, *hash, "{context}: the state of entry {index}");
@@ -120,7 +125,7 @@ impl Truth {
     }
 
     /// The follower goes on where it was, or from a snapshot if it must.
-    fn follow(&mut self, node: &mut Node, open: &mut Open, limit: usize, context: &str) {
+    pub(crate) fn follow(&mut self, node: &mut Node, open: &mut Open, limit: usize, context: &str) {
         let id = match open.watch {
             Some(id) => id,
             None => match node.plane.watch(Some(CLUSTER), self.at) {
@@ -140,7 +145,15 @@ impl Truth {
         };
         open.watch = Some(id);
         node.plane.watch_credit(id, 7);
-        let taken = node.plane.poll_watch(id, limit).unwrap();
+        let taken = match node.plane.poll_watch(id, limit) {
+            Ok(taken) => taken,
+            Err(WatchError::Resnapshot(way)) => {
+                assert!(way.oldest > self.at, "{context}: {way}, was at {}", self.at);
+                open.watch = None;
+                return;
+            }
+            Err(error) => panic!("{context}: {error}"),
+        };
         node.watch_ready.remove(&id);
         for watched in taken {
             let version = watched.change.version;
@@ -196,7 +209,7 @@ fn check(mut node: Node, truth: &mut Truth, context: &str) -> (Node, Open) {
 }
 
 /// Every entry has its rows, once, or a row that says that it has none.
-fn check_rows(node: &mut Node, context: &str) {
+pub(crate) fn check_rows(node: &mut Node, context: &str) {
     // While rows are read, a duty may come that was not due before.
     let machine = node.metadata();
     let (applied, version) = (machine.applied_index(), machine.version());
@@ -225,8 +238,8 @@ fn check_rows(node: &mut Node, context: &str) {
     assert!(gap || newest == version, "{context}");
 }
 
-/// Some requests, and one step of the disk.
-fn live(node: &mut Node, truth: &mut Truth, open: &mut Open, rng: &mut SimRng, context: &str) {
+/// Some requests.
+pub(crate) fn ask(node: &mut Node, truth: &Truth, open: &mut Open, rng: &mut SimRng) {
     for _ in 0..rng.index(3) {
         let number = u128::from(rng.next_u64()) + 1;
         let command = command(rng, number);
@@ -242,6 +255,11 @@ fn live(node: &mut Node, truth: &mut Truth, open: &mut Open, rng: &mut SimRng, c
     if rng.one_in(10) {
         node.wall_set += i64::try_from(rng.below(4_000)).unwrap() - 2_000;
     }
+}
+
+/// Some requests, and one step of a disk.
+fn live(node: &mut Node, truth: &mut Truth, open: &mut Open, rng: &mut SimRng, context: &str) {
+    ask(node, truth, open, rng);
     node.step();
     node.turn();
     truth.listen(node, open, context);

@@ -7,5 +7,6 @@ mod audit;
 mod crash;
 mod duties;
 mod support;
+mod three;
 mod vectors;
 mod watch;

@@ -12,8 +12,8 @@ use pinion_metadata::{
 };
 use pinion_plane::{
     AUDIT_LOG, Answer, AuditConfig, Caller, Consistency, Plane, PlaneConfig, PlaneError,
-    PlaneNotice, PlaneOpenError, PlaneOutput, Query, QueryValue, Request, RequestId, WatchId,
-    Write,
+    PlaneMessage, PlaneNotice, PlaneOpenError, PlaneOutput, Query, QueryValue, Request, RequestId,
+    WatchId, Write,
 };
 use pinion_raft_group::{Found, GroupConfig, MemberId, RAFT_LOG, Role};
 use pinion_simkit::{CrashMode, SimDisk, SimDiskConfig, SimRng};
@@ -124,7 +124,11 @@ pub(crate) struct Node {
     /// The audit log's disk is given nothing.
     pub(crate) audit_held: bool,
     held: Vec<(LogId, DiskRequest)>,
-    /// The version when the plane was opened.
+    /// For other nodes.
+    pub(crate) sent: Vec<(MemberId, PlaneMessage)>,
+    /// How often its metadata was replaced.
+    pub(crate) replaced: usize,
+    /// The version when the plane was opened, or when its metadata was replaced.
     opened_at: MetaVersion,
     last: u64,
 }
@@ -148,6 +152,7 @@ impl Node {
             role: Role::Follower,
             ready: false,
             sealed: false,
+            replaced: 0,
             answers: Vec::new(),
             changes: Vec::new(),
             watch_ready: BTreeSet::new(),
@@ -157,6 +162,7 @@ impl Node {
             disk_held: false,
             audit_held: false,
             held: Vec::new(),
+            sent: Vec::new(),
             last: 0,
         };
         node.note_hash();
@@ -332,10 +338,13 @@ impl Node {
                     self.changes.push(change.clone());
                 }
             }
-            PlaneOutput::Send { .. } => panic!("there is nobody else"),
-            PlaneOutput::Replaced { .. } | PlaneOutput::Members { .. } => {
-                panic!("there is nobody else")
+            PlaneOutput::Replaced { version } => {
+                assert!(version > self.version_told(), "it was behind");
+                self.opened_at = version;
+                self.replaced += 1;
             }
+            PlaneOutput::Members { .. } => panic!("nobody comes or goes"),
+            PlaneOutput::Send { to, message } => self.sent.push((to, message)),
             PlaneOutput::Encode { index, source } => {
                 self.snapshots.push(index);
                 self.plane.handle_encoded(index, source.encode());
@@ -356,8 +365,8 @@ impl Node {
 
     /// The version up to which changes were told.
     pub(crate) fn version_told(&self) -> MetaVersion {
-        let last = self.changes.last();
-        last.map_or(self.opened_at, |change| change.version)
+        let last = self.changes.last().map(|change| change.version);
+        last.unwrap_or_default().max(self.opened_at)
     }
 
     /// When a disk will have done something.
@@ -399,21 +408,36 @@ impl Node {
         }
     }
 
+    /// When there is something to do, if nobody says anything.
+    pub(crate) fn next_due(&self) -> Option<Monotonic> {
+        let disks = self.disk_deadline().into_iter();
+        disks.chain(self.plane.next_deadline()).min()
+    }
+
+    /// Something is due: of a disk, or of the plane.
+    pub(crate) fn tick(&mut self) {
+        self.start_turn();
+        if !self.disk_done() {
+            self.plane.handle_timeout();
+        }
+    }
+
+    /// Another node says something.
+    pub(crate) fn hear(&mut self, from: MemberId, message: PlaneMessage) {
+        self.start_turn();
+        self.plane.handle_peer(from, message);
+    }
+
     /// Lets time pass.
     pub(crate) fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         loop {
             self.turn();
-            let disk = self.disk_deadline();
-            let due = disk.into_iter().chain(self.plane.next_deadline()).min();
-            let Some(due) = due.filter(|due| *due <= until) else {
+            let Some(due) = self.next_due().filter(|due| *due <= until) else {
                 break;
             };
             self.now = self.now.max(due);
-            self.start_turn();
-            if !self.disk_done() {
-                self.plane.handle_timeout();
-            }
+            self.tick();
         }
         self.now = until;
         self.turn();

@@ -1,10 +1,13 @@
-//! The golden bytes of `vectors/`, derived from `docs/audit-format.md` by a script that
-//! shares nothing with the code: written and read as they say.
+//! The golden bytes of `vectors/`, derived from `docs/audit-format.md` and
+//! `docs/peer-protocol.md` by a script that shares nothing with the code: written and
+//! read as they say.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use pinion_metadata::{BrokerNumber, MetaVersion};
-use pinion_plane::{AuditResult, AuditRow};
+use pinion_plane::{AuditResult, AuditRow, Forward, PlaneMessage, Returned, Why};
+use pinion_raft_group::PeerError;
+use pinion_raft_group::format::FormatError;
 use pinion_types::WallMs;
 use serde_json::Value;
 
@@ -102,4 +105,55 @@ fn no_row_is_read_from_a_part_of_one() {
             assert!(AuditRow::decode(&bytes[..end]).is_err(), "{end}");
         }
     }
+}
+
+#[test]
+fn vectors_hold_for_frames() {
+    let vectors = vectors("frames");
+    for vector in &vectors {
+        let name = &vector["name"];
+        let number = vector["number"].as_u64().unwrap();
+        let message = match vector["envelope"].as_str() {
+            Some(envelope) => PlaneMessage::Forward(Forward {
+                number,
+                envelope: unhex(envelope).into(),
+            }),
+            None => PlaneMessage::Returned(Returned {
+                number,
+                why: match vector["why"].as_str().unwrap() {
+                    "not the leader" => Why::NotLeader,
+                    "busy" => Why::Busy {
+                        limit: vector["limit"].as_u64().unwrap(),
+                    },
+                    "read only" => Why::ReadOnly,
+                    "no audit" => Why::AuditUnavailable,
+                    "malformed" => Why::Malformed,
+                    why => panic!("{why}"),
+                },
+            }),
+        };
+        let mut written = b"before".to_vec();
+        message.encode(&mut written);
+        assert_eq!(written[6..], bytes_of(vector), "{name}");
+        assert_eq!(PlaneMessage::decode(&written[6..]), Ok(message), "{name}");
+    }
+    println!("vectors: {}", vectors.len());
+}
+
+#[test]
+fn vectors_hold_for_frames_that_are_refused() {
+    let vectors = vectors("refused_frames");
+    for vector in &vectors {
+        let error = PlaneMessage::decode(&bytes_of(vector)).unwrap_err();
+        let what = match error {
+            PeerError::Short { .. } => "short",
+            PeerError::Version { .. } => "version",
+            PeerError::Kind { .. } => "kind",
+            PeerError::Checksum => "checksum",
+            PeerError::Body(FormatError::Field { name }) => name,
+            error => panic!("{error}"),
+        };
+        assert_eq!(what, vector["error"], "{}", vector["name"]);
+    }
+    println!("vectors: {}", vectors.len());
 }

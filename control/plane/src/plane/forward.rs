@@ -1,0 +1,72 @@
+//! Commands that come to a node which does not lead: they go to the one that does.
+//!
+//! The leader proposes them under the number of the node that was asked, so that this one
+//! finds it on the entry when it applies it: what became of the command, it then knows
+//! itself, as every replica does. Only that a command was *not* taken is told. A command
+//! is sent once: one that may have been lost may also have been taken, and nobody knows.
+
+use pinion_metadata::Envelope;
+use pinion_raft_group::{MemberId, ProposalId, Role};
+
+use super::writes::Attempt;
+use super::{Plane, Proposer};
+use crate::peer::{Forward, PlaneMessage, Returned, Why};
+use crate::request::PlaneError;
+
+impl Plane {
+    /// Sends a command to the node that leads.
+    pub(super) fn forward(&mut self, to: MemberId, number: u64, envelope: &Envelope) -> Attempt {
+        match self.encode(envelope) {
+            Ok(bytes) => {
+                let envelope = bytes.into();
+                let forward = Forward { number, envelope };
+                self.send(to, PlaneMessage::Forward(forward));
+                Attempt::Proposed
+            }
+            Err(error) => Attempt::Refused(error),
+        }
+    }
+
+    /// A command that another node was asked for.
+    pub(super) fn take_forward(&mut self, from: MemberId, forward: &Forward) {
+        let number = forward.number;
+        let refused = match Envelope::decode(&forward.envelope) {
+            Err(_) => Some(Why::Malformed),
+            Ok(_) if self.role != Role::Leader || self.closed.is_some() => Some(Why::NotLeader),
+            Ok(mut envelope) => {
+                let member = from;
+                match self.propose(ProposalId { member, number }, &mut envelope) {
+                    Attempt::Proposed => None,
+                    Attempt::Later => Some(Why::NotLeader),
+                    Attempt::Refused(error) => Some(Why::from_refusal(&error)),
+                }
+            }
+        };
+        if let Some(why) = refused {
+            self.send(from, PlaneMessage::Returned(Returned { number, why }));
+        }
+    }
+
+    /// A command of this node was not taken by the one that it was sent to.
+    pub(super) fn take_returned(&mut self, Returned { number, why }: Returned) {
+        let proposal = self.proposals.get(&number);
+        if let Some(Proposer::Request(id)) = proposal.map(|one| one.from) {
+            self.proposals.remove(&number);
+            self.refuse(id, why.refusal());
+        }
+    }
+
+    /// What this node proposed is not in the log, and never will be.
+    pub(super) fn dropped(&mut self, id: ProposalId) {
+        if Some(id.member) != self.member {
+            let (number, why) = (id.number, Why::NotLeader);
+            self.send(id.member, PlaneMessage::Returned(Returned { number, why }));
+            return;
+        }
+        match self.take_proposal(id, None) {
+            Some(Proposer::Request(request)) => self.refuse(request, PlaneError::NO_LEADER),
+            Some(Proposer::Duty) => self.duties.ended(),
+            None => {}
+        }
+    }
+}

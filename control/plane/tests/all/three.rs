@@ -1,0 +1,388 @@
+//! Three nodes: whichever is asked, what is done is done once, and all know it.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::crash::{Open, Truth, ask, check_rows};
+use crate::support::{CLUSTER, Node, create_tenant, describe_tenant, disk, small_snapshots};
+use pinion_metadata::{MetaCode, MetaVersion, ObjectKey};
+use pinion_plane::{Answer, Consistency, PlaneConfig, PlaneError, PlaneMessage, Query};
+use pinion_raft_group::{FRAME_HEAD, MemberId, PeerMessage, Role};
+use pinion_simkit::{CrashMode, SimRng};
+use pinion_types::Monotonic;
+
+/// Nodes and wires. Nodes are counted from 0 here; their members' numbers are one more.
+struct Cluster {
+    nodes: Vec<Node>,
+    now: Monotonic,
+    rng: SimRng,
+    /// Nodes that do not run.
+    down: BTreeSet<usize>,
+    /// Wires that lose everything.
+    cut: BTreeSet<(usize, usize)>,
+    /// One frame in so many is lost or comes twice; 0 for never.
+    trouble: u64,
+    wires: BTreeMap<(Monotonic, u64), (usize, usize, Vec<u8>)>,
+    frames: u64,
+    lives: u64,
+}
+
+fn member(at: usize) -> MemberId {
+    MemberId(at as u64 + 1)
+}
+
+fn at_of(member: MemberId) -> usize {
+    usize::try_from(member.0).unwrap() - 1
+}
+
+/// No two lives have the same seed.
+fn life(at: usize, life: u64) -> PlaneConfig {
+    let mut config = small_snapshots();
+    config.group.seed = life * 64 + at as u64;
+    config
+}
+
+impl Cluster {
+    fn new(seed: u64) -> Self {
+        let members: Vec<MemberId> = (0..3).map(member).collect();
+        let mut nodes = Vec::new();
+        for at in 0..3 {
+            let disk = disk(seed * 16 + at as u64);
+            let mut node = Node::open(life(at, 0), disk).unwrap();
+            node.plane.bootstrap(member(at), CLUSTER, &members);
+            nodes.push(node);
+        }
+        let mut cluster = Self {
+            nodes,
+            now: Monotonic::ZERO,
+            rng: SimRng::new(seed),
+            down: BTreeSet::new(),
+            cut: BTreeSet::new(),
+            trouble: 0,
+            wires: BTreeMap::new(),
+            frames: 0,
+            lives: 0,
+        };
+        for at in 0..3 {
+            cluster.turn(at);
+        }
+        cluster
+    }
+
+    /// Who leads in the newest term, of those that run.
+    fn leader(&self) -> Option<usize> {
+        let leads = |at: &usize| self.nodes[*at].role == Role::Leader && !self.down.contains(at);
+        let leaders = (0..3).filter(leads);
+        leaders.max_by_key(|at| self.nodes[*at].plane.status().group.term)
+    }
+
+    fn elect(&mut self) -> usize {
+        let end = self.now + Duration::from_secs(20);
+        while self.leader().is_none() {
+            assert!(self.now < end, "nobody is elected");
+            self.step(end);
+        }
+        self.leader().unwrap()
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.step(end) {}
+        self.now = end;
+        for node in &mut self.nodes {
+            node.now = node.now.max(end);
+        }
+    }
+
+    /// Ends a node's turn; what it says goes on the wires.
+    fn turn(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.now = node.now.max(self.now);
+        node.turn();
+        let sent: Vec<_> = node.sent.drain(..).collect();
+        for (to, message) in sent {
+            let to = at_of(to);
+            let mut frame = Vec::new();
+            message.encode(&mut frame);
+            let times = match self.trouble {
+                0 => 1,
+                one_in if self.rng.one_in(one_in) => 0,
+                // QUIC gives nothing twice; a Raft message may well be said twice.
+                one_in if self.rng.one_in(one_in) => match message {
+                    PlaneMessage::Raft(_) => 2,
+                    _ => 1,
+                },
+                _ => 1,
+            };
+            for _ in 0..times {
+                let delay = Duration::from_micros(self.rng.between(50, 2_000));
+                self.frames += 1;
+                let key = (self.now + delay, self.frames);
+                self.wires.insert(key, (at, to, frame.clone()));
+            }
+        }
+    }
+
+    /// The next thing that happens until `end`; false when nothing does.
+    fn step(&mut self, end: Monotonic) -> bool {
+        let wire = self.wires.keys().next().map(|(due, _)| *due);
+        let nodes = (0..3).filter(|at| !self.down.contains(at));
+        let due = nodes.filter_map(|at| Some((self.nodes[at].next_due()?, at)));
+        let node = due.min();
+        let due = wire.into_iter().chain(node.map(|(due, _)| due)).min();
+        let Some(due) = due.filter(|due| *due <= end) else {
+            return false;
+        };
+        self.now = self.now.max(due);
+        if wire == Some(due) {
+            let (_, (from, to, frame)) = self.wires.pop_first().unwrap();
+            if !self.down.contains(&to) && !self.cut.contains(&(from, to)) {
+                let head: &[u8; FRAME_HEAD] = frame.first_chunk().unwrap();
+                assert_eq!(PeerMessage::frame_len(head).unwrap(), frame.len());
+                let message = PlaneMessage::decode(&frame).unwrap();
+                let node = &mut self.nodes[to];
+                node.now = node.now.max(self.now);
+                node.hear(member(from), message);
+                self.turn(to);
+            }
+        } else if let Some((_, at)) = node {
+            let node = &mut self.nodes[at];
+            node.now = node.now.max(self.now);
+            node.tick();
+            self.turn(at);
+        }
+        true
+    }
+
+    fn crash(&mut self, at: usize, mode: CrashMode) {
+        let mut disks = self.nodes[at].disks();
+        disks.crash(mode, &mut self.rng);
+        self.lives += 1;
+        self.down.insert(at);
+        let mut node = Node::open(life(at, self.lives), disks).unwrap();
+        node.now = self.now;
+        self.nodes[at] = node;
+    }
+
+    fn start(&mut self, at: usize) {
+        self.down.remove(&at);
+        self.turn(at);
+    }
+
+    fn answer(&mut self, at: usize, id: u64) -> Answer {
+        let end = self.now + Duration::from_secs(10);
+        self.turn(at);
+        while self.nodes[at].answer(id).is_none() {
+            assert!(self.step(end), "it is never answered");
+        }
+        self.nodes[at].answer(id).unwrap()
+    }
+
+    fn agree(&self) {
+        let hash = self.nodes[0].metadata().state_hash();
+        for node in &self.nodes {
+            assert_eq!(node.metadata().state_hash(), hash);
+        }
+    }
+}
+
+#[test]
+fn whichever_node_is_asked_it_is_done_once_and_answered_there() {
+    let mut cluster = Cluster::new(1);
+    let leader = cluster.elect();
+    cluster.pass(Duration::from_secs(1));
+    for at in 0..3 {
+        let name = format!("t{at}");
+        let id = cluster.nodes[at].write(create_tenant(&name));
+        let answer = cluster.answer(at, id);
+        let version = MetaVersion(at as u64 + 1);
+        assert!(
+            matches!(answer, Answer::Written { version: v, repeat: false, .. } if v == version),
+            "{at} of {leader}: {answer:?}"
+        );
+        // Who was told has it; who asks anyone from now on sees it.
+        assert_eq!(cluster.nodes[at].metadata().version(), version);
+        let reader = (at + 1) % 3;
+        let query = Query::Get(ObjectKey::tenant(&name));
+        let read = cluster.nodes[reader].read(query, Consistency::Linearizable);
+        cluster.answer(reader, read);
+        assert!(cluster.nodes[reader].object(read).1.is_some());
+        let again = cluster.nodes[reader].write(create_tenant(&name));
+        match cluster.answer(reader, again) {
+            Answer::Refused(PlaneError::Meta(error)) => {
+                assert_eq!(error.code(), MetaCode::Exists);
+            }
+            answer => panic!("{answer:?}"),
+        }
+    }
+    cluster.pass(Duration::from_secs(1));
+    cluster.agree();
+    assert!(cluster.nodes.iter().all(|node| node.ready));
+}
+
+#[test]
+fn a_request_under_one_number_is_done_once_whoever_is_asked() {
+    let mut cluster = Cluster::new(2);
+    cluster.elect();
+    cluster.pass(Duration::from_secs(1));
+    let once = describe_tenant("default", "once");
+    let ids: Vec<u64> = (0..3)
+        .map(|at| cluster.nodes[at].write_as(77, once.clone()))
+        .collect();
+    let mut repeats = 0;
+    for (at, id) in ids.iter().enumerate() {
+        match cluster.answer(at, *id) {
+            Answer::Written {
+                version: MetaVersion(1),
+                repeat,
+                ..
+            } => repeats += usize::from(repeat),
+            answer => panic!("{answer:?}"),
+        }
+    }
+    assert_eq!(repeats, 2);
+}
+
+#[test]
+fn without_a_majority_nothing_is_done_and_the_answer_says_what_is_known() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    cluster.pass(Duration::from_secs(1));
+    let asked = (leader + 1) % 3;
+    for other in 0..3 {
+        cluster.cut.extend([(leader, other), (other, leader)]);
+        cluster.cut.extend([(asked, other), (other, asked)]);
+    }
+    let at_leader = cluster.nodes[leader].write(create_tenant("a"));
+    let forwarded = cluster.nodes[asked].write(create_tenant("b"));
+    let read = Query::Get(ObjectKey::tenant("a"));
+    let read = cluster.nodes[leader].read(read, Consistency::Linearizable);
+    let unknown = |answer| matches!(answer, Answer::Refused(PlaneError::Unknown));
+    let answer = cluster.answer(leader, at_leader);
+    assert!(unknown(answer), "it is in one log");
+    let answer = cluster.answer(asked, forwarded);
+    assert!(unknown(answer), "it may have arrived");
+    match cluster.answer(leader, read) {
+        Answer::Refused(error) => assert_eq!(error.outcome(), pinion_types::Outcome::NotAdmitted),
+        answer => panic!("{answer:?}"),
+    }
+    // By now nobody leads here, and nothing leaves the node.
+    let waits = cluster.nodes[asked].write(create_tenant("c"));
+    let answer = cluster.answer(asked, waits);
+    assert!(
+        matches!(answer, Answer::Refused(PlaneError::NoLeader { .. })),
+        "{answer:?}"
+    );
+    cluster.cut.clear();
+    cluster.pass(Duration::from_secs(5));
+    cluster.agree();
+    let found = cluster.nodes[0].metadata();
+    assert!(found.get(&ObjectKey::tenant("b")).is_none());
+    assert!(found.get(&ObjectKey::tenant("c")).is_none());
+}
+
+#[test]
+fn nodes_that_come_and_go_show_one_history_to_all_who_ask_and_follow() {
+    let (mut done, mut forwarded, mut replaced) = (0, 0, 0);
+    for seed in 0..12 {
+        let mut cluster = Cluster::new(100 + seed);
+        let mut rng = SimRng::new(seed);
+        let mut truth = Truth::default();
+        let mut open = vec![Open::default(); 3];
+        let mut positions = [MetaVersion(0); 3];
+        cluster.elect();
+        cluster.pass(Duration::from_secs(1));
+        cluster.trouble = rng.between(20, 200);
+        for round in 0..120 {
+            let context = format!("seed {seed}, round {round}");
+            let at = rng.index(3);
+            if rng.one_in(8) {
+                if cluster.down.contains(&at) {
+                    cluster.start(at);
+                } else if cluster.down.is_empty() {
+                    truth.listen(&mut cluster.nodes[at], &mut open[at], &context);
+                    cluster.crash(at, *rng.pick(&CrashMode::ALL));
+                    open[at] = Open::default();
+                }
+            } else if rng.one_in(6) {
+                cluster.cut.clear();
+                if rng.coin() {
+                    let (from, to) = (rng.index(3), rng.index(3));
+                    cluster.cut.insert((from, to));
+                    if rng.coin() {
+                        cluster.cut.insert((to, from));
+                    }
+                }
+            }
+            let at = rng.index(3);
+            if !cluster.down.contains(&at) {
+                cluster.nodes[at].now = cluster.now.max(cluster.nodes[at].now);
+                forwarded += usize::from(cluster.nodes[at].role != Role::Leader);
+                ask(&mut cluster.nodes[at], &truth, &mut open[at], &mut rng);
+                cluster.turn(at);
+            }
+            cluster.pass(Duration::from_millis(rng.between(1, 400)));
+            // A node whose metadata was replaced speaks of changes that others saw.
+            for at in 0..3 {
+                truth.look(&cluster.nodes[at], &mut open[at], &context);
+            }
+            for at in (0..3).filter(|at| !cluster.down.contains(at)) {
+                truth.listen(&mut cluster.nodes[at], &mut open[at], &context);
+                truth.at = positions[at];
+                truth.follow(
+                    &mut cluster.nodes[at],
+                    &mut open[at],
+                    rng.index(9),
+                    &context,
+                );
+                positions[at] = truth.at;
+            }
+        }
+        let context = format!("seed {seed}, at the end");
+        cluster.trouble = 0;
+        cluster.cut.clear();
+        for at in 0..3 {
+            if cluster.down.contains(&at) {
+                cluster.start(at);
+            }
+        }
+        cluster.pass(Duration::from_secs(15));
+        cluster.elect();
+        cluster.pass(Duration::from_secs(5));
+        cluster.agree();
+        for at in 0..3 {
+            truth.listen(&mut cluster.nodes[at], &mut open[at], &context);
+            let waits = cluster.nodes[at].plane.status().requests;
+            assert_eq!(waits, 0, "{context}: everything is answered");
+            check_rows(&mut cluster.nodes[at], &context);
+        }
+        let newest = cluster.nodes[0].metadata().version();
+        assert!(newest >= truth.newest_done(), "{context}");
+        let dense = truth.history.keys().copied().eq(1..=newest.0);
+        assert!(dense, "{context}: {:?}", truth.history.keys());
+        for (number, command, version) in truth.done.clone() {
+            let at = rng.index(3);
+            cluster.now = cluster.now.max(cluster.nodes[at].now);
+            cluster.nodes[at].now = cluster.now;
+            let id = cluster.nodes[at].write_as(number, command);
+            match cluster.answer(at, id) {
+                Answer::Written {
+                    version: found,
+                    repeat: true,
+                    ..
+                } => assert_eq!(found, version, "{context}: request {number}"),
+                answer => panic!("{context}: request {number}: {answer:?}"),
+            }
+        }
+        done += truth.done.len();
+        replaced += cluster
+            .nodes
+            .iter()
+            .map(|node| node.replaced)
+            .sum::<usize>();
+    }
+    assert!(
+        done > 200 && forwarded > 200 && replaced > 0,
+        "{done} {forwarded} {replaced}"
+    );
+}
