@@ -13,6 +13,7 @@ use crate::log::crash::{self, CrashCounts};
 use crate::log::faults::{self, FaultCounts};
 use crate::log::rot::{self, RotCounts};
 use crate::node::{self, Injection, LossyCounts, NodeCounts};
+use crate::plane::{self, PlaneCounts};
 
 /// Bits turned over per log that is made for it.
 const FLIPS_PER_SEED: u64 = 500;
@@ -36,11 +37,13 @@ pub enum Kind {
     Node,
     /// A whole node on a disk that says durable and is not.
     Lossy,
+    /// The control planes of one, three or five nodes.
+    Plane,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Crash,
         Self::Rot,
         Self::Fault,
@@ -48,6 +51,7 @@ impl Kind {
         Self::Lying,
         Self::Node,
         Self::Lossy,
+        Self::Plane,
     ];
 
     fn name(self) -> &'static str {
@@ -59,6 +63,7 @@ impl Kind {
             Self::Lying => "lying",
             Self::Node => "node",
             Self::Lossy => "lossy",
+            Self::Plane => "plane",
         }
     }
 }
@@ -80,6 +85,8 @@ pub struct Totals {
     pub node: NodeCounts,
     /// What became of nodes on disks that say durable and are not.
     pub lossy: LossyCounts,
+    /// What became of control planes and their clients.
+    pub plane: PlaneCounts,
 }
 
 impl Totals {
@@ -92,6 +99,7 @@ impl Totals {
         self.fault.add(&other.fault);
         self.node.add(&other.node);
         self.lossy.add(&other.lossy);
+        self.plane.add(&other.plane);
     }
 }
 
@@ -114,6 +122,7 @@ impl Totals {
             fault,
             node,
             lossy,
+            plane,
         } = self;
         let any = |name, count| Row {
             name,
@@ -192,6 +201,48 @@ impl Totals {
             row(Kind::Lossy, "  noticed", lossy.noticed),
             // About one node in a hundred: too rare for the slice to promise.
             any("  only the end of the log lost", lossy.suffixes),
+            row(Kind::Plane, "control planes of one node", plane.ones),
+            row(Kind::Plane, "control planes of three nodes", plane.threes),
+            row(Kind::Plane, "control planes of five nodes", plane.fives),
+            row(Kind::Plane, "changes of leader", plane.elections),
+            row(Kind::Plane, "partitions", plane.parted),
+            row(Kind::Plane, "wires cut in one direction", plane.one_way),
+            row(Kind::Plane, "wires that came and went", plane.flapping),
+            row(Kind::Plane, "messages lost", plane.lost),
+            row(Kind::Plane, "messages repeated", plane.repeated),
+            row(Kind::Plane, "messages overtaken", plane.late),
+            row(Kind::Plane, "connections broken", plane.resets),
+            row(Kind::Plane, "crashes of members", plane.crashes),
+            row(Kind::Plane, "clean stops of members", plane.drains),
+            row(Kind::Plane, "members that stood still", plane.pauses),
+            row(Kind::Plane, "members' disks that were slow", plane.slow),
+            row(Kind::Plane, "members whose disks failed", plane.failed),
+            row(
+                Kind::Plane,
+                "leads given away for a slow disk",
+                plane.handed_over,
+            ),
+            row(Kind::Plane, "members' wall clocks set", plane.jumps),
+            row(Kind::Plane, "stamps ahead of the clock", plane.behind_stamp),
+            row(Kind::Plane, "snapshots made", plane.snapshots),
+            row(Kind::Plane, "snapshots sent to a member", plane.restored),
+            row(Kind::Plane, "changes shown by members", plane.changes),
+            row(Kind::Plane, "states compared by hash", plane.hashes),
+            row(Kind::Plane, "metadata writes done", plane.writes),
+            row(Kind::Plane, "  repeats of what was done", plane.repeats),
+            row(Kind::Plane, "  refused, for a true reason", plane.refused),
+            row(Kind::Plane, "  unknown", plane.unknown),
+            row(Kind::Plane, "  unknown and done", plane.unknown_done),
+            row(Kind::Plane, "linearizable reads", plane.reads),
+            row(Kind::Plane, "stale reads", plane.stale),
+            row(Kind::Plane, "  behind the newest version", plane.behind),
+            row(
+                Kind::Plane,
+                "changes that watchers were given",
+                plane.watched,
+            ),
+            row(Kind::Plane, "watchers that began anew", plane.resnapshots),
+            row(Kind::Plane, "tenants purged", plane.purged),
         ]
     }
 
@@ -249,7 +300,7 @@ impl Failure {
     pub fn options(&self) -> String {
         let (kind, seed) = (self.kind.name(), self.seed);
         let mut options = format!("--only {kind} --seed {seed}");
-        if matches!(self.kind, Kind::Node | Kind::Lossy) {
+        if matches!(self.kind, Kind::Node | Kind::Lossy | Kind::Plane) {
             options += &format!(" --steps {}", self.steps);
         }
         if let Some(injection) = self.injection {
@@ -301,7 +352,7 @@ pub fn run_seed(
 /// The same failure from as few steps as a few tries find.
 fn shrunk(failure: Failure) -> Failure {
     let mut smallest = failure;
-    if matches!(smallest.kind, Kind::Node | Kind::Lossy) {
+    if matches!(smallest.kind, Kind::Node | Kind::Lossy | Kind::Plane) {
         let mut tried = smallest.steps / 2;
         while tried > 0 {
             match run_seed(smallest.kind, smallest.seed, tried, smallest.injection) {
@@ -333,6 +384,7 @@ fn attempt(
         Kind::Lying => (totals.fault, hash) = faults::lying_disk(seed)?,
         Kind::Node => (totals.node, hash) = node::run(seed, steps, injection)?,
         Kind::Lossy => (totals.lossy, hash) = node::run_lossy(seed, steps)?,
+        Kind::Plane => (totals.plane, hash) = plane::run(seed, steps)?,
     }
     Ok(Outcome { totals, hash })
 }

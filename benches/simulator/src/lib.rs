@@ -12,6 +12,7 @@ pub mod campaign;
 pub mod log;
 pub mod mutants;
 pub mod node;
+pub mod plane;
 
 use core::fmt;
 

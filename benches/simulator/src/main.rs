@@ -98,6 +98,7 @@ fn volume(options: &Options, kind: Kind, kinds: u64) -> Enough {
         (Kind::Rot, true) => Enough::Flips(1_000_000),
         (Kind::Fault, false) => Enough::Sites(400),
         (Kind::Fault, true) => Enough::Sites(100_000),
+        (Kind::Plane, false) => Enough::Seeds(500),
         (_, false) => Enough::Seeds(200),
         (_, true) => Enough::Seeds(20_000),
     }

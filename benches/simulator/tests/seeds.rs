@@ -8,7 +8,13 @@ const STEPS: u64 = 150;
 
 #[test]
 fn one_seed_is_one_world_and_another_seed_another() {
-    for kind in [Kind::Full, Kind::Lying, Kind::Node, Kind::Lossy] {
+    for kind in [
+        Kind::Full,
+        Kind::Lying,
+        Kind::Node,
+        Kind::Lossy,
+        Kind::Plane,
+    ] {
         let hash = |seed| run_seed(kind, seed, STEPS, None).map(|outcome| outcome.hash);
         let first = hash(3).unwrap_or_else(|failure| panic!("{failure}"));
         assert_eq!(hash(3).ok(), Some(first), "{kind:?}");
@@ -26,6 +32,16 @@ fn what_a_campaign_covers_does_not_depend_on_its_threads() {
     let alone = run(1);
     assert_eq!(alone, run(2));
     assert!(alone.contains("requests made to fail"), "{alone}");
+}
+
+#[test]
+fn control_planes_of_one_and_of_several_keep_their_promises() {
+    let (totals, failures) = campaign::run(Kind::Plane, 1, Enough::Seeds(12), 1, 1, None);
+    assert!(failures.is_empty(), "{}", failures[0]);
+    let plane = totals.plane;
+    assert!(plane.ones > 0 && plane.threes > 0 && plane.fives > 0);
+    assert!(plane.writes > 100 && plane.reads > 100 && plane.watched > 100);
+    assert!(plane.crashes > 0 && plane.elections > 0, "{totals}");
 }
 
 #[test]
