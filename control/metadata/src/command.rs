@@ -117,6 +117,8 @@ pub enum Command {
     Revoke(Revoke),
     /// A tenant's first day, once.
     InitializeTenant(InitializeTenant),
+    /// Changes settings of the cluster.
+    UpdateSettings(UpdateSettings),
     /// All of these in order, or none of them; no batch among them.
     Batch(Box<[BatchItem]>),
     /// Changes nothing; that it was applied says who leads.
@@ -174,6 +176,7 @@ impl Command {
             Self::InitializeTenant(InitializeTenant { tenant, .. }) => {
                 Some(ObjectKey::bootstrap(tenant))
             }
+            Self::UpdateSettings(_) => Some(ObjectKey::Settings),
             Self::CreateApiKey(_)
             | Self::AddMember(_)
             | Self::AddPolicies(_)
@@ -542,6 +545,19 @@ pub struct NamedIssuer {
     pub issuer: Box<str>,
     /// What else is to be known of it.
     pub rules: Issuer,
+}
+
+/// Changes what is given of the settings; what is `None` stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpdateSettings {
+    /// Milliseconds between two beats of a broker.
+    pub heartbeat_ms: Option<u32>,
+    /// Beats in a row after whose absence a broker is down.
+    pub missed: Option<u16>,
+    /// Milliseconds from a deletion to its purge.
+    pub grace_ms: Option<u64>,
+    /// Seconds that a token lives.
+    pub token_life_s: Option<u32>,
 }
 
 /// One command of a batch.

@@ -410,6 +410,7 @@ fn check_body(state: &Metadata, object: &Object) -> Result<Result<(), MetaError>
                 Ok(())
             }
             (ObjectKey::Bootstrap(_), Body::Bootstrap(_), None) => Ok(()),
+            (ObjectKey::Settings, Body::Settings(settings), None) => settings.check(),
             _ => return Err(Broken::Kind(key.clone())),
         },
     )

@@ -34,6 +34,7 @@ mod policy;
 mod rbac;
 mod requests;
 pub mod resource;
+pub mod settings;
 mod state;
 mod subject;
 pub mod tenant;

@@ -62,13 +62,29 @@ pub const API_KEYS_PER_TENANT_MAX: u64 = 1_000;
 /// Longest name of an API key in bytes.
 pub const API_KEY_NAME_BYTES_MAX: usize = 256;
 
+/// Shortest and longest time between two beats of a broker, in milliseconds:
+/// beats cost the leader a message each, and what is slower finds nobody down.
+pub const HEARTBEAT_MS_MIN: u32 = 100;
+
+/// See [`HEARTBEAT_MS_MIN`].
+pub const HEARTBEAT_MS_MAX: u32 = 60_000;
+
+/// Most beats in a row that a broker may miss before it is down.
+pub const MISSED_MAX: u16 = 100;
+
+/// Shortest life of a token in seconds: clients exchange theirs before.
+pub const TOKEN_LIFE_S_MIN: u32 = 60;
+
+/// Longest life of a token in seconds; what is revoked is kept for so long.
+pub const TOKEN_LIFE_S_MAX: u32 = 3_600;
+
 /// Milliseconds by which the clocks of nodes may differ: for so long after its
 /// end a token may still be taken.
 pub const TOKEN_SKEW_MS: u64 = 30_000;
 
 /// Milliseconds that a signing key is kept after it signed for the last time:
 /// the longest life of a token, an hour, and the difference of clocks.
-pub const RETIRED_KEPT_MS: u64 = 3_600_000 + TOKEN_SKEW_MS;
+pub const RETIRED_KEPT_MS: u64 = TOKEN_LIFE_S_MAX as u64 * 1000 + TOKEN_SKEW_MS;
 
 /// Revocations of all tenants together. Each goes when the tokens that it is
 /// about are over; who is at the limit revokes subjects instead of tokens.

@@ -41,6 +41,8 @@ pub enum ObjectKind {
     Bootstrap,
     /// [`ObjectKey::Member`]
     Member,
+    /// [`ObjectKey::Settings`]
+    Settings,
 }
 
 /// What a list is asked for.
@@ -100,6 +102,7 @@ impl ObjectKind {
             ObjectKey::Revocation { .. } => Self::Revocation,
             ObjectKey::Bootstrap(_) => Self::Bootstrap,
             ObjectKey::Member(_) => Self::Member,
+            ObjectKey::Settings => Self::Settings,
         }
     }
 
@@ -119,6 +122,7 @@ impl ObjectKind {
             Self::Revocation => ObjectKey::revocation(tenant, Revoked::Token([0; 16])),
             Self::Bootstrap => ObjectKey::bootstrap(""),
             Self::Member => ObjectKey::Member(MemberNumber(0)),
+            Self::Settings => ObjectKey::Settings,
             Self::Tombstone => ObjectKey::Tombstone(ResourceId(0)),
         }
     }

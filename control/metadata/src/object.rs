@@ -14,6 +14,7 @@ use crate::member::Member;
 use crate::name;
 use crate::rbac::{Grouping, Policy};
 use crate::resource::{Placement, Resource};
+use crate::settings::Settings;
 use crate::tenant::{Namespace, Tenant};
 
 /// What an object is called. The derived order (kind, then part by part) is the
@@ -96,6 +97,8 @@ pub enum ObjectKey {
     Bootstrap(Box<str>),
     /// `member/{id}`
     Member(MemberNumber),
+    /// `settings`
+    Settings,
 }
 
 /// Why a text is no key.
@@ -260,7 +263,11 @@ impl ObjectKey {
             | Self::SigningKeys(tenant)
             | Self::Revocation { tenant, .. } => (tenant, ""),
             // It is of a tenant that there may not be.
-            Self::Tombstone(_) | Self::Broker(_) | Self::Bootstrap(_) | Self::Member(_) => ("", ""),
+            Self::Tombstone(_)
+            | Self::Broker(_)
+            | Self::Bootstrap(_)
+            | Self::Member(_)
+            | Self::Settings => ("", ""),
         }
     }
 
@@ -276,6 +283,7 @@ impl ObjectKey {
             Self::SigningKeys(tenant) | Self::Bootstrap(tenant) => tenant,
             Self::Tombstone(_)
             | Self::Member(_)
+            | Self::Settings
             | Self::Policy { .. }
             | Self::Grouping { .. }
             | Self::ApiKey { .. }
@@ -313,7 +321,8 @@ impl ObjectKey {
             | Self::Tombstone(_)
             | Self::Broker(_)
             | Self::Bootstrap(_)
-            | Self::Member(_) => None,
+            | Self::Member(_)
+            | Self::Settings => None,
             Self::Namespace { tenant, .. }
             | Self::Policy { tenant, .. }
             | Self::Grouping { tenant, .. }
@@ -373,7 +382,7 @@ impl ObjectKey {
                 name::lower_segment(tenant)?;
                 ResourceName::new(namespace, name).map(|_| ())
             }
-            Self::Tombstone(_) | Self::Member(_) => Ok(()),
+            Self::Tombstone(_) | Self::Member(_) | Self::Settings => Ok(()),
         }
     }
 }
@@ -406,6 +415,7 @@ impl fmt::Display for ObjectKey {
             Self::Revocation { tenant, what } => write!(f, "revocation/{tenant}/{what}"),
             Self::Bootstrap(tenant) => write!(f, "bootstrap/{tenant}"),
             Self::Member(number) => write!(f, "member/{number}"),
+            Self::Settings => f.write_str("settings"),
         }
     }
 }
@@ -414,6 +424,9 @@ impl FromStr for ObjectKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
+        if text == "settings" {
+            return Ok(Self::Settings);
+        }
         let (kind, rest) = text.split_once('/').ok_or(KeyError::Parts)?;
         let key = match kind {
             "tenant" => Self::Tenant(rest.into()),
@@ -573,6 +586,8 @@ pub enum Body {
     Bootstrap(Bootstrap),
     /// Under [`ObjectKey::Member`].
     Member(Member),
+    /// Under [`ObjectKey::Settings`].
+    Settings(Settings),
 }
 
 /// What is left of a resource whose data some broker may still have.
@@ -610,6 +625,7 @@ mod tests {
             ObjectKey::revocation("acme", Revoked::Subject(Subject::role("a"))),
             ObjectKey::bootstrap("acme"),
             ObjectKey::Member(MemberNumber(3)),
+            ObjectKey::Settings,
         ] {
             assert_eq!(key.to_string().parse(), Ok(key));
         }

@@ -20,6 +20,7 @@ use crate::object::{Body, Meta, Object, ObjectKey};
 use crate::place::Board;
 use crate::requests::{Requests, Row};
 use crate::resource::{Move, ResourceSpec, Seat, Strategy};
+use crate::settings::Settings;
 use crate::tenant::{DEFAULT_TENANT, DEFAULT_TENANT_NUMBER, Tenant, TenantQuotas};
 use crate::usage::{Scope, Usage, charges};
 use crate::watch::{Changes, History, ResnapshotRequired};
@@ -431,6 +432,15 @@ impl Metadata {
     #[must_use]
     pub fn get(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
         self.objects.get(key).map(|entry| &entry.object)
+    }
+
+    /// The settings of the cluster.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        match self.get(&ObjectKey::Settings).map(|object| &object.body) {
+            Some(Body::Settings(settings)) => *settings,
+            _ => Settings::default(),
+        }
     }
 
     /// The broker of this number.

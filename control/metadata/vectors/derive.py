@@ -222,6 +222,7 @@ SIGNING_KEYS = Struct(current=STORED_KEY, next=STORED_KEY, previous=Optional(RET
 REVOCATION = Struct(issued_before=Optional(U64), until=U64)
 BOOTSTRAP = Struct(done=U64)
 MEMBER = Struct(broker=U32, role=BYTE, address=TEXT, fingerprint=Bytes(32))
+SETTINGS = Struct(heartbeat_ms=U32, missed=U16, grace_ms=U64, token_life_s=U32)
 SNAPSHOT = Struct(cluster=Bytes(16), version=U64, index=U64, stamp=U64, counters=COUNTERS,
                   objects=List(OBJECT), requests=List(REQUEST))
 
@@ -256,6 +257,8 @@ ADD_MEMBER = Struct(broker=U32, observer=BYTE, address=TEXT, fingerprint=Bytes(3
 REPLACE_MEMBER = Struct(member=U64, address=TEXT, fingerprint=Bytes(32))
 SET_MEMBER_ROLE = Struct(member=U64, role=BYTE)
 OF_MEMBER = Struct(member=U64)
+UPDATE_SETTINGS = Struct(heartbeat_ms=Optional(U32), missed=Optional(U16), grace_ms=Optional(U64),
+                         token_life_s=Optional(U32))
 ADD_POLICIES = Struct(tenant=TEXT, scope=List(TEXT), policies=List(POLICY))
 ADD_GROUPINGS = Struct(tenant=TEXT, scope=List(TEXT), groupings=List(GROUPING))
 DELETE_RULES = Struct(tenant=TEXT, scope=List(TEXT), ids=List(U64))
@@ -455,6 +458,10 @@ COMMANDS = [
         "tenant": b"acme", "display_name": b"New",
         "issuers": [{"issuer": ISSUER_URL, "rules": issuer_rules()}],
         "admins": [b"spiffe://x/ns/a/sa/b"], "keys": NEW}),
+    command("settings", 80, UPDATE_SETTINGS, {
+        "heartbeat_ms": (1_000,), "missed": (5,), "grace_ms": (86_400_000,), "token_life_s": (600,)}),
+    command("settings that stay", 80, UPDATE_SETTINGS, {
+        "heartbeat_ms": None, "missed": None, "grace_ms": None, "token_life_s": None}),
     command("a batch of two", 2, BATCH, {"items": [
         {"expect": 1, "command": {"kind": 20, "body": archive_of(CREATE_NAMESPACE, {
             "tenant": b"acme", "name": b"n", "description": b"", "quotas": ns_quotas()})}},
@@ -568,7 +575,7 @@ IDENTITY = 1_700_000_000_980
 ADMIN = [b"tenant.manage", b"ns.manage", b"rbac.*", b"stream.manage", b"queue.manage", b"cache.manage",
          b"schedule.manage", b"flag.manage"]
 FULL = state(
-    version=45, index=24, stamp=1_700_000_001_000, counters=counters(3, 4, 5, 14, 4),
+    version=46, index=24, stamp=1_700_000_001_000, counters=counters(3, 4, 5, 14, 4),
     objects=[
         tenant(b"acme", 2, version=9, created=1_700_000_000_000, updated=1_700_000_000_500,
                generation=2, display=b"ACME", quota=quotas(max_namespaces=2, max_streams=10),
@@ -604,14 +611,16 @@ FULL = state(
         revocation(42, b"sub:p:ana", (1_700_000_000_000,), IDENTITY + 10 + 3_630_000, created=IDENTITY + 10),
         stored(b"bootstrap/acme", 37, BOOTSTRAP, {"done": IDENTITY}, created=IDENTITY),
         member(2, 43, 3, 3, b"[::1]:7420", bytes(32), created=IDENTITY + 15),
-        member(3, 44, 1, 2, created=IDENTITY + 15, generation=2)],
+        member(3, 44, 1, 2, created=IDENTITY + 15, generation=2),
+        stored(b"settings", 46, SETTINGS, {"heartbeat_ms": 1_000, "missed": 5, "grace_ms": 86_400_000,
+                                           "token_life_s": 600}, created=IDENTITY + 20)],
     requests=[
         {"request": REQUEST_ID, "principal": b"p:ana", "index": 3, "version": 5,
          "key": (b"tenant/acme",)},
         {"request": REQUEST_ID, "principal": b"p:bo", "index": 11, "version": 13,
          "key": None},
-        {"request": REQUEST_ID[::-1], "principal": b"p:bo", "index": 24, "version": 45,
-         "key": None}])
+        {"request": REQUEST_ID[::-1], "principal": b"p:bo", "index": 24, "version": 46,
+         "key": (b"settings",)}])
 
 
 def snapshot(name, whole):
@@ -854,6 +863,9 @@ REFUSED = [
     refused_state("a member number that was not given out", "Broken.Number", with_members(member(3, 2, 1, 1))),
     refused_state("a next member that no count reaches", "Field",
                   state(counters=counters(member=(1 << 62) + 1))),
+    refused_state("settings out of their ranges", "Broken.Field", state(version=1, objects=[
+        DEFAULT, stored(b"settings", 1, SETTINGS, {
+            "heartbeat_ms": 1_000, "missed": 0, "grace_ms": 1, "token_life_s": 600})])),
     refused_command("a batch within a batch", "Field", 2, data_of(archive_of(BATCH, {
         "items": [{"expect": 0, "command": {"kind": 2, "body": archive_of(BATCH, {"items": []})}}]}))),
     refused_command("a batch of nothing", "Field", 2, data_of(archive_of(BATCH, {"items": []}))),

@@ -7,6 +7,7 @@ mod members;
 mod plans;
 mod rbac;
 mod resources;
+mod settings;
 mod tenants;
 
 use crate::command::{BatchItem, Command, Expect};
@@ -62,6 +63,7 @@ pub(crate) fn run(draft: &mut Draft<'_>, command: &Command) -> Result<Made, Meta
         Command::RotateKeys(command) => identity::rotate_keys(draft, command),
         Command::Revoke(command) => identity::revoke(draft, command),
         Command::InitializeTenant(command) => identity::initialize(draft, command),
+        Command::UpdateSettings(command) => settings::update(draft, command),
         Command::Batch(items) => batch(draft, items),
         Command::Noop => Ok(Made::Nothing),
     }

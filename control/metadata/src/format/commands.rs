@@ -290,6 +290,15 @@ mirror! {
     }
 }
 
+mirror! {
+    UpdateSettings of command::UpdateSettings {
+        heartbeat_ms: Option<u32>,
+        missed: Option<u16>,
+        grace_ms: Option<u64>,
+        token_life_s: Option<u32>,
+    }
+}
+
 /// A command that says nothing but a name.
 #[derive(Archive, Serialize, Deserialize)]
 pub(crate) struct OfName {
@@ -455,4 +464,5 @@ commands! {
     74 RotateKeys as RotateKeys,
     75 Revoke as Revoke,
     76 InitializeTenant as InitializeTenant,
+    80 UpdateSettings as UpdateSettings,
 }

@@ -13,6 +13,7 @@ use crate::object::{self, Body, Object, ObjectKey};
 use crate::rbac;
 use crate::requests::Row;
 use crate::resource;
+use crate::settings;
 use crate::state;
 use crate::tenant;
 
@@ -261,6 +262,7 @@ bodies! {
     Revocation as Revocation,
     Bootstrap as Bootstrap,
     Member as Member,
+    Settings as Settings,
 }
 
 mirror! {
@@ -423,6 +425,15 @@ mirror! {
         role: u8,
         address: Vec<u8>,
         fingerprint: [u8; 32],
+    }
+}
+
+mirror! {
+    Settings of settings::Settings {
+        heartbeat_ms: u32,
+        missed: u16,
+        grace_ms: u64,
+        token_life_s: u32,
     }
 }
 

@@ -15,6 +15,7 @@ mod plans;
 mod props;
 mod resources;
 mod rules;
+mod settings;
 mod support;
 mod vectors;
 mod watch;

@@ -7,7 +7,7 @@ use pinion_metadata::command::{
     CreateKeys, CreateNamespace, CreateTenant, Declare, Delete, DeleteFacts, DeleteRules, IfExists,
     InitializeTenant, NamedIssuer, PutIssuer, Rebalance, RegisterBroker, ReplaceMember, Revoke,
     RotateKeys, SetDraining, SetMemberRole, TransferLeadership, UpdateNamespace, UpdateResource,
-    UpdateTenant,
+    UpdateSettings, UpdateTenant,
 };
 use pinion_metadata::identity::{
     Algorithm, ApiKey, Issuer, KeySource, NewKeys, Revoked, StoredKey,
@@ -180,6 +180,15 @@ fn votes(member: u64) -> Command {
     Command::SetMemberRole(SetMemberRole {
         member: MemberNumber(member),
         role: MemberRole::Voter,
+    })
+}
+
+fn settings() -> Command {
+    Command::UpdateSettings(UpdateSettings {
+        heartbeat_ms: Some(1_000),
+        missed: Some(5),
+        grace_ms: Some(86_400_000),
+        token_life_s: Some(600),
     })
 }
 
@@ -435,6 +444,13 @@ fn command(name: &str) -> Envelope {
         "a member that lost its disk" => sent(replace(1 << 40)),
         "a member that votes" => sent(votes(1)),
         "a member that is none any more" => sent(Command::RemoveMember(MemberNumber(2))),
+        "settings" => sent(settings()),
+        "settings that stay" => sent(Command::UpdateSettings(UpdateSettings {
+            heartbeat_ms: None,
+            missed: None,
+            grace_ms: None,
+            token_life_s: None,
+        })),
         "policies" => sent(policies()),
         "policies that are not wanted any more" => {
             let ids = Box::new([RowId(2), RowId(1 << 40)]);
@@ -599,7 +615,7 @@ fn state(name: &str) -> Metadata {
     let members = Box::new(members.map(item));
     apply(22, 995, 0, "", Command::Batch(members));
     apply(23, 1_000, 0, "", delete(&home, false, week));
-    apply(24, 1_000, request().swap_bytes(), "p:bo", Command::Noop);
+    apply(24, 1_000, request().swap_bytes(), "p:bo", settings());
     state
 }
 
