@@ -1,6 +1,7 @@
-//! What a leader does of its own accord: the commands that are due.
+//! What a leader does of its own accord: the commands that are due, and the keys that
+//! others make for it.
 
-use pinion_metadata::{Command, Metadata};
+use pinion_metadata::{Duty, Metadata};
 use pinion_types::Monotonic;
 
 use crate::clock::Clock;
@@ -18,9 +19,9 @@ pub(crate) struct Duties {
 }
 
 impl Duties {
-    /// What to propose now. Each is to be followed by [`Duties::proposed`] or
+    /// What to do now. Each command is to be followed by [`Duties::proposed`] or
     /// [`Duties::refused`].
-    pub(crate) fn due(&self, now: Monotonic, clock: &Clock, machine: &Metadata) -> Vec<Command> {
+    pub(crate) fn due(&self, now: Monotonic, clock: &Clock, machine: &Metadata) -> Vec<Duty> {
         if self.under_way > 0 || now < self.not_before {
             return Vec::new();
         }
@@ -39,6 +40,11 @@ impl Duties {
     /// One was refused: what is due may stay so, and is not asked for in every turn.
     pub(crate) fn refused(&mut self, now: Monotonic) {
         self.not_before = now + DUTY_RETRY;
+    }
+
+    /// The owner was asked for something that takes it a while.
+    pub(crate) fn asked(&mut self, now: Monotonic) {
+        self.not_before = now + DUTY_LOOK;
     }
 
     /// When something may be due, if nothing else happens.

@@ -67,6 +67,14 @@ pub enum PlaneOutput {
         /// The term.
         term: u64,
     },
+    /// A tenant's keys are to be rotated: make one, and ask for `Command::RotateKeys` with
+    /// this version expected. Told by the node that leads, every minute until it is done.
+    RotateKeys {
+        /// Whose.
+        tenant: Box<str>,
+        /// The last change of its keys.
+        version: MetaVersion,
+    },
     /// This node has caught up with what was decided before it was opened. Told once.
     Ready,
     /// For people.

@@ -1,7 +1,7 @@
 //! Writes and duties: from a command to an entry of the group, and from an entry to
 //! what it changed.
 
-use pinion_metadata::{Applied, Command, Envelope, Expect, MetaError};
+use pinion_metadata::{Applied, Command, Duty, Envelope, Expect, MetaError};
 use pinion_raft_group::{ProposalId, ProposeError, Role};
 use pinion_types::WallMs;
 
@@ -64,9 +64,19 @@ impl Plane {
         let Some(machine) = self.machine.as_ref().filter(|_| self.leads()) else {
             return false;
         };
-        let commands = self.duties.due(self.now, &self.clock, machine);
+        let duties = self.duties.due(self.now, &self.clock, machine);
         let mut given = false;
-        for command in commands {
+        for duty in duties {
+            let command = match duty {
+                Duty::Purge(key) => Command::Purge(key),
+                // Keys are random and sealed: whoever can do that proposes them.
+                Duty::RotateKeys { tenant, version } => {
+                    self.outputs
+                        .push_back(PlaneOutput::RotateKeys { tenant, version });
+                    self.duties.asked(self.now);
+                    continue;
+                }
+            };
             let mut envelope = self.envelope(duties::PRINCIPAL.into(), command);
             let number = self.next_number();
             match self.propose_own(number, &mut envelope) {

@@ -3,7 +3,9 @@
 use core::time::Duration;
 
 use crate::support::{Node, config, create_namespace, create_tenant, delete, disk};
-use pinion_metadata::{ChangeKind, MetaVersion, ObjectKey};
+use pinion_metadata::command::{CreateKeys, RotateKeys};
+use pinion_metadata::identity::{NewKeys, StoredKey};
+use pinion_metadata::{ChangeKind, Command, MetaVersion, ObjectKey};
 use pinion_plane::limits::DUTY_LOOK;
 
 const GRACE: Duration = Duration::from_secs(600);
@@ -77,7 +79,7 @@ fn many_duties_are_done_some_at_a_time_beside_what_clients_ask() {
     let mut asked = Vec::new();
     let mut steps = 0;
     while node.metadata().objects().count() > 1 {
-        asked.push(node.write(pinion_metadata::Command::Noop));
+        asked.push(node.write(Command::Noop));
         assert!(node.step(), "duties go on by themselves");
         steps += 1;
         assert!(steps < 1_000);
@@ -85,4 +87,35 @@ fn many_duties_are_done_some_at_a_time_beside_what_clients_ask() {
     node.rest();
     assert!(asked.iter().all(|id| node.answer(*id).is_some()));
     assert_eq!(node.metadata().version(), MetaVersion(900));
+}
+
+#[test]
+fn keys_that_are_to_be_rotated_are_asked_for_until_they_are() {
+    let day = Duration::from_secs(24 * 3600);
+    let key = |byte| StoredKey {
+        public: [byte; 32],
+        sealed: [byte; 68],
+    };
+    let mut node = Node::alone(config(), disk(6));
+    node.done(Command::CreateKeys(CreateKeys {
+        tenant: "default".into(),
+        keys: NewKeys {
+            current: key(1),
+            next: key(2),
+            rotate_every_ms: u64::try_from(day.as_millis()).unwrap(),
+        },
+    }));
+    node.pass(day - Duration::from_secs(10));
+    assert!(node.rotations.is_empty());
+    node.pass(Duration::from_secs(10) + 3 * DUTY_LOOK);
+    let asked = ("default".to_owned(), MetaVersion(1));
+    assert!((3..=4).contains(&node.rotations.len()), "each minute");
+    assert!(node.rotations.iter().all(|one| *one == asked));
+    node.rotations.clear();
+    node.done(Command::RotateKeys(RotateKeys {
+        tenant: "default".into(),
+        next: key(3),
+    }));
+    node.pass(day - 10 * DUTY_LOOK);
+    assert!(node.rotations.is_empty(), "it is done");
 }

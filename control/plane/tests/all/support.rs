@@ -115,6 +115,8 @@ pub(crate) struct Node {
     pub(crate) changes: Vec<Change>,
     pub(crate) watch_ready: BTreeSet<WatchId>,
     pub(crate) notices: Vec<PlaneNotice>,
+    /// Whose keys were to be rotated, as of which version.
+    pub(crate) rotations: Vec<(String, MetaVersion)>,
     /// Snapshots that were asked for.
     pub(crate) snapshots: Vec<u64>,
     /// Hash of the state after the entries at which it was seen.
@@ -157,6 +159,7 @@ impl Node {
             changes: Vec::new(),
             watch_ready: BTreeSet::new(),
             notices: Vec::new(),
+            rotations: Vec::new(),
             snapshots: Vec::new(),
             hashes: BTreeMap::new(),
             disk_held: false,
@@ -352,6 +355,9 @@ impl Node {
             PlaneOutput::WatchReady { id } => {
                 let anew = self.watch_ready.insert(id);
                 assert!(anew, "{id:?} was told already");
+            }
+            PlaneOutput::RotateKeys { tenant, version } => {
+                self.rotations.push((tenant.into(), version));
             }
             PlaneOutput::Role { role, .. } => self.role = role,
             PlaneOutput::Ready => {

@@ -323,8 +323,8 @@ fn nodes_that_come_and_go_show_one_history_to_all_who_ask_and_follow() {
             }
             cluster.pass(Duration::from_millis(rng.between(1, 400)));
             // A node whose metadata was replaced speaks of changes that others saw.
-            for at in 0..3 {
-                truth.look(&cluster.nodes[at], &mut open[at], &context);
+            for (node, open) in cluster.nodes.iter().zip(&mut open) {
+                truth.look(node, open, &context);
             }
             for at in (0..3).filter(|at| !cluster.down.contains(at)) {
                 truth.listen(&mut cluster.nodes[at], &mut open[at], &context);
@@ -350,11 +350,11 @@ fn nodes_that_come_and_go_show_one_history_to_all_who_ask_and_follow() {
         cluster.elect();
         cluster.pass(Duration::from_secs(5));
         cluster.agree();
-        for at in 0..3 {
-            truth.listen(&mut cluster.nodes[at], &mut open[at], &context);
-            let waits = cluster.nodes[at].plane.status().requests;
+        for (node, open) in cluster.nodes.iter_mut().zip(&mut open) {
+            truth.listen(node, open, &context);
+            let waits = node.plane.status().requests;
             assert_eq!(waits, 0, "{context}: everything is answered");
-            check_rows(&mut cluster.nodes[at], &context);
+            check_rows(node, &context);
         }
         let newest = cluster.nodes[0].metadata().version();
         assert!(newest >= truth.newest_done(), "{context}");
