@@ -185,7 +185,7 @@ impl<T: Clone> SimNet<T> {
         let wire = (from, to);
         let flaps = self.flapping.get(&wire).is_some_and(|(since, period)| {
             let turns = now.since(*since).as_nanos() / period.as_nanos().max(1);
-            turns % 2 == 0
+            turns.is_multiple_of(2)
         });
         flaps || self.cut.contains(&wire) || self.gone.contains(&to)
     }
