@@ -211,6 +211,7 @@ impl Totals {
             row(Kind::Plane, "messages lost", plane.lost),
             row(Kind::Plane, "messages repeated", plane.repeated),
             row(Kind::Plane, "messages overtaken", plane.late),
+            row(Kind::Plane, "commands forwarded", plane.forwarded),
             row(Kind::Plane, "connections broken", plane.resets),
             row(Kind::Plane, "crashes of members", plane.crashes),
             row(Kind::Plane, "clean stops of members", plane.drains),

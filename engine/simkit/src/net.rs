@@ -110,11 +110,21 @@ impl<T: Clone> SimNet<T> {
 
     /// Sends something.
     pub fn send(&mut self, now: Monotonic, from: usize, to: usize, what: T) {
-        let wire = (from, to);
+        let repeated = self.rng.one_in(self.weather.repeat);
+        self.send_so(now, (from, to), what, repeated);
+    }
+
+    /// Sends something that may be lost or late, and does not arrive twice: what says
+    /// itself only once, on a connection that gives nothing twice.
+    pub fn send_once(&mut self, now: Monotonic, from: usize, to: usize, what: T) {
+        self.send_so(now, (from, to), what, false);
+    }
+
+    fn send_so(&mut self, now: Monotonic, wire: Wire, what: T, repeated: bool) {
+        let (from, to) = wire;
         self.stats.sent += 1;
         // Drawn whatever becomes of it, so that a cut moves nothing on other wires.
         let lost = self.rng.one_in(self.weather.lose);
-        let repeated = self.rng.one_in(self.weather.repeat);
         if self.is_cut(now, from, to) {
             self.stats.cut += 1;
             return;
@@ -309,6 +319,11 @@ mod tests {
         assert_eq!(all.len() as u64, 1_000 - stats.lost + stats.repeated);
         assert!(!all.is_sorted(), "some were overtaken");
         assert_eq!(net.stats().arrived, all.len() as u64);
+        let repeated = net.stats().repeated;
+        for n in 0..1_000 {
+            net.send_once(Monotonic(0), 0, 1, n);
+        }
+        assert_eq!(net.stats().repeated, repeated, "not what is sent once");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Who asks: writes under a number of their own until somebody says what became of them,
-//! reads, and follows the changes from the version that it knows. Without forwarding
-//! between nodes a client goes to whom it is told leads.
+//! reads, and follows the changes from the version that it knows. Any node is asked; one
+//! that does not lead forwards.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -48,6 +48,8 @@ struct Task {
     doubt: bool,
     /// When it asks next.
     ask_at: Monotonic,
+    /// How long it waits for one answer.
+    patience: Duration,
 }
 
 /// One client.
@@ -146,6 +148,7 @@ impl World {
         } else {
             Duration::from_millis(self.rng.between(50, PATIENCE_MS))
         };
+        let one_answer = self.rng.between(20, 1_500);
         let node = self.rng.index(self.nodes.len());
         let this = &mut self.clients[client];
         this.serial += 1;
@@ -158,6 +161,7 @@ impl World {
             waits: false,
             doubt: false,
             ask_at: self.now,
+            patience: Duration::from_millis(one_answer),
         });
         self.later(patience, Event::Client(client));
     }
@@ -257,12 +261,15 @@ impl World {
             self.elsewhere(client);
             return Ok(());
         }
-        let deadline = node.clocks(now).0 + task.until.since(now);
+        // A command that is lost on its way between nodes is unknown at its deadline.
+        let patience = task.patience.min(task.until.since(now));
+        let deadline = node.clocks(now).0 + patience;
         let request = match &task.wish {
             Wish::Write(asked) => Request::Write(Write {
                 caller: Caller {
                     principal: format!("p:c{}", this.number).into(),
                     request: asked.number,
+                    remote: None,
                 },
                 expect: asked.expect,
                 command: asked.command.clone(),
@@ -387,7 +394,10 @@ impl World {
                 let certain = !task.doubt;
                 self.truth.refused(asked.number, &error, certain)?;
             }
-            (Answer::Refused(error), wish) => return self.try_again(client, &wish, &error),
+            (Answer::Refused(error), _) => {
+                self.try_again(client, &error);
+                return Ok(());
+            }
             (answer, wish) => {
                 let what = format!("client {client} is answered {answer:?} to {wish:?}");
                 return Err(Violation::new(what));
@@ -413,27 +423,12 @@ impl World {
         self.truth.read(key, version, object, floor)
     }
 
-    fn try_again(
-        &mut self,
-        client: usize,
-        wish: &Wish,
-        error: &PlaneError,
-    ) -> Result<(), Violation> {
+    /// It did not happen, or nobody knows whether it did.
+    fn try_again(&mut self, client: usize, error: &PlaneError) {
         if let Some(task) = &mut self.clients[client].task {
             task.doubt |= error.outcome() == Outcome::Unknown;
         }
-        match error {
-            PlaneError::NotLeader { leader } => {
-                let node = usize::try_from(leader.0 - 1).unwrap_or(usize::MAX);
-                promise!(
-                    node < self.nodes.len() && matches!(wish, Wish::Write(_)),
-                    "client {client} is told to ask {leader:?} for {wish:?}"
-                );
-                self.again(client, node, 2);
-            }
-            _ => self.elsewhere(client),
-        }
-        Ok(())
+        self.elsewhere(client);
     }
 
     // -------------------------------------------------------------------- watch

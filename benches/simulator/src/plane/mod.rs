@@ -43,6 +43,8 @@ pub struct PlaneCounts {
     pub repeated: u64,
     /// Messages that were overtaken.
     pub late: u64,
+    /// Commands, and words that one was not taken, from node to node.
+    pub forwarded: u64,
     /// Connections that broke.
     pub resets: u64,
     /// Nodes that lost power.
@@ -107,6 +109,7 @@ impl PlaneCounts {
             (&mut self.lost, other.lost),
             (&mut self.repeated, other.repeated),
             (&mut self.late, other.late),
+            (&mut self.forwarded, other.forwarded),
             (&mut self.resets, other.resets),
             (&mut self.crashes, other.crashes),
             (&mut self.drains, other.drains),

@@ -7,8 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pinion_metadata::{BrokerNumber, Metadata, SnapshotSource};
-use pinion_plane::{Answer, Plane, PlaneConfig, PlaneNotice, PlaneOutput, RequestId, WatchId};
-use pinion_raft_group::{Found, GroupConfig, MemberId, Notice, PeerMessage, Role};
+use pinion_plane::{
+    Answer, AuditConfig, Plane, PlaneConfig, PlaneMessage, PlaneNotice, PlaneOutput, RequestId,
+    WatchId,
+};
+use pinion_raft_group::{Found, GroupConfig, MemberId, Notice, Role};
 use pinion_simkit::{
     CrashMode, FaultPlan, SimClock, SimDisk, SimDiskConfig, SimNet, SimRng, Trace, Weather,
 };
@@ -282,7 +285,8 @@ impl World {
                 if let Some(done) = self.nodes[at].disk.poll_done(self.now) {
                     let ok = u64::from(done.result.is_ok());
                     self.note("done", &[at as u64, done.op.0, ok]);
-                    self.turn(at, |plane| plane.handle_disk_done(done))?;
+                    let log = done.file.log();
+                    self.turn(at, |plane| plane.handle_disk_done(log, done))?;
                 }
             }
             Next::Time(at) => self.turn(at, Plane::handle_timeout)?,
@@ -356,7 +360,7 @@ impl World {
     fn hear(&mut self, from: usize, to: usize, frame: &[u8]) -> Result<(), Violation> {
         self.note("heard", &[from as u64, to as u64]);
         self.trace.mix_bytes(frame);
-        let message = PeerMessage::decode(frame)
+        let message = PlaneMessage::decode(frame)
             .map_err(|error| Violation::new(format!("a member's own frame: {error}")))?;
         self.turn(to, |plane| plane.handle_peer(member(from), message))
     }
@@ -397,7 +401,7 @@ impl World {
         while let Some(plane) = self.nodes[at].plane.as_mut() {
             if let Some(output) = plane.poll_output() {
                 self.take(at, output)?;
-            } else if let Some(request) = plane.poll_disk() {
+            } else if let Some((_, request)) = plane.poll_disk() {
                 let (op, _) = request.target();
                 let what = crate::what(&request);
                 self.note(what, &[at as u64, op.0]);
@@ -445,8 +449,8 @@ impl World {
                     self.note("change", &[who, change.version.0]);
                 }
             }
-            PlaneOutput::Restored { version } => {
-                self.note("restored", &[who, version.0]);
+            PlaneOutput::Replaced { version } => {
+                self.note("replaced", &[who, version.0]);
                 self.truth.counts.restored += 1;
                 self.nodes[at].told = version.0;
                 self.nodes[at].restored = true;
@@ -455,7 +459,13 @@ impl World {
                 let mut frame = Vec::new();
                 message.encode(&mut frame);
                 let to = usize::try_from(to.0 - 1).unwrap_or(usize::MAX);
-                self.net.send(self.now, at, to, frame.into());
+                // A member may say the same twice; a connection gives nothing twice.
+                if matches!(message, PlaneMessage::Raft(_)) {
+                    self.net.send(self.now, at, to, frame.into());
+                } else {
+                    self.truth.counts.forwarded += 1;
+                    self.net.send_once(self.now, at, to, frame.into());
+                }
             }
             PlaneOutput::Encode { index, source } => {
                 self.truth.counts.snapshots += 1;
@@ -491,6 +501,8 @@ impl World {
                 (node.ready, node.was_ready) = (true, true);
             }
             PlaneOutput::Sealed => self.nodes[at].sealed = true,
+            // Nobody comes or goes, and no tenant has keys.
+            PlaneOutput::Members { .. } | PlaneOutput::RotateKeys { .. } => {}
             PlaneOutput::Notice(notice) => self.notice(at, notice)?,
         }
         Ok(())
@@ -498,9 +510,13 @@ impl World {
 
     fn notice(&mut self, at: usize, notice: PlaneNotice) -> Result<(), Violation> {
         match notice {
-            PlaneNotice::Group(Notice::Failed(_)) => self.nodes[at].failed = true,
+            // Only a restart helps.
+            PlaneNotice::Group(Notice::Failed(_)) | PlaneNotice::AuditFailed(_) => {
+                self.nodes[at].failed = true;
+            }
             PlaneNotice::Group(Notice::HandOver { .. }) => self.truth.counts.handed_over += 1,
-            PlaneNotice::Group(Notice::Installing { .. } | Notice::ReadOnly(_)) => {}
+            PlaneNotice::Group(Notice::Installing { .. } | Notice::ReadOnly(_))
+            | PlaneNotice::AuditFull(_) => {}
             PlaneNotice::ClockBehind { .. } => self.truth.counts.behind_stamp += 1,
             notice => {
                 return Err(Violation::new(format!("member {at} says {notice:?}")));
@@ -513,7 +529,7 @@ impl World {
         let facts = match &answer {
             Answer::Written { version, .. } => [at as u64, id.0, 1, version.0],
             Answer::Read { version, .. } => [at as u64, id.0, 2, version.0],
-            Answer::Refused(_) => [at as u64, id.0, 3, 0],
+            Answer::Audit(_) | Answer::Refused(_) => [at as u64, id.0, 3, 0],
         };
         self.note("answer", &facts);
         let asked = self.nodes[at].requests.remove(&id);
@@ -542,6 +558,10 @@ impl World {
                 snapshot_every_entries: self.plan.snapshot_every,
                 tail_entries: self.plan.tail,
                 ..GroupConfig::default()
+            },
+            audit: AuditConfig {
+                segment_bytes: 2 << 20,
+                ..AuditConfig::default()
             },
         };
         let now = self.now;
