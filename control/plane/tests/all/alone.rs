@@ -135,6 +135,28 @@ fn a_repeat_is_done_once_and_answered_as_often_as_it_is_asked() {
 }
 
 #[test]
+fn an_entry_of_a_past_life_answers_no_request_of_this_one() {
+    let mut node = Node::alone(config(), disk(22));
+    node.done(create_tenant("a"));
+    // Of the same seed, so that its numbers are the same, too; and asked before it is
+    // known here that what was written is decided.
+    let mut node = node.again(config());
+    let id = node.write(create_tenant("b"));
+    node.rest();
+    let answer = node.answer(id);
+    assert!(
+        matches!(
+            answer,
+            Some(Answer::Written {
+                version: MetaVersion(2),
+                ..
+            })
+        ),
+        "{answer:?}"
+    );
+}
+
+#[test]
 fn a_write_that_the_metadata_refuses_changes_nothing() {
     let mut node = Node::alone(config(), disk(5));
     node.done(create_tenant("a"));
