@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use pinion_metadata::{BrokerNumber, Metadata, SnapshotSource};
 use pinion_plane::{
-    Answer, AuditConfig, Plane, PlaneConfig, PlaneMessage, PlaneNotice, PlaneOutput, RequestId,
-    WatchId,
+    Answer, AuditConfig, Plane, PlaneConfig, PlaneError, PlaneMessage, PlaneNotice, PlaneOutput,
+    RequestId, WatchId,
 };
 use pinion_raft_group::{Found, GroupConfig, MemberId, Notice, Role};
 use pinion_simkit::{
@@ -526,12 +526,13 @@ impl World {
     }
 
     fn answer(&mut self, at: usize, id: RequestId, answer: Answer) -> Result<(), Violation> {
-        let facts = match &answer {
-            Answer::Written { version, .. } => [at as u64, id.0, 1, version.0],
-            Answer::Read { version, .. } => [at as u64, id.0, 2, version.0],
-            Answer::Audit(_) | Answer::Refused(_) => [at as u64, id.0, 3, 0],
+        let (what, version) = match &answer {
+            Answer::Written { version, .. } => ("written", version.0),
+            Answer::Read { version, .. } => ("read", version.0),
+            Answer::Audit(_) => ("rows", 0),
+            Answer::Refused(error) => (refusal(error), 0),
         };
-        self.note("answer", &facts);
+        self.note(what, &[at as u64, id.0, version]);
         let asked = self.nodes[at].requests.remove(&id);
         let Some((client, serial)) = asked else {
             return Err(Violation::new(format!(
@@ -687,6 +688,22 @@ impl World {
     pub(super) fn set_wall(&mut self, at: usize, by_ms: i64) {
         self.note("jump", &[at as u64, by_ms.unsigned_abs()]);
         self.nodes[at].clock.jump_wall(by_ms);
+    }
+}
+
+/// A refusal, for a trace.
+fn refusal(error: &PlaneError) -> &'static str {
+    match error {
+        PlaneError::Meta(_) => "refused",
+        PlaneError::Malformed(_) => "malformed",
+        PlaneError::NoLeader { .. } => "nobody leads",
+        PlaneError::Unknown => "unknown",
+        PlaneError::TimedOut => "timed out",
+        PlaneError::Busy { .. } => "busy",
+        PlaneError::ReadOnly => "disk full",
+        PlaneError::AuditUnavailable => "no room for rows",
+        PlaneError::NotReady => "not ready",
+        PlaneError::Failed => "failed",
     }
 }
 

@@ -38,8 +38,8 @@ pub struct Plane {
     encoded: Option<(u64, Vec<u8>, Lsn)>,
     /// Queries of the audit log.
     searches: usize,
-    /// Parts that have not ended yet, of those that were told to.
-    sealing: usize,
+    /// Parts that have not ended yet, since they were told to.
+    sealing: Option<usize>,
     /// `None` while the node is nobody.
     member: Option<MemberId>,
     machine: Option<Metadata>,
@@ -110,7 +110,7 @@ impl Plane {
             audit,
             encoded: None,
             searches: 0,
-            sealing: 0,
+            sealing: None,
             member,
             machine,
             clock: Clock::new(wall),
@@ -313,13 +313,16 @@ impl Plane {
     }
 
     /// Ends cleanly: what waits is refused, what is under way has an unknown outcome, the
-    /// logs are written out. [`PlaneOutput::Sealed`] follows.
+    /// logs are written out. [`PlaneOutput::Sealed`] follows, once, however often it is
+    /// asked for.
     pub fn seal(&mut self) {
+        if self.sealing.is_some() {
+            return;
+        }
+        self.sealing = Some(1 + usize::from(!self.halted));
         if !self.halted {
-            self.sealing += 1;
             self.group.seal(self.now);
         }
-        self.sealing += 1;
         self.audit.seal();
         self.close(PlaneError::NotReady);
     }
@@ -475,8 +478,11 @@ impl Plane {
     }
 
     fn sealed(&mut self) {
-        self.sealing -= 1;
-        if self.sealing == 0 {
+        let Some(left) = &mut self.sealing else {
+            return;
+        };
+        *left -= 1;
+        if *left == 0 {
             self.outputs.push_back(PlaneOutput::Sealed);
         }
     }

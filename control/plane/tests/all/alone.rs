@@ -424,6 +424,8 @@ fn a_clean_end_refuses_what_comes_and_leaves_no_torn_end() {
     let under_way = node.write(create_tenant("b"));
     node.turn();
     node.plane.seal();
+    // Whoever is in a hurry says it again.
+    node.plane.seal();
     node.rest();
     assert!(node.sealed);
     assert_eq!(node.refused(under_way), PlaneError::Unknown);

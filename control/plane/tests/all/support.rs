@@ -365,7 +365,10 @@ impl Node {
                 self.ready = true;
             }
             PlaneOutput::Notice(notice) => self.notices.push(notice),
-            PlaneOutput::Sealed => self.sealed = true,
+            PlaneOutput::Sealed => {
+                assert!(!self.sealed, "told once");
+                self.sealed = true;
+            }
         }
     }
 
