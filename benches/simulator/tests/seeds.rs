@@ -61,6 +61,13 @@ fn bits_that_are_turned_over_are_noticed_or_needed_by_nobody() {
     assert!(totals.never_met(&[Kind::Rot]).is_empty(), "{totals}");
 }
 
+/// A crash before the first write: found in the volume of a night.
+#[test]
+fn a_log_that_nothing_was_written_to_has_no_bit_to_turn_over() {
+    let counts = rot::flip(1481, 10).unwrap_or_else(|violation| panic!("{violation}"));
+    assert_eq!(counts.flips, 0);
+}
+
 #[test]
 fn what_a_campaign_promises_and_never_meets_is_named() {
     let (totals, failures) = campaign::run(Kind::Lying, 1, Enough::Seeds(3), 1, 1, None);
