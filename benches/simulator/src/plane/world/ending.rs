@@ -14,6 +14,8 @@ use crate::{Violation, promise};
 const AGREE: Duration = Duration::from_secs(40);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);
+/// Looks in a row that find nothing to come.
+const LOOKS: u32 = 3;
 
 impl World {
     /// Ends every trouble and waits until all is well.
@@ -33,8 +35,8 @@ impl World {
             }
         }
         let end = self.now + AGREE;
-        let mut still = 0;
-        while still < 3 {
+        let mut still = 0_u32;
+        loop {
             let why = self.disagreement();
             promise!(
                 why.is_none() || self.now < end,
@@ -42,6 +44,11 @@ impl World {
                 why.unwrap_or_default()
             );
             still = if why.is_none() { still + 1 } else { 0 };
+            // Compared at once: what is due may be done at any later moment, and is then
+            // with one member before it is with the others.
+            if still == LOOKS {
+                return self.compare();
+            }
             // Who looks for a node to follow looks again.
             for client in 0..self.clients.len() {
                 if self.clients[client].watch.is_none() {
@@ -50,7 +57,6 @@ impl World {
             }
             self.live(self.now + LOOK)?;
         }
-        self.compare()
     }
 
     /// What is still to come, if anything.
