@@ -33,12 +33,16 @@ impl Permissions {
     pub const NONE: Self = Self(0);
     /// Read.
     pub const READ: Self = Self(1);
-    /// Write.
-    pub const WRITE: Self = Self(2);
+    /// Add and change: publish, put, set.
+    pub const PUT: Self = Self(2);
     /// Create and change resources.
     pub const ADMIN: Self = Self(4);
+    /// Take messages and settle them.
+    pub const CONSUME: Self = Self(8);
+    /// Put and consume: what the configuration calls write.
+    pub const WRITE: Self = Self(2 | 8);
     /// Everything.
-    pub const ALL: Self = Self(7);
+    pub const ALL: Self = Self(1 | 2 | 4 | 8);
 
     /// Both sets together.
     #[must_use]
@@ -52,7 +56,8 @@ impl Permissions {
         let needed = match permission {
             Permission::None => return true,
             Permission::Read => Self::READ,
-            Permission::Write => Self::WRITE,
+            Permission::Write => Self::PUT,
+            Permission::Consume => Self::CONSUME,
             Permission::Admin => Self::ADMIN,
         };
         self.0 & needed.0 != 0
@@ -254,9 +259,13 @@ mod tests {
         granted(Stream, "payments/europe", Permissions::NONE);
         granted(Stream, "other/eu/orders", Permissions::NONE);
         granted(Cache, "other/eu/orders", Permissions::WRITE);
-        assert!(!Permissions::ALL.and(Permissions::NONE).0 == !7);
+        assert_eq!(Permissions::ALL.and(Permissions::NONE), Permissions::ALL);
         assert!(!Permissions::READ.allow(Permission::Write));
         assert!(!Permissions::WRITE.allow(Permission::Admin));
+        assert!(Permissions::WRITE.allow(Permission::Write));
+        assert!(Permissions::WRITE.allow(Permission::Consume));
+        assert!(!Permissions::PUT.allow(Permission::Consume));
+        assert!(!Permissions::CONSUME.allow(Permission::Write));
         assert!(Permissions::NONE.allow(Permission::None));
     }
 

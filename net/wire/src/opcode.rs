@@ -8,8 +8,10 @@ pub enum Permission {
     None,
     /// To read the resource.
     Read,
-    /// To write the resource.
+    /// To add to the resource or change what is in it.
     Write,
+    /// To take messages of a queue and say what became of them.
+    Consume,
     /// To declare and configure resources.
     Admin,
 }
@@ -219,7 +221,7 @@ const fn entry(
 
 /// Every request, by opcode.
 pub const REQUESTS: &[Entry] = {
-    use Permission::{None, Read, Write};
+    use Permission::{Consume, None, Read, Write};
     &[
         entry(HELLO, "HELLO", &[WELCOME], true, None),
         entry(PING, "PING", &[PONG], true, None),
@@ -277,11 +279,11 @@ pub const REQUESTS: &[Entry] = {
         // Taking keeps a message from everyone else in the group: it changes
         // the queue as much as putting does.
         entry(QUEUE_PUT, "QUEUE_PUT", &[ENQUEUED], false, Write),
-        entry(QUEUE_TAKE, "QUEUE_TAKE", &[TAKEN], false, Write),
-        entry(QUEUE_ACK, "QUEUE_ACK", &[SETTLED], false, Write),
-        entry(QUEUE_NACK, "QUEUE_NACK", &[SETTLED], false, Write),
-        entry(QUEUE_EXTEND, "QUEUE_EXTEND", &[SETTLED], false, Write),
-        entry(QUEUE_RELEASE, "QUEUE_RELEASE", &[SETTLED], false, Write),
+        entry(QUEUE_TAKE, "QUEUE_TAKE", &[TAKEN], false, Consume),
+        entry(QUEUE_ACK, "QUEUE_ACK", &[SETTLED], false, Consume),
+        entry(QUEUE_NACK, "QUEUE_NACK", &[SETTLED], false, Consume),
+        entry(QUEUE_EXTEND, "QUEUE_EXTEND", &[SETTLED], false, Consume),
+        entry(QUEUE_RELEASE, "QUEUE_RELEASE", &[SETTLED], false, Consume),
         entry(QUEUE_PEEK, "QUEUE_PEEK", &[QUEUE_PAGE], true, Read),
         entry(QUEUE_DEAD_LIST, "QUEUE_DEAD_LIST", &[DEAD_PAGE], true, Read),
         entry(
@@ -289,9 +291,15 @@ pub const REQUESTS: &[Entry] = {
             "QUEUE_DEAD_REPLAY",
             &[MOVED],
             false,
-            Write,
+            Consume,
         ),
-        entry(QUEUE_DEAD_PURGE, "QUEUE_DEAD_PURGE", &[MOVED], false, Write),
+        entry(
+            QUEUE_DEAD_PURGE,
+            "QUEUE_DEAD_PURGE",
+            &[MOVED],
+            false,
+            Consume,
+        ),
         entry(QUEUE_INFO, "QUEUE_INFO", &[QUEUE_STATUS], true, Read),
         entry(QUEUE_WHY, "QUEUE_WHY", &[QUEUE_REASONS], true, Read),
         entry(
@@ -299,9 +307,9 @@ pub const REQUESTS: &[Entry] = {
             "QUEUE_SUBSCRIBE",
             &[SUBSCRIBED],
             false,
-            Write,
+            Consume,
         ),
-        entry(QUEUE_GROUP, "QUEUE_GROUP", &[DONE], false, Write),
+        entry(QUEUE_GROUP, "QUEUE_GROUP", &[DONE], false, Consume),
     ]
 };
 

@@ -23,11 +23,17 @@ fn every_request_is_allowed_by_its_grant_and_by_nothing_else() {
     let sets = [
         (Permissions::NONE, vec![]),
         (Permissions::READ, vec![Permission::Read]),
-        (Permissions::WRITE, vec![Permission::Write]),
+        (Permissions::PUT, vec![Permission::Write]),
+        (Permissions::CONSUME, vec![Permission::Consume]),
         (Permissions::ADMIN, vec![Permission::Admin]),
         (
             Permissions::ALL,
-            vec![Permission::Read, Permission::Write, Permission::Admin],
+            vec![
+                Permission::Read,
+                Permission::Write,
+                Permission::Consume,
+                Permission::Admin,
+            ],
         ),
     ];
     for far in [false, true] {
