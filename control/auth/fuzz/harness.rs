@@ -12,6 +12,7 @@ use pinion_auth::compile::{
 use pinion_auth::jose::{Algorithm, Jws, KID_BYTES_MAX};
 use pinion_auth::jwk::{KeySet, SET_KEYS_MAX};
 use pinion_auth::keyring::{Keyring, StoredKey};
+use pinion_auth::policies::Policies;
 use pinion_auth::provider::{self, DISCOVERY_BYTES_MAX, URL_BYTES_MAX, Url};
 use pinion_auth::seal::{MasterKey, SealError, Sealed};
 use pinion_auth::sign::SigningKey;
@@ -168,6 +169,7 @@ static TABLE: LazyLock<Arc<CredentialTable>> = LazyLock::new(|| {
         }],
         revoked_tokens: Vec::new(),
         revoked_subjects: Vec::new(),
+        policies: Policies::new("t1"),
     };
     builder.handle_tenant(facts).expect("one key");
     builder.poll_table().expect("a table")
@@ -179,13 +181,13 @@ pub fn bearer(data: &[u8]) {
         bearer: data,
         workload: None,
     };
-    let Ok(known) = TABLE.admit(wall, shown) else {
+    let Ok(mut known) = TABLE.admit(wall, shown) else {
         return;
     };
     assert_eq!(known.tenant, TenantId(1));
-    assert_eq!(TABLE.still_valid(wall, &known), Ok(()));
+    assert_eq!(TABLE.still_valid(wall, &mut known), Ok(()));
     if let Some(over) = TABLE.over_at(&known) {
-        assert!(TABLE.still_valid(over, &known).is_err());
+        assert!(TABLE.still_valid(over, &mut known).is_err());
     }
     match known.proof {
         Proof::ApiKey(_) => assert_eq!(data, ApiKey::mint([0; 4], &[0; 32]).1.as_bytes()),

@@ -6,20 +6,24 @@
 
 use std::sync::Arc;
 
-use pinion_types::{FixedMap, FixedSet, WallMs};
+use pinion_types::{FixedMap, FixedSet, ResourceKind, ResourceName, WallMs};
 
 use crate::TenantId;
+use crate::access::Permissions;
 use crate::api_key::{ApiKey, ApiKeyDigest};
 use crate::error::AuthError;
 use crate::keyring::Keyring;
 use crate::lifetime::Lifetime;
+use crate::policies::Policies;
+use crate::rights::Rights;
 use crate::spiffe::SpiffeId;
 use crate::token::{Claims, Jti, Kid, Realm, SKEW_MS, Shown};
+use crate::upstream::Upstream;
 
 /// Most API keys of one table, over all tenants. Each takes about 200 bytes.
 pub const API_KEYS_MAX: usize = 100_000;
 
-/// What is known of one tenant's credentials.
+/// What is known of one tenant's credentials and of what they may do.
 #[derive(Clone, Debug)]
 pub struct TenantFacts {
     /// Its number.
@@ -34,6 +38,8 @@ pub struct TenantFacts {
     pub revoked_tokens: Vec<Jti>,
     /// Subjects of whom no token counts that was issued before the given moment.
     pub revoked_subjects: Vec<(Box<str>, WallMs)>,
+    /// Who may do what.
+    pub policies: Policies,
 }
 
 /// One API key.
@@ -56,6 +62,10 @@ struct TenantAccess {
     api_keys: FixedMap<ApiKeyDigest, (Arc<str>, Option<WallMs>)>,
     revoked_tokens: FixedSet<Jti>,
     revoked_subjects: FixedMap<Box<str>, WallMs>,
+    policies: Policies,
+    /// Rights of the subjects that come without groups: those of API keys, and workloads.
+    /// Found once here, so that a connection costs a lookup.
+    rights: FixedMap<Box<str>, Arc<Rights>>,
 }
 
 impl TenantAccess {
@@ -69,6 +79,14 @@ impl TenantAccess {
                 add(key.public, Some(until));
             }
         }
+        let policies = facts.policies;
+        let mut rights = FixedMap::default();
+        let subjects = facts.api_keys.iter().map(|key| &*key.subject);
+        for subject in subjects.chain(policies.workloads()) {
+            if !rights.contains_key(subject) {
+                rights.insert(subject.into(), Arc::new(policies.rights([subject])));
+            }
+        }
         let api_key = |key: ApiKeyFacts| (key.digest, (key.subject.into(), key.expires));
         Self {
             name: facts.name,
@@ -76,7 +94,14 @@ impl TenantAccess {
             api_keys: facts.api_keys.into_iter().map(api_key).collect(),
             revoked_tokens: facts.revoked_tokens.into_iter().collect(),
             revoked_subjects: facts.revoked_subjects.into_iter().collect(),
+            policies,
+            rights,
         }
+    }
+
+    /// What a subject may do that comes without groups.
+    fn rights(&self, subject: &str) -> Arc<Rights> {
+        self.rights.get(subject).cloned().unwrap_or_default()
     }
 
     /// The key of that name, while it counts.
@@ -109,6 +134,8 @@ pub struct Known {
     pub tenant: TenantId,
     /// For whom the credential speaks.
     pub subject: Arc<str>,
+    /// What it may do; nothing besides.
+    pub rights: Arc<Rights>,
     /// By what.
     pub proof: Proof,
 }
@@ -135,8 +162,6 @@ pub struct TokenFacts {
     pub issued: WallMs,
     /// When it is over.
     pub expires: WallMs,
-    /// What may be done with it, each `action:object`; nothing besides.
-    pub permissions: Box<[Box<str>]>,
 }
 
 /// Credentials of one revision, for all tenants.
@@ -180,10 +205,13 @@ impl CredentialTable {
     }
 
     fn admit_workload(&self, id: &SpiffeId) -> Result<Known, AuthError> {
-        let tenant = self.by_domain.get(id.trust_domain());
+        const NOBODY: AuthError = AuthError::WrongIssuer;
+        let tenant = *self.by_domain.get(id.trust_domain()).ok_or(NOBODY)?;
+        let known = self.tenants.get(&tenant).ok_or(NOBODY)?;
         Ok(Known {
-            tenant: *tenant.ok_or(AuthError::WrongIssuer)?,
+            tenant,
             subject: id.text().into(),
+            rights: known.rights(id.text()),
             proof: Proof::Workload(id.clone()),
         })
     }
@@ -205,6 +233,7 @@ impl CredentialTable {
         Ok(Known {
             tenant,
             subject: subject.clone(),
+            rights: known.rights(subject),
             proof: Proof::ApiKey(key.digest),
         })
     }
@@ -223,23 +252,26 @@ impl CredentialTable {
             kid,
             issued: claims.issued,
             expires: claims.expires,
-            permissions: claims.permissions,
         };
         if known.revoked(&facts, &claims.subject) {
             return Err(AuthError::Revoked);
         }
+        let rights = Rights::parse(&claims.permissions, &known.name)?;
         Ok(Known {
             tenant,
             subject: claims.subject.into(),
+            rights: Arc::new(rights),
             proof: Proof::Token(facts),
         })
     }
 
     /// Whether what was admitted by an earlier table, or at an earlier time, still counts.
+    /// Its rights become those that its subject has by this table; those of a token stay
+    /// what the token says.
     ///
     /// # Errors
     /// Why not: its connection ends.
-    pub fn still_valid(&self, wall: WallMs, known: &Known) -> Result<(), AuthError> {
+    pub fn still_valid(&self, wall: WallMs, known: &mut Known) -> Result<(), AuthError> {
         let tenant = self.tenants.get(&known.tenant).ok_or(UNKNOWN)?;
         match &known.proof {
             Proof::Token(token) => {
@@ -259,11 +291,43 @@ impl CredentialTable {
                 if *subject != known.subject {
                     return Err(UNKNOWN);
                 }
-                api_key_lifetime(*expires, wall)
+                api_key_lifetime(*expires, wall)?;
+                known.rights = tenant.rights(subject);
+                Ok(())
             }
             // To which tenant a trust domain is given does not change while a node runs.
-            Proof::Workload(_) => Ok(()),
+            Proof::Workload(_) => {
+                known.rights = tenant.rights(&known.subject);
+                Ok(())
+            }
         }
+    }
+
+    /// What somebody may do with a resource of its tenant.
+    #[must_use]
+    pub fn permissions(
+        &self,
+        known: &Known,
+        kind: ResourceKind,
+        name: &ResourceName,
+    ) -> Permissions {
+        let tenant = self.tenants.get(&known.tenant);
+        tenant.map_or(Permissions::NONE, |tenant| {
+            known.rights.permissions(&tenant.name, kind, name)
+        })
+    }
+
+    /// What somebody may do in a tenant for whom one of its issuers vouches: what a token may
+    /// be issued for.
+    #[must_use]
+    pub fn rights(&self, tenant: TenantId, who: &Upstream) -> Rights {
+        let Some(tenant) = self.tenants.get(&tenant) else {
+            return Rights::default();
+        };
+        let person = format!("p:{}", who.subject);
+        let groups: Vec<_> = who.groups.iter().map(|name| format!("g:{name}")).collect();
+        let who = [&person].into_iter().chain(&groups);
+        tenant.policies.rights(who.map(String::as_str))
     }
 
     /// When [`CredentialTable::still_valid`] is to be asked again although no new table

@@ -8,8 +8,9 @@
 //! that check them are a [`jwk::KeySet`], which [`jwks_cache`] has fetched. Our own are made by
 //! a [`sign::SigningKey`] and read by [`token`]; a tenant's keys are a [`keyring::Keyring`], at
 //! rest under [`seal`]. Workloads with certificates are [`spiffe::SpiffeId`]s. What every core
-//! holds against a credential is the table of [`compile`]; what its holder may do is in that
-//! of [`access`].
+//! holds against a credential is the table of [`compile`]; what its holder may do are
+//! [`rights::Rights`], by the tenant's [`policies`] or by what a token says. Static tokens have
+//! theirs in the table of [`access`].
 
 #![forbid(unsafe_code)]
 
@@ -26,7 +27,9 @@ pub mod jwk;
 pub mod jwks_cache;
 pub mod keyring;
 mod lifetime;
+pub mod policies;
 pub mod provider;
+pub mod rights;
 pub mod seal;
 pub mod sign;
 pub mod spiffe;

@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
+use pinion_auth::access::Permissions;
 use pinion_auth::api_key::ApiKey;
 use pinion_auth::compile::{
     API_KEYS_MAX, ApiKeyFacts, CredentialTable, Credentials, Known, Proof, TableBuilder,
     TenantFacts, TooManyApiKeys,
 };
 use pinion_auth::keyring::{Keyring, RETIRED_KEPT_MS, StoredKey};
+use pinion_auth::policies::Policies;
 use pinion_auth::seal::MasterKey;
 use pinion_auth::spiffe::SpiffeId;
 use pinion_auth::token::{Claims, Jti, Realm, SKEW_MS};
+use pinion_auth::upstream::Upstream;
 use pinion_auth::{AuthError, TenantId};
-use pinion_types::WallMs;
+use pinion_metadata::{ActionPattern, PolicyObject, Subject};
+use pinion_types::{ResourceKind, ResourceName, WallMs};
 
 const NOW: WallMs = WallMs(1_800_000_000_000);
 
@@ -62,6 +66,7 @@ impl Cluster {
             api_keys: Vec::new(),
             revoked_tokens: Vec::new(),
             revoked_subjects: Vec::new(),
+            policies: Policies::new(name),
         };
         facts.keys = Some(Keyring {
             current: self.key(&facts, 1),
@@ -107,7 +112,7 @@ fn ana(tenant: &str) -> Claims {
         issued: NOW,
         expires: later(900_000),
         jti: Jti([7; 16]),
-        permissions: ["cache.read:cache:t1/*".into()].into(),
+        permissions: [format!("cache.read:cache:{tenant}/*").into()].into(),
     }
 }
 
@@ -119,19 +124,19 @@ fn a_token_lets_its_subject_into_its_tenant_until_it_is_over() {
     assert_eq!(cluster.admit(NOW, &token), Err(AuthError::UnknownKey));
     cluster.take(&t1);
 
-    let known = cluster.admit(NOW, &token).unwrap();
+    let mut known = cluster.admit(NOW, &token).unwrap();
     assert_eq!(known.tenant, TenantId(1));
     assert_eq!(&*known.subject, "p:ana");
-    let Proof::Token(facts) = &known.proof else {
-        panic!("{known:?}");
-    };
-    assert_eq!(facts.permissions, ana("t1").permissions);
+    assert_eq!(known.rights.texts(), ana("t1").permissions);
 
     let end = cluster.table.over_at(&known).unwrap();
     assert_eq!(end, later(900_000 + SKEW_MS));
     let over = Err(AuthError::Expired { at: later(900_000) });
-    assert_eq!(cluster.table.still_valid(WallMs(end.0 - 1), &known), Ok(()));
-    assert_eq!(cluster.table.still_valid(end, &known), over);
+    assert_eq!(
+        cluster.table.still_valid(WallMs(end.0 - 1), &mut known),
+        Ok(())
+    );
+    assert_eq!(cluster.table.still_valid(end, &mut known), over);
     assert!(cluster.admit(WallMs(end.0 - 1), &token).is_ok());
     assert_eq!(cluster.admit(end, &token).map(|_| ()), over);
 }
@@ -163,7 +168,7 @@ fn a_rotation_lets_the_tokens_of_the_old_key_live_out_and_takes_those_of_the_new
     let old = cluster.token(&t1, 1, &ana("t1"));
     // A node that heard of the rotation earlier already signs with the next key.
     let new = cluster.token(&t1, 2, &ana("t1"));
-    let known = cluster.admit(NOW, &old).unwrap();
+    let mut known = cluster.admit(NOW, &old).unwrap();
     assert!(cluster.admit(NOW, &new).is_ok());
 
     t1.keys = Some(Keyring {
@@ -174,11 +179,11 @@ fn a_rotation_lets_the_tokens_of_the_old_key_live_out_and_takes_those_of_the_new
     cluster.take(&t1);
     assert!(cluster.admit(NOW, &new).is_ok());
     assert!(cluster.admit(NOW, &old).is_ok());
-    assert_eq!(cluster.table.still_valid(NOW, &known), Ok(()));
+    assert_eq!(cluster.table.still_valid(NOW, &mut known), Ok(()));
     let gone = Err(AuthError::UnknownKey);
     let after = later(RETIRED_KEPT_MS);
     assert_eq!(cluster.admit(after, &old).map(|_| ()), gone);
-    assert_eq!(cluster.table.still_valid(after, &known), gone);
+    assert_eq!(cluster.table.still_valid(after, &mut known), gone);
 
     // A second rotation at once is how everything issued before is ended.
     t1.keys = Some(Keyring {
@@ -188,7 +193,7 @@ fn a_rotation_lets_the_tokens_of_the_old_key_live_out_and_takes_those_of_the_new
     });
     cluster.take(&t1);
     assert_eq!(cluster.admit(NOW, &old).map(|_| ()), gone);
-    assert_eq!(cluster.table.still_valid(NOW, &known), gone);
+    assert_eq!(cluster.table.still_valid(NOW, &mut known), gone);
     assert!(cluster.admit(NOW, &new).is_ok());
 }
 
@@ -207,9 +212,9 @@ fn a_revoked_token_is_out_and_so_are_all_of_a_subject_from_before() {
     let at = later(2000);
     let (one, two) = (cluster.admit(at, &first), cluster.admit(at, &second));
     let (one, two) = (one.unwrap(), two.unwrap());
-    let judge = |cluster: &Cluster, token: &str, known| {
+    let judge = |cluster: &Cluster, token: &str, known: &Known| {
         let admitted = cluster.admit(at, token).map(|_| ());
-        assert_eq!(admitted, cluster.table.still_valid(at, known));
+        assert_eq!(admitted, cluster.table.still_valid(at, &mut known.clone()));
         admitted
     };
 
@@ -245,7 +250,7 @@ fn an_api_key_lets_its_subject_in_until_it_is_taken_away_or_over() {
     };
     t1.api_keys = vec![facts(kept, Some(later(5000))), facts(other, None)];
     cluster.take(&t1);
-    let known = cluster.admit(NOW, &text).unwrap();
+    let mut known = cluster.admit(NOW, &text).unwrap();
     assert_eq!((known.tenant, &*known.subject), (TenantId(1), "p:robot"));
     assert_eq!(known.proof, Proof::ApiKey(kept.digest));
 
@@ -253,8 +258,8 @@ fn an_api_key_lets_its_subject_in_until_it_is_taken_away_or_over() {
     let end = cluster.table.over_at(&known).unwrap();
     assert_eq!(end, later(5000));
     let over = Err(AuthError::Expired { at: end });
-    assert_eq!(cluster.table.still_valid(later(4999), &known), Ok(()));
-    assert_eq!(cluster.table.still_valid(end, &known), over);
+    assert_eq!(cluster.table.still_valid(later(4999), &mut known), Ok(()));
+    assert_eq!(cluster.table.still_valid(end, &mut known), over);
     assert_eq!(cluster.admit(end, &text).map(|_| ()), over);
     let forever = cluster.admit(WallMs(u64::MAX), &lasting).unwrap();
     assert_eq!(cluster.table.over_at(&forever), None);
@@ -268,10 +273,10 @@ fn an_api_key_lets_its_subject_in_until_it_is_taken_away_or_over() {
     t1.api_keys[0].subject = "p:other".into();
     cluster.take(&t1);
     let gone = Err(AuthError::UnknownKey);
-    assert_eq!(cluster.table.still_valid(NOW, &known), gone);
+    assert_eq!(cluster.table.still_valid(NOW, &mut known), gone);
     t1.api_keys.remove(0);
     cluster.take(&t1);
-    assert_eq!(cluster.table.still_valid(NOW, &known), gone);
+    assert_eq!(cluster.table.still_valid(NOW, &mut known), gone);
     assert_eq!(cluster.admit(NOW, &text).map(|_| ()), gone);
     assert!(cluster.admit(NOW, &lasting).is_ok());
 }
@@ -287,15 +292,15 @@ fn a_workload_is_of_the_tenant_that_its_trust_domain_is_given_to() {
     cluster.take(&t1);
     assert_eq!(cluster.admit_workload(&orders), nobody);
     cluster.take(&t2);
-    let known = cluster.admit_workload(&orders).unwrap();
+    let mut known = cluster.admit_workload(&orders).unwrap();
     assert_eq!(
         (known.tenant, &*known.subject),
         (TenantId(2), orders.text())
     );
     assert_eq!(known.proof, Proof::Workload(orders.clone()));
     assert_eq!(cluster.table.over_at(&known), None);
-    assert_eq!(cluster.table.still_valid(NOW, &known), Ok(()));
-    let other = cluster.admit_workload(&id("spiffe://b/x")).unwrap();
+    assert_eq!(cluster.table.still_valid(NOW, &mut known), Ok(()));
+    let mut other = cluster.admit_workload(&id("spiffe://b/x")).unwrap();
     assert_eq!(other.tenant, TenantId(1));
     assert_eq!(cluster.admit_workload(&id("spiffe://c/x")), nobody);
 
@@ -317,9 +322,120 @@ fn a_workload_is_of_the_tenant_that_its_trust_domain_is_given_to() {
     cluster.builder.handle_removed(TenantId(2));
     cluster.table = cluster.builder.poll_table().unwrap();
     let gone = Err(AuthError::UnknownKey);
-    assert_eq!(cluster.table.still_valid(NOW, &known), gone);
+    assert_eq!(cluster.table.still_valid(NOW, &mut known), gone);
     assert_eq!(cluster.admit_workload(&orders), nobody);
-    assert_eq!(cluster.table.still_valid(NOW, &other), Ok(()));
+    assert_eq!(cluster.table.still_valid(NOW, &mut other), Ok(()));
+}
+
+/// A policy of a tenant.
+fn allow(facts: &mut TenantFacts, subject: &str, action: &str, object: &str) {
+    facts.policies.allow(
+        &Subject::parse(subject).unwrap(),
+        ActionPattern::parse(action).unwrap(),
+        &PolicyObject::parse(object).unwrap(),
+    );
+}
+
+#[test]
+fn a_credential_may_what_its_subject_may_and_a_token_what_it_says() {
+    let mut cluster = Cluster::new();
+    let mut t2 = cluster.tenant(2, "t2");
+    let (kept, robot) = ApiKey::mint([1; 4], &[2; 32]);
+    t2.api_keys = vec![ApiKeyFacts {
+        digest: kept.digest,
+        subject: "p:robot".into(),
+        expires: None,
+    }];
+    let orders = SpiffeId::parse("spiffe://cluster.local/ns/shop/sa/orders").unwrap();
+    allow(&mut t2, "p:robot", "queue.consume", "queue:t2/n/*");
+    allow(&mut t2, "role:shop", "stream.publish", "stream:t2/n/orders");
+    allow(&mut t2, "p:ana", "*", "tenant:t2");
+    allow(&mut t2, "g:dev", "cache.write", "cache:t2/*");
+    let subject = Subject::parse(orders.text()).unwrap();
+    t2.policies.give(&subject, "shop");
+    cluster.take(&t2);
+
+    let name = |text| ResourceName::parse(text).unwrap();
+    let may = |cluster: &Cluster, known: &Known, kind, text| {
+        cluster.table.permissions(known, kind, &name(text))
+    };
+    let consume = Permissions::READ.and(Permissions::CONSUME);
+    let mut robot = cluster.admit(NOW, &robot).unwrap();
+    let mut orders = cluster.admit_workload(&orders).unwrap();
+    let mut token = cluster
+        .admit(NOW, &cluster.token(&t2, 1, &ana("t2")))
+        .unwrap();
+    for (known, kind, text, expected) in [
+        (&robot, ResourceKind::Queue, "n/jobs", consume),
+        (&robot, ResourceKind::Queue, "m/jobs", Permissions::NONE),
+        (&robot, ResourceKind::Stream, "n/jobs", Permissions::NONE),
+        (&orders, ResourceKind::Stream, "n/orders", Permissions::PUT),
+        (&orders, ResourceKind::Stream, "n/x", Permissions::NONE),
+        // What its subject may besides is not in the token.
+        (&token, ResourceKind::Cache, "n/x", Permissions::READ),
+        (&token, ResourceKind::Stream, "n/x", Permissions::NONE),
+    ] {
+        let who = &known.subject;
+        assert_eq!(may(&cluster, known, kind, text), expected, "{who} {text}");
+    }
+
+    // With the next table there are no policies any more.
+    t2.policies = Policies::new("t2");
+    cluster.take(&t2);
+    for known in [&mut robot, &mut orders, &mut token] {
+        assert_eq!(cluster.table.still_valid(NOW, known), Ok(()));
+    }
+    assert!(robot.rights.is_empty() && orders.rights.is_empty());
+    assert_eq!(token.rights.texts(), ana("t2").permissions);
+    cluster.builder.handle_removed(TenantId(2));
+    cluster.table = cluster.builder.poll_table().unwrap();
+    let gone = may(&cluster, &token, ResourceKind::Cache, "n/x");
+    assert_eq!(gone, Permissions::NONE);
+}
+
+#[test]
+fn a_token_is_issued_for_what_somebody_and_its_groups_may() {
+    let mut cluster = Cluster::new();
+    let mut t1 = cluster.tenant(1, "t1");
+    allow(&mut t1, "p:ana", "stream.*", "stream:t1/n/*");
+    allow(&mut t1, "g:dev", "cache.read", "cache:t1/*");
+    allow(&mut t1, "g:ops", "tenant.manage", "tenant:t1");
+    // Nothing that a tenant writes reaches another.
+    allow(&mut t1, "p:ana", "cache.write", "cache:t2/*");
+    cluster.take(&t1);
+    let ana = Upstream {
+        subject: "ana".into(),
+        groups: vec!["dev".into(), "p:bo".into()],
+        expires: later(1000),
+    };
+    let rights = cluster.table.rights(TenantId(1), &ana);
+    let expected = [
+        "cache.read:cache:t1/*",
+        "stream.publish:stream:t1/n/*",
+        "stream.subscribe:stream:t1/n/*",
+        "stream.manage:stream:t1/n/*",
+    ];
+    let mut texts = rights.texts();
+    texts.sort_unstable();
+    let mut sorted: [Box<str>; 4] = expected.map(Box::from);
+    sorted.sort_unstable();
+    assert_eq!(*texts, sorted);
+    assert!(cluster.table.rights(TenantId(2), &ana).is_empty());
+}
+
+#[test]
+fn a_token_with_a_permission_that_is_none_of_its_tenants_is_refused() {
+    let mut cluster = Cluster::new();
+    let t1 = cluster.tenant(1, "t1");
+    cluster.take(&t1);
+    let mut said = ana("t1");
+    said.permissions = ["cache.read:cache:t2/*".into()].into();
+    let token = cluster.token(&t1, 1, &said);
+    assert_eq!(cluster.admit(NOW, &token), Err(AuthError::WrongTenant));
+    said.permissions = ["cache.burn:cache:t1/*".into()].into();
+    let token = cluster.token(&t1, 1, &said);
+    let why = cluster.admit(NOW, &token).unwrap_err();
+    assert!(matches!(why, AuthError::Malformed { .. }), "{why}");
 }
 
 #[test]
