@@ -1,8 +1,13 @@
 //! Who may do what: an immutable table, compiled outside and handed to every core.
 
-use pinion_types::{FixedMap, ResourceKind, ResourceName};
+use std::sync::Arc;
+
+use pinion_types::{FixedMap, ResourceKind, ResourceName, WallMs};
 use pinion_wire::opcode::Permission;
 use sha2::{Digest, Sha256};
+
+use crate::compile::{CredentialTable, Credentials, Known};
+use crate::error::AuthError;
 
 pub use crate::TenantId;
 
@@ -142,11 +147,40 @@ pub struct Principal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrincipalId(u32);
 
+/// Somebody whom a table let in. What it may do is asked of the newest table.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// The holder of a token of the configuration.
+    Configured {
+        /// Its entry in the table that was asked last.
+        id: PrincipalId,
+        /// To find it in the next.
+        digest: TokenDigest,
+        /// Whose data it sees.
+        tenant: TenantId,
+    },
+    /// The holder of a credential that the cluster knows.
+    Known(Known),
+}
+
+impl Caller {
+    /// Whose data it sees.
+    #[must_use]
+    pub fn tenant(&self) -> TenantId {
+        match self {
+            Self::Configured { tenant, .. } => *tenant,
+            Self::Known(known) => known.tenant,
+        }
+    }
+}
+
 /// Tokens and grants of one revision. Deny unless granted.
 #[derive(Debug, Default)]
 pub struct AccessTable {
     principals: Vec<Principal>,
     by_token: FixedMap<TokenDigest, PrincipalId>,
+    /// What is not in the configuration.
+    credentials: Option<Arc<CredentialTable>>,
 }
 
 /// Most principals of one table.
@@ -170,6 +204,77 @@ impl AccessTable {
             table.by_token.entry(digest).or_insert(id);
         }
         table
+    }
+
+    /// The same table, which also takes the credentials that the cluster knows.
+    #[must_use]
+    pub fn with_credentials(self, credentials: Arc<CredentialTable>) -> Self {
+        Self {
+            credentials: Some(credentials),
+            ..self
+        }
+    }
+
+    /// Checks what somebody shows: a token of the configuration, or a credential that the
+    /// cluster knows.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn admit(&self, wall: WallMs, shown: Credentials<'_>) -> Result<Caller, AuthError> {
+        match &self.credentials {
+            Some(table) if shown.are_known_by_form() => {
+                Ok(Caller::Known(table.admit(wall, shown)?))
+            }
+            _ if shown.bearer.is_empty() => Err(AuthError::Missing),
+            _ => {
+                let digest = TokenDigest::of(shown.bearer);
+                let id = self.authenticate(&digest).ok_or(AuthError::UnknownKey)?;
+                let tenant = self.principal(id).tenant;
+                Ok(Caller::Configured { id, digest, tenant })
+            }
+        }
+    }
+
+    /// Whether somebody whom an earlier table let in, or this one at an earlier time, is let
+    /// in still. From here on it may do what this table says.
+    ///
+    /// # Errors
+    /// Why not: its connection ends.
+    pub fn still_valid(&self, wall: WallMs, caller: &mut Caller) -> Result<(), AuthError> {
+        match caller {
+            Caller::Configured { id, digest, tenant } => {
+                let found = self.authenticate(digest);
+                let same = found.filter(|id| self.principal(*id).tenant == *tenant);
+                *id = same.ok_or(AuthError::UnknownKey)?;
+                Ok(())
+            }
+            Caller::Known(known) => {
+                let table = self.credentials.as_ref().ok_or(AuthError::UnknownKey)?;
+                table.still_valid(wall, known)
+            }
+        }
+    }
+
+    /// When [`AccessTable::still_valid`] is to be asked again although no new table came.
+    #[must_use]
+    pub fn over_at(&self, caller: &Caller) -> Option<WallMs> {
+        match caller {
+            Caller::Configured { .. } => None,
+            Caller::Known(known) => self.credentials.as_ref()?.over_at(known),
+        }
+    }
+
+    /// Everything that somebody may do on one resource of its tenant.
+    ///
+    /// # Panics
+    /// With somebody of the configuration who was not let in by this table.
+    #[must_use]
+    pub fn allowed(&self, caller: &Caller, kind: ResourceKind, name: &ResourceName) -> Permissions {
+        match (caller, &self.credentials) {
+            (Caller::Configured { id, .. }, _) => self.permissions(*id, kind, name),
+            (Caller::Known(known), Some(table)) => table.permissions(known, kind, name),
+            (Caller::Known(_), None) => Permissions::NONE,
+        }
     }
 
     /// Who holds the token. The lookup is by digest, so its time says nothing
@@ -211,6 +316,11 @@ impl AccessTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compile::{TableBuilder, TenantFacts};
+    use crate::policies::Policies;
+    use crate::spiffe::SpiffeId;
+    use crate::token::Realm;
+    use pinion_metadata::{ActionPattern, PolicyObject, Subject};
 
     fn table() -> AccessTable {
         AccessTable::new([(
@@ -279,6 +389,88 @@ mod tests {
             format!("{:?}", TokenDigest::of(b"secret")),
             "TokenDigest(..)"
         );
+    }
+
+    /// The cluster knows one workload, of tenant 7.
+    fn credentials() -> Arc<CredentialTable> {
+        let domain = ("cluster.local".into(), "t7".into());
+        let mut builder = TableBuilder::new(Realm::of(&[0; 16]), vec![domain]);
+        let mut policies = Policies::new("t7");
+        policies.allow(
+            &Subject::parse("spiffe://cluster.local/a").expect("a subject"),
+            ActionPattern::parse("cache.read").expect("an action"),
+            &PolicyObject::parse("cache:t7/*").expect("an object"),
+        );
+        let facts = TenantFacts {
+            id: TenantId(7),
+            name: "t7".into(),
+            keys: None,
+            api_keys: Vec::new(),
+            revoked_tokens: Vec::new(),
+            revoked_subjects: Vec::new(),
+            policies,
+        };
+        builder.handle_tenant(facts).expect("no API keys");
+        builder.poll_table().expect("a table")
+    }
+
+    #[test]
+    fn tokens_of_the_configuration_and_credentials_of_the_cluster_are_let_in_alike() {
+        let workload = SpiffeId::parse("spiffe://cluster.local/a").expect("an id");
+        let show = |bearer: &'static [u8]| Credentials {
+            bearer,
+            workload: Some(&workload),
+        };
+        let now = WallMs(0);
+        let without = table();
+        let refused = |shown| without.admit(now, shown).expect_err("refused");
+        assert_eq!(refused(show(b"")), AuthError::Missing);
+        assert_eq!(refused(show(b"guess")), AuthError::UnknownKey);
+
+        let both = table().with_credentials(credentials());
+        let mut reader = both.admit(now, show(b"secret")).expect("a token");
+        let mut workload = both.admit(now, show(b"")).expect("a workload");
+        let guess = both.admit(now, show(b"guess")).expect_err("a guess");
+        assert_eq!(guess, AuthError::UnknownKey);
+        assert_eq!(
+            (reader.tenant(), workload.tenant()),
+            (TenantId(1), TenantId(7))
+        );
+        let name = ResourceName::parse("payments/eu/orders").expect("a name");
+        let may = |table: &AccessTable, caller: &Caller| {
+            table.allowed(caller, ResourceKind::Cache, &name)
+        };
+        assert_eq!(
+            may(&both, &reader),
+            Permissions::READ.and(Permissions::WRITE)
+        );
+        assert_eq!(may(&both, &workload), Permissions::READ);
+        assert_eq!(both.over_at(&reader), None);
+
+        // The next table has the token at another place, and no cluster.
+        let someone = Principal {
+            name: "someone".into(),
+            tenant: TenantId(1),
+            grants: Vec::new(),
+        };
+        let next = AccessTable::new([
+            (TokenDigest::of(b"other"), someone.clone()),
+            (TokenDigest::of(b"secret"), someone.clone()),
+        ]);
+        assert_eq!(next.still_valid(now, &mut reader), Ok(()));
+        assert_eq!(may(&next, &reader), Permissions::NONE);
+        let gone = Err(AuthError::UnknownKey);
+        assert_eq!(next.still_valid(now, &mut workload), gone);
+        assert_eq!(may(&next, &workload), Permissions::NONE);
+        assert_eq!(both.still_valid(now, &mut workload), Ok(()));
+
+        // A token that is given to another tenant does not take its connections along.
+        let moved = Principal {
+            tenant: TenantId(2),
+            ..someone
+        };
+        let moved = AccessTable::new([(TokenDigest::of(b"secret"), moved)]);
+        assert_eq!(moved.still_valid(now, &mut reader), gone);
     }
 
     #[test]

@@ -127,6 +127,17 @@ pub struct Credentials<'a> {
     pub workload: Option<&'a SpiffeId>,
 }
 
+impl Credentials<'_> {
+    /// Whether they can only be meant for a [`CredentialTable`], and not as a token of the
+    /// configuration.
+    pub(crate) fn are_known_by_form(&self) -> bool {
+        match self.bearer {
+            b"" => self.workload.is_some(),
+            bearer => Shown::recognise(bearer) || ApiKey::recognise(bearer),
+        }
+    }
+}
+
 /// Somebody whose credential was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
