@@ -369,10 +369,13 @@ fn api_key_lifetime(expires: Option<WallMs>, wall: WallMs) -> Result<(), AuthErr
     lifetime.check(wall, 0)
 }
 
-/// The table would hold more than [`API_KEYS_MAX`] API keys. It is unchanged.
+/// The table would hold more than [`API_KEYS_MAX`] API keys. It holds none of this tenant's:
+/// to keep those of before would keep some that were taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{keys} API keys; at most {API_KEYS_MAX} are held")]
+#[error("{keys} API keys with those of tenant {}; at most {API_KEYS_MAX} are held", tenant.0)]
 pub struct TooManyApiKeys {
+    /// Whose are left out.
+    pub tenant: TenantId,
     /// How many there would be.
     pub keys: usize,
 }
@@ -383,6 +386,7 @@ pub struct TableBuilder {
     table: CredentialTable,
     /// Trust domains and the names of their tenants.
     domains: Vec<(Box<str>, Box<str>)>,
+    by_name: FixedMap<Box<str>, TenantId>,
     /// API keys of all tenants together.
     api_keys: usize,
     changed: bool,
@@ -399,6 +403,7 @@ impl TableBuilder {
         Self {
             table: CredentialTable::empty(realm),
             domains: domains.into_iter().filter(first).collect(),
+            by_name: FixedMap::default(),
             api_keys: 0,
             changed: true,
         }
@@ -411,22 +416,36 @@ impl TableBuilder {
     ///
     /// # Errors
     /// [`TooManyApiKeys`].
-    pub fn handle_tenant(&mut self, facts: TenantFacts) -> Result<(), TooManyApiKeys> {
+    pub fn handle_tenant(&mut self, mut facts: TenantFacts) -> Result<(), TooManyApiKeys> {
         let id = facts.id;
+        // A name may be given to another tenant once the one that had it is purged.
+        match self.by_name.insert(facts.name.clone(), id) {
+            Some(other) if other != id => self.replace(other, None),
+            _ => {}
+        }
         let before = self.table.tenants.get(&id);
         let others = self.api_keys - before.map_or(0, |tenant| tenant.api_keys.len());
         let keys = others + facts.api_keys.len();
+        let mut result = Ok(());
         if keys > API_KEYS_MAX {
-            return Err(TooManyApiKeys { keys });
+            facts.api_keys.clear();
+            result = Err(TooManyApiKeys { tenant: id, keys });
         }
         let tenant = Arc::new(TenantAccess::new(facts));
         self.replace(id, Some(tenant));
-        Ok(())
+        result
     }
 
     /// Forgets a tenant: none of its credentials counts any more.
-    pub fn handle_removed(&mut self, id: TenantId) {
-        self.replace(id, None);
+    pub fn handle_removed(&mut self, name: &str) {
+        if let Some(id) = self.by_name.remove(name) {
+            self.replace(id, None);
+        }
+    }
+
+    /// Names of the tenants that are known.
+    pub(crate) fn tenants(&self) -> impl Iterator<Item = Box<str>> {
+        self.by_name.keys().cloned()
     }
 
     fn replace(&mut self, id: TenantId, tenant: Option<Arc<TenantAccess>>) {

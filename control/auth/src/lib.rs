@@ -20,6 +20,7 @@ pub mod api_key;
 pub mod compile;
 pub mod error;
 pub mod exchange;
+mod facts;
 mod hex;
 pub mod jose;
 mod json;

@@ -96,6 +96,14 @@ impl MasterKey {
     /// # Errors
     /// See [`SealError`].
     pub fn open(&self, tenant: TenantId, kid: Kid, sealed: &Sealed) -> Result<[u8; 32], SealError> {
+        // The version is four bytes wide; those of tomorrow may use the other three.
+        if sealed.0[..4] != [VERSION, 0, 0, 0] {
+            let mut version = [0; 4];
+            version.copy_from_slice(&sealed.0[..4]);
+            return Err(SealError::Version {
+                found: u32::from_le_bytes(version),
+            });
+        }
         let found = &sealed.0[4..8];
         if *found != self.id {
             let mut other = [0; 4];
@@ -132,23 +140,10 @@ fn about(sealed: &[u8; SEALED_BYTES], tenant: TenantId, kid: Kid) -> Aad<[u8; 32
 pub struct Sealed([u8; SEALED_BYTES]);
 
 impl Sealed {
-    /// Reads the stored bytes.
-    ///
-    /// # Errors
-    /// [`SealError::Length`], [`SealError::Version`].
-    pub fn parse(bytes: &[u8]) -> Result<Self, SealError> {
-        let sealed: [u8; SEALED_BYTES] = bytes
-            .try_into()
-            .map_err(|_| SealError::Length { found: bytes.len() })?;
-        // The version is four bytes wide; those of tomorrow may use the other three.
-        if sealed[..4] != [VERSION, 0, 0, 0] {
-            let mut version = [0; 4];
-            version.copy_from_slice(&sealed[..4]);
-            return Err(SealError::Version {
-                found: u32::from_le_bytes(version),
-            });
-        }
-        Ok(Self(sealed))
+    /// What was stored. Whether it is a sealed key is found out when it is opened.
+    #[must_use]
+    pub fn new(bytes: [u8; SEALED_BYTES]) -> Self {
+        Self(bytes)
     }
 
     /// The bytes to store.
@@ -161,12 +156,6 @@ impl Sealed {
 /// Why a sealed key stays closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// Not [`SEALED_BYTES`] long.
-    #[error("{found} bytes; a sealed key has {SEALED_BYTES}")]
-    Length {
-        /// How long it is.
-        found: usize,
-    },
     /// Of a version that is not known here. A newer release wrote it.
     #[error("sealed in version {found}; this release reads version 1")]
     Version {

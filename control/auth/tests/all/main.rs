@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod exchange;
+mod facts;
 mod spiffe;
 mod table;
 mod vectors;

@@ -232,7 +232,7 @@ fn a_revoked_token_is_out_and_so_are_all_of_a_subject_from_before() {
     cluster.take(&t1);
     assert_eq!(judge(&cluster, &second, &two), Err(AuthError::Revoked));
 
-    cluster.builder.handle_removed(TenantId(1));
+    cluster.builder.handle_removed("t1");
     cluster.table = cluster.builder.poll_table().unwrap();
     assert_eq!(judge(&cluster, &first, &one), Err(AuthError::UnknownKey));
 }
@@ -319,7 +319,7 @@ fn a_workload_is_of_the_tenant_that_its_trust_domain_is_given_to() {
     assert_eq!(&*both(text.as_bytes()).unwrap().subject, "p:robot");
     assert_eq!(both(b"wrong"), Err(AuthError::UnknownKey));
 
-    cluster.builder.handle_removed(TenantId(2));
+    cluster.builder.handle_removed("t2");
     cluster.table = cluster.builder.poll_table().unwrap();
     let gone = Err(AuthError::UnknownKey);
     assert_eq!(cluster.table.still_valid(NOW, &mut known), gone);
@@ -387,7 +387,7 @@ fn a_credential_may_what_its_subject_may_and_a_token_what_it_says() {
     }
     assert!(robot.rights.is_empty() && orders.rights.is_empty());
     assert_eq!(token.rights.texts(), ana("t2").permissions);
-    cluster.builder.handle_removed(TenantId(2));
+    cluster.builder.handle_removed("t2");
     cluster.table = cluster.builder.poll_table().unwrap();
     let gone = may(&cluster, &token, ResourceKind::Cache, "n/x");
     assert_eq!(gone, Permissions::NONE);
@@ -453,6 +453,21 @@ fn what_is_neither_token_nor_api_key_is_nobody_here() {
 }
 
 #[test]
+fn a_name_that_is_given_to_another_tenant_ends_the_one_before() {
+    let mut cluster = Cluster::new();
+    let (first, second) = (cluster.tenant(1, "t"), cluster.tenant(2, "t"));
+    cluster.take(&first);
+    let mut known = cluster
+        .admit(NOW, &cluster.token(&first, 1, &ana("t")))
+        .unwrap();
+    cluster.take(&second);
+    let gone = Err(AuthError::UnknownKey);
+    assert_eq!(cluster.table.still_valid(NOW, &mut known), gone);
+    let token = cluster.token(&second, 1, &ana("t"));
+    assert_eq!(cluster.admit(NOW, &token).unwrap().tenant, TenantId(2));
+}
+
+#[test]
 fn a_change_of_one_tenant_leaves_an_older_table_and_the_other_tenants_alone() {
     let mut cluster = Cluster::new();
     let (mut t1, t2) = (cluster.tenant(1, "t1"), cluster.tenant(2, "t2"));
@@ -467,7 +482,7 @@ fn a_change_of_one_tenant_leaves_an_older_table_and_the_other_tenants_alone() {
     let older = cluster.table.clone();
     let of_t2 = cluster.token(&t2, 1, &ana("t2"));
 
-    cluster.builder.handle_removed(TenantId(1));
+    cluster.builder.handle_removed("t1");
     cluster.table = cluster.builder.poll_table().unwrap();
     assert!(cluster.admit(NOW, &text).is_err());
     assert!(cluster.admit(NOW, &of_t2).is_ok());
@@ -477,8 +492,8 @@ fn a_change_of_one_tenant_leaves_an_older_table_and_the_other_tenants_alone() {
     };
     assert!(older.admit(NOW, shown).is_ok());
     // Removing it once more, or one that never was, is no harm.
-    cluster.builder.handle_removed(TenantId(1));
-    cluster.builder.handle_removed(TenantId(9));
+    cluster.builder.handle_removed("t1");
+    cluster.builder.handle_removed("t9");
 }
 
 #[test]
@@ -500,14 +515,14 @@ fn a_key_that_two_tenants_claim_stays_with_the_first() {
     let token = cluster.token(&t1, 1, &ana("t1"));
     assert_eq!(cluster.admit(NOW, &token).unwrap().tenant, TenantId(1));
     // The second goes: the first stays.
-    cluster.builder.handle_removed(TenantId(2));
+    cluster.builder.handle_removed("t2");
     cluster.table = cluster.builder.poll_table().unwrap();
     assert_eq!(cluster.admit(NOW, &text).unwrap().tenant, TenantId(1));
     assert!(cluster.admit(NOW, &token).is_ok());
 }
 
 #[test]
-fn the_table_is_bounded_and_a_refused_tenant_changes_nothing() {
+fn the_table_is_bounded_and_who_does_not_fit_has_no_api_keys() {
     let mut cluster = Cluster::new();
     let mut t1 = cluster.tenant(1, "t1");
     let facts = |number: usize| {
@@ -524,14 +539,20 @@ fn the_table_is_bounded_and_a_refused_tenant_changes_nothing() {
     // In place of what it had, not besides.
     cluster.take(&t1);
     let mut t2 = cluster.tenant(2, "t2");
-    t2.api_keys = vec![facts(API_KEYS_MAX)];
-    let keys = API_KEYS_MAX + 1;
-    assert_eq!(
-        cluster.builder.handle_tenant(t2.clone()),
-        Err(TooManyApiKeys { keys })
-    );
-    assert!(cluster.builder.poll_table().is_none());
+    let (last, text) = ApiKey::mint([9; 4], &[9; 32]);
+    t2.api_keys = vec![ApiKeyFacts {
+        digest: last.digest,
+        ..facts(API_KEYS_MAX)
+    }];
+    let (tenant, keys) = (t2.id, API_KEYS_MAX + 1);
+    let refused = cluster.builder.handle_tenant(t2.clone());
+    assert_eq!(refused, Err(TooManyApiKeys { tenant, keys }));
+    cluster.table = cluster.builder.poll_table().unwrap();
+    let token = cluster.token(&t2, 1, &ana("t2"));
+    assert!(cluster.admit(NOW, &token).is_ok(), "all but its API keys");
+    assert_eq!(cluster.admit(NOW, &text), Err(AuthError::UnknownKey));
     t1.api_keys.pop();
     cluster.take(&t1);
     cluster.take(&t2);
+    assert!(cluster.admit(NOW, &text).is_ok());
 }

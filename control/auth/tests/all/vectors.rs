@@ -518,7 +518,7 @@ fn a_sealed_key_opens_for_its_own_tenant_key_and_master_alone() {
         for bit in 0..8 {
             let mut changed = *sealed.bytes();
             changed[place] ^= 1 << bit;
-            let opened = Sealed::parse(&changed).and_then(|one| master.open(tenant, kid, &one));
+            let opened = master.open(tenant, kid, &Sealed::new(changed));
             let why = variant(opened.unwrap_err());
             let expected = match place {
                 0..4 => "Version",
@@ -527,13 +527,6 @@ fn a_sealed_key_opens_for_its_own_tenant_key_and_master_alone() {
             };
             assert_eq!(why, expected, "bit {bit} of {place}");
         }
-    }
-    for length in [0, 1, sealed.bytes().len() - 1, sealed.bytes().len() + 1] {
-        let found = vec![1; length];
-        assert_eq!(
-            Sealed::parse(&found),
-            Err(SealError::Length { found: length })
-        );
     }
 }
 
