@@ -1,0 +1,168 @@
+//! A control plane of one, on a disk in memory, turned as a node does it.
+
+use core::time::Duration;
+use std::time::Instant;
+
+use pinion_admin_api::{Front, PlaneHandle, front};
+use pinion_commitlog::{DiskDone, DiskRequest, LogId};
+use pinion_metadata::{BrokerNumber, Metadata};
+use pinion_plane::{AUDIT_LOG, AuditConfig, Plane, PlaneConfig, PlaneOutput};
+use pinion_raft_group::{GroupConfig, MemberId};
+use pinion_simkit::{SimDisk, SimDiskConfig, SimRng};
+use pinion_types::{Monotonic, WallMs};
+use tokio::sync::oneshot;
+
+pub(crate) const CLUSTER: [u8; 16] = *b"a test's cluster";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// What wall clocks show when a test begins.
+pub(crate) const START: WallMs = WallMs(1_700_000_000_000);
+
+/// A plane and its disks; [`Host::run`] turns it for as long as anybody wants.
+pub(crate) struct Host {
+    plane: Plane,
+    front: Front,
+    group: SimDisk,
+    audit: SimDisk,
+    begun: Instant,
+    ready: bool,
+}
+
+impl Host {
+    /// A cluster of one node that has caught up with itself.
+    pub(crate) fn new() -> (PlaneHandle, Self) {
+        let config = PlaneConfig {
+            broker: BrokerNumber(1),
+            group: GroupConfig {
+                store: [7; 16],
+                seed: 1,
+                segment_bytes: 2 << 20,
+                ..GroupConfig::default()
+            },
+            audit: AuditConfig {
+                segment_bytes: 1 << 20,
+                ..AuditConfig::default()
+            },
+        };
+        let disk = |seed| SimDisk::new(SimDiskConfig::default(), SimRng::new(seed));
+        let mut group = disk(1);
+        let opened = Plane::open(config, &mut group, START).unwrap();
+        let (handle, front) = front();
+        let mut host = Self {
+            plane: opened.plane,
+            front,
+            group,
+            audit: disk(2),
+            begun: Instant::now(),
+            ready: false,
+        };
+        let one = MemberId(1);
+        host.plane.bootstrap(one, CLUSTER, &[one]);
+        while !host.ready {
+            host.turn();
+            host.disk_done();
+        }
+        (handle, host)
+    }
+
+    fn now(&self) -> Monotonic {
+        Monotonic::ZERO + self.begun.elapsed()
+    }
+
+    fn start_turn(&mut self) -> Monotonic {
+        let now = self.now();
+        let wall = WallMs(START.0 + now.as_millis());
+        self.plane.start_turn(now, wall);
+        now
+    }
+
+    fn turn(&mut self) {
+        let now = self.start_turn();
+        self.front.feed(&mut self.plane, now);
+        self.plane.end_turn();
+        loop {
+            while let Some(output) = self.plane.poll_output() {
+                self.take(output);
+            }
+            let Some((log, request)) = self.plane.poll_disk() else {
+                break;
+            };
+            self.submit(log, now, request);
+        }
+    }
+
+    fn take(&mut self, output: PlaneOutput) {
+        match self.front.handle_output(&mut self.plane, output) {
+            Some(PlaneOutput::Encode { index, source }) => {
+                self.plane.handle_encoded(index, source.encode());
+            }
+            Some(PlaneOutput::Ready) => self.ready = true,
+            Some(PlaneOutput::Answer { id, .. }) => panic!("nobody else asked: {id:?}"),
+            _ => {}
+        }
+    }
+
+    fn submit(&mut self, log: LogId, now: Monotonic, request: DiskRequest) {
+        match log {
+            AUDIT_LOG => self.audit.submit(now, request),
+            _ => self.group.submit(now, request),
+        }
+    }
+
+    /// Everything that a disk has done by now.
+    fn disk_done(&mut self) {
+        let now = self.start_turn();
+        let mut done: Vec<(LogId, DiskDone)> = Vec::new();
+        while let Some(one) = self.group.poll_done(now) {
+            done.push((pinion_raft_group::RAFT_LOG, one));
+        }
+        while let Some(one) = self.audit.poll_done(now) {
+            done.push((AUDIT_LOG, one));
+        }
+        for (log, one) in done {
+            self.plane.handle_disk_done(log, one);
+        }
+    }
+
+    /// Turns it until `stop`.
+    pub(crate) async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Self {
+        loop {
+            self.turn();
+            let due = [
+                self.plane.next_deadline(),
+                self.group.next_deadline(),
+                self.audit.next_deadline(),
+            ];
+            let due = due.into_iter().flatten().min();
+            let pause = due.map_or(Duration::from_secs(60), |due| due.since(self.now()));
+            tokio::select! {
+                () = self.front.ready() => {}
+                () = tokio::time::sleep(pause) => {}
+                _ = &mut stop => return self,
+            }
+            self.disk_done();
+            self.plane.handle_timeout();
+        }
+    }
+
+    pub(crate) fn metadata(&self) -> &Metadata {
+        self.plane.metadata().unwrap()
+    }
+}
+
+/// Runs a story beside a plane, and gives the plane back.
+pub(crate) fn beside<F: Future<Output = ()>>(story: impl FnOnce(PlaneHandle) -> F) -> Host {
+    let (handle, host) = Host::new();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (stop, stopped) = oneshot::channel();
+        let both = async {
+            story(handle).await;
+            stop.send(()).unwrap();
+        };
+        let (host, ()) = tokio::join!(host.run(stopped), both);
+        host
+    })
+}

@@ -1,0 +1,6 @@
+//! The admin API against a real control plane of one node.
+
+#![allow(clippy::unwrap_used)]
+
+mod front;
+mod host;
