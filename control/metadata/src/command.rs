@@ -412,8 +412,9 @@ pub struct AddMember {
     pub observer: bool,
     /// Where other members reach it: `host:port`.
     pub address: Box<str>,
-    /// SHA-256 of its certificate; zeros where members have none.
-    pub fingerprint: [u8; 32],
+    /// The data directory that it is in: a node whose directory is another one has lost
+    /// what this member knew.
+    pub store: [u8; 16],
 }
 
 /// A member is another from now on, with the next number: what it knew is gone,
@@ -424,8 +425,8 @@ pub struct ReplaceMember {
     pub member: MemberNumber,
     /// Where other members reach the new one.
     pub address: Box<str>,
-    /// SHA-256 of its certificate.
-    pub fingerprint: [u8; 32],
+    /// Its data directory.
+    pub store: [u8; 16],
 }
 
 /// The group has made of a member something else.

@@ -109,7 +109,9 @@ pub(crate) fn check(state: &Metadata) -> Result<(), Broken> {
     for object in state.objects() {
         let key = &object.meta.key;
         check_object(state, object)?;
-        if !versions.insert(object.meta.version) {
+        // What was there from the beginning has no version of its own.
+        let version = object.meta.version;
+        if version != MetaVersion(0) && !versions.insert(version) {
             return Err(Broken::Version {
                 key: key.clone(),
                 version: object.meta.version,

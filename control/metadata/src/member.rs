@@ -14,8 +14,9 @@ pub struct Member {
     pub role: MemberRole,
     /// Where other members reach it: `host:port`.
     pub address: Box<str>,
-    /// SHA-256 of its certificate; zeros where members have none.
-    pub fingerprint: [u8; 32],
+    /// The data directory that it is in: a node whose directory is another one has lost
+    /// what this member knew.
+    pub store: [u8; 16],
 }
 
 /// What a member is there for.

@@ -547,7 +547,9 @@ pub struct Object {
 }
 
 impl Object {
-    pub(crate) fn broker(&self) -> Option<&Broker> {
+    /// The broker, if it is one.
+    #[must_use]
+    pub fn broker(&self) -> Option<&Broker> {
         match &self.body {
             Body::Broker(broker) => Some(broker),
             _ => None,

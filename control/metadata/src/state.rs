@@ -8,6 +8,7 @@ use pinion_types::{ResourceId, WallMs};
 use xxhash_rust::xxh64::xxh64;
 
 use crate::apply::{self, Made};
+use crate::broker::Broker;
 use crate::command::Envelope;
 use crate::draft::{Draft, Staged};
 use crate::error::MetaError;
@@ -15,6 +16,7 @@ use crate::format;
 use crate::ids::{BrokerNumber, MemberNumber, MetaVersion, RowId, TenantNumber};
 use crate::invariants::{self, Broken};
 use crate::limits::{PRINCIPAL_BYTES_MAX, STATE_BYTES_MAX};
+use crate::member::Member;
 use crate::name;
 use crate::object::{Body, Meta, Object, ObjectKey};
 use crate::place::Board;
@@ -166,24 +168,21 @@ impl Metadata {
     /// The state before the first command: the tenant `default`, at version 0.
     #[must_use]
     pub fn genesis(cluster: [u8; 16]) -> Self {
-        let tenant = Object {
-            meta: Meta {
-                key: ObjectKey::tenant(DEFAULT_TENANT),
-                created: WallMs(0),
-                updated: WallMs(0),
-                version: MetaVersion(0),
-                generation: 1,
-                deleting: None,
-            },
-            body: Body::Tenant(Tenant {
+        let tenant = first(
+            ObjectKey::tenant(DEFAULT_TENANT),
+            Body::Tenant(Tenant {
                 number: DEFAULT_TENANT_NUMBER,
                 display_name: Box::default(),
                 description: Box::default(),
                 quotas: TenantQuotas::default(),
                 encryption: None,
             }),
-        };
-        let head = Head {
+        );
+        Self::assemble(Self::first_head(cluster), [tenant], [])
+    }
+
+    pub(crate) fn first_head(cluster: [u8; 16]) -> Head {
+        Head {
             cluster,
             version: MetaVersion(0),
             index: 0,
@@ -195,8 +194,7 @@ impl Metadata {
                 row: RowId(1),
                 member: MemberNumber(1),
             },
-        };
-        Self::assemble(head, [tenant], [])
+        }
     }
 
     /// A state of these objects, unchecked; what is derived is derived here.
@@ -449,6 +447,30 @@ impl Metadata {
         self.get(self.brokers.get(&number)?)
     }
 
+    /// Every broker and its name, in the order of names.
+    pub fn brokers(&self) -> impl Iterator<Item = (&str, &Broker)> {
+        let objects = self.from(&ObjectKey::broker(""));
+        objects.map_while(|object| match (&object.meta.key, &object.body) {
+            (ObjectKey::Broker(name), Body::Broker(broker)) => Some((&**name, broker)),
+            _ => None,
+        })
+    }
+
+    /// Every member and its number, ascending.
+    pub fn members(&self) -> impl Iterator<Item = (MemberNumber, &Member)> {
+        let objects = self.from(&ObjectKey::Member(MemberNumber(0)));
+        objects.map_while(|object| match (&object.meta.key, &object.body) {
+            (ObjectKey::Member(number), Body::Member(member)) => Some((*number, member)),
+            _ => None,
+        })
+    }
+
+    /// The number that the next member will have: no member had it, or one above it.
+    #[must_use]
+    pub fn next_member(&self) -> MemberNumber {
+        self.counters.member
+    }
+
     /// Every object, in the order of keys.
     pub fn objects(&self) -> impl Iterator<Item = &Arc<Object>> {
         self.objects.values().map(|entry| &entry.object)
@@ -635,6 +657,21 @@ impl Metadata {
 
     pub(crate) fn requests(&self) -> &Requests {
         &self.requests
+    }
+}
+
+/// An object that is there from the beginning.
+pub(crate) fn first(key: ObjectKey, body: Body) -> Object {
+    Object {
+        meta: Meta {
+            key,
+            created: WallMs(0),
+            updated: WallMs(0),
+            version: MetaVersion(0),
+            generation: 1,
+            deleting: None,
+        },
+        body,
     }
 }
 

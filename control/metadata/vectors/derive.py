@@ -221,7 +221,7 @@ SIGNING_KEYS = Struct(current=STORED_KEY, next=STORED_KEY, previous=Optional(RET
                       rotate_every_ms=U64, rotated=U64)
 REVOCATION = Struct(issued_before=Optional(U64), until=U64)
 BOOTSTRAP = Struct(done=U64)
-MEMBER = Struct(broker=U32, role=BYTE, address=TEXT, fingerprint=Bytes(32))
+MEMBER = Struct(broker=U32, role=BYTE, address=TEXT, store=Bytes(16))
 SETTINGS = Struct(heartbeat_ms=U32, missed=U16, grace_ms=U64, token_life_s=U32)
 SNAPSHOT = Struct(cluster=Bytes(16), version=U64, index=U64, stamp=U64, counters=COUNTERS,
                   objects=List(OBJECT), requests=List(REQUEST))
@@ -253,8 +253,8 @@ OF_RESOURCE = Struct(resource=U64)
 REGISTER_BROKER = Struct(name=TEXT, facts=FACTS, incarnation=U64, gone=Optional(U64))
 SET_DRAINING = Struct(name=TEXT, draining=BYTE)
 BROKER_DOWN = Struct(name=TEXT, incarnation=U64)
-ADD_MEMBER = Struct(broker=U32, observer=BYTE, address=TEXT, fingerprint=Bytes(32))
-REPLACE_MEMBER = Struct(member=U64, address=TEXT, fingerprint=Bytes(32))
+ADD_MEMBER = Struct(broker=U32, observer=BYTE, address=TEXT, store=Bytes(16))
+REPLACE_MEMBER = Struct(member=U64, address=TEXT, store=Bytes(16))
 SET_MEMBER_ROLE = Struct(member=U64, role=BYTE)
 OF_MEMBER = Struct(member=U64)
 UPDATE_SETTINGS = Struct(heartbeat_ms=Optional(U32), missed=Optional(U16), grace_ms=Optional(U64),
@@ -422,11 +422,11 @@ COMMANDS = [
     command("a broker that was missed", 52, BROKER_DOWN, {"name": b"b2", "incarnation": 1 << 63}),
     command("a broker that is gone", 53, OF_NAME, {"name": b"b2"}),
     command("a member that will vote", 54, ADD_MEMBER, {
-        "broker": 1, "observer": 0, "address": b"node-1:7420", "fingerprint": bytes(range(32))}),
+        "broker": 1, "observer": 0, "address": b"node-1:7420", "store": bytes(range(16))}),
     command("a member that never votes", 54, ADD_MEMBER, {
-        "broker": 3, "observer": 1, "address": b"[::1]:7420", "fingerprint": bytes(32)}),
+        "broker": 3, "observer": 1, "address": b"[::1]:7420", "store": bytes(16)}),
     command("a member that lost its disk", 55, REPLACE_MEMBER, {
-        "member": 1 << 40, "address": b"node-1:7420", "fingerprint": bytes(range(32))}),
+        "member": 1 << 40, "address": b"node-1:7420", "store": bytes(range(16))}),
     command("a member that votes", 56, SET_MEMBER_ROLE, {"member": 1, "role": 2}),
     command("a member that is none any more", 57, OF_MEMBER, {"member": 2}),
     command("policies", 60, ADD_POLICIES, {
@@ -551,9 +551,9 @@ def revocation(version, what, issued_before, until, of=b"acme", **over):
         "issued_before": issued_before, "until": until}, **over)
 
 
-def member(number, version, of, role, address=b"node-1:7420", fingerprint=bytes(range(32)), **over):
+def member(number, version, of, role, address=b"node-1:7420", store=bytes(range(16)), **over):
     return stored(b"member/%d" % number, version, MEMBER, {
-        "broker": of, "role": role, "address": address, "fingerprint": fingerprint}, **over)
+        "broker": of, "role": role, "address": address, "store": store}, **over)
 
 
 def counters(tenant=2, resource=1, broker=1, row=1, member=1):
@@ -610,7 +610,7 @@ FULL = state(
         revocation(41, REQUEST_ID.hex().encode(), None, 1_700_000_930_000, created=IDENTITY + 10),
         revocation(42, b"sub:p:ana", (1_700_000_000_000,), IDENTITY + 10 + 3_630_000, created=IDENTITY + 10),
         stored(b"bootstrap/acme", 37, BOOTSTRAP, {"done": IDENTITY}, created=IDENTITY),
-        member(2, 43, 3, 3, b"[::1]:7420", bytes(32), created=IDENTITY + 15),
+        member(2, 43, 3, 3, b"[::1]:7420", bytes(16), created=IDENTITY + 15),
         member(3, 44, 1, 2, created=IDENTITY + 15, generation=2),
         stored(b"settings", 46, SETTINGS, {"heartbeat_ms": 1_000, "missed": 5, "grace_ms": 86_400_000,
                                            "token_life_s": 600}, created=IDENTITY + 20)],
@@ -730,7 +730,7 @@ REFUSED = [
     refused_state("a namespace of no tenant", "Broken.Orphan",
                   state(version=1, objects=[DEFAULT, namespace(b"acme", b"a", 1)])),
     refused_state("two objects of one version", "Broken.Version",
-                  state(objects=[DEFAULT, namespace(b"default", b"a", 0)])),
+                  state(version=1, objects=[DEFAULT, namespace(b"default", b"a", 1), namespace(b"default", b"b", 1)])),
     refused_state("an object of a later version", "Broken.Version",
                   state(objects=[DEFAULT, namespace(b"default", b"a", 1)])),
     refused_state("a number that was not given out", "Broken.Number", state(objects=[tenant(b"default", 2)])),

@@ -17,6 +17,8 @@ mod clock;
 mod duties;
 mod hub;
 pub mod limits;
+mod names;
+mod node;
 mod open;
 mod output;
 mod peer;
@@ -28,9 +30,12 @@ pub use audit::{
     AUDIT_LOG, AuditConfig, AuditOpenError, AuditPage, AuditQuery, AuditResult, AuditRow, RowError,
 };
 pub use hub::{Form, WatchError, WatchId, Watched};
+pub use names::PeerName;
+pub use node::{ClusterConfig, NodeFacts};
 pub use open::{Opened, PlaneConfig, PlaneOpenError};
-pub use output::{Halt, PlaneNotice, PlaneOutput, PlaneStatus};
+pub use output::{Halt, PlaneNotice, PlaneOutput, PlanePeer, PlaneStatus};
 pub use peer::{Forward, PlaneMessage, Returned, Why};
+pub use pinion_raft_group::TransferError;
 pub use plane::Plane;
 pub use request::{
     Answer, Caller, Consistency, Denied, PlaneError, Query, QueryValue, Request, RequestId, Write,

@@ -37,6 +37,14 @@ pub const DUTY_RETRY: Duration = Duration::from_secs(1);
 /// the wall clock may have been set meanwhile.
 pub const DUTY_LOOK: Duration = Duration::from_secs(60);
 
+/// Members of which this node knows only what they said themselves. As many as there may be
+/// in all: beyond it somebody makes them up.
+pub const NAMES_HEARD_MAX: usize = 72;
+
+/// How long a node waits for its registration before it asks for it anew, and how long one
+/// that the metadata knows already waits for it before it serves.
+pub const REGISTER_RETRY: Duration = Duration::from_secs(2);
+
 /// How far the wall clock may be behind the stamps before people are told.
 pub const CLOCK_BEHIND_MS: u64 = 1_000;
 

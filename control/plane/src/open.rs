@@ -1,18 +1,21 @@
 //! Opening a plane: what the group's log says it was.
 
 use pinion_commitlog::{Files, RecoveryReport};
-use pinion_metadata::{BrokerNumber, FormatError, Metadata};
+use pinion_metadata::{FormatError, Metadata};
 use pinion_raft_group::{Found, Group, GroupConfig, OpenError};
 use pinion_types::WallMs;
 
 use crate::audit::{AuditConfig, AuditLog, AuditOpenError};
-use crate::plane::Plane;
+use crate::node::{ClusterConfig, NodeFacts};
+use crate::plane::{Nodes, Plane};
 
 /// Settings of one node's plane.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct PlaneConfig {
-    /// This node, as commands name where they came from.
-    pub broker: BrokerNumber,
+    /// This node.
+    pub node: NodeFacts,
+    /// The cluster that it belongs to; `None` is one of its own.
+    pub cluster: Option<ClusterConfig>,
     /// Its member of the group.
     pub group: GroupConfig,
     /// Its audit log.
@@ -24,7 +27,7 @@ pub struct PlaneConfig {
 pub struct Opened {
     /// The plane.
     pub plane: Plane,
-    /// Who the node is. Nobody yet: it needs [`Plane::bootstrap`].
+    /// Who the node is. Nobody yet: it begins a cluster, or joins one.
     pub found: Found,
     /// What the recovery of the group's log met.
     pub report: RecoveryReport,
@@ -70,8 +73,10 @@ pub(crate) fn open(
     let opened = Group::open(config.group, files, wall)?;
     let mut member = None;
     let mut machine = None;
-    if let (Found::Member { id, cluster, .. }, Some((index, bytes))) =
-        (opened.found, &opened.snapshot)
+    if let Found::Member { id, .. } = opened.found {
+        member = Some(id);
+    }
+    if let (Found::Member { cluster, .. }, Some((index, bytes))) = (opened.found, &opened.snapshot)
     {
         let index = *index;
         let restored =
@@ -85,16 +90,15 @@ pub(crate) fn open(
         if restored.applied_index() > index {
             return contradiction("snapshot");
         }
-        member = Some(id);
         machine = Some(restored);
     }
     let applied = machine.as_ref().map_or(0, Metadata::applied_index);
     let whose = (store, seed);
-    let (audit, audit_report) =
-        AuditLog::open(config.audit, whose, config.broker, applied, files, wall)?;
+    let (audit, audit_report) = AuditLog::open(config.audit, whose, applied, files, wall)?;
+    let nodes = Nodes::new(config.node, config.cluster, store);
     let parts = (opened.group, audit);
     Ok(Opened {
-        plane: Plane::new(config.broker, parts, member, machine, (wall, seed)),
+        plane: Plane::new(nodes, parts, (member, machine), (wall, seed)),
         found: opened.found,
         report: opened.report,
         audit_report,

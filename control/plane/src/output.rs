@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use pinion_commitlog::{Damage, DiskError};
-use pinion_metadata::{Broken, Change, FormatError, MetaVersion, SnapshotSource};
+use pinion_metadata::{Broken, BrokerNumber, Change, FormatError, MetaVersion, SnapshotSource};
 use pinion_raft_group::{MemberId, Notice, Role, Status};
 
 use crate::hub::WatchId;
+use crate::names::PeerName;
 use crate::peer::PlaneMessage;
-use crate::request::{Answer, RequestId};
+use crate::request::{Answer, PlaneError, RequestId};
 
 /// Something for the owner to do or know, in order.
 #[derive(Clone, Debug)]
@@ -30,18 +31,14 @@ pub enum PlaneOutput {
         /// Its version.
         version: MetaVersion,
     },
-    /// Who takes part in the group.
-    Members {
-        /// Who votes, ascending.
-        voters: Vec<MemberId>,
-        /// Who only listens, ascending.
-        learners: Vec<MemberId>,
-    },
-    /// For another member. It may be lost, repeated or late; a member that cannot be
-    /// reached is told by [`crate::Plane::handle_unreachable`].
+    /// Whom to keep connected to, by name, and where each is: `host:port`. Told at the
+    /// beginning, if there is anybody, and at each change; this node is never among them.
+    Peers(Arc<[(PeerName, Box<str>)]>),
+    /// For another node. It may be lost, repeated or late; one that cannot be reached is
+    /// told by [`crate::Plane::handle_unreachable`].
     Send {
         /// To whom.
-        to: MemberId,
+        to: PeerName,
         /// What.
         message: PlaneMessage,
     },
@@ -62,8 +59,8 @@ pub enum PlaneOutput {
     Role {
         /// What this node is.
         role: Role,
-        /// Who leads.
-        leader: Option<MemberId>,
+        /// Who leads; `None` also while the name of who does is not known here yet.
+        leader: Option<PeerName>,
         /// The term.
         term: u64,
     },
@@ -75,7 +72,9 @@ pub enum PlaneOutput {
         /// The last change of its keys.
         version: MetaVersion,
     },
-    /// This node has caught up with what was decided before it was opened. Told once.
+    /// This node has caught up with what was decided before it was opened, and its broker
+    /// is registered; where the metadata had it before and it cannot be registered anew now,
+    /// that is tried again. Told once.
     Ready,
     /// For people.
     Notice(PlaneNotice),
@@ -100,6 +99,8 @@ pub enum PlaneNotice {
     AuditFull(bool),
     /// Rows of the audit log cannot be read.
     AuditDamaged(Damage),
+    /// This node's broker was not registered; it is tried again.
+    NotRegistered(PlaneError),
     /// The plane stopped.
     Halted(Halt),
 }
@@ -143,14 +144,39 @@ pub enum Halt {
 /// How a plane is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlaneStatus {
+    /// This node.
+    pub node: PeerName,
+    /// Its broker; `None` until it is registered for the first time.
+    pub broker: Option<BrokerNumber>,
+    /// Who leads, as far as this node knows.
+    pub leader: Option<PeerName>,
+    /// The other members, as a leader knows them; empty elsewhere.
+    pub peers: Vec<PlanePeer>,
     /// The group.
     pub group: Status,
     /// Version of the metadata.
     pub version: MetaVersion,
-    /// It has caught up with what was decided before it was opened.
+    /// [`PlaneOutput::Ready`] was told.
     pub ready: bool,
     /// Requests that are not answered yet.
     pub requests: usize,
     /// Those who follow the changes.
     pub watchers: usize,
+}
+
+/// Another member, as the leader knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanePeer {
+    /// The node; `None` of one whose name is not known.
+    pub name: Option<PeerName>,
+    /// Its number in the group.
+    pub member: MemberId,
+    /// Whether it votes.
+    pub voter: bool,
+    /// Up to here its log is the leader's.
+    pub matched: u64,
+    /// Entries that it lacks.
+    pub lag: u64,
+    /// Whether it was heard within the last election timeout or two.
+    pub active: bool,
 }

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use raft::eraftpb::{Entry, Message, MessageType};
 
-use crate::format::{EntryBody, FormatError, NUMBER_MAX, Reader, count};
+use crate::format::{EntryBody, FormatError, MemberId, NUMBER_MAX, Reader, count};
 use crate::limits::{CHUNK_BYTES, PEER_BODY_MAX, PEER_CONTEXT_MAX};
 use crate::storage::{body, entry};
 
@@ -159,6 +159,15 @@ impl ChunkVerdict {
 pub struct RaftMessage(pub(crate) Message);
 
 impl PeerMessage {
+    /// Who its sender says it is; a part of a snapshot, and what answers one, does not say.
+    #[must_use]
+    pub fn sender(&self) -> Option<MemberId> {
+        match self {
+            Self::Raft(messages) => messages.first().map(|first| MemberId(first.0.from)),
+            Self::Offer(_) | Self::Chunk(_) | Self::Ack(_) => None,
+        }
+    }
+
     /// Adds the frame to `out`.
     ///
     /// # Panics

@@ -6,12 +6,13 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pinion_metadata::{BrokerNumber, Metadata, SnapshotSource};
+use pinion_metadata::broker::Capacity;
+use pinion_metadata::{Founder, Metadata, SnapshotSource};
 use pinion_plane::{
-    Answer, AuditConfig, Plane, PlaneConfig, PlaneError, PlaneMessage, PlaneNotice, PlaneOutput,
-    RequestId, WatchId,
+    Answer, AuditConfig, NodeFacts, PeerName, Plane, PlaneConfig, PlaneError, PlaneMessage,
+    PlaneNotice, PlaneOutput, RequestId, WatchId,
 };
-use pinion_raft_group::{Found, GroupConfig, MemberId, Notice, Role};
+use pinion_raft_group::{Found, GroupConfig, Notice, Role};
 use pinion_simkit::{
     CrashMode, FaultPlan, SimClock, SimDisk, SimDiskConfig, SimNet, SimRng, Trace, Weather,
 };
@@ -30,9 +31,48 @@ const DRIFT_PPM: u64 = 20_000;
 /// What a node that stands still is sent and keeps; the rest is lost.
 const INBOX_MAX: usize = 1_024;
 
-/// The number of a member that is counted from 0 here.
-pub(super) fn member(at: usize) -> MemberId {
-    MemberId(at as u64 + 1)
+/// Names of the nodes, in their order.
+const NAMES: [&str; 5] = ["n1", "n2", "n3", "n4", "n5"];
+
+/// A node as it is in its life `incarnation`.
+fn facts(at: usize, incarnation: u64) -> Result<NodeFacts, Violation> {
+    let name = PeerName::new(NAMES[at]);
+    let name = name.map_err(|error| Violation::new(format!("{}: {error}", NAMES[at])))?;
+    Ok(NodeFacts {
+        address: format!("{name}:7420").into(),
+        name,
+        region: Box::default(),
+        zone: Box::default(),
+        labels: Box::default(),
+        capacity: Capacity {
+            max_shards: 1_000,
+            max_connections: 1_000,
+            cores: 1,
+            logs: 1,
+            memory_per_core: 1 << 30,
+        },
+        incarnation,
+    })
+}
+
+/// The nodes that begin a world, none of which has registered.
+fn founders(members: usize) -> Result<Vec<Founder>, Violation> {
+    let founder = |at| {
+        let facts = facts(at, 0)?;
+        Ok(Founder {
+            name: facts.name.as_str().into(),
+            facts: facts.broker_facts(),
+            incarnation: None,
+            address: facts.address,
+            store: store(at),
+        })
+    };
+    (0..members).map(founder).collect()
+}
+
+/// The data directory of a node.
+fn store(at: usize) -> [u8; 16] {
+    [u8::try_from(at).unwrap_or(0); 16]
 }
 
 /// Something that will happen.
@@ -147,7 +187,10 @@ impl World {
         let mut rng = SimRng::new(seed);
         let plan = Plan::new(&mut rng);
         let net = SimNet::new(rng.fork(1));
-        let truth = Truth::new(&Metadata::genesis(CLUSTER));
+        let founders = founders(plan.members)?;
+        let first = Metadata::founded(CLUSTER, &founders)
+            .map_err(|error| Violation::new(format!("{founders:?}: {error}")))?;
+        let truth = Truth::new(&first);
         let clients = (0..plan.clients).map(Client::new).collect();
         let mut world = Self {
             now: Monotonic::ZERO,
@@ -362,7 +405,8 @@ impl World {
         self.trace.mix_bytes(frame);
         let message = PlaneMessage::decode(frame)
             .map_err(|error| Violation::new(format!("a member's own frame: {error}")))?;
-        self.turn(to, |plane| plane.handle_peer(member(from), message))
+        let from = facts(from, 0)?.name;
+        self.turn(to, |plane| plane.handle_peer(&from, message))
     }
 
     /// A client asks a node that runs.
@@ -458,7 +502,8 @@ impl World {
             PlaneOutput::Send { to, message } => {
                 let mut frame = Vec::new();
                 message.encode(&mut frame);
-                let to = usize::try_from(to.0 - 1).unwrap_or(usize::MAX);
+                let to = NAMES.iter().position(|name| *name == to.as_str());
+                let to = to.unwrap_or(usize::MAX);
                 // A member may say the same twice; a connection gives nothing twice.
                 if matches!(message, PlaneMessage::Raft(_)) {
                     self.net.send(self.now, at, to, frame.into());
@@ -501,8 +546,8 @@ impl World {
                 (node.ready, node.was_ready) = (true, true);
             }
             PlaneOutput::Sealed => self.nodes[at].sealed = true,
-            // Nobody comes or goes, and no tenant has keys.
-            PlaneOutput::Members { .. } | PlaneOutput::RotateKeys { .. } => {}
+            // The wires go everywhere, and no tenant has keys.
+            PlaneOutput::Peers(_) | PlaneOutput::RotateKeys { .. } => {}
             PlaneOutput::Notice(notice) => self.notice(at, notice)?,
         }
         Ok(())
@@ -517,6 +562,8 @@ impl World {
             PlaneNotice::Group(Notice::HandOver { .. }) => self.truth.counts.handed_over += 1,
             PlaneNotice::Group(Notice::Installing { .. } | Notice::ReadOnly(_))
             | PlaneNotice::AuditFull(_) => {}
+            // It is tried again, and looked for at the end.
+            PlaneNotice::NotRegistered(_) => {}
             PlaneNotice::ClockBehind { .. } => self.truth.counts.behind_stamp += 1,
             notice => {
                 return Err(Violation::new(format!("member {at} says {notice:?}")));
@@ -551,9 +598,10 @@ impl World {
         let drift = self.rng.below(2 * DRIFT_PPM);
         let rate = i64::try_from(drift).unwrap_or(0) - i64::try_from(DRIFT_PPM).unwrap_or(0);
         let config = PlaneConfig {
-            broker: BrokerNumber(u32::try_from(at).unwrap_or(0) + 1),
+            node: facts(at, life)?,
+            cluster: None,
             group: GroupConfig {
-                store: [u8::try_from(at).unwrap_or(0); 16],
+                store: store(at),
                 seed: life,
                 segment_bytes: 2 << 20,
                 snapshot_every_entries: self.plan.snapshot_every,
@@ -580,8 +628,7 @@ impl World {
         let mut plane = opened.plane;
         if opened.found == Found::Empty {
             promise!(!node.was_ready, "member {at} is forgotten by its disk");
-            let voters: Vec<MemberId> = (0..self.plan.members).map(member).collect();
-            plane.bootstrap(member(at), CLUSTER, &voters);
+            plane.bootstrap(CLUSTER, &founders(self.plan.members)?);
         }
         node.told = 0;
         if let Some(machine) = plane.metadata() {
@@ -638,7 +685,8 @@ impl World {
         if self.nodes[at].paused {
             return Ok(());
         }
-        self.turn(at, |plane| plane.handle_unreachable(member(other)))
+        let other = facts(other, 0)?.name;
+        self.turn(at, |plane| plane.handle_unreachable(&other))
     }
 
     /// A node ends as it should, and is started again.

@@ -52,7 +52,7 @@ pub(super) fn add(draft: &mut Draft<'_>, command: &AddMember) -> Result<Made, Me
         broker,
         role,
         address: command.address.clone(),
-        fingerprint: command.fingerprint,
+        store: command.store,
     };
     create(draft, member)
 }
@@ -69,7 +69,7 @@ pub(super) fn replace(draft: &mut Draft<'_>, command: &ReplaceMember) -> Result<
         broker: old.broker,
         role,
         address: command.address.clone(),
-        fingerprint: command.fingerprint,
+        store: command.store,
     };
     draft.remove(&key)?;
     create(draft, member)

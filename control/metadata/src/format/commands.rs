@@ -169,7 +169,7 @@ mirror! {
         broker: u32,
         observer: bool,
         address: Vec<u8>,
-        fingerprint: [u8; 32],
+        store: [u8; 16],
     }
 }
 
@@ -177,7 +177,7 @@ mirror! {
     ReplaceMember of command::ReplaceMember {
         member: u64,
         address: Vec<u8>,
-        fingerprint: [u8; 32],
+        store: [u8; 16],
     }
 }
 

@@ -424,7 +424,7 @@ mirror! {
         broker: u32,
         role: u8,
         address: Vec<u8>,
-        fingerprint: [u8; 32],
+        store: [u8; 16],
     }
 }
 

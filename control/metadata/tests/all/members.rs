@@ -3,16 +3,18 @@
 use pinion_metadata::command::{AddMember, ReplaceMember, SetDraining, SetMemberRole};
 use pinion_metadata::limits::{OBSERVERS_MAX, VOTERS_MAX};
 use pinion_metadata::member::{Member, MemberRole};
-use pinion_metadata::{Body, BrokerNumber, Command, MemberNumber, MetaCode, Object, ObjectKey};
+use pinion_metadata::{
+    Body, BrokerNumber, Command, Founder, MemberNumber, MetaCode, Metadata, Object, ObjectKey,
+};
 
-use crate::support::{Replica, envelope, object, register};
+use crate::support::{CLUSTER, Replica, envelope, facts, object, register};
 
 fn add(broker: u32, observer: bool) -> Command {
     Command::AddMember(AddMember {
         broker: BrokerNumber(broker),
         observer,
         address: format!("node-{broker}:7420").into(),
-        fingerprint: [9; 32],
+        store: [9; 16],
     })
 }
 
@@ -20,7 +22,7 @@ fn replace(member: u64) -> Command {
     Command::ReplaceMember(ReplaceMember {
         member: MemberNumber(member),
         address: "other:7420".into(),
-        fingerprint: [8; 32],
+        store: [8; 16],
     })
 }
 
@@ -130,9 +132,62 @@ fn there_are_so_many_observers_and_no_more() {
         broker: BrokerNumber(1),
         observer: false,
         address: "nowhere".into(),
-        fingerprint: [0; 32],
+        store: [0; 16],
     });
     replica.done(Command::RemoveMember(MemberNumber(1)));
     let refused = replica.apply(&envelope(bad)).result.unwrap_err();
     assert_eq!(refused.code(), MetaCode::BadAddress);
+}
+
+fn founder(name: &str, incarnation: Option<u64>) -> Founder {
+    Founder {
+        name: name.into(),
+        facts: facts("", ""),
+        incarnation,
+        address: format!("{name}:7420").into(),
+        store: [4; 16],
+    }
+}
+
+#[test]
+fn who_founds_a_cluster_is_there_before_the_first_command() {
+    let founders = [founder("b", None), founder("a", Some(9))];
+    let state = Metadata::founded(CLUSTER, &founders).unwrap();
+    state.check().unwrap();
+    assert_eq!(state.version().get(), 0);
+    assert_eq!(state.next_member(), MemberNumber(3));
+    let bytes = state.snapshot().encode();
+    let restored = Metadata::restore(&bytes).unwrap();
+    assert_eq!(restored.state_hash(), state.state_hash());
+    let genesis = Metadata::genesis(CLUSTER);
+    assert_ne!(genesis.state_hash(), state.state_hash());
+    let brokers: Vec<_> = state
+        .brokers()
+        .map(|(name, broker)| {
+            (
+                name,
+                broker.number.0,
+                broker.incarnation,
+                broker.down.is_some(),
+            )
+        })
+        .collect();
+    assert_eq!(brokers, [("a", 2, 9, false), ("b", 1, 0, true)]);
+    let members: Vec<_> = state
+        .members()
+        .map(|(number, member)| (number.0, member.broker.0, &*member.address, member.role))
+        .collect();
+    let votes = MemberRole::Voter;
+    assert_eq!(members, [(1, 1, "b:7420", votes), (2, 2, "a:7420", votes)]);
+
+    let code = |founders: &[Founder]| Metadata::founded(CLUSTER, founders).unwrap_err().code();
+    assert_eq!(code(&[]), MetaCode::BadSpec);
+    let twice = [founder("a", None), founder("a", None)];
+    assert_eq!(code(&twice), MetaCode::Exists);
+    assert_eq!(code(&[founder("A", None)]), MetaCode::BadName);
+    let mut nowhere = founder("a", None);
+    nowhere.address = "nowhere".into();
+    assert_eq!(code(&[nowhere]), MetaCode::BadAddress);
+    let many: Vec<_> = (0..8).map(|at| founder(&format!("n{at}"), None)).collect();
+    assert_eq!(code(&many), MetaCode::BadSpec);
 }

@@ -146,16 +146,16 @@ fn rules(scope: &[&str], ids: Box<[RowId]>) -> DeleteRules {
     }
 }
 
-fn counted() -> [u8; 32] {
+fn counted() -> [u8; 16] {
     std::array::from_fn(|at| u8::try_from(at).unwrap())
 }
 
-fn join(broker: u32, address: &str, fingerprint: [u8; 32]) -> Command {
+fn join(broker: u32, address: &str, store: [u8; 16]) -> Command {
     Command::AddMember(AddMember {
         broker: BrokerNumber(broker),
         observer: false,
         address: address.into(),
-        fingerprint,
+        store,
     })
 }
 
@@ -164,7 +164,7 @@ fn observe() -> Command {
         broker: BrokerNumber(3),
         observer: true,
         address: "[::1]:7420".into(),
-        fingerprint: [0; 32],
+        store: [0; 16],
     })
 }
 
@@ -172,7 +172,7 @@ fn replace(member: u64) -> Command {
     Command::ReplaceMember(ReplaceMember {
         member: MemberNumber(member),
         address: "node-1:7420".into(),
-        fingerprint: counted(),
+        store: counted(),
     })
 }
 
@@ -611,7 +611,7 @@ fn state(name: &str) -> Metadata {
     ];
     let identity = Box::new(identity.map(item));
     apply(21, 990, 0, "", Command::Batch(identity));
-    let members = [join(1, "old:1", [0; 32]), observe(), replace(1), votes(3)];
+    let members = [join(1, "old:1", [0; 16]), observe(), replace(1), votes(3)];
     let members = Box::new(members.map(item));
     apply(22, 995, 0, "", Command::Batch(members));
     apply(23, 1_000, 0, "", delete(&home, false, week));

@@ -129,7 +129,6 @@ impl AuditLog {
     pub(crate) fn open(
         config: AuditConfig,
         (store, seed): ([u8; 16], u64),
-        origin: BrokerNumber,
         applied: u64,
         files: &mut dyn Files,
         wall: WallMs,
@@ -162,7 +161,7 @@ impl AuditLog {
             config,
             place,
             missing,
-            origin,
+            origin: BrokerNumber(0),
             searches: BTreeMap::new(),
             last_search: 0,
             wall,
@@ -171,6 +170,11 @@ impl AuditLog {
             bytes: Vec::new(),
         };
         Ok((audit, recovered.report))
+    }
+
+    /// This node's broker is known from now on.
+    pub(crate) fn set_origin(&mut self, origin: BrokerNumber) {
+        self.origin = origin;
     }
 
     // --------------------------------------------------------------------- rows

@@ -10,6 +10,7 @@ use pinion_raft_group::{MemberId, ProposalId, Role};
 
 use super::writes::Attempt;
 use super::{Plane, Proposer};
+use crate::names::PeerName;
 use crate::peer::{Forward, PlaneMessage, Returned, Why};
 use crate::request::PlaneError;
 
@@ -28,31 +29,39 @@ impl Plane {
     }
 
     /// A command that another node was asked for.
-    pub(super) fn take_forward(&mut self, from: MemberId, forward: &Forward) {
+    pub(super) fn take_forward(&mut self, from: &PeerName, forward: &Forward) {
         let number = forward.number;
         let refused = match Envelope::decode(&forward.envelope) {
             Err(_) => Some(Why::Malformed),
             Ok(_) if self.role != Role::Leader || self.closed.is_some() => Some(Why::NotLeader),
-            Ok(mut envelope) => {
-                let member = from;
-                match self.propose(ProposalId { member, number }, &mut envelope) {
+            Ok(mut envelope) => match self.nodes.names.member(from) {
+                Some(member) => match self.propose(ProposalId { member, number }, &mut envelope) {
                     Attempt::Proposed => None,
                     Attempt::Later => Some(Why::NotLeader),
                     Attempt::Refused(error) => Some(Why::from_refusal(&error)),
-                }
-            }
+                },
+                // This node has not read of it yet, so it does not lead for it.
+                None => Some(Why::NotLeader),
+            },
         };
         if let Some(why) = refused {
-            self.send(from, PlaneMessage::Returned(Returned { number, why }));
+            let returned = Returned { number, why };
+            self.tell(from.clone(), PlaneMessage::Returned(returned));
         }
     }
 
     /// A command of this node was not taken by the one that it was sent to.
     pub(super) fn take_returned(&mut self, Returned { number, why }: Returned) {
-        let proposal = self.proposals.get(&number);
-        if let Some(Proposer::Request(id)) = proposal.map(|one| one.from) {
-            self.proposals.remove(&number);
-            self.refuse(id, why.refusal());
+        match self.proposals.get(&number).map(|one| one.from) {
+            Some(Proposer::Request(id)) => {
+                self.proposals.remove(&number);
+                self.refuse(id, why.refusal());
+            }
+            Some(Proposer::Registration) => {
+                self.proposals.remove(&number);
+                self.not_registered(Some(why.refusal()));
+            }
+            Some(Proposer::Duty) | None => {}
         }
     }
 
@@ -66,6 +75,7 @@ impl Plane {
         match self.take_proposal(id, None) {
             Some(Proposer::Request(request)) => self.refuse(request, PlaneError::NO_LEADER),
             Some(Proposer::Duty) => self.duties.ended(),
+            Some(Proposer::Registration) => self.not_registered(None),
             None => {}
         }
     }

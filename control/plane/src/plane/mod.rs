@@ -1,6 +1,7 @@
 //! The plane: what it is put together from, and the order of a turn.
 
 mod forward;
+mod nodes;
 mod reads;
 mod writes;
 
@@ -8,8 +9,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use pinion_commitlog::{DiskDone, DiskRequest, Files, LogId, Lsn};
-use pinion_metadata::{BrokerNumber, MetaVersion, Metadata};
-use pinion_raft_group::{Group, MemberId, Notice, Output, RAFT_LOG, ReadId, Role};
+use pinion_metadata::{BrokerNumber, Founder, MetaVersion, Metadata};
+use pinion_raft_group::{
+    Group, MemberId, Notice, Output, PeerMessage, RAFT_LOG, ReadId, Role, TransferError,
+};
 use pinion_types::{Monotonic, WallMs};
 
 use crate::audit::{AUDIT_LOG, AuditEvent, AuditLog, AuditResult, AuditRow};
@@ -17,11 +20,14 @@ use crate::clock::Clock;
 use crate::duties::Duties;
 use crate::hub::{Hub, WatchError, WatchId, Watched};
 use crate::limits::REQUESTS_MAX;
+use crate::names::PeerName;
 use crate::open::{self, Opened, PlaneConfig, PlaneOpenError};
-use crate::output::{Halt, PlaneNotice, PlaneOutput, PlaneStatus};
+use crate::output::{Halt, PlaneNotice, PlaneOutput, PlanePeer, PlaneStatus};
 use crate::peer::PlaneMessage;
 use crate::pending::{Requests, State};
 use crate::request::{Answer, Denied, PlaneError, Request, RequestId};
+
+pub(crate) use nodes::Nodes;
 
 /// One node's part of the control plane. One thread owns it.
 ///
@@ -31,7 +37,7 @@ use crate::request::{Answer, Denied, PlaneError, Request, RequestId};
 /// there is an input.
 #[derive(Debug)]
 pub struct Plane {
-    broker: BrokerNumber,
+    nodes: Nodes,
     group: Group,
     audit: AuditLog,
     /// A snapshot that waits for the rows of what is in it, up to the given one.
@@ -79,6 +85,8 @@ struct Proposal {
 enum Proposer {
     Request(RequestId),
     Duty,
+    /// This node, that registers its broker.
+    Registration,
 }
 
 /// Who waits for a read.
@@ -93,19 +101,20 @@ enum Reader {
 enum Ready {
     No,
     Asked,
+    /// It has, and its broker is to be registered.
+    Caught,
     Yes,
 }
 
 impl Plane {
     pub(crate) fn new(
-        broker: BrokerNumber,
+        nodes: Nodes,
         (group, audit): (Group, AuditLog),
-        member: Option<MemberId>,
-        machine: Option<Metadata>,
+        (member, machine): (Option<MemberId>, Option<Metadata>),
         (wall, seed): (WallMs, u64),
     ) -> Self {
-        Self {
-            broker,
+        let mut plane = Self {
+            nodes,
             group,
             audit,
             encoded: None,
@@ -129,7 +138,9 @@ impl Plane {
             outputs: VecDeque::new(),
             closed: None,
             halted: false,
-        }
+        };
+        plane.update_names();
+        plane
     }
 
     /// Reads the group's log from `files`; nothing is changed by looking. What the
@@ -149,19 +160,26 @@ impl Plane {
         open::open(config, files, wall)
     }
 
-    /// Begins a new cluster of which this node is one member. Every one of them is given
-    /// the same `cluster`, chosen at random, and `voters`, and its own `id`. A node alone
-    /// is a group of one.
+    /// Begins a new cluster that `founders` begin together; this node is one of them.
+    /// Every one of them is given the same `cluster` and `founders`.
     ///
     /// # Panics
-    /// When the node is somebody already, or `voters` are no group with `id` in it.
-    pub fn bootstrap(&mut self, id: MemberId, cluster: [u8; 16], voters: &[MemberId]) {
+    /// When the node is somebody already, or the founders are none, or this node is not
+    /// one of them.
+    pub fn bootstrap(&mut self, cluster: [u8; 16], founders: &[Founder]) {
         assert!(self.member.is_none(), "the node is a member already");
-        let machine = Metadata::genesis(cluster);
+        let machine = Metadata::founded(cluster, founders);
+        let machine = machine.unwrap_or_else(|error| panic!("{founders:?}: {error}"));
+        let number = |at: usize| MemberId(at as u64 + 1);
+        let me = self.nodes.facts.name.as_str();
+        let place = founders.iter().position(|founder| *founder.name == *me);
+        let id = number(place.expect("the node is one of the founders"));
+        let voters: Vec<MemberId> = (0..founders.len()).map(number).collect();
         let bytes = machine.snapshot().encode();
-        self.group.bootstrap(id, cluster, voters, bytes.into());
+        self.group.bootstrap(id, cluster, &voters, bytes.into());
         self.member = Some(id);
         self.machine = Some(machine);
+        self.update_names();
     }
 
     // ------------------------------------------------------------------ inputs
@@ -190,23 +208,36 @@ impl Plane {
         }
     }
 
-    /// Another member says something; `from` is who it is by its certificate, not by
+    /// Another node says something; `from` is who it is by its certificate, not by
     /// what it says.
-    pub fn handle_peer(&mut self, from: MemberId, message: PlaneMessage) {
+    pub fn handle_peer(&mut self, from: &PeerName, message: PlaneMessage) {
         if self.halted {
             return;
         }
         match message {
-            PlaneMessage::Raft(message) => self.group.handle_peer(self.now, from, message),
+            PlaneMessage::Raft(message) => self.take_raft(from, message),
             PlaneMessage::Forward(forward) => self.take_forward(from, &forward),
             PlaneMessage::Returned(returned) => self.take_returned(returned),
         }
     }
 
     /// What was sent to `peer` may not have reached it.
-    pub fn handle_unreachable(&mut self, peer: MemberId) {
+    pub fn handle_unreachable(&mut self, peer: &PeerName) {
         if !self.halted {
-            self.group.handle_unreachable(peer);
+            for member in self.nodes.names.members(peer) {
+                self.group.handle_unreachable(member);
+            }
+        }
+    }
+
+    fn take_raft(&mut self, from: &PeerName, message: PeerMessage) {
+        let names = &mut self.nodes.names;
+        let speaker = match message.sender() {
+            Some(claimed) => names.speaker(from, claimed, &self.nodes.conf),
+            None => names.member(from),
+        };
+        if let Some(member) = speaker {
+            self.group.handle_peer(self.now, member, message);
         }
     }
 
@@ -229,7 +260,7 @@ impl Plane {
             index: 0,
             version: self.version(),
             request: denied.caller.request,
-            origin: self.broker,
+            origin: self.nodes.origin(),
             remote: denied.caller.remote,
             result: AuditResult::Denied(denied.status),
             principal: denied.caller.principal,
@@ -331,6 +362,7 @@ impl Plane {
 
     /// Ends a turn: what was taken goes to the log, what is decided to the metadata.
     pub fn end_turn(&mut self) {
+        self.begin();
         while !self.halted {
             self.group.end_turn(self.now);
             while !self.halted
@@ -373,20 +405,23 @@ impl Plane {
             // A client may still hear what became of its request before its deadline;
             // nobody waits for a duty, it is due again if it was not done.
             Output::Uncertain { id } => {
-                let proposal = self.proposals.get(&id.number);
-                if matches!(proposal, Some(one) if matches!(one.from, Proposer::Duty))
-                    && Some(id.member) == self.member
-                {
-                    self.proposals.remove(&id.number);
-                    self.duties.ended();
+                let ours = Some(id.member) == self.member;
+                let proposal = self.proposals.get(&id.number).filter(|_| ours);
+                match proposal.map(|one| one.from) {
+                    Some(Proposer::Duty) => {
+                        self.proposals.remove(&id.number);
+                        self.duties.ended();
+                    }
+                    Some(Proposer::Registration) => {
+                        self.proposals.remove(&id.number);
+                        self.not_registered(None);
+                    }
+                    Some(Proposer::Request(_)) | None => {}
                 }
             }
             Output::Read { id, .. } => match self.reads.remove(&id) {
                 Some(Reader::Request(request)) => self.answer_read(request),
-                Some(Reader::Ready) => {
-                    self.ready = Ready::Yes;
-                    self.outputs.push_back(PlaneOutput::Ready);
-                }
+                Some(Reader::Ready) => self.caught_up(),
                 None => {}
             },
             Output::ReadFailed { id } => match self.reads.remove(&id) {
@@ -396,6 +431,7 @@ impl Plane {
             },
             Output::Role { role, leader, term } => {
                 (self.role, self.leader, self.term) = (role, leader, term);
+                let leader = leader.and_then(|leader| self.nodes.names.name(leader).cloned());
                 self.outputs
                     .push_back(PlaneOutput::Role { role, leader, term });
             }
@@ -407,11 +443,7 @@ impl Plane {
                 }
             }
             Output::Restore { index, machine } => self.restore(index, &machine),
-            Output::MembersChanged {
-                voters, learners, ..
-            } => self
-                .outputs
-                .push_back(PlaneOutput::Members { voters, learners }),
+            Output::MembersChanged { .. } => self.update_names(),
             Output::Notice(notice) => {
                 let failed = matches!(notice, Notice::Failed(_));
                 self.notice(PlaneNotice::Group(notice));
@@ -436,6 +468,7 @@ impl Plane {
         let version = restored.version();
         self.audit.skipped(restored.applied_index());
         self.machine = Some(restored);
+        self.update_names();
         self.hub.replaced();
         self.outputs.push_back(PlaneOutput::Replaced { version });
     }
@@ -445,7 +478,7 @@ impl Plane {
         if self.closed.is_some() || self.machine.is_none() {
             return false;
         }
-        let given = self.give_waiting() | self.give_duties();
+        let given = self.give_waiting() | self.give_duties() | self.give_registration();
         self.ask_ready() | given
     }
 
@@ -561,7 +594,14 @@ impl Plane {
         self.close(PlaneError::Failed);
     }
 
+    /// Says something to a member. One of which nobody knows the name is not reached.
     fn send(&mut self, to: MemberId, message: PlaneMessage) {
+        if let Some(to) = self.nodes.names.name(to).cloned() {
+            self.tell(to, message);
+        }
+    }
+
+    fn tell(&mut self, to: PeerName, message: PlaneMessage) {
         self.outputs.push_back(PlaneOutput::Send { to, message });
     }
 
@@ -600,9 +640,10 @@ impl Plane {
         let duties =
             machine.and_then(|machine| self.duties.next_deadline(self.now, &self.clock, machine));
         let group = self.group.next_deadline();
+        let nodes = self.nodes_deadline();
         let requests = self.requests.next_deadline();
         let group = group.into_iter().chain(audit);
-        group.chain(requests).chain(duties).min()
+        group.chain(requests).chain(duties).chain(nodes).min()
     }
 
     /// The metadata as this node has it; `None` while the node is nobody.
@@ -616,11 +657,47 @@ impl Plane {
         machine.map(Metadata::version).unwrap_or_default()
     }
 
+    /// This node's broker; `None` until it is registered for the first time.
+    #[must_use]
+    pub fn broker(&self) -> Option<BrokerNumber> {
+        self.nodes.broker
+    }
+
+    /// Gives the lead to another node. [`PlaneOutput::Role`] says when it has it; when that
+    /// does not work within an election timeout, this node goes on leading.
+    ///
+    /// # Errors
+    /// It is not tried: this node does not lead, or the other cannot.
+    pub fn transfer(&mut self, to: &PeerName) -> Result<(), TransferError> {
+        if self.halted {
+            return Err(TransferError::NotLeader);
+        }
+        match self.nodes.names.member(to) {
+            Some(member) => self.group.transfer(member),
+            None if self.role == Role::Leader => Err(TransferError::UnknownMember),
+            None => Err(TransferError::NotLeader),
+        }
+    }
+
     /// How it is.
     #[must_use]
     pub fn status(&self) -> PlaneStatus {
+        let group = self.group.status();
+        let name = |member| self.nodes.names.name(member).cloned();
+        let peers = group.peers.iter().map(|peer| PlanePeer {
+            name: name(peer.id),
+            member: peer.id,
+            voter: peer.voter,
+            matched: peer.matched,
+            lag: group.last.saturating_sub(peer.matched),
+            active: peer.active,
+        });
         PlaneStatus {
-            group: self.group.status(),
+            node: self.nodes.facts.name.clone(),
+            broker: self.nodes.broker,
+            leader: group.leader.and_then(name),
+            peers: peers.collect(),
+            group,
             version: self
                 .machine
                 .as_ref()

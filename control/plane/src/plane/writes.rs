@@ -131,18 +131,18 @@ impl Plane {
         Ok(())
     }
 
-    fn next_number(&mut self) -> u64 {
+    pub(super) fn next_number(&mut self) -> u64 {
         self.last_number = self.last_number.wrapping_add(1);
         self.last_number
     }
 
     /// Notes whose the proposal is.
-    fn proposed(&mut self, number: u64, from: Proposer) {
+    pub(super) fn proposed(&mut self, number: u64, from: Proposer) {
         let term = self.term;
         self.proposals.insert(number, Proposal { term, from });
     }
 
-    fn propose_own(&mut self, number: u64, envelope: &mut Envelope) -> Attempt {
+    pub(super) fn propose_own(&mut self, number: u64, envelope: &mut Envelope) -> Attempt {
         match self.member {
             Some(member) => self.propose(ProposalId { member, number }, envelope),
             None => Attempt::Refused(PlaneError::NotReady),
@@ -193,12 +193,12 @@ impl Plane {
     }
 
     /// Stamped when it is proposed.
-    fn envelope(&self, principal: Box<str>, command: Command) -> Envelope {
+    pub(super) fn envelope(&self, principal: Box<str>, command: Command) -> Envelope {
         Envelope {
             stamp: WallMs(0),
             request: 0,
             principal,
-            origin: self.broker,
+            origin: self.nodes.origin(),
             expect: Expect::Any,
             command,
         }
@@ -242,6 +242,7 @@ impl Plane {
         } = applied;
         if !changes.is_empty() {
             self.hub.push(&changes);
+            self.nodes_changed(&changes);
             self.outputs.push_back(PlaneOutput::Changes(changes));
         }
         match from {
@@ -261,6 +262,9 @@ impl Plane {
                 if result.is_err() {
                     self.duties.refused(self.now);
                 }
+            }
+            Some(Proposer::Registration) => {
+                self.not_registered(result.err().map(Into::into));
             }
             None => {}
         }

@@ -3,7 +3,8 @@
 use core::time::Duration;
 
 use crate::support::{
-    CLUSTER, Node, ONE, PATIENCE, config, create_tenant, describe_tenant, disk, small_snapshots,
+    CLUSTER, NAMES, Node, ONE, PATIENCE, config, create_tenant, describe_tenant, disk, founder,
+    small_snapshots,
 };
 use bytes::Bytes;
 use pinion_commitlog::DiskError;
@@ -90,7 +91,7 @@ fn what_comes_before_anyone_leads_waits_for_it() {
     let mut node = Node::open(config(), disk(3)).unwrap();
     let early = node.write(create_tenant("a"));
     assert_eq!(node.plane.status().requests, 0);
-    node.plane.bootstrap(ONE, CLUSTER, &[ONE]);
+    node.plane.bootstrap(CLUSTER, &[founder(NAMES[0])]);
     let first = node.write(create_tenant("a"));
     let second = node.write(create_tenant("b"));
     let read = node.read(get("b"), Consistency::Linearizable);
@@ -218,7 +219,7 @@ fn a_write_under_way_at_its_deadline_is_unknown_and_done_once_all_the_same() {
 #[test]
 fn a_write_that_waits_for_a_leader_until_its_deadline_did_not_happen() {
     let mut node = Node::open(config(), disk(7)).unwrap();
-    node.plane.bootstrap(ONE, CLUSTER, &[ONE]);
+    node.plane.bootstrap(CLUSTER, &[founder(NAMES[0])]);
     node.disk_held = true;
     let id = node.write(create_tenant("a"));
     node.now = node.now + PATIENCE;
@@ -372,7 +373,7 @@ fn limits_are_answered() {
 
     // Bytes that wait for a leader.
     let mut node = Node::open(config(), disk(13)).unwrap();
-    node.plane.bootstrap(ONE, CLUSTER, &[ONE]);
+    node.plane.bootstrap(CLUSTER, &[founder(NAMES[0])]);
     let large = "x".repeat(COMMAND_BYTES_MAX / 2);
     let fits = WAITING_BYTES_MAX / (large.len() + 256);
     for _ in 0..fits {
@@ -479,7 +480,7 @@ fn other_machine(disk: pinion_simkit::SimDisk, machine: &[u8], commands: &[&[u8]
 
 #[test]
 fn a_command_of_another_release_stops_the_plane() {
-    let genesis = pinion_metadata::Metadata::genesis(CLUSTER);
+    let genesis = pinion_metadata::Metadata::founded(CLUSTER, &[founder(NAMES[0])]).unwrap();
     let known = Envelope {
         stamp: WallMs(1),
         request: 0,
@@ -538,7 +539,7 @@ fn metadata_that_is_not_the_members_is_not_opened() {
         }
         Node::open(config(), disk).map(|node| node.found)
     };
-    let mut machine = pinion_metadata::Metadata::genesis(CLUSTER);
+    let mut machine = pinion_metadata::Metadata::founded(CLUSTER, &[founder(NAMES[0])]).unwrap();
     assert!(open(17, &machine.snapshot().encode()).is_ok());
     let error = open(18, b"nothing of the kind").unwrap_err();
     assert!(matches!(error, PlaneOpenError::Metadata { .. }), "{error}");

@@ -72,7 +72,7 @@ fn every_command_has_its_row_and_a_batch_one_for_each() {
         index: rows[0].1.index,
         version: MetaVersion(1),
         request: 77,
-        origin: config().broker,
+        origin: pinion_metadata::BrokerNumber(1),
         remote: Some(REMOTE),
         result: AuditResult::Done,
         principal: "p:ana".into(),

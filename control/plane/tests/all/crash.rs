@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::audit;
 use crate::support::{
-    CLUSTER, Disks, Node, ONE, create_namespace, create_tenant, delete, describe_tenant, disk,
-    small_snapshots,
+    CLUSTER, Disks, NAMES, Node, create_namespace, create_tenant, delete, describe_tenant, disk,
+    founder, small_snapshots,
 };
 use pinion_commitlog::DiskError;
 use pinion_metadata::{Change, Command, MetaVersion, ObjectKey};
@@ -172,7 +172,7 @@ impl Truth {
 fn check(mut node: Node, truth: &mut Truth, context: &str) -> (Node, Open) {
     if node.found == Found::Empty {
         assert!(truth.history.is_empty(), "{context}: the node is forgotten");
-        node.plane.bootstrap(ONE, CLUSTER, &[ONE]);
+        node.plane.bootstrap(CLUSTER, &[founder(NAMES[0])]);
     }
     let mut open = Open::default();
     node.rest();
@@ -274,7 +274,7 @@ fn a_crash_at_every_point_loses_nothing_that_was_answered() {
     for seed in 0..2 {
         let mut rng = SimRng::new(seed);
         let mut node = Node::open(small_snapshots(), disk(seed)).unwrap();
-        node.plane.bootstrap(ONE, CLUSTER, &[ONE]);
+        node.plane.bootstrap(CLUSTER, &[founder(NAMES[0])]);
         let (mut truth, mut open) = (Truth::default(), Open::default());
         for step in 0..60 {
             let context = format!("seed {seed}, step {step}");

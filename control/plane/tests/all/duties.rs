@@ -78,7 +78,7 @@ fn many_duties_are_done_some_at_a_time_beside_what_clients_ask() {
     node.now = node.now + Duration::from_secs(2);
     let mut asked = Vec::new();
     let mut steps = 0;
-    while node.metadata().objects().count() > 1 {
+    while node.metadata().objects().count() > 3 {
         asked.push(node.write(Command::Noop));
         assert!(node.step(), "duties go on by themselves");
         steps += 1;

@@ -6,6 +6,7 @@ mod alone;
 mod audit;
 mod crash;
 mod duties;
+mod nodes;
 mod support;
 mod three;
 mod vectors;

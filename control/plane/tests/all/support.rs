@@ -5,15 +5,14 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pinion_commitlog::{DiskError, DiskRequest, FileId, Files, LogId};
+use pinion_metadata::broker::Capacity;
 use pinion_metadata::command::{CreateNamespace, CreateTenant, Delete, DeleteFacts, UpdateTenant};
 use pinion_metadata::tenant::{NamespaceQuotas, TenantQuotas};
-use pinion_metadata::{
-    BrokerNumber, Change, Command, Expect, MetaVersion, Metadata, Object, ObjectKey,
-};
+use pinion_metadata::{Change, Command, Expect, Founder, MetaVersion, Metadata, Object, ObjectKey};
 use pinion_plane::{
-    AUDIT_LOG, Answer, AuditConfig, Caller, Consistency, Plane, PlaneConfig, PlaneError,
-    PlaneMessage, PlaneNotice, PlaneOpenError, PlaneOutput, Query, QueryValue, Request, RequestId,
-    WatchId, Write,
+    AUDIT_LOG, Answer, AuditConfig, Caller, Consistency, NodeFacts, PeerName, Plane, PlaneConfig,
+    PlaneError, PlaneMessage, PlaneNotice, PlaneOpenError, PlaneOutput, Query, QueryValue, Request,
+    RequestId, WatchId, Write,
 };
 use pinion_raft_group::{Found, GroupConfig, MemberId, RAFT_LOG, Role};
 use pinion_simkit::{CrashMode, SimDisk, SimDiskConfig, SimRng};
@@ -27,9 +26,47 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) const REMOTE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4433);
 pub(crate) const START: WallMs = WallMs(1_700_000_000_000);
 
+/// The nodes of a test.
+pub(crate) const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+
+pub(crate) fn name(at: usize) -> PeerName {
+    PeerName::new(NAMES[at]).unwrap()
+}
+
+pub(crate) fn facts(name: &str) -> NodeFacts {
+    NodeFacts {
+        name: PeerName::new(name).unwrap(),
+        address: format!("{name}:7420").into(),
+        region: "eu".into(),
+        zone: "a".into(),
+        labels: Box::default(),
+        capacity: Capacity {
+            max_shards: 100,
+            max_connections: 1_000,
+            cores: 2,
+            logs: 2,
+            memory_per_core: 1 << 30,
+        },
+        incarnation: 1,
+    }
+}
+
+/// Registered as [`facts`] say.
+pub(crate) fn founder(name: &str) -> Founder {
+    let facts = facts(name);
+    Founder {
+        name: name.into(),
+        facts: facts.broker_facts(),
+        incarnation: Some(facts.incarnation),
+        address: facts.address,
+        store: [7; 16],
+    }
+}
+
 pub(crate) fn config() -> PlaneConfig {
     PlaneConfig {
-        broker: BrokerNumber(1),
+        node: facts(NAMES[0]),
+        cluster: None,
         group: GroupConfig {
             store: [7; 16],
             seed: 1,
@@ -127,7 +164,9 @@ pub(crate) struct Node {
     pub(crate) audit_held: bool,
     held: Vec<(LogId, DiskRequest)>,
     /// For other nodes.
-    pub(crate) sent: Vec<(MemberId, PlaneMessage)>,
+    pub(crate) sent: Vec<(PeerName, PlaneMessage)>,
+    /// Whom it was last told to keep connected to.
+    pub(crate) peers: Vec<(String, String)>,
     /// How often its metadata was replaced.
     pub(crate) replaced: usize,
     /// The version when the plane was opened, or when its metadata was replaced.
@@ -166,6 +205,7 @@ impl Node {
             audit_held: false,
             held: Vec::new(),
             sent: Vec::new(),
+            peers: Vec::new(),
             last: 0,
         };
         node.note_hash();
@@ -176,7 +216,7 @@ impl Node {
     pub(crate) fn alone(config: PlaneConfig, disk: SimDisk) -> Self {
         let mut node = Self::open(config, disk).unwrap();
         assert_eq!(node.found, Found::Empty);
-        node.plane.bootstrap(ONE, CLUSTER, &[ONE]);
+        node.plane.bootstrap(CLUSTER, &[founder(NAMES[0])]);
         node.rest();
         assert!(node.ready && node.role == Role::Leader);
         node
@@ -346,7 +386,11 @@ impl Node {
                 self.opened_at = version;
                 self.replaced += 1;
             }
-            PlaneOutput::Members { .. } => panic!("nobody comes or goes"),
+            PlaneOutput::Peers(peers) => {
+                let peers = peers.iter();
+                let texts = peers.map(|(name, address)| (name.to_string(), address.to_string()));
+                self.peers = texts.collect();
+            }
             PlaneOutput::Send { to, message } => self.sent.push((to, message)),
             PlaneOutput::Encode { index, source } => {
                 self.snapshots.push(index);
@@ -432,7 +476,7 @@ impl Node {
     }
 
     /// Another node says something.
-    pub(crate) fn hear(&mut self, from: MemberId, message: PlaneMessage) {
+    pub(crate) fn hear(&mut self, from: &PeerName, message: PlaneMessage) {
         self.start_turn();
         self.plane.handle_peer(from, message);
     }

@@ -4,10 +4,13 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crash::{Open, Truth, ask, check_rows};
-use crate::support::{CLUSTER, Node, create_tenant, describe_tenant, disk, small_snapshots};
+use crate::support::{
+    CLUSTER, NAMES, Node, create_tenant, describe_tenant, disk, facts, founder, name,
+    small_snapshots,
+};
 use pinion_metadata::{MetaCode, MetaVersion, ObjectKey};
-use pinion_plane::{Answer, Consistency, PlaneConfig, PlaneError, PlaneMessage, Query};
-use pinion_raft_group::{FRAME_HEAD, MemberId, PeerMessage, Role};
+use pinion_plane::{Answer, Consistency, PeerName, PlaneConfig, PlaneError, PlaneMessage, Query};
+use pinion_raft_group::{FRAME_HEAD, PeerMessage, Role};
 use pinion_simkit::{CrashMode, SimRng};
 use pinion_types::Monotonic;
 
@@ -27,29 +30,26 @@ struct Cluster {
     lives: u64,
 }
 
-fn member(at: usize) -> MemberId {
-    MemberId(at as u64 + 1)
-}
-
-fn at_of(member: MemberId) -> usize {
-    usize::try_from(member.0).unwrap() - 1
+fn at_of(peer: &PeerName) -> usize {
+    (0..3).find(|at| name(*at) == *peer).unwrap()
 }
 
 /// No two lives have the same seed.
 fn life(at: usize, life: u64) -> PlaneConfig {
     let mut config = small_snapshots();
+    config.node = facts(NAMES[at]);
     config.group.seed = life * 64 + at as u64;
     config
 }
 
 impl Cluster {
     fn new(seed: u64) -> Self {
-        let members: Vec<MemberId> = (0..3).map(member).collect();
+        let founders = NAMES.map(founder);
         let mut nodes = Vec::new();
         for at in 0..3 {
             let disk = disk(seed * 16 + at as u64);
             let mut node = Node::open(life(at, 0), disk).unwrap();
-            node.plane.bootstrap(member(at), CLUSTER, &members);
+            node.plane.bootstrap(CLUSTER, &founders);
             nodes.push(node);
         }
         let mut cluster = Self {
@@ -101,7 +101,7 @@ impl Cluster {
         node.turn();
         let sent: Vec<_> = node.sent.drain(..).collect();
         for (to, message) in sent {
-            let to = at_of(to);
+            let to = at_of(&to);
             let mut frame = Vec::new();
             message.encode(&mut frame);
             let times = match self.trouble {
@@ -142,7 +142,7 @@ impl Cluster {
                 let message = PlaneMessage::decode(&frame).unwrap();
                 let node = &mut self.nodes[to];
                 node.now = node.now.max(self.now);
-                node.hear(member(from), message);
+                node.hear(&name(from), message);
                 self.turn(to);
             }
         } else if let Some((_, at)) = node {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{
-    CLUSTER, Node, ONE, config, create_tenant, delete, describe_tenant, disk, small_snapshots,
+    CLUSTER, NAMES, Node, config, create_tenant, delete, describe_tenant, disk, founder,
+    small_snapshots,
 };
 use bytes::Bytes;
 use pinion_metadata::command::{BatchItem, CreateNamespace};
@@ -94,7 +95,7 @@ fn a_version_that_there_is_no_way_from_is_said_so() {
         node.plane.watch(None, MetaVersion(0)),
         Err(WatchError::NotReady)
     );
-    node.plane.bootstrap(ONE, CLUSTER, &[ONE]);
+    node.plane.bootstrap(CLUSTER, &[founder(NAMES[0])]);
     assert_eq!(
         node.plane.watch(None, MetaVersion(0)),
         Err(WatchError::NotReady)

@@ -1,0 +1,281 @@
+//! This node among the others: how it begins, who the others are, and its broker's entry in
+//! the metadata.
+
+use std::sync::Arc;
+
+use pinion_metadata::broker::Broker;
+use pinion_metadata::command::RegisterBroker;
+use pinion_metadata::{Body, BrokerNumber, Change, Command, Founder, ObjectKey};
+use pinion_raft_group::{MemberId, Role};
+use pinion_types::Monotonic;
+use xxhash_rust::xxh64::xxh64;
+
+use super::writes::Attempt;
+use super::{Plane, Proposer, Ready};
+use crate::duties;
+use crate::limits::REGISTER_RETRY;
+use crate::names::{Names, PeerList};
+use crate::node::{ClusterConfig, NodeFacts};
+use crate::output::{PlaneNotice, PlaneOutput};
+use crate::request::PlaneError;
+
+/// What a plane knows of nodes.
+#[derive(Debug)]
+pub(crate) struct Nodes {
+    pub(super) facts: NodeFacts,
+    cluster: Option<ClusterConfig>,
+    /// This data directory.
+    store: [u8; 16],
+    pub(super) names: Names,
+    /// Who takes part in the group.
+    pub(super) conf: Vec<MemberId>,
+    /// Whom the owner was told to keep connected to.
+    told: PeerList,
+    pub(super) broker: Option<BrokerNumber>,
+    registration: Registration,
+}
+
+/// How far this node's registration is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Registration {
+    /// The proposal that is under way.
+    number: Option<u64>,
+    /// When it is asked for again.
+    again: Option<Monotonic>,
+    /// It was tried at least once in this life, and nothing came of it yet.
+    tried: bool,
+}
+
+impl Nodes {
+    pub(crate) fn new(facts: NodeFacts, cluster: Option<ClusterConfig>, store: [u8; 16]) -> Self {
+        Self {
+            names: Names::new(facts.name.clone()),
+            facts,
+            cluster,
+            store,
+            conf: Vec::new(),
+            told: Arc::new([]),
+            broker: None,
+            registration: Registration::default(),
+        }
+    }
+
+    /// This node, as commands and rows name where they came from; 0 while it is nobody's.
+    pub(super) fn origin(&self) -> BrokerNumber {
+        self.broker.unwrap_or_default()
+    }
+
+    /// Whether it begins a cluster without asking anybody.
+    fn is_alone(&self) -> bool {
+        let only = |(name, _): &(_, _)| *name == self.facts.name;
+        match &self.cluster {
+            None => true,
+            Some(cluster) => cluster.initial.len() == 1 && cluster.initial.iter().all(only),
+        }
+    }
+
+    /// Where the others reach this node.
+    fn address(&self) -> Box<str> {
+        let listed = self.cluster.as_ref().and_then(|cluster| {
+            let address = cluster.address(&self.facts.name)?;
+            Some(address.into())
+        });
+        listed.unwrap_or_else(|| self.facts.address.clone())
+    }
+}
+
+/// The identity of a cluster that these nodes begin: another for every set of names and data
+/// directories. Directories are random numbers, so no two clusters have the same.
+fn cluster_of<'f>(founders: impl Iterator<Item = (&'f str, [u8; 16])>) -> [u8; 16] {
+    let mut all = Vec::new();
+    for (name, store) in founders {
+        all.extend(name.as_bytes());
+        all.push(0);
+        all.extend(store);
+    }
+    let mut cluster = [0; 16];
+    let (low, high) = cluster.split_at_mut(8);
+    low.copy_from_slice(&xxh64(&all, 0).to_le_bytes());
+    high.copy_from_slice(&xxh64(&all, 1).to_le_bytes());
+    cluster
+}
+
+impl Plane {
+    /// A node that is nobody and alone begins its own cluster.
+    pub(super) fn begin(&mut self) {
+        if self.member.is_some() || self.closed.is_some() || !self.nodes.is_alone() {
+            return;
+        }
+        let nodes = &self.nodes;
+        let name = nodes.facts.name.as_str();
+        let cluster = cluster_of([(name, nodes.store)].into_iter());
+        let founder = Founder {
+            name: name.into(),
+            facts: nodes.facts.broker_facts(),
+            incarnation: Some(nodes.facts.incarnation),
+            address: nodes.address(),
+            store: nodes.store,
+        };
+        self.bootstrap(cluster, &[founder]);
+    }
+
+    // ------------------------------------------------------------------- names
+
+    /// The metadata or the group's members are others.
+    pub(super) fn update_names(&mut self) {
+        let status = self.group.status();
+        self.nodes.conf = status.voters;
+        self.nodes.conf.extend(status.learners);
+        if let Some(machine) = &self.machine {
+            self.nodes.names.update(machine, &self.nodes.conf);
+            let key = ObjectKey::broker(self.nodes.facts.name.as_str());
+            let broker = machine.get(&key).and_then(|object| object.broker());
+            self.nodes.broker = broker.map(|broker| broker.number);
+            self.audit.set_origin(self.nodes.origin());
+        }
+        self.tell_peers();
+    }
+
+    /// The metadata changed: whoever is named by it may be named otherwise.
+    pub(super) fn nodes_changed(&mut self, changes: &[Change]) {
+        let named =
+            |change: &Change| matches!(change.key, ObjectKey::Member(_) | ObjectKey::Broker(_));
+        if changes.iter().any(named) {
+            self.update_names();
+        }
+    }
+
+    fn tell_peers(&mut self) {
+        let nodes = &self.nodes;
+        let mut peers = nodes.names.peers();
+        if self.machine.is_none()
+            && let Some(cluster) = &nodes.cluster
+        {
+            let others = cluster.initial.iter();
+            peers.extend(
+                others
+                    .filter(|(name, _)| *name != nodes.facts.name)
+                    .cloned(),
+            );
+        }
+        let peers: PeerList = peers.into_iter().collect();
+        if peers != self.nodes.told {
+            self.nodes.told = peers.clone();
+            self.outputs.push_back(PlaneOutput::Peers(peers));
+        }
+    }
+
+    // ------------------------------------------------------------ registration
+
+    /// This node's broker in the metadata, unless it is as it should be.
+    fn unregistered(&self) -> Option<Option<&Broker>> {
+        let facts = &self.nodes.facts;
+        let key = ObjectKey::broker(facts.name.as_str());
+        let found = self.machine.as_ref()?.get(&key);
+        let broker = match found.map(|object| &object.body) {
+            Some(Body::Broker(broker)) => Some(broker),
+            _ => None,
+        };
+        let right = broker.is_some_and(|broker| {
+            broker.incarnation == facts.incarnation
+                && broker.down.is_none()
+                && broker.facts == facts.broker_facts()
+        });
+        (!right).then_some(broker)
+    }
+
+    /// What was decided before this life is known now.
+    pub(super) fn caught_up(&mut self) {
+        self.ready = Ready::Caught;
+    }
+
+    /// Registers this node's broker where it is not yet, or not any more; whether anything
+    /// was given to the group.
+    pub(super) fn give_registration(&mut self) -> bool {
+        if !matches!(self.ready, Ready::Caught | Ready::Yes) {
+            return false;
+        }
+        let mut given = false;
+        if let Some(found) = self.unregistered() {
+            // Nobody else runs on this node's data directory: the life before it is over.
+            let gone = found.map(|broker| broker.incarnation);
+            let now = self.now;
+            if self
+                .nodes
+                .registration
+                .again
+                .is_none_or(|again| again <= now)
+            {
+                given = self.register(gone);
+            }
+        } else {
+            self.nodes.registration = Registration::default();
+        }
+        let known = self.nodes.broker.is_some() && self.nodes.registration.tried;
+        if self.ready == Ready::Caught && (known || self.unregistered().is_none()) {
+            self.ready = Ready::Yes;
+            self.outputs.push_back(PlaneOutput::Ready);
+            // A leader may have waited for this.
+            given = true;
+        }
+        given
+    }
+
+    fn register(&mut self, gone: Option<u64>) -> bool {
+        if let Some(late) = self.nodes.registration.number.take() {
+            self.proposals.remove(&late);
+            self.nodes.registration.tried = true;
+        }
+        let elsewhere = self.leader.filter(|leader| Some(*leader) != self.member);
+        if elsewhere.is_none() && self.role != Role::Leader {
+            return false;
+        }
+        let facts = &self.nodes.facts;
+        let command = Command::RegisterBroker(RegisterBroker {
+            name: facts.name.as_str().into(),
+            facts: facts.broker_facts(),
+            incarnation: facts.incarnation,
+            gone,
+        });
+        let mut envelope = self.envelope(duties::PRINCIPAL.into(), command);
+        let number = self.next_number();
+        self.nodes.registration.again = Some(self.now + REGISTER_RETRY);
+        let attempt = match elsewhere {
+            Some(leader) => self.forward(leader, number, &envelope),
+            None => self.propose_own(number, &mut envelope),
+        };
+        match attempt {
+            Attempt::Proposed => {
+                self.proposed(number, Proposer::Registration);
+                self.nodes.registration.number = Some(number);
+                true
+            }
+            Attempt::Later => false,
+            Attempt::Refused(error) => {
+                self.not_registered(Some(error));
+                false
+            }
+        }
+    }
+
+    /// A registration came to its end. If the broker is not as it should be then, it is
+    /// tried again later.
+    pub(super) fn not_registered(&mut self, why: Option<PlaneError>) {
+        let registration = &mut self.nodes.registration;
+        registration.number = None;
+        if let Some(error) = why {
+            registration.tried = true;
+            if !matches!(error, PlaneError::NoLeader { .. }) {
+                self.notice(PlaneNotice::NotRegistered(error));
+            }
+        }
+    }
+
+    /// When a registration is to be asked for again.
+    pub(super) fn nodes_deadline(&self) -> Option<Monotonic> {
+        let waits = matches!(self.ready, Ready::Caught | Ready::Yes);
+        let led = self.leader.is_some() && self.closed.is_none();
+        let due = self.nodes.registration.again.filter(|_| waits && led)?;
+        self.unregistered().map(|_| due)
+    }
+}
