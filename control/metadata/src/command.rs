@@ -8,7 +8,7 @@ use pinion_types::{ResourceId, ResourceKind, WallMs};
 use crate::broker::BrokerFacts;
 use crate::error::MetaError;
 use crate::identity::{ApiKey, Issuer, NewKeys, Revoked, StoredKey};
-use crate::ids::{BrokerNumber, MemberNumber, MetaVersion, RowId};
+use crate::ids::{BrokerNumber, MemberNumber, MetaVersion, RowId, TenantNumber};
 use crate::limits::BATCH_COMMANDS_MAX;
 use crate::member::MemberRole;
 use crate::object::ObjectKey;
@@ -63,6 +63,8 @@ pub enum Command {
     Declare(Declare),
     /// Changes a resource.
     UpdateResource(UpdateResource),
+    /// Takes over resources that a broker declared by itself, before there was metadata.
+    Import(Import),
     /// Plans where the shards of a resource are to go.
     Rebalance(Rebalance),
     /// Gives up what is pending of a resource's plan: the resource.
@@ -178,6 +180,7 @@ impl Command {
             }
             Self::UpdateSettings(_) => Some(ObjectKey::Settings),
             Self::CreateApiKey(_)
+            | Self::Import(_)
             | Self::AddMember(_)
             | Self::AddPolicies(_)
             | Self::DeletePolicies(_)
@@ -315,6 +318,46 @@ pub struct UpdateResource {
     pub retention_bytes: Option<u64>,
     /// All that only a queue has; whether it is ordered by key stays.
     pub queue: Option<QueueSpec>,
+}
+
+/// Takes over resources that a broker declared by itself, before there was metadata. They
+/// keep their numbers, which their data is stored under, and lie where they are.
+///
+/// What one command cannot hold comes in pieces, which follow each other: each begins where
+/// the one before ended. A piece that comes again changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Where the data is.
+    pub broker: BrokerNumber,
+    /// [`Import::upto`] of the piece before; 0 of the first, which is taken only while no
+    /// resource was ever declared otherwise.
+    pub from: ResourceId,
+    /// Every number from `from` to below this one is in this piece, or has no resource.
+    pub upto: ResourceId,
+    /// Above every number that was ever given out there; the last piece ends here. It is the
+    /// same in all of them.
+    pub next: ResourceId,
+    /// At most [`IMPORTED_MAX`](crate::limits::IMPORTED_MAX), by number, ascending.
+    pub resources: Box<[Imported]>,
+}
+
+/// A resource as it was declared before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imported {
+    /// Its number.
+    pub id: ResourceId,
+    /// Whose it is. A tenant that there is not is made, and named after its number.
+    pub tenant: TenantNumber,
+    /// What it is.
+    pub kind: ResourceKind,
+    /// Where it is. A namespace that there is not is made.
+    pub namespace: Box<str>,
+    /// Segments joined by `/`.
+    pub name: Box<str>,
+    /// What it is like, complete.
+    pub spec: ResourceSpec,
+    /// The log of each shard.
+    pub logs: Box<[u16]>,
 }
 
 /// Plans where the shards of a resource are to go. Where all of them should stay

@@ -138,6 +138,10 @@ pub const GRACE_MS_MAX: u64 = 10 * 365 * 24 * 3600 * 1000;
 /// purged until brokers confirm, or an operator says that they never will.
 pub const TOMBSTONES_MAX: u64 = 131_072;
 
+/// Resources that one command takes over from before there was metadata. With many shards
+/// fewer fit into a command.
+pub const IMPORTED_MAX: usize = 1_024;
+
 /// Resources that one command confirms as purged.
 pub const CONFIRMED_MAX: usize = 1_024;
 

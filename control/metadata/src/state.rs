@@ -35,6 +35,8 @@ pub(crate) struct Counters {
     pub(crate) broker: BrokerNumber,
     pub(crate) row: RowId,
     pub(crate) member: MemberNumber,
+    /// Resources from before there was metadata are taken over up to here; 0: none ever.
+    pub(crate) imported: ResourceId,
 }
 
 /// An object and what it adds to the whole.
@@ -193,6 +195,7 @@ impl Metadata {
                 broker: BrokerNumber(1),
                 row: RowId(1),
                 member: MemberNumber(1),
+                imported: ResourceId(0),
             },
         }
     }
@@ -465,6 +468,15 @@ impl Metadata {
         })
     }
 
+    /// How far resources from before there was metadata are taken over
+    /// ([`command::Import`](crate::command::Import)): everything below this number. `None`:
+    /// none ever was. When it is the import's `next`, all is done.
+    #[must_use]
+    pub fn imported(&self) -> Option<ResourceId> {
+        let imported = self.counters.imported;
+        (imported != ResourceId(0)).then_some(imported)
+    }
+
     /// The number that the next member will have: no member had it, or one above it.
     #[must_use]
     pub fn next_member(&self) -> MemberNumber {
@@ -589,8 +601,9 @@ impl Metadata {
             broker,
             row,
             member,
+            imported,
         } = self.counters;
-        let mut head = Vec::with_capacity(96);
+        let mut head = Vec::with_capacity(104);
         head.extend(self.cluster);
         for part in [
             self.version.0,
@@ -601,6 +614,7 @@ impl Metadata {
             broker.0.into(),
             row.0,
             member.0,
+            imported.0,
             self.digest,
             self.requests.digest(),
         ] {

@@ -189,7 +189,7 @@ TENANT = Struct(number=U64, display_name=TEXT, description=TEXT, quotas=TENANT_Q
 NAMESPACE = Struct(description=TEXT, quotas=NAMESPACE_QUOTAS)
 OBJECT = Struct(key=TEXT, meta=META, body=TEXT)
 REQUEST = Struct(request=Bytes(16), principal=TEXT, index=U64, version=U64, key=Optional(TEXT))
-COUNTERS = Struct(tenant=U64, resource=U64, broker=U32, row=U64, member=U64)
+COUNTERS = Struct(tenant=U64, resource=U64, broker=U32, row=U64, member=U64, imported=U64)
 QUEUE_SPEC = Struct(
     visibility_ms=U32, max_attempts=U16, ordered_by_key=BYTE, drop_expired=BYTE, max_in_flight=U32,
     consumer_in_flight=U32, backoff_min_ms=U32, backoff_max_ms=U32, messages_max=U32,
@@ -238,6 +238,9 @@ UPDATE_NAMESPACE = Struct(tenant=TEXT, name=TEXT, description=Optional(TEXT),
 
 DECLARE = Struct(kind=BYTE, tenant=TEXT, namespace=TEXT, name=TEXT, spec=RESOURCE_SPEC,
                  seats=List(SEAT), pinned=Optional(U32), create_namespace=BYTE, if_exists=BYTE)
+IMPORTED = Struct(id=U64, tenant=U64, kind=BYTE, namespace=TEXT, name=TEXT, spec=RESOURCE_SPEC,
+                  logs=List(U16))
+IMPORT = Struct(broker=U32, since=U64, upto=U64, next=U64, resources=List(IMPORTED))
 UPDATE_RESOURCE = Struct(
     kind=BYTE, tenant=TEXT, namespace=TEXT, name=TEXT, overflow=Optional(BYTE),
     max_record_bytes=Optional(U32), retention_ms=Optional(U64), retention_bytes=Optional(U64),
@@ -414,6 +417,14 @@ COMMANDS = [
     command("an end", 42, OF_OBJECT, {"key": b"tenant/acme"}),
     command("data that is gone", 43, CONFIRM_PURGED, {"broker": 7, "resources": [1, 1 << 40]}),
     command("data that nobody waits for", 44, OF_RESOURCE, {"resource": 5}),
+    command("resources from before", 35, IMPORT, {
+        "broker": 1, "since": 3, "upto": 9, "next": 1 << 40, "resources": [
+            {"id": 4, "tenant": 1, "kind": 1, "namespace": b"pay", "name": b"eu/orders",
+             "spec": DURABLE, "logs": [0, 1]},
+            {"id": 7, "tenant": 1 << 40, "kind": 2, "namespace": b"pay", "name": b"hot",
+             "spec": spec(), "logs": [5]}]}),
+    command("no more resources from before", 35, IMPORT, {
+        "broker": 1, "since": 0, "upto": 1, "next": 1, "resources": []}),
     command("a broker that is new", 50, REGISTER_BROKER, {
         "name": b"b1", "facts": facts(), "incarnation": 1, "gone": None}),
     command("a broker in a new life", 50, REGISTER_BROKER, {
@@ -556,8 +567,9 @@ def member(number, version, of, role, address=b"node-1:7420", store=bytes(range(
         "broker": of, "role": role, "address": address, "store": store}, **over)
 
 
-def counters(tenant=2, resource=1, broker=1, row=1, member=1):
-    return {"tenant": tenant, "resource": resource, "broker": broker, "row": row, "member": member}
+def counters(tenant=2, resource=1, broker=1, row=1, member=1, imported=0):
+    return {"tenant": tenant, "resource": resource, "broker": broker, "row": row, "member": member,
+            "imported": imported}
 
 
 def state(**over):

@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_name_is_one_of_a_broker() {
-        assert_eq!(PeerName::new("node-1").unwrap().as_str(), "node-1");
+        assert_eq!(PeerName::new("node-1").expect("a name").as_str(), "node-1");
         for bad in ["", "Node", "a/b", "..", "a b"] {
             assert!(PeerName::new(bad).is_err(), "{bad:?}");
         }
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_name_speaks_for_its_members_and_for_those_that_nobody_knows_yet() {
-        let [ana, bo, me] = ["ana", "bo", "me"].map(|name| PeerName::new(name).unwrap());
+        let [ana, bo, me] = ["ana", "bo", "me"].map(|name| PeerName::new(name).expect("a name"));
         let mut names = Names::new(me.clone());
         let machine = Metadata::genesis([0; 16]);
         names.update(&machine, &[]);

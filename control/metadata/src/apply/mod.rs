@@ -3,6 +3,7 @@
 mod brokers;
 mod deletion;
 mod identity;
+mod import;
 mod members;
 mod plans;
 mod rbac;
@@ -36,6 +37,7 @@ pub(crate) fn run(draft: &mut Draft<'_>, command: &Command) -> Result<Made, Meta
         Command::UpdateNamespace(command) => tenants::update_namespace(draft, command),
         Command::Declare(command) => resources::declare(draft, command),
         Command::UpdateResource(command) => resources::update(draft, command),
+        Command::Import(command) => import::import(draft, command),
         Command::Rebalance(command) => plans::rebalance(draft, command),
         Command::CancelPlan(key) => plans::cancel(draft, key),
         Command::TransferLeadership(command) => plans::transfer(draft, command),

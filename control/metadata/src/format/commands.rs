@@ -104,6 +104,28 @@ mirror! {
 }
 
 mirror! {
+    Import of command::Import {
+        broker: u32,
+        from: u64,
+        upto: u64,
+        next: u64,
+        resources: Vec<Imported>,
+    }
+}
+
+mirror! {
+    Imported of command::Imported {
+        id: u64,
+        tenant: u64,
+        kind: u8,
+        namespace: Vec<u8>,
+        name: Vec<u8>,
+        spec: ResourceSpec,
+        logs: Vec<u16>,
+    }
+}
+
+mirror! {
     Rebalance of command::Rebalance {
         key: Vec<u8>,
         strategy: u8,
@@ -440,6 +462,7 @@ commands! {
     32 Rebalance as Rebalance,
     33 CancelPlan as OfObject,
     34 TransferLeadership as TransferLeadership,
+    35 Import as Import,
     40 Delete as Delete,
     41 Undelete as OfObject,
     42 Purge as OfObject,

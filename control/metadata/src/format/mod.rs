@@ -329,6 +329,7 @@ impl Metadata {
             ("next resource", snapshot.counters.resource),
             ("next row", snapshot.counters.row),
             ("next member", snapshot.counters.member),
+            ("imported", snapshot.counters.imported),
         ] {
             if value > COUNT_MAX {
                 return Err(FormatError::Field { field, value });

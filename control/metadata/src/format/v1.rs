@@ -141,6 +141,7 @@ mirror! {
         broker: u32,
         row: u64,
         member: u64,
+        imported: u64,
     }
 }
 

@@ -9,6 +9,7 @@ mod commands;
 mod deletion;
 mod format;
 mod identity;
+mod import;
 mod list;
 mod members;
 mod plans;

@@ -1,13 +1,14 @@
 //! The golden bytes of `vectors/`, derived from `docs/metadata-format.md` by a
 //! script that shares nothing with this crate: written and read as they say.
 
+use pinion_metadata::TenantNumber;
 use pinion_metadata::broker::{BrokerFacts, Label};
 use pinion_metadata::command::{
     AddGroupings, AddMember, AddPolicies, BatchItem, BrokerDown, ConfirmPurged, CreateApiKey,
     CreateKeys, CreateNamespace, CreateTenant, Declare, Delete, DeleteFacts, DeleteRules, IfExists,
-    InitializeTenant, NamedIssuer, PutIssuer, Rebalance, RegisterBroker, ReplaceMember, Revoke,
-    RotateKeys, SetDraining, SetMemberRole, TransferLeadership, UpdateNamespace, UpdateResource,
-    UpdateSettings, UpdateTenant,
+    Import, Imported, InitializeTenant, NamedIssuer, PutIssuer, Rebalance, RegisterBroker,
+    ReplaceMember, Revoke, RotateKeys, SetDraining, SetMemberRole, TransferLeadership,
+    UpdateNamespace, UpdateResource, UpdateSettings, UpdateTenant,
 };
 use pinion_metadata::identity::{
     Algorithm, ApiKey, Issuer, KeySource, NewKeys, Revoked, StoredKey,
@@ -144,6 +145,35 @@ fn rules(scope: &[&str], ids: Box<[RowId]>) -> DeleteRules {
         scope: objects(scope),
         ids,
     }
+}
+
+fn imported() -> Command {
+    let one = |id, tenant, kind, name: &str, spec, logs: &[u16]| Imported {
+        id: ResourceId(id),
+        tenant: TenantNumber(tenant),
+        kind,
+        namespace: "pay".into(),
+        name: name.into(),
+        spec,
+        logs: logs.into(),
+    };
+    Command::Import(Import {
+        broker: BrokerNumber(1),
+        from: ResourceId(3),
+        upto: ResourceId(9),
+        next: ResourceId(1 << 40),
+        resources: Box::new([
+            one(
+                4,
+                1,
+                ResourceKind::Stream,
+                "eu/orders",
+                stream().spec,
+                &[0, 1],
+            ),
+            one(7, 1 << 40, ResourceKind::Cache, "hot", SPEC, &[5]),
+        ]),
+    })
 }
 
 fn counted() -> [u8; 16] {
@@ -429,6 +459,14 @@ fn command(name: &str) -> Envelope {
             resources: [1, 1 << 40].map(ResourceId).into(),
         })),
         "data that nobody waits for" => sent(Command::ForgetTombstone(ResourceId(5))),
+        "resources from before" => sent(imported()),
+        "no more resources from before" => sent(Command::Import(Import {
+            broker: BrokerNumber(1),
+            from: ResourceId(0),
+            upto: ResourceId(1),
+            next: ResourceId(1),
+            resources: Box::default(),
+        })),
         "a broker that is new" => sent(register("b1", 1)),
         "a broker in a new life" => sent(Command::RegisterBroker(RegisterBroker {
             name: "b2".into(),
