@@ -143,8 +143,12 @@ const fn partition_bytes_min(kind: ResourceKind) -> u64 {
     }
 }
 
-/// Decides what is declared and where it lives. Owned by the control thread;
-/// a pure state machine, so a replicated one can take its place.
+/// Decides what a node can take and where on it that lives, and knows what
+/// there is. Owned by the control thread; a pure state machine.
+///
+/// Who decides for a whole cluster asks [`Directory::admit`], and says what
+/// came of it with [`Directory::settle`]. Where nobody else decides,
+/// [`Directory::declare`] does both.
 #[derive(Debug)]
 pub struct Directory {
     map: ShardMap,
@@ -153,7 +157,36 @@ pub struct Directory {
     memory_per_core: u64,
     committed: Box<[u64]>,
     defaults: SpecDefaults,
+    /// What the next resource's place goes by; its number, when it is given here.
     next_id: u64,
+    /// Admitted and not settled.
+    drafts: usize,
+}
+
+/// What [`Directory::admit`] found.
+#[derive(Debug)]
+pub enum Admitted {
+    /// The resource is there, and like this.
+    Exists(Arc<Resource>),
+    /// It is not; this is what it would be. The node has put aside what it takes,
+    /// until it is settled.
+    New(Draft),
+}
+
+/// A resource that is to be: everything but its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "what it takes is put aside until it is settled"]
+pub struct Draft {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What it is.
+    pub kind: ResourceKind,
+    /// Its address.
+    pub name: ResourceName,
+    /// Its specification, complete.
+    pub spec: Spec,
+    /// The log of each partition.
+    pub logs: Box<[LogId]>,
 }
 
 impl Directory {
@@ -173,6 +206,7 @@ impl Directory {
             committed: vec![0; usize::from(data_cores)].into(),
             defaults,
             next_id: 1,
+            drafts: 0,
         }
     }
 
@@ -193,6 +227,16 @@ impl Directory {
     /// # Errors
     /// `LimitReached` when it no longer fits: the node has less memory now.
     pub fn restore(&mut self, declared: Declared) -> Result<Arc<Resource>, Refusal> {
+        let load = self.load_with(&declared.logs, declared.kind, &declared.spec);
+        self.check_load(&load)?;
+        let epoch = Epoch(self.map.epoch.0 + 1);
+        Ok(self.insert(epoch, declared))
+    }
+
+    /// Takes in what was decided elsewhere, also what is more than the node may
+    /// promise: then nothing more is admitted. `epoch` is above the map's.
+    pub fn insert(&mut self, epoch: Epoch, declared: Declared) -> Arc<Resource> {
+        self.committed = self.load_with(&declared.logs, declared.kind, &declared.spec);
         let cores = declared.logs.iter().map(|log| self.core_of(*log)).collect();
         let resource = Arc::new(Resource {
             id: declared.id,
@@ -203,22 +247,20 @@ impl Directory {
             logs: declared.logs,
             cores,
         });
-        self.charge(&resource)?;
         self.next_id = self.next_id.max(declared.id.0 + 1);
-        let epoch = Epoch(self.map.epoch.0 + 1);
         self.map.insert(epoch, Arc::clone(&resource));
-        Ok(resource)
+        resource
     }
 
-    /// Forgets what was declared last, because it could not be made durable.
-    pub fn undo(&mut self, resource: &Resource) {
-        let key = (resource.tenant, resource.kind, resource.name.clone());
-        if self.map.by_name.remove(&key).is_some() {
-            let bytes = memory_of(resource.kind, &resource.spec);
-            for core in &resource.cores {
-                self.committed[usize::from(core.0)] -= bytes;
-            }
+    /// What became of a draft is known, and in the map if it was made: what was put
+    /// aside for it is free.
+    pub fn settle(&mut self, draft: &Draft) {
+        let bytes = memory_of(draft.kind, &draft.spec);
+        for log in &draft.logs {
+            let core = usize::from(self.core_of(*log).0);
+            self.committed[core] = self.committed[core].saturating_sub(bytes);
         }
+        self.drafts -= 1;
     }
 
     fn core_of(&self, log: LogId) -> CoreId {
@@ -235,9 +277,7 @@ impl Directory {
     /// case every core must be told.
     ///
     /// # Errors
-    /// `SpecConflict` when it exists otherwise; `Unsupported` for durability
-    /// this node has not; `BadArgument` out of range; `LimitReached` when the
-    /// node has no room for it. Nothing changed.
+    /// As [`Directory::admit`].
     pub fn declare(
         &mut self,
         tenant: TenantId,
@@ -245,11 +285,42 @@ impl Directory {
         name: &ResourceName,
         spec: Option<Spec>,
     ) -> Result<(Arc<Resource>, bool), Refusal> {
+        let id = ResourceId(self.next_id);
+        let draft = match self.admit(tenant, kind, name, spec)? {
+            Admitted::Exists(resource) => return Ok((resource, false)),
+            Admitted::New(draft) => draft,
+        };
+        self.settle(&draft);
+        let declared = Declared {
+            id,
+            tenant,
+            kind,
+            name: draft.name,
+            spec: draft.spec,
+            logs: draft.logs,
+        };
+        let epoch = Epoch(self.map.epoch.0 + 1);
+        Ok((self.insert(epoch, declared), true))
+    }
+
+    /// Finds a resource, or says what it would be and puts aside what that takes.
+    ///
+    /// # Errors
+    /// `SpecConflict` when it exists otherwise; `Unsupported` for durability
+    /// this node has not; `BadArgument` out of range; `LimitReached` when the
+    /// node has no room for it. Nothing changed.
+    pub fn admit(
+        &mut self,
+        tenant: TenantId,
+        kind: ResourceKind,
+        name: &ResourceName,
+        spec: Option<Spec>,
+    ) -> Result<Admitted, Refusal> {
         let wanted = spec.map(|spec| self.complete(kind, spec)).transpose()?;
         if let Some(existing) = self.map.find(tenant, kind, name) {
             return match wanted {
                 Some(wanted) if wanted != existing.spec => Err(ErrorCode::SpecConflict.into()),
-                _ => Ok((Arc::clone(existing), false)),
+                _ => Ok(Admitted::Exists(Arc::clone(existing))),
             };
         }
         let spec = match wanted {
@@ -264,27 +335,24 @@ impl Directory {
                 self.complete(kind, spec)?
             }
         };
-        if self.map.by_name.len() >= RESOURCES_MAX {
+        if self.map.by_name.len() + self.drafts >= RESOURCES_MAX {
             return Err(
                 Refusal::new(ErrorCode::LimitReached).with(FactId::Limit, RESOURCES_MAX as u64)
             );
         }
         let logs = self.place(&spec);
-        let cores = logs.iter().map(|log| self.core_of(*log)).collect();
-        let resource = Arc::new(Resource {
-            id: ResourceId(self.next_id),
+        let load = self.load_with(&logs, kind, &spec);
+        self.check_load(&load)?;
+        self.committed = load;
+        self.next_id += 1;
+        self.drafts += 1;
+        Ok(Admitted::New(Draft {
             tenant,
             kind,
             name: name.clone(),
             spec,
             logs,
-            cores,
-        });
-        self.charge(&resource)?;
-        self.next_id += 1;
-        let epoch = Epoch(self.map.epoch.0 + 1);
-        self.map.insert(epoch, Arc::clone(&resource));
-        Ok((resource, true))
+        }))
     }
 
     /// Partitions go round the logs, starting one further for each resource,
@@ -298,24 +366,35 @@ impl Directory {
             .collect()
     }
 
-    /// Counts what a resource takes on each core, or refuses it whole.
-    fn charge(&mut self, resource: &Resource) -> Result<(), Refusal> {
-        let each = memory_of(resource.kind, &resource.spec);
+    /// Bytes promised on each core with one more resource.
+    fn load_with(&self, logs: &[LogId], kind: ResourceKind, spec: &Spec) -> Box<[u64]> {
+        let each = memory_of(kind, spec);
         let mut load = self.committed.clone();
-        for core in &resource.cores {
-            let bytes = &mut load[usize::from(core.0)];
+        for log in logs {
+            let bytes = &mut load[usize::from(self.core_of(*log).0)];
             *bytes = bytes.saturating_add(each);
-            if *bytes > self.memory_per_core {
+        }
+        load
+    }
+
+    /// Refused where a core would promise more than it has, and more than before.
+    fn check_load(&self, load: &[u64]) -> Result<(), Refusal> {
+        for (core, (bytes, before)) in load.iter().zip(&self.committed).enumerate() {
+            if *bytes > self.memory_per_core && bytes > before {
                 return Err(Refusal::new(ErrorCode::LimitReached)
                     .with(FactId::Limit, self.memory_per_core)
-                    .with(FactId::Core, u64::from(core.0)));
+                    .with(FactId::Core, core as u64));
             }
         }
-        self.committed = load;
         Ok(())
     }
 
-    fn complete(&self, kind: ResourceKind, mut spec: Spec) -> Result<Spec, Refusal> {
+    /// A specification with every default of this node filled in, and nothing in
+    /// fields that say nothing of its kind.
+    ///
+    /// # Errors
+    /// `Unsupported`, `BadArgument`.
+    pub fn complete(&self, kind: ResourceKind, mut spec: Spec) -> Result<Spec, Refusal> {
         if spec.durability != 0 && kind == ResourceKind::Cache {
             return Err(Refusal::new(ErrorCode::Unsupported)
                 .with(FactId::Actual, u64::from(spec.durability)));
@@ -352,8 +431,13 @@ impl Directory {
                 u64::from(RECORD_BYTES_MAX),
             ));
         }
-        if kind == ResourceKind::Queue {
-            complete_queue(&mut spec)?;
+        match kind {
+            ResourceKind::Queue => complete_queue(&mut spec)?,
+            ResourceKind::Stream => spec.queue = QueueSpec::UNSET,
+            ResourceKind::Cache => {
+                spec.queue = QueueSpec::UNSET;
+                (spec.retention_ms, spec.retention_bytes) = (0, 0);
+            }
         }
         Ok(spec)
     }
@@ -544,6 +628,13 @@ mod tests {
             ..EMPTY_SPEC
         };
         let stream = ResourceKind::Stream;
+        let draft = match directory.admit(TenantId(1), stream, &name("a/d"), Some(two)) {
+            Ok(Admitted::New(draft)) => draft,
+            other => panic!("20 of 32 MiB on each core: {other:?}"),
+        };
+        let full = directory.declare(TenantId(1), stream, &name("a/b"), Some(two));
+        assert_eq!(full.expect_err("put aside").code, ErrorCode::LimitReached);
+        directory.settle(&draft);
         directory
             .declare(TenantId(1), stream, &name("a/b"), Some(two))
             .expect("20 of 32 MiB on each core");

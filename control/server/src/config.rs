@@ -1,6 +1,7 @@
 //! Configuration: defaults, then a TOML file, then `PINION_*` variables, then
 //! flags; each overrides what came before. A key nobody knows is an error.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -494,6 +495,14 @@ impl Config {
     /// The `[[token]]` tables, compiled.
     pub(crate) fn principals(&self) -> Result<Vec<(TokenDigest, Principal)>, ConfigError> {
         self.token.iter().map(Token::compile).collect()
+    }
+
+    /// Every tenant that a table names, each once.
+    pub(crate) fn tenants(&self) -> Vec<TenantId> {
+        let of_tokens = self.token.iter().map(|token| token.tenant);
+        let of_resources = self.resource.iter().map(|resource| resource.tenant);
+        let all: BTreeSet<u64> = of_tokens.chain(of_resources).collect();
+        all.into_iter().map(TenantId).collect()
     }
 
     /// The `[[resource]]` tables, compiled.

@@ -1,18 +1,19 @@
 //! A data directory looked at from outside, also while a node has it. Nothing
 //! in it is changed.
 
-use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use pinion_commitlog::{DiskError, FileId, Files, LogId, Lsn, inspect};
-use pinion_node::declared::Declared;
+use pinion_commitlog::{DiskError, FileId, Files, LogId};
+use pinion_plane::AUDIT_LOG;
+use pinion_raft_group::RAFT_LOG;
 use pinion_reactor::FileStore;
 use pinion_reactor::store::{Identity, LOCK_FILE, StoreError};
-use pinion_types::{PartitionId, ResourceId};
 
-use crate::meta::{KIND_DECLARED, META_LOG};
+use crate::control::boot::FOLDER;
+use crate::meta::META_LOG;
+use crate::names::Names;
 
 /// Why a data directory cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -76,62 +77,73 @@ impl Holder {
     }
 }
 
-/// Which resources there are, from the log of declarations.
-#[derive(Debug, Default)]
-pub(crate) struct Names(BTreeMap<ResourceId, Declared>);
+/// The logs of a data directory, with those of the control plane, which lie in a
+/// folder of their own.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    data: FileStore,
+    control: FileStore,
+}
 
-impl Names {
-    /// What can be read of them. A name that cannot be is a number then.
-    fn read(files: &mut FileStore) -> Self {
-        let mut names = BTreeMap::new();
-        if let Ok(records) = inspect::dump(files, META_LOG, Lsn(0)) {
-            for record in records.flatten() {
-                if record.head.kind == KIND_DECLARED
-                    && let Ok(declared) = Declared::decode(&record.body)
-                {
-                    names.insert(declared.id, declared);
-                }
-            }
-        }
-        Self(names)
-    }
-
-    /// The name of a resource, or its number.
-    pub(crate) fn resource(&self, id: ResourceId) -> String {
-        match self.0.get(&id) {
-            Some(declared) => declared.name.to_string(),
-            None => format!("resource {}", id.0),
+impl Logs {
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self {
+            data: FileStore::new(dir),
+            control: FileStore::new(dir.join(FOLDER)),
         }
     }
 
-    /// One partition in words.
-    pub(crate) fn partition(&self, id: ResourceId, partition: PartitionId) -> String {
-        format!("{} partition {partition}", self.resource(id))
+    /// The logs that have a folder, in their order.
+    fn all(&self) -> Result<Vec<LogId>, DiskError> {
+        let mut logs = self.data.logs()?;
+        // A directory of an earlier release has none of these.
+        match self.control.logs() {
+            Ok(control) => logs.extend(control.into_iter().filter(|log| is_control(*log))),
+            Err(DiskError::Missing) => {}
+            Err(error) => return Err(error),
+        }
+        logs.sort_unstable();
+        Ok(logs)
     }
 
-    /// Every durable partition whose records are in `log`.
-    pub(crate) fn of_log(&self, log: LogId) -> Vec<(ResourceId, PartitionId)> {
-        let durable = self.0.values().filter(|one| one.spec.durability > 0);
-        durable
-            .flat_map(|one| {
-                let partitions = (0..).map(PartitionId).zip(&one.logs);
-                partitions.filter_map(move |(p, its)| (*its == log).then_some((one.id, p)))
-            })
-            .collect()
+    fn of(&mut self, log: LogId) -> &mut FileStore {
+        if is_control(log) {
+            &mut self.control
+        } else {
+            &mut self.data
+        }
+    }
+}
+
+impl Files for Logs {
+    fn list(&mut self, log: LogId) -> Result<(Vec<(FileId, u64)>, Vec<String>), DiskError> {
+        self.of(log).list(log)
     }
 
-    /// Those called `name`; several tenants may have one of it.
-    pub(crate) fn called(&self, name: &str) -> Vec<ResourceId> {
-        let called = |one: &&Declared| one.name.to_string() == name;
-        self.0.values().filter(called).map(|one| one.id).collect()
+    fn read(&mut self, file: FileId, offset: u64, into: &mut [u8]) -> Result<usize, DiskError> {
+        self.of(file.log()).read(file, offset, into)
+    }
+}
+
+/// Whether it is a log of the control plane.
+pub(crate) fn is_control(log: LogId) -> bool {
+    log == RAFT_LOG || log == AUDIT_LOG
+}
+
+/// A file's path below the data directory.
+pub(crate) fn path_of(file: FileId) -> String {
+    if is_control(file.log()) {
+        format!("{FOLDER}/{}", file.path())
+    } else {
+        file.path()
     }
 }
 
 /// A data directory and what it says of itself.
 pub(crate) struct View {
     pub(crate) dir: PathBuf,
-    pub(crate) files: FileStore,
-    /// Those to look at, the declarations last.
+    pub(crate) files: Logs,
+    /// Those to look at, those of the control plane last.
     pub(crate) logs: Vec<LogId>,
     pub(crate) names: Names,
     pub(crate) holder: Holder,
@@ -145,8 +157,8 @@ impl View {
     /// # Errors
     /// There is no such directory, or no such log in it.
     pub(crate) fn open(dir: &Path, only: Option<u16>) -> Result<Self, ViewError> {
-        let mut files = FileStore::new(dir);
-        let mut logs = files.logs().map_err(|source| match source {
+        let mut files = Logs::new(dir);
+        let mut logs = files.all().map_err(|source| match source {
             DiskError::Missing => ViewError::Absent(dir.to_owned()),
             source => ViewError::Unreadable {
                 dir: dir.to_owned(),
@@ -167,13 +179,16 @@ impl View {
             }
             logs.retain(|log| log.0 == wanted);
         }
+        let identity = Identity::read(dir);
+        let known = identity.as_ref().ok().and_then(Option::as_ref);
+        let store = known.map(|identity| identity.uuid);
         Ok(Self {
             dir: dir.to_owned(),
-            names: Names::read(&mut files),
+            names: Names::read(&mut files, store),
             files,
             logs,
             holder: Holder::of(dir),
-            identity: Identity::read(dir),
+            identity,
         })
     }
 
@@ -196,16 +211,17 @@ impl View {
 
 /// What the log is called.
 pub(crate) fn log_name(log: LogId) -> String {
-    if log == META_LOG {
-        format!("log {} (declarations)", log.0)
-    } else {
-        format!("log {}", log.0)
+    match log {
+        RAFT_LOG => format!("log {} (metadata)", log.0),
+        AUDIT_LOG => format!("log {} (audit)", log.0),
+        META_LOG => format!("log {} (declarations)", log.0),
+        log => format!("log {}", log.0),
     }
 }
 
 /// `Files` that tell how much was read, for a progress bar.
 pub(crate) struct Watched<'a> {
-    pub(crate) files: &'a mut FileStore,
+    pub(crate) files: &'a mut Logs,
     pub(crate) progress: &'a mut dyn FnMut(u64),
 }
 

@@ -13,6 +13,7 @@ mod doctor;
 mod identity;
 mod log;
 mod meta;
+mod names;
 mod node;
 mod pump;
 mod serve;
@@ -20,8 +21,10 @@ mod store;
 mod token;
 
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{CommandFactory, Parser, Subcommand};
+use pinion_types::WallMs;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -50,6 +53,12 @@ enum Command {
     Completions(pinion_cli::completions::CompletionsArgs),
     #[command(flatten)]
     Client(pinion_cli::ClientCommand),
+}
+
+/// The wall clock; 0 before 1970.
+fn wall_now() -> WallMs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    WallMs(since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0)))
 }
 
 fn main() -> ExitCode {

@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
+use pinion_commitlog::{LogId, RecoveryReport};
+use pinion_metadata::broker::Capacity;
 use pinion_node::CoreConfig;
 use pinion_node::access::AccessTable;
 use pinion_node::map::Directory;
+use pinion_plane::{NodeFacts, PeerName};
 use pinion_quic::{
     ClockAnchor, CorePlace, Endpoint, EndpointError, ServerConfig, Steering, tls, transport,
 };
@@ -17,14 +20,16 @@ use pinion_reactor::{
     BindError, CoreConfig as ReactorConfig, DiskConfig, GroupOptions, MAILBOX_CAPACITY_DEFAULT,
     Placement, PlacementError, PlacementMode, SpinPolicy, bind_group, cpu, mesh, run_core,
 };
-use pinion_types::{CoreId, WallMs};
+use pinion_types::CoreId;
 use rand::RngExt;
 
 use crate::config::{self, Config, ConfigError, SteeringMode};
+use crate::control::boot::Boot;
 use crate::control::{Control, Ending};
 use crate::identity::{self, IdentityError};
 use crate::pump::NodePump;
 use crate::store::{OpenError, OpenedCore, Store, open_cores};
+use crate::wall_now;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +65,13 @@ const REACTOR_PASS_EVERY: Duration = Duration::from_millis(1);
 /// disk.
 const TAILS_SHARE: u64 = 4;
 
+/// Shards that a node says it takes: as many as a cluster may have. What bounds
+/// them is memory, which each node counts itself.
+const SHARDS_PER_NODE_MAX: u32 = 1 << 20;
+
+/// What a node is called that belongs to no cluster.
+const NODE: &str = "node-1";
+
 /// A node at work.
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
@@ -93,18 +105,10 @@ impl Node {
         if config.dev {
             principals.extend(identity::dev_principals(config)?);
         }
-        let access = Arc::new(AccessTable::new(principals));
 
         let mut random = rand::rng();
         let wall = wall_now();
         let store = Store::open(&config.data_dir, random.random(), wall)?;
-        let mut directory = Directory::new(
-            cores,
-            memory_per_core(config, cores),
-            config.spec_defaults(),
-        )
-        .with_logs(store.logs(cores));
-        let meta = store.declarations(config, &mut directory, random.random(), wall)?;
 
         let steering = Steering::from_seed(random.random(), cores).map_err(EndpointError::from)?;
         let node_id = random.random();
@@ -133,6 +137,45 @@ impl Node {
             ..GroupOptions::default()
         };
         let group = bind_group(config.listen, usize::from(cores), Some(&keys), options)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(|source| StartError::System {
+                what: "making the control thread's runtime",
+                source,
+            })?;
+        let logs = store.logs(cores);
+        let memory = memory_per_core(config, cores);
+        let boot = Boot {
+            dir: &config.data_dir,
+            store: store.identity.uuid,
+            seed: random.random(),
+            node: NodeFacts {
+                name: PeerName::new(NODE).expect("it follows the grammar"),
+                address: group.local_addr.to_string().into(),
+                region: Box::default(),
+                zone: Box::default(),
+                labels: Box::default(),
+                capacity: Capacity {
+                    max_shards: SHARDS_PER_NODE_MAX,
+                    max_connections: config.limits.connections_max.saturating_mul(cores.into()),
+                    cores,
+                    logs,
+                    memory_per_core: memory,
+                },
+                incarnation: random.random_range(1..=u64::MAX),
+            },
+            cluster: None,
+            directory: Directory::new(cores, memory, config.spec_defaults()).with_logs(logs),
+            tenants: config.tenants(),
+            resources: config.resources()?,
+        };
+        let booted = runtime.block_on(boot.run()).map_err(OpenError::Boot)?;
+        for (_, principal) in &mut principals {
+            principal.tenant = booted.tenant(principal.tenant);
+        }
+        let access = Arc::new(AccessTable::new(principals));
         let (ends, control_end) =
             mesh(usize::from(cores), MAILBOX_CAPACITY_DEFAULT).map_err(|source| {
                 StartError::System {
@@ -161,13 +204,23 @@ impl Node {
                     steering: (keys.k0, keys.k1),
                     create_on_first_use: config.dev,
                     seed: random.random(),
-                    tail_bytes_max: memory_per_core(config, cores) / TAILS_SHARE,
+                    tail_bytes_max: memory / TAILS_SHARE,
                 };
                 (core, random.random())
             })
             .collect();
-        let opened = open_cores(&store, config, &directory, core_configs, &access, wall)?;
-        let found = Findings::of(&opened);
+        let opened = open_cores(
+            &store,
+            config,
+            &booted.resources,
+            core_configs,
+            &access,
+            wall,
+        )?;
+        let mut found = Findings::of(&opened);
+        for (log, report) in &booted.reports {
+            found.add(*log, report);
+        }
         let mut handles = Vec::new();
         for ((index, end), opened) in ends.into_iter().enumerate().zip(opened) {
             let me = u16::try_from(index).expect("the plan is bounded");
@@ -215,7 +268,8 @@ impl Node {
                     let _group = group;
                     // And nobody else may have the directory.
                     let _store = store;
-                    Control::new(control_end, directory, meta, handles).run(&stop, drain_timeout)
+                    let control = Control::new(booted, handles);
+                    runtime.block_on(control.serve(control_end, &stop, drain_timeout))
                 })
                 .map_err(|source| StartError::System {
                     what: "starting the control thread",
@@ -276,21 +330,7 @@ impl Findings {
             found.segments += report.segments;
             found.bytes += report.bytes;
             found.records_replayed += report.records_replayed;
-            if let Some(torn) = &report.torn {
-                found.remarks.push(format!(
-                    "log {}: {} bytes at {} of segment {} were never finished and never acknowledged: cut off",
-                    log.0, torn.bytes, torn.offset, torn.segment
-                ));
-            }
-            for damage in &report.damage {
-                found.remarks.push(format!("log {}: {damage}", log.0));
-            }
-            for name in &report.foreign {
-                found.remarks.push(format!(
-                    "log {}: {name} is not a file of a log; left alone",
-                    log.0
-                ));
-            }
+            found.add(*log, report);
             if opened.fenced > 0 {
                 found.remarks.push(format!(
                     "log {}: {} partitions are closed because data of theirs is damaged; \
@@ -313,11 +353,25 @@ impl Findings {
         }
         found
     }
-}
 
-fn wall_now() -> WallMs {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    WallMs(since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0)))
+    /// What the recovery of one log met.
+    fn add(&mut self, log: LogId, report: &RecoveryReport) {
+        if let Some(torn) = &report.torn {
+            self.remarks.push(format!(
+                "log {}: {} bytes at {} of segment {} were never finished and never acknowledged: cut off",
+                log.0, torn.bytes, torn.offset, torn.segment
+            ));
+        }
+        for damage in &report.damage {
+            self.remarks.push(format!("log {}: {damage}", log.0));
+        }
+        for name in &report.foreign {
+            self.remarks.push(format!(
+                "log {}: {name} is not a file of a log; left alone",
+                log.0
+            ));
+        }
+    }
 }
 
 /// Loopback takes large packets, so that fewer carry the same bytes.

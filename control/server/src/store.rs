@@ -9,9 +9,8 @@ use std::thread;
 
 use pinion_commitlog::{LogConfig, LogId, RecoverError};
 use pinion_node::access::AccessTable;
-use pinion_node::declared::Declared;
 use pinion_node::mail::CoreMail;
-use pinion_node::map::{Directory, Resource};
+use pinion_node::map::Resource;
 use pinion_node::{Core, CoreConfig};
 use pinion_reactor::FileStore;
 use pinion_reactor::store::{DirLock, FORMAT, Identity, StoreError};
@@ -19,7 +18,8 @@ use pinion_shard::OpenedLog;
 use pinion_types::{Epoch, WallMs};
 
 use crate::config::Config;
-use crate::meta::{META_LOG, MetaError, MetaLog};
+use crate::control::boot::BootError;
+use crate::meta::META_LOG;
 
 /// Why the data directory cannot be used. Nothing that holds data was changed.
 #[derive(Debug, thiserror::Error)]
@@ -34,13 +34,7 @@ pub(crate) enum OpenError {
         source: pinion_commitlog::DiskError,
     },
     #[error(transparent)]
-    Meta(#[from] MetaError),
-    #[error("a declared resource no longer fits: {0}; raise memory_bytes, or give the node more")]
-    Memory(pinion_types::Refusal),
-    #[error("resource in the configuration: {0}")]
-    Resource(pinion_types::Refusal),
-    #[error("resource in the configuration cannot be written down: {0}")]
-    Declare(pinion_commitlog::AdmitError),
+    Boot(#[from] BootError),
     #[error("log {log}: {source}; look with `pinion log verify --data-dir {dir}`")]
     Log {
         log: u16,
@@ -121,33 +115,6 @@ impl Store {
     pub(crate) fn logs(&self, cores: u16) -> u16 {
         self.logs.max(cores)
     }
-
-    /// Reads what was declared into `directory`, and adds what the
-    /// configuration declares.
-    pub(crate) fn declarations(
-        &self,
-        config: &Config,
-        directory: &mut Directory,
-        seed: u64,
-        wall: WallMs,
-    ) -> Result<MetaLog, OpenError> {
-        let (mut meta, declared) = MetaLog::open(&self.dir, self.identity.uuid, seed, wall)?;
-        for one in declared {
-            directory.restore(one).map_err(OpenError::Memory)?;
-        }
-        let mut new = Vec::new();
-        let resources = config.resources().expect("checked when it was loaded");
-        for (tenant, kind, name, spec) in resources {
-            let (resource, is_new) = directory
-                .declare(tenant, kind, &name, Some(spec))
-                .map_err(OpenError::Resource)?;
-            if is_new {
-                new.push(Declared::from(&*resource));
-            }
-        }
-        meta.declare(&new, wall).map_err(OpenError::Declare)?;
-        Ok(meta)
-    }
 }
 
 /// Makes the directory and those above it, so that they outlive a power cut
@@ -176,14 +143,11 @@ pub(crate) struct OpenedCore {
 pub(crate) fn open_cores(
     store: &Store,
     config: &Config,
-    directory: &Directory,
+    resources: &[(Epoch, Arc<Resource>)],
     cores: Vec<(CoreConfig, u64)>,
     access: &Arc<AccessTable>,
     wall: WallMs,
 ) -> Result<Vec<OpenedCore>, OpenError> {
-    let mut resources: Vec<Arc<Resource>> = directory.map().iter().map(Arc::clone).collect();
-    resources.sort_by_key(|resource| resource.id);
-    let resources = &resources;
     let count = u16::try_from(cores.len()).expect("the plan is bounded");
     let total = store.logs(count);
     thread::scope(|scope| {
@@ -193,9 +157,9 @@ pub(crate) fn open_cores(
                 scope.spawn(move || {
                     let me = core_config.core.0;
                     let mut core = Core::new(core_config, Arc::clone(access));
-                    for (epoch, resource) in (1..).zip(resources) {
+                    for (epoch, resource) in resources {
                         core.handle_mail(CoreMail::Declared {
-                            epoch: Epoch(epoch),
+                            epoch: *epoch,
                             resource: Arc::clone(resource),
                         });
                     }

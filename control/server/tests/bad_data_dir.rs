@@ -315,7 +315,7 @@ fn files_of_another_store_are_refused() {
     other_store(|other| {
         let case = Case::new();
         fs::copy(other.join("pinion.store"), case.path("pinion.store")).unwrap();
-        case.is_refused(&["belongs to another store", ".segment"]);
+        case.is_refused(&["belongs to another store", "log-65534"]);
         let case = Case::new();
         let name = "log-0000/00000000000000000001.segment";
         fs::copy(other.join(name), case.path(name)).unwrap();
@@ -430,11 +430,20 @@ fn a_damaged_checkpoint_costs_time_and_nothing_else() {
 }
 
 #[test]
-fn damaged_declarations_are_refused() {
+fn damaged_metadata_is_refused() {
     let case = Case::new();
-    let name = "log-65535/00000000000000000001.segment";
+    let name = "control/log-65534/00000000000000000001.segment";
     edit(&case.path(name), |bytes| bytes[4096 + 100] ^= 1);
-    case.is_refused(&["log-65535", "backup"]);
+    case.is_refused(&["log-65534", "restore DIR/control from a backup"]);
+}
+
+#[test]
+fn a_damaged_audit_log_costs_rows_and_nothing_else() {
+    let case = Case::new();
+    let name = "control/log-65533/00000000000000000001.segment";
+    edit(&case.path(name), |bytes| bytes[4096 + 100] ^= 1);
+    let served = case.is_served(&["log 65533"]);
+    assert_eq!(served, (Readable::All, Readable::All));
 }
 
 #[test]

@@ -224,7 +224,14 @@ fn a_sound_log_is_listed_verified_and_dumped() {
 
     let (code, out, err) = told(&run(dir, "log inspect"));
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
-    for word in ["store ", "log 0: ", "SEGMENT", "sealed", "(declarations)"] {
+    for word in [
+        "store ",
+        "log 0: ",
+        "SEGMENT",
+        "sealed",
+        "log 65534 (metadata)",
+        "log 65533 (audit)",
+    ] {
         assert!(out.contains(word), "{word:?} is missing in {out}");
     }
     assert!(!out.contains("has it open"), "{out}");
@@ -266,6 +273,20 @@ fn a_sound_log_is_listed_verified_and_dumped() {
         record["body"].as_str().unwrap().ends_with(&hush),
         "{record}"
     );
+    for (log, kinds) in [
+        (65534, &["raft_entry", "raft_promise"][..]),
+        (65533, &["audit_row"]),
+    ] {
+        let (code, out, _) = told(&run(dir, &format!("log dump --log {log}")));
+        assert_eq!(code, Some(0));
+        for kind in kinds {
+            assert!(out.contains(kind), "{kind} is missing in {out}");
+        }
+        assert!(
+            !out.contains("pay/"),
+            "numbers there are no resources: {out}"
+        );
+    }
     let nobody = run(dir, "log dump --resource pay/nothing");
     assert_eq!(nobody.status.code(), Some(1));
 }

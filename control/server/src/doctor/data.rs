@@ -10,9 +10,10 @@ use pinion_commitlog::inspect::Severity as LogSeverity;
 use pinion_commitlog::inspect::{self, Fault, Finding as LogFinding, LogInfo};
 use pinion_reactor::probe::{Finding, Severity};
 
-use crate::data_dir::{Holder, Names, View, ViewError, Watched, log_name};
+use crate::data_dir::{Holder, View, ViewError, Watched, log_name};
 use crate::identity::hex;
 use crate::log::{closed, fix, place, sentence};
+use crate::names::Names;
 
 /// Faults of one log that are told one by one; `pinion log verify` tells all.
 const FAULTS_MAX: usize = 10;

@@ -5,13 +5,20 @@ use pinion_commitlog::inspect::{self, DumpedRecord, Finding, Severity};
 use pinion_commitlog::{CONTROL, LogId, Lsn, SEGMENT_REMOVED};
 use pinion_domains::op::kind;
 use pinion_domains::queue::ops;
+use pinion_plane::AUDIT_LOG;
+use pinion_raft_group::RAFT_LOG;
+use pinion_raft_group::format::{KIND_ENTRY, KIND_HARD};
 use pinion_types::{PartitionId, ResourceId};
 use serde::Serialize;
 
 use super::{Failure, Out, Sound, place};
-use crate::data_dir::{Names, View};
+use crate::data_dir::{View, is_control, path_of};
 use crate::identity::hex;
 use crate::meta::{KIND_DECLARED, META_LOG};
+use crate::names::Names;
+
+/// A row of the audit log (`docs/audit-format.md`).
+const KIND_ROW: u8 = 220;
 
 /// Which records.
 #[derive(Clone, Debug, clap::Args)]
@@ -113,7 +120,7 @@ impl DumpArgs {
                     break;
                 }
                 match record {
-                    Ok(record) if self.wants(&record, only.as_deref()) => {
+                    Ok(record) if self.wants(log, &record, only.as_deref()) => {
                         left -= 1;
                         self.print(out, &view.names, log, &record)?;
                     }
@@ -130,9 +137,10 @@ impl DumpArgs {
         Ok(sound)
     }
 
-    fn wants(&self, record: &DumpedRecord, only: Option<&[ResourceId]>) -> bool {
+    fn wants(&self, log: LogId, record: &DumpedRecord, only: Option<&[ResourceId]>) -> bool {
         let head = &record.head;
-        only.is_none_or(|only| only.contains(&head.resource))
+        // The control plane's logs have no resources: their numbers there are their own.
+        only.is_none_or(|only| !is_control(log) && only.contains(&head.resource))
             && self
                 .partition
                 .is_none_or(|only| PartitionId(only) == head.partition)
@@ -146,7 +154,7 @@ impl DumpArgs {
         record: &DumpedRecord,
     ) -> Result<(), Failure> {
         let head = &record.head;
-        let resource = if head.resource == CONTROL {
+        let resource = if head.resource == CONTROL || is_control(log) {
             UNOWNED.to_owned()
         } else {
             names.resource(head.resource)
@@ -216,6 +224,9 @@ const UNOWNED: &str = "-";
 fn kind_name(log: LogId, resource: ResourceId, number: u8) -> String {
     let name = match (resource == CONTROL, number) {
         (false, KIND_DECLARED) if log == META_LOG => "declared",
+        (false, KIND_ENTRY) if log == RAFT_LOG => "raft_entry",
+        (false, KIND_HARD) if log == RAFT_LOG => "raft_promise",
+        (false, KIND_ROW) if log == AUDIT_LOG => "audit_row",
         (true, SEGMENT_REMOVED) => "segment_removed",
         (true, _) => "",
         (false, kind::STREAM_BLOCK) => "stream_block",
@@ -248,7 +259,7 @@ fn report(out: &mut Out, finding: &Finding) -> Result<(), Failure> {
         return out.json(&FindingLine {
             event: "finding",
             log: finding.file.log().0,
-            file: finding.file.path(),
+            file: path_of(finding.file),
             offset: finding.offset,
             bytes: finding.len,
             what: finding.fault.to_string(),
@@ -273,6 +284,8 @@ mod tests {
         );
         assert_eq!(kind_name(log, CONTROL, SEGMENT_REMOVED), "segment_removed");
         assert_eq!(kind_name(META_LOG, stream, KIND_DECLARED), "declared");
+        assert_eq!(kind_name(RAFT_LOG, stream, KIND_ENTRY), "raft_entry");
+        assert_eq!(kind_name(log, stream, KIND_ENTRY), "kind 210");
         assert_eq!(kind_name(log, stream, KIND_DECLARED), "kind 200");
         assert_eq!(kind_name(log, stream, 99), "kind 99");
     }

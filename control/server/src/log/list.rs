@@ -6,7 +6,7 @@ use pinion_commitlog::inspect::{self, CheckpointInfo, Fault, LogInfo, SegmentInf
 use serde::Serialize;
 
 use super::{Failure, Out, Sound};
-use crate::data_dir::{View, log_name};
+use crate::data_dir::{View, log_name, path_of};
 
 const SEGMENTS: Table = Table(&[
     ("SEGMENT", 8, Align::Right),
@@ -159,7 +159,7 @@ fn print_segment(out: &mut Out, segment: &SegmentInfo, is_last: bool) -> Result<
             event: "segment",
             log,
             segment: number,
-            file: segment.file.path(),
+            file: path_of(segment.file),
             bytes: segment.file_bytes,
             end: segment.end,
             groups: segment.groups,
@@ -207,7 +207,7 @@ fn print_checkpoint(out: &mut Out, checkpoint: &CheckpointInfo) -> Result<(), Fa
             event: "checkpoint",
             log,
             checkpoint: number,
-            file: checkpoint.file.path(),
+            file: path_of(checkpoint.file),
             bytes: checkpoint.file_bytes,
             states: trailer.map(|trailer| trailer.entries),
             segments: trailer.map(|trailer| trailer.segments),

@@ -8,14 +8,17 @@ use pinion_cli::progress::Progress;
 use pinion_commitlog::format::FormatError;
 use pinion_commitlog::inspect::{self, Fault, Finding, Severity, VerifyReport};
 use pinion_commitlog::{DiskError, FileId, LogId};
+use pinion_plane::AUDIT_LOG;
+use pinion_raft_group::RAFT_LOG;
 use pinion_types::{PartitionId, ResourceId};
 use serde::Serialize;
 
 use super::list::number_of;
 use super::{Failure, Out, Sound};
-use crate::data_dir::{Names, View, Watched, log_name};
+use crate::data_dir::{View, Watched, is_control, log_name, path_of};
 use crate::identity::hex;
 use crate::meta::META_LOG;
+use crate::names::Names;
 
 /// Partitions named in one line; more are counted.
 const NAMED_MAX: usize = 6;
@@ -131,13 +134,14 @@ fn print(out: &mut Out, dir: &Path, names: &Names, finding: &Finding) -> Result<
         out.json(&FindingLine {
             event: "finding",
             log,
-            file: finding.file.path(),
+            file: path_of(finding.file),
             number,
             offset: finding.offset,
             bytes: finding.len,
             severity: word(severity),
             what: finding.fault.to_string(),
-            partitions: finding.partitions.as_ref().map(|harmed| {
+            // Of the control plane's logs these are no partitions of a resource.
+            partitions: harmed_of(finding).map(|harmed| {
                 let line = |(id, partition): &(ResourceId, PartitionId)| PartitionLine {
                     resource: names.resource(*id),
                     id: id.0,
@@ -167,11 +171,17 @@ fn print(out: &mut Out, dir: &Path, names: &Names, finding: &Finding) -> Result<
 
 /// The file and the bytes.
 pub(crate) fn place(finding: &Finding) -> String {
-    let mut place = format!("{} byte {}", finding.file.path(), finding.offset);
+    let mut place = format!("{} byte {}", path_of(finding.file), finding.offset);
     if finding.len > 0 {
         place.push_str(&format!(" ({} bytes)", finding.len));
     }
     place
+}
+
+/// The partitions it is known to concern; `None`: any of the log.
+fn harmed_of(finding: &Finding) -> Option<&Vec<(ResourceId, PartitionId)>> {
+    let partitions = finding.partitions.as_ref();
+    partitions.filter(|_| !is_control(finding.file.log()))
 }
 
 /// Which partitions nobody reads or writes because of it.
@@ -180,8 +190,14 @@ pub(crate) fn closed(finding: &Finding, names: &Names) -> Option<String> {
         return None;
     }
     let log = finding.file.log();
-    if log == META_LOG {
-        return Some("a node does not start without its declarations".to_owned());
+    match log {
+        RAFT_LOG => return Some("a node does not start without its metadata".to_owned()),
+        AUDIT_LOG => return Some("rows of the audit log are lost".to_owned()),
+        META_LOG => {
+            let when = "needed once, where its resources are not in the metadata yet";
+            return Some(when.to_owned());
+        }
+        _ => {}
     }
     let everyone;
     let (harmed, verb) = match &finding.partitions {
@@ -206,7 +222,7 @@ pub(crate) fn closed(finding: &Finding, names: &Names) -> Option<String> {
 
 /// What to do about it.
 pub(crate) fn fix(fault: &Fault, dir: &Path, file: FileId) -> String {
-    let path = dir.join(file.path());
+    let path = dir.join(path_of(file));
     let path = path.display();
     match fault {
         _ if fault.severity() == Severity::Note => {
@@ -236,7 +252,7 @@ pub(crate) fn fix(fault: &Fault, dir: &Path, file: FileId) -> String {
             };
             format!(
                 "it is {}: stop the node and put it back there; restore {path} from a backup if it was overwritten",
-                own.path()
+                path_of(own)
             )
         }
         Fault::Unreadable(DiskError::Io { .. }) => format!(

@@ -1,0 +1,170 @@
+//! The plane with what it needs of the world: its disk, its clocks, and a thread
+//! for snapshots.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use pinion_commitlog::{DiskDone, LogId};
+use pinion_plane::{Plane, PlaneNotice, PlaneOutput};
+use pinion_types::Monotonic;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::disk::Disk;
+use crate::wall_now;
+
+/// Something that the plane waits for.
+pub(super) enum Happened {
+    Disk(LogId, DiskDone),
+    /// A snapshot, and of which entry.
+    Encoded(u64, Vec<u8>),
+    /// Its time has come.
+    Due,
+}
+
+/// A plane at work. A turn is [`Driver::begin`], what is asked of
+/// [`Driver::plane`], and [`Driver::finish`].
+pub(super) struct Driver {
+    pub(super) plane: Plane,
+    disk: Disk,
+    started: Instant,
+    /// At most one snapshot is under way.
+    encoded: UnboundedReceiver<(u64, Vec<u8>)>,
+    encoder: UnboundedSender<(u64, Vec<u8>)>,
+    /// There is no room for the audit log.
+    audit_full: bool,
+}
+
+impl Driver {
+    pub(super) fn new(plane: Plane, disk: Disk) -> Self {
+        let (encoder, encoded) = unbounded_channel();
+        Self {
+            plane,
+            disk,
+            started: Instant::now(),
+            encoded,
+            encoder,
+            audit_full: false,
+        }
+    }
+
+    /// The plane's clock.
+    pub(super) fn now(&self) -> Monotonic {
+        let nanos = self.started.elapsed().as_nanos();
+        Monotonic(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// Whether the audit log waits for room.
+    pub(super) fn is_audit_full(&self) -> bool {
+        self.audit_full
+    }
+
+    /// Waits for the next thing. Cancel safe.
+    pub(super) async fn happened(&mut self) -> Happened {
+        let due = self.plane.next_deadline();
+        let due = due.map(|at| self.started + Duration::from_nanos(at.0));
+        let (disk, encoded) = (&mut self.disk, &mut self.encoded);
+        tokio::select! {
+            (log, done) = disk.done() => Happened::Disk(log, done),
+            Some((index, bytes)) = encoded.recv() => Happened::Encoded(index, bytes),
+            () = until(due) => Happened::Due,
+        }
+    }
+
+    /// Begins a turn with what has happened.
+    pub(super) fn begin(&mut self, happened: Option<Happened>) {
+        let now = self.now();
+        self.plane.start_turn(now, wall_now());
+        match happened {
+            Some(Happened::Disk(log, done)) => self.plane.handle_disk_done(log, done),
+            Some(Happened::Encoded(index, bytes)) => self.plane.handle_encoded(index, bytes),
+            Some(Happened::Due) | None => {}
+        }
+        while let Some((log, done)) = self.disk.try_done() {
+            self.plane.handle_disk_done(log, done);
+        }
+        if self.plane.next_deadline().is_some_and(|at| at <= now) {
+            self.plane.handle_timeout();
+        }
+    }
+
+    /// Ends it: the disk gets what it is to do, `outputs` what is for others.
+    pub(super) fn finish(&mut self, outputs: &mut VecDeque<PlaneOutput>) {
+        self.plane.end_turn();
+        loop {
+            while let Some(output) = self.plane.poll_output() {
+                match output {
+                    PlaneOutput::Encode { index, source } => {
+                        let encoder = self.encoder.clone();
+                        tokio::task::spawn_blocking(move || {
+                            // Nobody waits for it any more when the node ends.
+                            let _ = encoder.send((index, source.encode()));
+                        });
+                    }
+                    PlaneOutput::Notice(notice) => self.say(&notice),
+                    output => outputs.push_back(output),
+                }
+            }
+            let Some((log, request)) = self.plane.poll_disk() else {
+                return;
+            };
+            self.disk.submit(log, request);
+        }
+    }
+
+    fn say(&mut self, notice: &PlaneNotice) {
+        match notice {
+            PlaneNotice::Group(notice) => say_group(notice),
+            PlaneNotice::ClockBehind { by_ms } => tracing::warn!(
+                by_ms,
+                "the wall clock is behind the times in the metadata: they stand still until it has caught up"
+            ),
+            PlaneNotice::AuditFailed(error) => tracing::error!(
+                %error,
+                "the audit log takes no more: nothing is changed any more. \
+                 Check the disk and start the node again"
+            ),
+            PlaneNotice::AuditFull(full) => {
+                self.audit_full = *full;
+                if *full {
+                    tracing::warn!(
+                        "no space for the audit log: nothing is changed; trying again each second"
+                    );
+                } else {
+                    tracing::info!("the audit log has room again");
+                }
+            }
+            PlaneNotice::AuditDamaged(damage) => {
+                tracing::error!(%damage, "rows of the audit log cannot be read");
+            }
+            PlaneNotice::NotRegistered(error) => {
+                tracing::warn!(%error, "this node could not be registered; trying again");
+            }
+            PlaneNotice::Halted(halt) => tracing::error!(
+                %halt,
+                "the control plane of this node has stopped; what exists is served"
+            ),
+        }
+    }
+}
+
+fn say_group(notice: &pinion_raft_group::Notice) {
+    use pinion_raft_group::Notice;
+    match notice {
+        Notice::Failed(error) => tracing::error!(
+            %error,
+            "the log of the metadata takes no more: a write failed. What exists is served. \
+             Check the disk and start the node again"
+        ),
+        Notice::ReadOnly(true) => {
+            tracing::warn!("no space for the log of the metadata; trying again each second");
+        }
+        notice => tracing::info!(?notice, "the metadata's group"),
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,241 @@
+//! The control thread: what is decided once for the whole node.
+//!
+//! It owns this node's part of the control plane and answers the data cores,
+//! which never wait for it. It ends the node when a signal asks for it. Start
+//! reading at [`Control::serve`]; what happens before the cores are there is in
+//! [`boot`].
+
+pub(crate) mod boot;
+mod convert;
+mod cores;
+mod declarations;
+mod disk;
+mod driver;
+mod import;
+mod known;
+mod mailbox;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use pinion_node::mail::{ControlMail, CoreMail, StorageNotice};
+use pinion_node::stats::CoreStats;
+use pinion_plane::PlaneOutput;
+use pinion_reactor::{ControlEnd, CoreHandle};
+use tokio::time::MissedTickBehavior;
+
+use self::boot::Booted;
+use self::cores::Cores;
+use self::declarations::{Declarations, Wanted};
+use self::driver::{Driver, Happened};
+use self::known::Known;
+use self::mailbox::Mailbox;
+use crate::pump::Mail;
+
+/// Longest the thread waits for anything before it looks at signals and cores.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Mails handled in one turn of the plane: what they declare shares a flush. More
+/// makes a crowd of declarations quicker and the first of them slower.
+const MAILS_PER_TURN: usize = 1024;
+
+/// How much longer than it may take a drain is waited for: the cores end it by
+/// themselves, and say so.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
+
+/// Longest the plane may take to end its logs cleanly. Without that the next
+/// start reads a little more.
+const SEAL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How the node ended.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    /// Summed over the cores that drained.
+    pub(crate) stats: CoreStats,
+    /// What went wrong with cores that ended otherwise.
+    pub(crate) failures: Vec<String>,
+}
+
+/// The control thread's state.
+pub(crate) struct Control {
+    driver: Driver,
+    known: Known,
+    declarations: Declarations,
+    cores: Cores,
+    /// Of the plane, in order.
+    outputs: VecDeque<PlaneOutput>,
+}
+
+impl Control {
+    /// The cores know what `booted` found.
+    pub(crate) fn new(booted: Booted, cores: Vec<CoreHandle>) -> Self {
+        Self {
+            driver: booted.driver,
+            known: booted.known,
+            declarations: booted.declarations,
+            cores: Cores::new(cores),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Serves the cores until `stop` is set and they have drained, or until
+    /// `drain_timeout` and a little more has passed since.
+    pub(crate) async fn serve(
+        mut self,
+        end: ControlEnd<Mail>,
+        stop: &AtomicBool,
+        drain_timeout: Duration,
+    ) -> Ending {
+        let mut mailbox = match Mailbox::new(end) {
+            Ok(mailbox) => mailbox,
+            Err(error) => {
+                let failure = format!("the control thread cannot wait for mail: {error}");
+                self.cores.failed(failure);
+                return self.cores.ending();
+            }
+        };
+        let mut give_up = None;
+        let mut happened = None;
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if stop.load(Ordering::Relaxed) && give_up.is_none() {
+                give_up = Some(Instant::now() + drain_timeout + DRAIN_GRACE);
+                self.cores.tell_everyone(|| CoreMail::Drain);
+            }
+            self.turn(happened.take(), &mut mailbox.end);
+            self.cores.post(&mut mailbox.end);
+            self.cores.look();
+            if self.cores.are_gone() {
+                break;
+            }
+            if give_up.is_some_and(|at| Instant::now() >= at) {
+                let failure = "a core did not drain in time; leaving it";
+                self.cores.failed(failure.to_owned());
+                break;
+            }
+            if mailbox.prepare_wait() {
+                tokio::select! {
+                    () = mailbox.rung() => {}
+                    what = self.driver.happened() => happened = Some(what),
+                    _ = look.tick() => {}
+                }
+            } else {
+                // Whatever else runs on this thread has its turn, too.
+                tokio::task::yield_now().await;
+            }
+            mailbox.finish_wait();
+        }
+        self.seal().await;
+        self.cores.ending()
+    }
+
+    /// One turn of the plane, with everything that there is for it.
+    fn turn(&mut self, happened: Option<Happened>, end: &mut ControlEnd<Mail>) {
+        self.driver.begin(happened);
+        for _ in 0..MAILS_PER_TURN {
+            let Some((_, mail)) = end.try_recv() else {
+                break;
+            };
+            self.handle_mail(mail);
+        }
+        self.driver.finish(&mut self.outputs);
+        while let Some(output) = self.outputs.pop_front() {
+            self.handle_output(output);
+        }
+    }
+
+    fn handle_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Control(ControlMail::Declare {
+                origin,
+                tenant,
+                kind,
+                name,
+                spec,
+            }) => {
+                let wanted = Wanted {
+                    origin,
+                    tenant,
+                    kind,
+                    name,
+                    spec,
+                };
+                let with = (&mut self.known, &mut self.driver, &mut self.cores);
+                self.declarations.ask(wanted, with);
+            }
+            Mail::Control(ControlMail::Storage { log, notice }) => say_storage(log.0, &notice),
+            Mail::Control(ControlMail::Drained { core, stats }) => {
+                tracing::debug!(%core, ?stats, "drained");
+                self.cores.drained(&stats);
+            }
+            Mail::Core(mail) => unreachable!("{mail:?} is for a core"),
+            Mail::Stray(_) => unreachable!("strays go to cores"),
+        }
+    }
+
+    fn handle_output(&mut self, output: PlaneOutput) {
+        match output {
+            PlaneOutput::Answer { id, answer } => {
+                let with = (&mut self.known, &self.driver, &mut self.cores);
+                if let Some(answer) = self.declarations.answered(id, answer, with) {
+                    tracing::debug!(?id, ?answer, "nobody waits for it");
+                }
+            }
+            PlaneOutput::Changes(changes) => {
+                let Some(metadata) = self.driver.plane.metadata() else {
+                    return;
+                };
+                for news in self.known.take(metadata, &changes) {
+                    self.cores.tell_everyone(|| news.mail());
+                }
+            }
+            output => tracing::debug!(?output, "the plane"),
+        }
+    }
+
+    /// Ends the plane's logs cleanly, so that the next start reads footers.
+    async fn seal(&mut self) {
+        let sealed = async {
+            self.driver.begin(None);
+            self.driver.plane.seal();
+            loop {
+                self.driver.finish(&mut self.outputs);
+                let ended = |output: &PlaneOutput| matches!(output, PlaneOutput::Sealed);
+                if self.outputs.drain(..).any(|output| ended(&output)) {
+                    return;
+                }
+                let happened = self.driver.happened().await;
+                self.driver.begin(Some(happened));
+            }
+        };
+        if tokio::time::timeout(SEAL_PATIENCE, sealed).await.is_err() {
+            tracing::warn!("the metadata's log was not ended cleanly; the next start reads more");
+        }
+    }
+}
+
+fn say_storage(log: u16, notice: &StorageNotice) {
+    match notice {
+        StorageNotice::Failed(error) => tracing::error!(
+            log,
+            %error,
+            "a write failed: the log takes no more; what was not acknowledged is unknown. \
+             Check the disk and start the node again"
+        ),
+        StorageNotice::ReadOnly(true) => tracing::warn!(
+            log,
+            "the disk is full: only what frees space is taken; trying again each second"
+        ),
+        StorageNotice::ReadOnly(false) => {
+            tracing::info!(log, "the disk has room again");
+        }
+        StorageNotice::Damaged(damage) => tracing::error!(
+            log,
+            %damage,
+            "committed data is damaged: its partitions are closed. \
+             `pinion doctor --data-dir` names them"
+        ),
+    }
+}
