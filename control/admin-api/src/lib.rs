@@ -5,11 +5,270 @@
 //! `pinion_auth`. It keeps no state of its own but connections and rates, and never
 //! touches a data core.
 //!
-//! Start reading at [`front()`]: how handlers reach the plane of the thread they run on.
+//! Start reading at [`routes()`], which says all that can be asked, then `call.rs`: what
+//! happens to one request. [`front()`] is how handlers reach the plane of the thread
+//! they run on, [`serve`] what a node runs. For people it is `docs/admin-api.md`.
 
 #![forbid(unsafe_code)]
 
+mod access;
+mod call;
+mod error;
 mod front;
 pub mod limits;
+mod listener;
+mod live;
+mod model;
+mod rates;
+mod rest;
+mod routes;
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{RawPathParams, Request};
+use axum::http::header::ALLOW;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use axum::routing::on;
+use pinion_auth::AuthError;
+use pinion_auth::access::AccessTable;
+use pinion_types::{Monotonic, WallMs};
+use tokio::sync::watch;
+
+use crate::access::Who;
+use crate::call::{Remote, answer, random_id};
+use crate::error::Failure;
+use crate::listener::{Door, listen};
+use crate::rates::Rates;
 
 pub use front::{Front, PlaneHandle, WatchStream, front};
+pub use listener::Cleartext;
+pub use live::{Live, ResourceLoad};
+pub use model::SpecDefaults;
+pub use rates::Rate;
+pub use routes::{Need, ObjectOf, Route, Verb, routes};
+
+/// What a node serves its administrators with.
+#[derive(Debug)]
+pub struct ApiConfig {
+    /// Bound by the owner, so that a port in use is told before anything starts.
+    pub listener: std::net::TcpListener,
+    /// The node's certificate. Without one nobody speaks TLS, and only [`Cleartext`]
+    /// lets anybody in.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Who may speak without TLS.
+    pub cleartext: Cleartext,
+    /// The node's name.
+    pub node: Box<str>,
+    /// What resources get where a request says nothing.
+    pub defaults: SpecDefaults,
+    /// Reads of one principal.
+    pub reads: Rate,
+    /// Writes of one principal.
+    pub writes: Rate,
+    /// Requests without a credential that counts, of one address.
+    pub strangers: Rate,
+    /// What the data cores last said of resources.
+    pub live: watch::Receiver<Arc<Live>>,
+}
+
+impl ApiConfig {
+    /// With everything else as it is where nothing is said: nobody without TLS.
+    #[must_use]
+    pub fn new(listener: std::net::TcpListener) -> Self {
+        let rate = |per_second, burst| Rate { per_second, burst };
+        Self {
+            listener,
+            tls: None,
+            cleartext: Cleartext::Never,
+            node: "node".into(),
+            defaults: SpecDefaults::default(),
+            reads: rate(200, 400),
+            writes: rate(100, 200),
+            strangers: rate(20, 40),
+            live: watch::channel(Arc::default()).1,
+        }
+    }
+}
+
+/// Serves until `stop` is over, then ends what is under way within
+/// [`limits::DRAIN_WAIT`]. Its future is `Send`; it wants a tokio runtime with time and
+/// network, of any kind.
+///
+/// # Errors
+/// The socket cannot be used.
+pub async fn serve(
+    config: ApiConfig,
+    plane: PlaneHandle,
+    access: watch::Receiver<Arc<AccessTable>>,
+    stop: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    config.listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(config.listener)?;
+    let (stopped, stopping) = watch::channel(false);
+    let tls = config.tls.map(|tls| {
+        let mut tls = (*tls).clone();
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Arc::new(tls)
+    });
+    let api = Arc::new(Api {
+        plane,
+        access,
+        node: config.node,
+        defaults: config.defaults,
+        live: config.live,
+        reads: Mutex::new(Rates::new(config.reads)),
+        writes: Mutex::new(Rates::new(config.writes)),
+        strangers: Mutex::new(Rates::new(config.strangers)),
+        begun: Instant::now(),
+        stopping: stopping.clone(),
+    });
+    let door = Door {
+        router: router(&api),
+        tls,
+        cleartext: config.cleartext,
+    };
+    let stop = async {
+        stop.await;
+        let _ = stopped.send(true);
+    };
+    tokio::join!(listen(listener, door, stopping), stop);
+    Ok(())
+}
+
+/// What every request of one listener shares.
+#[derive(Debug)]
+pub(crate) struct Api {
+    pub(crate) plane: PlaneHandle,
+    access: watch::Receiver<Arc<AccessTable>>,
+    pub(crate) node: Box<str>,
+    pub(crate) defaults: SpecDefaults,
+    live: watch::Receiver<Arc<Live>>,
+    reads: Mutex<Rates>,
+    writes: Mutex<Rates>,
+    strangers: Mutex<Rates>,
+    begun: Instant,
+    /// True when long answers are to end.
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+impl Api {
+    /// Who shows these headers.
+    pub(crate) fn admit(
+        &self,
+        headers: &HeaderMap,
+        remote: Option<core::net::SocketAddr>,
+    ) -> Result<Who, AuthError> {
+        let table = self.access.borrow().clone();
+        Who::of(&table, headers, remote, wall())
+    }
+
+    /// Counts a request of somebody who is known.
+    pub(crate) fn rate(&self, who: &Who, write: bool) -> Result<(), Failure> {
+        let rates = if write { &self.writes } else { &self.reads };
+        self.count(rates, &who.bucket())
+    }
+
+    /// Counts a request without a credential that counts.
+    pub(crate) fn rate_nobody(&self, who: &Who) -> Result<(), Failure> {
+        self.count(&self.strangers, &access::address(who.remote))
+    }
+
+    fn count(&self, rates: &Mutex<Rates>, who: &str) -> Result<(), Failure> {
+        let now = Monotonic::ZERO + self.begun.elapsed();
+        let mut rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = rates.take(who, now);
+        taken.map_err(|often| Failure::too_often(often.retry, often.first))
+    }
+
+    /// What the data cores last said.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.live.borrow().clone()
+    }
+
+    /// Since when it serves.
+    pub(crate) fn uptime(&self) -> core::time::Duration {
+        self.begun.elapsed()
+    }
+}
+
+/// The wall clock.
+pub(crate) fn wall() -> WallMs {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    WallMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn router(api: &Arc<Api>) -> Router {
+    let mut router = Router::new();
+    for route in routes() {
+        let api = api.clone();
+        let handler = async move |parts: Result<RawPathParams, RawPathParamsRejection>,
+                                  request: Request| match parts {
+            Ok(parts) => answer(api.clone(), route, parts, request).await,
+            Err(_) => Failure::bad("bad_path", "the path is not percent-encoded UTF-8")
+                .into_response(&random_id()),
+        };
+        router = router.route(route.path, on(route.method.filter(), handler));
+    }
+    let (methods, paths) = (api.clone(), api.clone());
+    router
+        .method_not_allowed_fallback(move |request: Request| no_method(methods.clone(), request))
+        .fallback(move |request: Request| no_path(paths.clone(), request))
+}
+
+fn stranger(api: &Api, request: &Request) -> Result<(), Failure> {
+    let remote = request.extensions().get::<Remote>().map(|remote| remote.0);
+    api.rate_nobody(&Who::nobody(remote))
+}
+
+async fn no_path(api: Arc<Api>, request: Request) -> Response {
+    let failure = match stranger(&api, &request) {
+        Ok(()) => Failure::new(
+            StatusCode::NOT_FOUND,
+            "unknown_path",
+            "there is no such path",
+        ),
+        Err(failure) => failure,
+    };
+    failure.into_response(&random_id())
+}
+
+async fn no_method(api: Arc<Api>, request: Request) -> Response {
+    if let Err(failure) = stranger(&api, &request) {
+        return failure.into_response(&random_id());
+    }
+    let path = request.uri().path();
+    let allowed: Vec<&str> = routes()
+        .filter(|route| is_of(path, route.path))
+        .map(|route| route.method.text())
+        .collect();
+    let allowed = allowed.join(", ");
+    let failure = Failure::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        format!("this path takes {allowed}"),
+    );
+    let mut response = failure.into_response(&random_id());
+    if let Ok(value) = HeaderValue::try_from(allowed) {
+        response.headers_mut().insert(ALLOW, value);
+    }
+    response
+}
+
+/// Whether a path is one of a template.
+fn is_of(path: &str, template: &str) -> bool {
+    let (mut path, mut template) = (path.split('/'), template.split('/'));
+    loop {
+        match (path.next(), template.next()) {
+            (None, None) => return true,
+            (Some(part), Some(wanted)) if part == wanted || wanted.starts_with('{') => {}
+            _ => return false,
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! Every number that bounds the admin API. Settings cannot raise them.
 
+use core::time::Duration;
+
 /// Things that handlers ask of the plane and that it has not looked at yet. Beyond it
 /// they are told to come back, so that a flood costs a bounded amount of memory and
 /// no more than a turn's delay.
@@ -13,7 +15,72 @@ pub const ASKS_PER_TURN: usize = 256;
 /// them; smaller makes one that reads fast wait for the plane's next turn more often.
 pub const WATCH_AHEAD: u32 = 128;
 
+/// Connections at a time. Each costs a task and at most its headers and one body.
+pub const CONNECTIONS_MAX: usize = 1_024;
+
+/// Connections at a time from one address, so that one client cannot have all.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 128;
+
+/// How long a connection may wait with its first byte, which says what it speaks.
+pub const FIRST_BYTE_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a TLS handshake, or the head of a request, may take.
+pub const HEADER_WAIT: Duration = Duration::from_secs(10);
+
+/// Bytes of the head of a request.
+pub const HEADER_BYTES_MAX: usize = 16 << 10;
+
+/// Headers of a request.
+pub const HEADERS_MAX: usize = 64;
+
+/// Bytes of a body: what fits one command of the metadata, in JSON.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// How long a body may take, however it drips.
+pub const BODY_WAIT: Duration = Duration::from_secs(15);
+
+/// How long the plane may take for one request. A client that waits longer than this
+/// and the body's time hears of it.
+pub const PLANE_WAIT: Duration = Duration::from_secs(5);
+
+/// Requests under way on one HTTP/2 connection.
+pub const STREAMS_MAX: u32 = 64;
+
+/// How long a connection without a request under way stays.
+pub const IDLE_WAIT: Duration = Duration::from_secs(75);
+
+/// How long the kernel waits for a client to take what was written before it ends the
+/// connection: one that reads nothing holds no answer for longer.
+pub const UNREAD_WAIT: Duration = Duration::from_secs(60);
+
+/// How long requests under way may take when the API ends.
+pub const DRAIN_WAIT: Duration = Duration::from_secs(5);
+
+/// Buckets of one rate; those beyond share one. A principal's costs some 400 bytes.
+pub const RATED_MAX: usize = 16_384;
+
+/// Longest bearer in bytes: what an identity provider's token may have.
+pub const BEARER_BYTES_MAX: usize = 16 << 10;
+
+/// Objects of one page of a list where a request does not say.
+pub const PAGE_DEFAULT: usize = 100;
+
+/// Longest filter of a list in bytes.
+pub const FILTER_BYTES_MAX: usize = 256;
+
+/// How often a watch says that it is there when nothing changes, so that whatever is
+/// between does not take it for dead.
+pub const WATCH_COMMENT_EVERY: Duration = Duration::from_secs(15);
+
+/// Pieces of an answer made ahead of what its client has taken.
+pub const PIECES_AHEAD: usize = 4;
+
+/// Bytes of one piece of a long answer.
+pub const PIECE_BYTES: usize = 64 << 10;
+
 // A watcher cannot be given more credit than the plane gives.
 const _: () = assert!(WATCH_AHEAD <= pinion_plane::limits::WATCH_CREDIT_MAX);
 // What was asked must fit what may be unanswered.
 const _: () = assert!(ASKS_MAX <= pinion_plane::limits::REQUESTS_MAX);
+// Every connection could watch.
+const _: () = assert!(CONNECTIONS_MAX <= pinion_plane::limits::WATCHERS_MAX);

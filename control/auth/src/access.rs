@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pinion_types::{FixedMap, ResourceKind, ResourceName, WallMs};
+use pinion_types::{FixedMap, FixedSet, ResourceKind, ResourceName, WallMs};
 use pinion_wire::opcode::Permission;
 use sha2::{Digest, Sha256};
 
@@ -179,6 +179,8 @@ impl Caller {
 pub struct AccessTable {
     principals: Vec<Principal>,
     by_token: FixedMap<TokenDigest, PrincipalId>,
+    /// Tokens of the configuration whose holders run the cluster.
+    operators: FixedSet<TokenDigest>,
     /// What is not in the configuration.
     credentials: Option<Arc<CredentialTable>>,
 }
@@ -212,6 +214,35 @@ impl AccessTable {
         Self {
             credentials: Some(credentials),
             ..self
+        }
+    }
+
+    /// The same table, in which the holders of these tokens of the configuration run the
+    /// cluster: they may read and write everything that administrators can. On the data
+    /// plane they have their grants and nothing more.
+    #[must_use]
+    pub fn with_operators(self, tokens: impl IntoIterator<Item = TokenDigest>) -> Self {
+        Self {
+            operators: tokens.into_iter().collect(),
+            ..self
+        }
+    }
+
+    /// Whether somebody runs the cluster.
+    #[must_use]
+    pub fn is_operator(&self, caller: &Caller) -> bool {
+        match caller {
+            Caller::Configured { digest, .. } => self.operators.contains(digest),
+            Caller::Known(_) => false,
+        }
+    }
+
+    /// The name of the tenant whose data somebody sees, if the cluster knows them.
+    #[must_use]
+    pub fn tenant_name(&self, caller: &Caller) -> Option<&str> {
+        match caller {
+            Caller::Configured { .. } => None,
+            Caller::Known(known) => self.credentials.as_ref()?.tenant_name(known),
         }
     }
 
@@ -377,6 +408,33 @@ mod tests {
         assert!(!Permissions::PUT.allow(Permission::Consume));
         assert!(!Permissions::CONSUME.allow(Permission::Write));
         assert!(Permissions::NONE.allow(Permission::None));
+    }
+
+    #[test]
+    fn only_who_is_named_an_operator_is_one() {
+        let digest = TokenDigest::of(b"secret");
+        let caller = |table: &AccessTable| {
+            let shown = Credentials {
+                bearer: b"secret",
+                workload: None,
+            };
+            table.admit(WallMs(0), shown).expect("known")
+        };
+        let plain = table();
+        assert!(!plain.is_operator(&caller(&plain)));
+        assert_eq!(plain.tenant_name(&caller(&plain)), None);
+        let named = table().with_operators([digest]);
+        assert!(named.is_operator(&caller(&named)));
+        let named = named.with_credentials(credentials());
+        assert!(named.is_operator(&caller(&named)), "it stays so");
+        let id = SpiffeId::parse("spiffe://cluster.local/a").expect("an id");
+        let shown = Credentials {
+            bearer: b"",
+            workload: Some(&id),
+        };
+        let workload = named.admit(WallMs(0), shown).expect("known");
+        assert!(!named.is_operator(&workload));
+        assert_eq!(named.tenant_name(&workload), Some("t7"));
     }
 
     #[test]

@@ -314,6 +314,12 @@ impl CredentialTable {
         }
     }
 
+    /// The name of somebody's tenant, while there is one.
+    #[must_use]
+    pub fn tenant_name(&self, known: &Known) -> Option<&str> {
+        self.tenants.get(&known.tenant).map(|tenant| &*tenant.name)
+    }
+
     /// What somebody may do with a resource of its tenant.
     #[must_use]
     pub fn permissions(

@@ -1,16 +1,21 @@
 //! A control plane of one, on a disk in memory, turned as a node does it.
 
 use core::time::Duration;
+use std::sync::Arc;
 use std::time::Instant;
 
 use pinion_admin_api::{Front, PlaneHandle, front};
+use pinion_auth::TenantId;
+use pinion_auth::access::{AccessTable, Grant, Permissions, Principal, Scope, TokenDigest};
+use pinion_auth::compile::{CredentialTable, TableBuilder};
+use pinion_auth::token::Realm;
 use pinion_commitlog::{DiskDone, DiskRequest, LogId};
 use pinion_metadata::{BrokerNumber, Metadata};
 use pinion_plane::{AUDIT_LOG, AuditConfig, Plane, PlaneConfig, PlaneOutput};
 use pinion_raft_group::{GroupConfig, MemberId};
 use pinion_simkit::{SimDisk, SimDiskConfig, SimRng};
 use pinion_types::{Monotonic, WallMs};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub(crate) const CLUSTER: [u8; 16] = *b"a test's cluster";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,6 +30,38 @@ pub(crate) struct Host {
     audit: SimDisk,
     begun: Instant,
     ready: bool,
+    /// What the cluster knows of credentials.
+    builder: TableBuilder,
+    access: watch::Sender<Arc<AccessTable>>,
+}
+
+/// The token of the configuration whose holder runs the cluster.
+pub(crate) const OPERATOR: &str = "the operator's token";
+/// One whose holder does not, whatever it may do with data.
+pub(crate) const PLAIN: &str = "a token for data";
+
+/// The tokens of the configuration, and what the cluster knows.
+fn table(credentials: Option<Arc<CredentialTable>>) -> Arc<AccessTable> {
+    let entry = |token: &str, name: &str| {
+        let everything = Grant {
+            permissions: Permissions::ALL,
+            kind: None,
+            namespace: Scope::Any,
+            name: Scope::Any,
+        };
+        let principal = Principal {
+            name: name.into(),
+            tenant: TenantId(1),
+            grants: vec![everything],
+        };
+        (TokenDigest::of(token.as_bytes()), principal)
+    };
+    let table = AccessTable::new([entry(OPERATOR, "ops"), entry(PLAIN, "data")]);
+    let table = table.with_operators([TokenDigest::of(OPERATOR.as_bytes())]);
+    Arc::new(match credentials {
+        Some(credentials) => table.with_credentials(credentials),
+        None => table,
+    })
 }
 
 impl Host {
@@ -54,6 +91,8 @@ impl Host {
             audit: disk(2),
             begun: Instant::now(),
             ready: false,
+            builder: TableBuilder::new(Realm::of(&CLUSTER), Vec::new()),
+            access: watch::channel(table(None)).0,
         };
         let one = MemberId(1);
         host.plane.bootstrap(one, CLUSTER, &[one]);
@@ -62,6 +101,11 @@ impl Host {
             host.disk_done();
         }
         (handle, host)
+    }
+
+    /// Who may do what, as it changes.
+    pub(crate) fn access(&self) -> watch::Receiver<Arc<AccessTable>> {
+        self.access.subscribe()
     }
 
     fn now(&self) -> Monotonic {
@@ -96,6 +140,13 @@ impl Host {
                 self.plane.handle_encoded(index, source.encode());
             }
             Some(PlaneOutput::Ready) => self.ready = true,
+            Some(PlaneOutput::Changes(changes)) => {
+                let metadata = self.plane.metadata().unwrap();
+                self.builder.handle_changes(metadata, &changes).unwrap();
+                while let Some(credentials) = self.builder.poll_table() {
+                    self.access.send_replace(table(Some(credentials)));
+                }
+            }
             Some(PlaneOutput::Answer { id, .. }) => panic!("nobody else asked: {id:?}"),
             _ => {}
         }
@@ -152,6 +203,11 @@ impl Host {
 /// Runs a story beside a plane, and gives the plane back.
 pub(crate) fn beside<F: Future<Output = ()>>(story: impl FnOnce(PlaneHandle) -> F) -> Host {
     let (handle, host) = Host::new();
+    with(host, || story(handle))
+}
+
+/// The same of a plane that there is.
+pub(crate) fn with<F: Future<Output = ()>>(host: Host, story: impl FnOnce() -> F) -> Host {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -159,7 +215,7 @@ pub(crate) fn beside<F: Future<Output = ()>>(story: impl FnOnce(PlaneHandle) -> 
     runtime.block_on(async {
         let (stop, stopped) = oneshot::channel();
         let both = async {
-            story(handle).await;
+            story().await;
             stop.send(()).unwrap();
         };
         let (host, ()) = tokio::join!(host.run(stopped), both);

@@ -4,3 +4,5 @@
 
 mod front;
 mod host;
+mod http;
+mod stories;

@@ -1,0 +1,605 @@
+//! One request: from the bytes that HTTP gave to a handler, and its answer back.
+//!
+//! In this order: a request id, who asks, how often, whether they may, the query, the
+//! body, the handler. Nothing of a body is read before it is known that whoever sends
+//! it may.
+
+use core::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{RawPathParams, Request};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use pinion_metadata::{
+    Command, Expect, MetaCode, MetaVersion, Metadata, Object, ObjectKey, Outcome,
+};
+use pinion_plane::{Answer, Caller, Consistency, Denied, PlaneError, Query, QueryValue};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::Api;
+use crate::access::Who;
+use crate::error::Failure;
+use crate::limits::{BODY_BYTES_MAX, BODY_WAIT, PLANE_WAIT};
+use crate::routes::{Need, Route};
+
+/// The client's id of a request: on a write, what a repeat is known by.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The version of the metadata that an answer is of.
+const X_VERSION: HeaderName = HeaderName::from_static("x-pinion-version");
+/// On an answer that may be any time behind.
+const X_STALE: HeaderName = HeaderName::from_static("x-pinion-stale");
+/// On an answer to what was done before, under the same request id.
+const X_REPEAT: HeaderName = HeaderName::from_static("x-pinion-repeat");
+
+/// What a handler answers.
+pub(crate) type Reply = Result<Response, Failure>;
+
+/// The address that a request came from; its listener puts it there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Remote(pub(crate) SocketAddr);
+
+/// One request that was let in.
+pub(crate) struct Call {
+    pub(crate) api: Arc<Api>,
+    pub(crate) who: Who,
+    /// What the client calls it, or 0: a repeat under it is done once.
+    pub(crate) number: u128,
+    parts: Parts,
+    query: Vec<(String, String)>,
+    expect: Expect,
+    body: Bytes,
+}
+
+/// The parts of a path, decoded.
+struct Parts(Vec<(String, String)>);
+
+/// What became of a write.
+pub(crate) struct Written {
+    pub(crate) version: MetaVersion,
+    pub(crate) outcome: Outcome,
+    pub(crate) repeat: bool,
+}
+
+/// Answers one request of a route.
+pub(crate) async fn answer(
+    api: Arc<Api>,
+    route: &'static Route,
+    parts: RawPathParams,
+    request: Request,
+) -> Response {
+    let (number, id) = match request_id(request.headers()) {
+        Ok(id) => id,
+        Err(failure) => return failure.into_response(&random_id()),
+    };
+    let remote = request.extensions().get::<Remote>().map(|remote| remote.0);
+    let mut who = Who::nobody(remote);
+    let result = run(&api, route, parts, request, number, &mut who).await;
+    let mut response = match result {
+        Ok(response) => response,
+        Err(failure) => refuse(&api, route, &who, number, failure)
+            .await
+            .into_response(&id),
+    };
+    if let Ok(id) = HeaderValue::try_from(id) {
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    response
+}
+
+async fn run(
+    api: &Arc<Api>,
+    route: &'static Route,
+    parts: RawPathParams,
+    request: Request,
+    number: u128,
+    who: &mut Who,
+) -> Reply {
+    let (head, body) = request.into_parts();
+    if route.need == Need::Public {
+        api.rate_nobody(who)?;
+    } else {
+        match api.admit(&head.headers, who.remote) {
+            Ok(known) => *who = known,
+            Err(error) => {
+                api.rate_nobody(who)?;
+                return Err(error.into());
+            }
+        }
+        api.rate(who, route.is_write())?;
+    }
+    let parts = Parts(
+        parts
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+    );
+    who.check_need(route.need, |name| parts.get(name))?;
+    let query = read_query(head.uri.query().unwrap_or(""), route.query)?;
+    let expect = if_match(&head.headers)?;
+    let body = match route.body {
+        Some(_) => read_body(&head.headers, body).await?,
+        None => Bytes::new(),
+    };
+    let call = Call {
+        api: api.clone(),
+        who: who.clone(),
+        number,
+        parts,
+        query,
+        expect,
+        body,
+    };
+    (route.handler)(call).await
+}
+
+/// What was refused for who asked has a row first: what cannot be recorded is answered
+/// as that.
+async fn refuse(api: &Api, route: &Route, who: &Who, number: u128, failure: Failure) -> Failure {
+    let Some(status) = failure.denied else {
+        return failure;
+    };
+    let denied = Denied {
+        caller: Caller {
+            principal: who.principal.clone(),
+            request: number,
+            remote: who.remote,
+        },
+        tenant: who.tenant.clone().unwrap_or_default(),
+        operation: format!("{} {}", route.method.text(), route.path).into(),
+        target: failure
+            .details
+            .get("object")
+            .and_then(|object| object.as_str())
+            .unwrap_or_default()
+            .into(),
+        status: status.as_u16(),
+    };
+    match api.plane.denied(denied).await {
+        Ok(()) => failure,
+        Err(error) => error.into(),
+    }
+}
+
+impl Call {
+    /// A part of the path.
+    pub(crate) fn part(&self, name: &str) -> &str {
+        self.parts.get(name)
+    }
+
+    /// A parameter of the query.
+    pub(crate) fn param(&self, name: &str) -> Option<&str> {
+        let found = self.query.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// A parameter that is a number.
+    pub(crate) fn number_param(&self, name: &'static str) -> Result<Option<u64>, Failure> {
+        let parse = |text: &str| {
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            let number = text.parse().ok().filter(|_| digits);
+            number.ok_or_else(|| bad_parameter(name, "a number is expected"))
+        };
+        self.param(name).map(parse).transpose()
+    }
+
+    /// A parameter that is `true` or `false`, or stands alone.
+    pub(crate) fn flag(&self, name: &'static str) -> Result<bool, Failure> {
+        match self.param(name) {
+            None | Some("false") => Ok(false),
+            Some("" | "true") => Ok(true),
+            Some(_) => Err(bad_parameter(name, "true or false is expected")),
+        }
+    }
+
+    pub(crate) fn consistency(&self) -> Result<Consistency, Failure> {
+        match self.param("consistency") {
+            None | Some("linearizable") => Ok(Consistency::Linearizable),
+            Some("stale") => Ok(Consistency::Stale),
+            Some(_) => Err(bad_parameter(
+                "consistency",
+                "linearizable or stale is expected",
+            )),
+        }
+    }
+
+    /// What the target must be like, by the headers.
+    pub(crate) fn expect(&self) -> Expect {
+        self.expect
+    }
+
+    /// The body.
+    pub(crate) fn body<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        parse_body(&self.body)
+    }
+
+    /// Asks the plane for a change, on behalf of who asks.
+    pub(crate) async fn write(&self, expect: Expect, command: Command) -> Result<Written, Failure> {
+        let written = self.try_write(expect, command).await;
+        written.map_err(|error| self.refused(error))
+    }
+
+    /// The same, for who knows what to do about a refusal.
+    pub(crate) async fn try_write(
+        &self,
+        expect: Expect,
+        command: Command,
+    ) -> Result<Written, PlaneError> {
+        let caller = Caller {
+            principal: self.who.principal.clone(),
+            request: self.number,
+            remote: self.who.remote,
+        };
+        let answer = self.api.plane.write(caller, expect, command, PLANE_WAIT);
+        match answer.await {
+            Answer::Written {
+                version,
+                outcome,
+                repeat,
+            } => Ok(Written {
+                version,
+                outcome,
+                repeat,
+            }),
+            Answer::Refused(error) => Err(error),
+            _ => Err(PlaneError::Failed),
+        }
+    }
+
+    /// What a refusal of the plane is answered with.
+    pub(crate) fn refused(&self, error: PlaneError) -> Failure {
+        let conflict =
+            matches!(&error, PlaneError::Meta(error) if error.code() == MetaCode::VersionConflict);
+        let mut failure = Failure::from(error);
+        // A condition of the request failed (RFC 9110 §13.1.1).
+        if conflict && matches!(self.expect, Expect::Version(_)) {
+            failure.status = StatusCode::PRECONDITION_FAILED;
+        }
+        failure
+    }
+
+    /// Reads what is asked for, as new as the request wants it.
+    pub(crate) async fn read(&self, query: Query) -> Result<(Read, QueryValue), Failure> {
+        let consistency = self.consistency()?;
+        match self.api.plane.read(query, consistency, PLANE_WAIT).await {
+            Answer::Read {
+                version,
+                stale,
+                value,
+            } => Ok((Read { version, stale }, value)),
+            Answer::Refused(error) => Err(error.into()),
+            _ => Err(PlaneError::Failed.into()),
+        }
+    }
+
+    /// One object.
+    pub(crate) async fn get(&self, key: ObjectKey) -> Result<(Read, Arc<Object>), Failure> {
+        match self.read(Query::Get(key)).await? {
+            (read, QueryValue::Object(Some(object))) => Ok((read, object)),
+            _ => Err(Failure::not_found()),
+        }
+    }
+
+    /// Looks at the metadata as this node has it.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Metadata) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let looked = self.api.plane.look(look).await?;
+        looked.ok_or_else(|| PlaneError::NotReady.into())
+    }
+}
+
+/// Of which state something was read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Read {
+    pub(crate) version: MetaVersion,
+    pub(crate) stale: bool,
+}
+
+impl Read {
+    /// Says so in the headers.
+    pub(crate) fn mark(self, mut response: Response) -> Response {
+        let headers = response.headers_mut();
+        let version = HeaderValue::from(self.version.0);
+        headers.insert(X_VERSION, version);
+        if self.stale
+            && let Ok(value) = HeaderValue::try_from(format!("version={}", self.version.0))
+        {
+            headers.insert(X_STALE, value);
+        }
+        response
+    }
+}
+
+impl Written {
+    /// The object that it was about.
+    pub(crate) fn object(&self) -> Result<&Arc<Object>, Failure> {
+        match &self.outcome {
+            Outcome::Object(object) => Ok(object),
+            // A repeat of what made something that is gone since.
+            _ => Err(Failure::not_found()),
+        }
+    }
+
+    /// Says in the headers what is known of the write.
+    pub(crate) fn mark(&self, mut response: Response) -> Response {
+        let headers = response.headers_mut();
+        headers.insert(X_VERSION, HeaderValue::from(self.version.0));
+        if self.repeat {
+            headers.insert(X_REPEAT, HeaderValue::from_static("true"));
+        }
+        response
+    }
+}
+
+impl Parts {
+    fn get(&self, name: &str) -> &str {
+        let found = self.0.iter().find(|(key, _)| key == name);
+        found.map_or("", |(_, value)| value)
+    }
+}
+
+// ------------------------------------------------------------------------- answers
+
+/// An answer in JSON.
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Reply {
+    let bytes = serde_json::to_vec(body).map_err(|_| PlaneError::Failed)?;
+    let mut response = Response::new(Body::from(bytes));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// The same, of an object at a version that `If-Match` takes.
+pub(crate) fn tagged(status: StatusCode, version: MetaVersion, body: &impl Serialize) -> Reply {
+    let mut response = json(status, body)?;
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", version.0)) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    Ok(response)
+}
+
+/// Nothing but that it was done.
+pub(crate) fn no_content() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+// ------------------------------------------------------------------------- readers
+
+/// The number of a request and its text: the client's, or one that is drawn for logs
+/// and stands for no repeat.
+pub(crate) fn request_id(headers: &HeaderMap) -> Result<(u128, String), Failure> {
+    let Some(value) = headers.get(X_REQUEST_ID) else {
+        return Ok((0, random_id()));
+    };
+    let bad = || {
+        Failure::bad(
+            "bad_request_id",
+            "X-Request-Id is 1 to 32 hexadecimal digits, not all of them 0, or a UUID",
+        )
+    };
+    let text = value.to_str().map_err(|_| bad())?;
+    let digits: String = match text.len() {
+        36 => text.chars().filter(|char| *char != '-').collect(),
+        _ => text.to_owned(),
+    };
+    let hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !hexadecimal || digits.is_empty() || digits.len() > 32 {
+        return Err(bad());
+    }
+    match u128::from_str_radix(&digits, 16) {
+        Ok(number) if number != 0 => Ok((number, text.to_owned())),
+        _ => Err(bad()),
+    }
+}
+
+pub(crate) fn random_id() -> String {
+    use ring::rand::SecureRandom;
+    let mut bytes = [0; 16];
+    // Without randomness it is an id that others have too, which harms nobody.
+    let _ = ring::rand::SystemRandom::new().fill(&mut bytes);
+    format!("{:032x}", u128::from_be_bytes(bytes))
+}
+
+/// `If-Match` with the one tag of an object's version, or `*`.
+fn if_match(headers: &HeaderMap) -> Result<Expect, Failure> {
+    let bad = || Failure::bad("bad_if_match", "If-Match is the ETag of an answer, or *");
+    let mut all = headers.get_all(IF_MATCH).iter();
+    let Some(value) = all.next() else {
+        return Ok(Expect::Any);
+    };
+    let text = value.to_str().map_err(|_| bad())?;
+    if all.next().is_some() {
+        return Err(bad());
+    }
+    if text == "*" {
+        return Ok(Expect::Any);
+    }
+    let inner = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    let digits = inner.filter(|inner| inner.bytes().all(|byte| byte.is_ascii_digit()));
+    let version = digits
+        .and_then(|digits| digits.parse().ok())
+        .ok_or_else(bad)?;
+    Ok(Expect::Version(MetaVersion(version)))
+}
+
+fn bad_parameter(name: &str, what: &str) -> Failure {
+    Failure::bad("bad_parameter", format!("{name}: {what}")).with("parameter", name)
+}
+
+/// The parameters of a query, each known and at most once.
+pub(crate) fn read_query(
+    query: &str,
+    known: &[&'static str],
+) -> Result<Vec<(String, String)>, Failure> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decode = |text: &str| {
+            let spaces = text.replace('+', " ");
+            percent_decode(&spaces).ok_or_else(|| {
+                Failure::bad("bad_parameter", "the query is not percent-encoded UTF-8")
+            })
+        };
+        let (name, value) = (decode(name)?, decode(value)?);
+        if !known.contains(&name.as_str()) {
+            return Err(Failure::bad(
+                "unknown_parameter",
+                format!("there is no parameter {name} here"),
+            )
+            .with("parameter", name)
+            .with("known", known));
+        }
+        if all.iter().any(|(other, _)| *other == name) {
+            return Err(bad_parameter(&name, "it is there twice"));
+        }
+        all.push((name, value));
+    }
+    Ok(all)
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let high = char::from(bytes.next()?).to_digit(16)?;
+        let low = char::from(bytes.next()?).to_digit(16)?;
+        out.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    String::from_utf8(out).ok()
+}
+
+/// The whole body, if it is JSON, short enough, and there in time.
+pub(crate) async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
+    let content = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let content = content
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default();
+    let content = content.trim().to_ascii_lowercase();
+    if !matches!(
+        content.as_str(),
+        "application/json" | "application/merge-patch+json"
+    ) {
+        return Err(Failure::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "the body is expected as Content-Type: application/json",
+        ));
+    }
+    let too_large = || {
+        Failure::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            format!("a body has at most {BODY_BYTES_MAX} bytes"),
+        )
+        .with("limit", BODY_BYTES_MAX)
+    };
+    let length = headers
+        .get("content-length")
+        .and_then(|value| value.to_str().ok());
+    let length: Option<u64> = length.and_then(|text| text.parse().ok());
+    if length.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
+        return Err(too_large());
+    }
+    let whole = Limited::new(body, BODY_BYTES_MAX).collect();
+    match tokio::time::timeout(BODY_WAIT, whole).await {
+        Err(_) => Err(Failure::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_timeout",
+            format!("a body comes within {} s", BODY_WAIT.as_secs()),
+        )),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
+        Ok(Err(_)) => Err(Failure::bad("bad_body", "the body ended before its end")),
+    }
+}
+
+fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let message = error.to_string();
+        let code = if message.starts_with("unknown field") {
+            "unknown_field"
+        } else {
+            "bad_body"
+        };
+        Failure::bad(code, message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_hexadecimal_numbers_that_are_not_none() {
+        let id = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(X_REQUEST_ID, HeaderValue::from_static(text));
+            request_id(&headers).map(|(number, _)| number).ok()
+        };
+        assert_eq!(id("2a"), Some(42));
+        assert_eq!(id("0000000000000000000000000000002A"), Some(42));
+        assert_eq!(id("00000000-0000-0000-0000-00000000002a"), Some(42));
+        for wrong in [
+            "",
+            "0",
+            "-1",
+            "+2a",
+            "2g",
+            "000000000000000000000000000000002a",
+        ] {
+            assert_eq!(id(wrong), None, "{wrong}");
+        }
+        let (number, text) = request_id(&HeaderMap::new()).expect("none is given");
+        assert_eq!((number, text.len()), (0, 32));
+    }
+
+    #[test]
+    fn only_known_parameters_are_read_and_each_once() {
+        let read = |query| read_query(query, &["filter", "force"]);
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            read("filter=a%2Fb+c&force").expect("known"),
+            [pair("filter", "a/b c"), pair("force", "")]
+        );
+        assert_eq!(read("").expect("none"), []);
+        let code = |query| read(query).expect_err(query).code.into_owned();
+        assert_eq!(code("filters=a"), "unknown_parameter");
+        assert_eq!(code("filter=a&filter=b"), "bad_parameter");
+        assert_eq!(code("filter=%2"), "bad_parameter");
+        assert_eq!(code("filter=%ff"), "bad_parameter");
+    }
+
+    #[test]
+    fn if_match_is_one_strong_tag() {
+        let expect = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(IF_MATCH, HeaderValue::from_static(text));
+            if_match(&headers).ok()
+        };
+        assert_eq!(expect("\"7\""), Some(Expect::Version(MetaVersion(7))));
+        assert_eq!(expect("*"), Some(Expect::Any));
+        for wrong in ["7", "W/\"7\"", "\"+7\"", "\"7\", \"8\"", "\"x\"", ""] {
+            assert_eq!(expect(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Handlers, one file for each family of routes. They read a request, ask the plane and
+//! show what it said; who may do what was looked at before, but where it depends on a
+//! body.
+
+pub(crate) mod audit;
+pub(crate) mod brokers;
+pub(crate) mod metadata;
+pub(crate) mod namespaces;
+pub(crate) mod placements;
+pub(crate) mod plans;
+pub(crate) mod probes;
+pub(crate) mod raft;
+pub(crate) mod resources;
+pub(crate) mod system;
+pub(crate) mod tenants;
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use pinion_metadata::command::{Delete, DeleteFacts};
+use pinion_metadata::limits::PAGE_MAX;
+use pinion_metadata::{
+    Body, Command, Filter, ListQuery, MetaVersion, Metadata, Object, ObjectKey, ObjectKind,
+    PolicyObject,
+};
+use pinion_plane::{PlaneError, Query, QueryValue};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::call::{Call, Read, Reply, Written, json};
+use crate::error::Failure;
+use crate::limits::{FILTER_BYTES_MAX, PAGE_DEFAULT};
+
+/// A page of objects, before it is shown.
+pub(crate) struct Listed {
+    pub(crate) read: Read,
+    pub(crate) items: Vec<Arc<Object>>,
+    pub(crate) next: Option<ObjectKey>,
+}
+
+impl Call {
+    /// Objects of a kind, as the query wants them.
+    pub(crate) async fn list(
+        &self,
+        kind: ObjectKind,
+        under: Option<ObjectKey>,
+    ) -> Result<Listed, Failure> {
+        let query = ListQuery {
+            kind,
+            under,
+            filter: self.filter()?,
+            deleted: self.flag("deleted")?,
+            limit: self.page_size()?,
+            after: self.page_token()?,
+        };
+        match self.read(Query::List(query)).await? {
+            (read, QueryValue::Page(page)) => Ok(Listed {
+                read,
+                items: page.items,
+                next: page.next,
+            }),
+            _ => Err(PlaneError::Failed.into()),
+        }
+    }
+
+    fn filter(&self) -> Result<Filter, Failure> {
+        let Some(text) = self.param("filter").filter(|text| !text.is_empty()) else {
+            return Ok(Filter::All);
+        };
+        if text.len() > FILTER_BYTES_MAX {
+            return Err(Failure::bad(
+                "bad_parameter",
+                format!("filter: at most {FILTER_BYTES_MAX} bytes are expected"),
+            ));
+        }
+        Ok(match text.strip_prefix("name^=") {
+            Some(prefix) => Filter::Prefix(prefix.into()),
+            None => Filter::Contains(text.into()),
+        })
+    }
+
+    pub(crate) fn page_size(&self) -> Result<usize, Failure> {
+        match self.number_param("page_size")? {
+            None => Ok(PAGE_DEFAULT),
+            Some(size) => usize::try_from(size)
+                .ok()
+                .filter(|size| (1..=PAGE_MAX).contains(size))
+                .ok_or_else(|| {
+                    Failure::bad(
+                        "bad_parameter",
+                        format!("page_size: 1 to {PAGE_MAX} is expected"),
+                    )
+                }),
+        }
+    }
+
+    /// The key that a page goes on after.
+    pub(crate) fn page_token(&self) -> Result<Option<ObjectKey>, Failure> {
+        let Some(text) = self.param("page_token").filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok();
+        let key = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        let key = key.and_then(|key| key.parse().ok());
+        key.map(Some).ok_or_else(|| {
+            Failure::bad("bad_parameter", "page_token: one of an answer is expected")
+        })
+    }
+
+    /// What is asked of a deletion, and what stands against it.
+    pub(crate) async fn delete(&self, key: ObjectKey) -> Result<Written, Failure> {
+        let force = self.flag("force")?;
+        let grace_ms = self.number_param("grace_ms")?;
+        let looked = key.clone();
+        let (usual, id) = self
+            .look(move |metadata| (metadata.settings().grace_ms, resource_id(metadata, &looked)))
+            .await?;
+        let live = self.api.live();
+        let load = id.and_then(|id| live.resources.get(&id));
+        let command = Delete {
+            key,
+            force,
+            grace_ms: grace_ms.unwrap_or(usual),
+            facts: load.map_or_else(DeleteFacts::default, |load| DeleteFacts {
+                subscribers: load.subscribers,
+                durable_bytes: load.durable_bytes,
+            }),
+        };
+        self.write(self.expect(), Command::Delete(command)).await
+    }
+}
+
+fn resource_id(metadata: &Metadata, key: &ObjectKey) -> Option<pinion_types::ResourceId> {
+    match metadata.get(key).map(|object| &object.body) {
+        Some(Body::Resource(resource)) => Some(resource.id),
+        _ => None,
+    }
+}
+
+/// A page: the rows under their name, where it goes on, and of which version it is.
+pub(crate) fn page(
+    name: &str,
+    read: Read,
+    rows: impl Serialize,
+    next: Option<&ObjectKey>,
+) -> Reply {
+    let mut body = Map::new();
+    body.insert(name.into(), serde_json::to_value(rows).unwrap_or_default());
+    let token = next.map(|key| URL_SAFE_NO_PAD.encode(key.to_string()));
+    body.insert(
+        "next_page_token".into(),
+        token.map_or(Value::Null, Value::String),
+    );
+    body.insert("version".into(), read.version.0.into());
+    Ok(read.mark(json(StatusCode::OK, &body)?))
+}
+
+/// An object of the metadata that there is, of another kind than its key says.
+pub(crate) fn other_kind() -> Failure {
+    PlaneError::Failed.into()
+}
+
+/// The version of an answer's object.
+pub(crate) fn version_of(object: &Object) -> MetaVersion {
+    object.meta.version
+}
+
+/// What a right on an object would have to be on.
+pub(crate) fn policy_object(key: &ObjectKey) -> PolicyObject {
+    match key {
+        ObjectKey::Namespace { tenant, name } => crate::access::namespace(tenant, name),
+        ObjectKey::Resource {
+            kind,
+            tenant,
+            namespace,
+            name,
+        }
+        | ObjectKey::Placement {
+            kind,
+            tenant,
+            namespace,
+            name,
+        } => PolicyObject::Resource {
+            kind: (*kind).into(),
+            tenant: tenant.clone(),
+            namespace: namespace.clone(),
+            name: pinion_metadata::Part::Exactly(name.clone()),
+        },
+        ObjectKey::Tenant(tenant) => PolicyObject::Tenant(tenant.clone()),
+        _ => PolicyObject::Cluster,
+    }
+}

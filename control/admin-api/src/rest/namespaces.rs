@@ -1,0 +1,75 @@
+//! `/v1/tenants/{t}/namespaces`
+
+use axum::http::StatusCode;
+use pinion_metadata::{Action, Body, Command, Expect, ObjectKey, ObjectKind};
+
+use super::{other_kind, page, version_of};
+use crate::access::namespace;
+use crate::call::{Call, Reply, Written, tagged};
+use crate::error::Failure;
+use crate::model::{Namespace, NamespaceCreate, NamespacePatch};
+
+fn key(call: &Call) -> ObjectKey {
+    ObjectKey::namespace(call.part("t"), call.part("ns"))
+}
+
+pub(crate) async fn list(call: Call) -> Reply {
+    let tenant = ObjectKey::tenant(call.part("t"));
+    let listed = call.list(ObjectKind::Namespace, Some(tenant)).await?;
+    let rows = listed.items.iter().filter(|object| {
+        let namespace = super::policy_object(&object.meta.key);
+        call.who.sees(&namespace)
+    });
+    let rows: Vec<Namespace> = rows.filter_map(|object| Namespace::of(object)).collect();
+    page("namespaces", listed.read, rows, listed.next.as_ref())
+}
+
+pub(crate) async fn create(call: Call) -> Reply {
+    let wanted: NamespaceCreate = call.body()?;
+    let tenant = call.part("t");
+    call.who
+        .check(Action::NsManage, &namespace(tenant, &wanted.name))?;
+    let command = Command::CreateNamespace(wanted.command(tenant));
+    let written = call.write(call.expect(), command).await?;
+    show(StatusCode::CREATED, &written)
+}
+
+pub(crate) async fn get(call: Call) -> Reply {
+    let (read, object) = call.get(key(&call)).await?;
+    let namespace = Namespace::of(&object).ok_or_else(other_kind)?;
+    Ok(read.mark(tagged(StatusCode::OK, version_of(&object), &namespace)?))
+}
+
+pub(crate) async fn update(call: Call) -> Reply {
+    let patch: NamespacePatch = call.body()?;
+    let (_, object) = call.get(key(&call)).await?;
+    let Body::Namespace(is) = &object.body else {
+        return Err(other_kind());
+    };
+    let expect = match call.expect() {
+        Expect::Any => Expect::Version(version_of(&object)),
+        given => given,
+    };
+    let command = patch.over(call.part("t"), call.part("ns"), is);
+    let written = call
+        .write(expect, Command::UpdateNamespace(command))
+        .await?;
+    show(StatusCode::OK, &written)
+}
+
+pub(crate) async fn delete(call: Call) -> Reply {
+    let written = call.delete(key(&call)).await?;
+    show(StatusCode::ACCEPTED, &written)
+}
+
+pub(crate) async fn undelete(call: Call) -> Reply {
+    let command = Command::Undelete(key(&call));
+    let written = call.write(call.expect(), command).await?;
+    show(StatusCode::OK, &written)
+}
+
+fn show(status: StatusCode, written: &Written) -> Reply {
+    let object = written.object()?;
+    let namespace = Namespace::of(object).ok_or_else(Failure::not_found)?;
+    Ok(written.mark(tagged(status, version_of(object), &namespace)?))
+}

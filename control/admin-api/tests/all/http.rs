@@ -1,0 +1,206 @@
+//! A client of the admin API, on loopback, and a node's API for it to speak to.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use pinion_admin_api::{ApiConfig, Cleartext, PlaneHandle, Rate, serve};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use crate::host::{Host, OPERATOR, with};
+
+/// As many requests as come.
+pub(crate) const UNLIMITED: Rate = Rate {
+    per_second: 0,
+    burst: 1,
+};
+
+/// Somebody who asks.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    /// What it shows, if anything.
+    pub(crate) bearer: Option<String>,
+    /// Headers besides.
+    pub(crate) headers: Vec<(&'static str, String)>,
+}
+
+/// What it was answered.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    pub(crate) headers: hyper::HeaderMap,
+    /// Null when there is none, or it is no JSON.
+    pub(crate) body: Value,
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            bearer: Some(OPERATOR.to_owned()),
+            headers: Vec::new(),
+        }
+    }
+
+    pub(crate) fn with(&self, name: &'static str, value: impl Into<String>) -> Self {
+        let mut client = self.clone();
+        client.headers.push((name, value.into()));
+        client
+    }
+
+    pub(crate) fn showing(&self, bearer: impl Into<String>) -> Self {
+        let mut client = self.clone();
+        client.bearer = Some(bearer.into());
+        client
+    }
+
+    pub(crate) fn showing_nothing(&self) -> Self {
+        let mut client = self.clone();
+        client.bearer = None;
+        client
+    }
+
+    /// Asks, and gives the answer with what is still to come of it.
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<String>,
+    ) -> Response<Incoming> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let mut request = Request::builder()
+            .method(Method::from_bytes(method.as_bytes()).unwrap())
+            .uri(path)
+            .header("host", "localhost");
+        if let Some(bearer) = &self.bearer {
+            request = request.header("authorization", format!("Bearer {bearer}"));
+        }
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
+        }
+        if body.is_some() && !self.headers.iter().any(|(name, _)| *name == "content-type") {
+            request = request.header("content-type", "application/json");
+        }
+        let body = Full::new(Bytes::from(body.unwrap_or_default()));
+        sender
+            .send_request(request.body(body).unwrap())
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn raw(&self, method: &str, path: &str, body: Option<String>) -> Answered {
+        let response = self.send(method, path, body).await;
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Answered {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: serde_json::from_slice(&bytes).unwrap_or_default(),
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answered {
+        self.raw("GET", path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answered {
+        self.raw("POST", path, Some(body.to_string())).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answered {
+        self.raw("PATCH", path, Some(body.to_string())).await
+    }
+
+    /// A POST without a body.
+    pub(crate) async fn act(&self, path: &str) -> Answered {
+        self.raw("POST", path, None).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answered {
+        self.raw("DELETE", path, None).await
+    }
+}
+
+impl Answered {
+    #[track_caller]
+    pub(crate) fn is(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{self:#?}");
+        self
+    }
+
+    /// A refusal with this word, in the form that all have.
+    #[track_caller]
+    pub(crate) fn refused(self, status: u16, code: &str) -> Self {
+        assert_eq!(self.status, status, "{self:#?}");
+        assert_eq!(self.body["code"], code, "{self:#?}");
+        assert!(self.body["message"].is_string(), "{self:#?}");
+        assert!(self.body["details"].is_object(), "{self:#?}");
+        let id = self.body["request_id"].as_str().unwrap();
+        assert!(!id.is_empty());
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name);
+        value
+            .unwrap_or_else(|| panic!("no {name}: {self:#?}"))
+            .to_str()
+            .unwrap()
+    }
+
+    pub(crate) fn etag(&self) -> String {
+        self.header("etag").to_owned()
+    }
+}
+
+/// How a test's API is set up: without limits of rate, and in cleartext.
+pub(crate) fn config() -> ApiConfig {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    ApiConfig {
+        cleartext: Cleartext::Loopback,
+        reads: UNLIMITED,
+        writes: UNLIMITED,
+        strangers: UNLIMITED,
+        ..ApiConfig::new(listener)
+    }
+}
+
+/// Tells a story against a node's API.
+pub(crate) fn tell<F: Future<Output = ()>>(story: impl FnOnce(Client, PlaneHandle) -> F) -> Host {
+    tell_with(config(), story)
+}
+
+pub(crate) fn tell_with<F: Future<Output = ()>>(
+    config: ApiConfig,
+    story: impl FnOnce(Client, PlaneHandle) -> F,
+) -> Host {
+    let (plane, host) = Host::new();
+    let access = host.access();
+    with(host, || async move {
+        let client = Client::new(config.listener.local_addr().unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = tokio::spawn(serve(config, plane.clone(), access, async {
+            let _ = stopped.await;
+        }));
+        tokio::time::timeout(Duration::from_secs(60), story(client, plane))
+            .await
+            .expect("a story ends");
+        stop.send(()).unwrap();
+        tokio::time::timeout(Duration::from_secs(10), served)
+            .await
+            .expect("it ends when it is told to")
+            .unwrap()
+            .unwrap();
+    })
+}
