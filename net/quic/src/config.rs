@@ -9,6 +9,7 @@ use quinn_proto::{BloomTokenLog, TokenLog, TokenMemoryCache, ValidationTokenConf
 use crate::admission::Limits;
 use crate::cid::{Steering, SteeringError};
 use crate::crypto::{ClientCrypto, ServerCrypto};
+use crate::doors::Doors;
 use crate::keys::{self, ClockAnchor, TokenClock};
 use crate::transport;
 
@@ -33,6 +34,9 @@ pub const RETRY_TOKEN_LIFETIME: Duration = Duration::from_secs(15);
 pub struct ServerConfig {
     /// Certificates and resumption, see [`tls::server_config`](crate::tls::server_config).
     pub tls: Arc<rustls::ServerConfig>,
+    /// Who may come in by certificate. `None`: nobody is asked for one, and only
+    /// [`tls::ALPN`](crate::tls::ALPN) is spoken.
+    pub doors: Option<Arc<Doors>>,
     /// What one core takes on.
     pub limits: Limits,
     /// Largest UDP payload to try, 1200 ..= 65527; see [`transport::MTU_ETHERNET`]
@@ -55,6 +59,7 @@ impl ServerConfig {
     pub fn new(tls: Arc<rustls::ServerConfig>, node_secret: [u8; 32], clock: ClockAnchor) -> Self {
         Self {
             tls,
+            doors: None,
             limits: Limits::default(),
             mtu_max: transport::MTU_ETHERNET,
             node_secret,
@@ -79,7 +84,12 @@ impl ServerConfig {
         &self,
         clock: Arc<TokenClock>,
     ) -> Result<quinn_proto::ServerConfig, EndpointError> {
-        let crypto = ServerCrypto::new(QuicServerConfig::try_from(Arc::clone(&self.tls))?);
+        let inner = QuicServerConfig::try_from(Arc::clone(&self.tls))?;
+        let doors = self.doors.as_ref();
+        let crypto = ServerCrypto::new(
+            inner,
+            doors.map(|doors| (Arc::clone(doors), Arc::clone(&self.tls))),
+        );
         let mut config =
             quinn_proto::ServerConfig::new(Arc::new(crypto), keys::token_key(&self.node_secret));
         let mut tokens = ValidationTokenConfig::default();

@@ -20,12 +20,16 @@ use quinn_proto::crypto::{
 use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectError, ConnectionId, Side, TransportError};
 
+use crate::doors::Doors;
 use crate::padding;
 
 /// A server's TLS. One for each endpoint, so that what it remembers is of the
 /// same core.
 pub(crate) struct ServerCrypto {
     inner: Arc<QuicServerConfig>,
+    /// Where certificates are asked for, each handshake has a configuration of its own,
+    /// which follows this one.
+    doors: Option<(Arc<Doors>, Arc<rustls::ServerConfig>)>,
     /// Keys of the first packet looked at last, until their connection takes
     /// them. One is enough: a first packet is judged the moment it arrives. The
     /// lock is there because quinn-proto wants `Sync`; nobody else ever holds it.
@@ -39,9 +43,13 @@ struct Initial {
 }
 
 impl ServerCrypto {
-    pub(crate) fn new(inner: QuicServerConfig) -> Self {
+    pub(crate) fn new(
+        inner: QuicServerConfig,
+        doors: Option<(Arc<Doors>, Arc<rustls::ServerConfig>)>,
+    ) -> Self {
         Self {
             inner: Arc::new(inner),
+            doors,
             looked_at: Mutex::new(None),
         }
     }
@@ -82,7 +90,14 @@ impl ServerConfig for ServerCrypto {
         version: u32,
         params: &TransportParameters,
     ) -> Box<dyn Session> {
-        let inner = Arc::clone(&self.inner).start_session(version, params);
+        let config = match &self.doors {
+            None => Arc::clone(&self.inner),
+            Some((doors, base)) => {
+                let config = QuicServerConfig::try_from(doors.configure(base));
+                Arc::new(config.expect("the provider is that of every configuration here"))
+            }
+        };
+        let inner = config.start_session(version, params);
         Box::new(Tls::new(inner, Some((self, version))))
     }
 }
@@ -431,7 +446,7 @@ mod tests {
         let pem = made.cert.pem();
         let key = made.signing_key.serialize_pem();
         let tls = tls::server_config_pem(pem.as_bytes(), key.as_bytes()).unwrap();
-        let crypto = ServerCrypto::new(QuicServerConfig::try_from(tls).unwrap());
+        let crypto = ServerCrypto::new(QuicServerConfig::try_from(tls).unwrap(), None);
         (Arc::new(crypto), pem)
     }
 

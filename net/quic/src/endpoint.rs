@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
-    ConnectionHandle, DatagramEvent, EcnCodepoint, EndpointConfig, Transmit, VarInt,
+    ConnectionHandle, DatagramEvent, Dir, EcnCodepoint, EndpointConfig, Transmit, VarInt,
 };
 use rand::{SeedableRng, rngs::StdRng};
+use rustls_pki_types::CertificateDer;
 
 use crate::admission::Admission;
 use crate::cid::{CID_LEN, CoreCids, Steering};
@@ -585,6 +586,26 @@ impl Endpoint {
             .get(id.slot as usize)
             .filter(|slot| slot.generation == id.generation)?;
         slot.conn.as_deref().filter(|conn| !conn.ended)
+    }
+
+    /// What the peer showed, leaf first: nothing when it was not asked to, or had nothing
+    /// to show. A server knows it from [`Event::Connected`] that is not `early`, or from
+    /// [`Event::Confirmed`].
+    pub fn peer_certificates(&self, conn: ConnId) -> Vec<CertificateDer<'static>> {
+        self.conn(conn)
+            .and_then(|conn| conn.inner.crypto_session().peer_identity())
+            .and_then(|found| found.downcast().ok())
+            .map_or_else(Vec::new, |found| *found)
+    }
+
+    /// Lets the peer have up to `streams` streams open that only it sends on, instead of
+    /// what the transport parameters say. Never less than what it was promised.
+    pub fn allow_uni_streams(&mut self, conn: ConnId, streams: u32) {
+        if let Some(open) = self.conn_mut(conn) {
+            open.inner
+                .set_max_concurrent_streams(Dir::Uni, VarInt::from_u32(streams));
+            self.queue_transmit(conn.slot);
+        }
     }
 
     pub(crate) fn conn_mut(&mut self, id: ConnId) -> Option<&mut Conn> {

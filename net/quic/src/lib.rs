@@ -39,6 +39,7 @@ pub mod cid;
 mod config;
 mod connection;
 mod crypto;
+mod doors;
 mod endpoint;
 mod event;
 mod keys;
@@ -57,6 +58,7 @@ pub use config::{
     ClientConfig, CorePlace, EndpointError, RETRY_TOKEN_LIFETIME, ServerConfig, TOKEN_LOG_BYTES,
     TOKENS_SENT,
 };
+pub use doors::{Doors, IsExpected};
 pub use endpoint::{ConnectError, Endpoint, PathMeta, RESPONSES_MAX, TransmitMeta};
 pub use event::{CloseReason, ConnId, Event, Gone, ReadOutcome, StreamId, WriteOutcome};
 pub use keys::ClockAnchor;

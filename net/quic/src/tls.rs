@@ -14,8 +14,14 @@ use rustls::server::ServerSessionMemoryCache;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::doors::{IsExpected, PeerVerifier};
+
 /// The one application protocol of a data-plane connection (RFC 7301).
 pub const ALPN: &[u8] = b"pinion/1";
+
+/// The application protocol between the nodes of a cluster. Only a node with a door for
+/// peers ([`Doors::with_peers`](crate::Doors::with_peers)) speaks it.
+pub const ALPN_PEER: &[u8] = b"pinion-peer/1";
 
 /// Sessions a server remembers for resumption. Each is a few hundred bytes and
 /// is forgotten when used; a client whose session was pushed out does a full handshake.
@@ -36,6 +42,17 @@ pub enum TlsError {
     Pem(#[from] rustls_pki_types::pem::Error),
     /// rustls refused the key, the certificate, or their combination.
     #[error("TLS configuration refused: {0}")]
+    Rustls(#[from] rustls::Error),
+}
+
+/// Why a door could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// There is nobody whose signature would count.
+    #[error("roots refused: {0}")]
+    Roots(#[from] rustls::server::VerifierBuilderError),
+    /// rustls refused the key, the certificate, or their combination.
+    #[error("certificate refused: {0}")]
     Rustls(#[from] rustls::Error),
 }
 
@@ -74,6 +91,41 @@ pub fn client_config(roots: RootCertStore) -> Result<Arc<rustls::ClientConfig>, 
     Ok(Arc::new(config))
 }
 
+/// [`client_config`] that shows a certificate, leaf first, when the server asks for one.
+pub fn client_config_with_certificate(
+    roots: RootCertStore,
+    cert_chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(cert_chain, key)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.enable_early_data = true;
+    Ok(Arc::new(config))
+}
+
+/// Configuration to reach another node of the cluster: shows `cert_chain`, and goes on
+/// only with who shows a certificate that leads to `roots` and that `is_expected` knows.
+/// The server name of the connection is not looked at. Every handshake is a full one.
+pub fn peer_client_config(
+    roots: RootCertStore,
+    cert_chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    is_expected: IsExpected,
+) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+    let verifier = PeerVerifier { roots, is_expected };
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_auth_cert(cert_chain, key)?;
+    config.alpn_protocols = vec![ALPN_PEER.to_vec()];
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
 /// [`server_config`] from PEM text.
 pub fn server_config_pem(
     cert_chain: &[u8],
@@ -87,11 +139,16 @@ pub fn server_config_pem(
 
 /// [`client_config`] that trusts every certificate in the PEM text.
 pub fn client_config_pem(roots: &[u8]) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+    client_config(self::roots(roots)?)
+}
+
+/// Everybody in the PEM text as somebody whose signature counts; at least one.
+pub fn roots(pem: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut store = RootCertStore::empty();
-    for certificate in certificates(roots)? {
+    for certificate in certificates(pem)? {
         store.add(certificate)?;
     }
-    client_config(store)
+    Ok(store)
 }
 
 /// Every certificate in PEM text, in order; at least one.
@@ -104,7 +161,7 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     let mut provider = ring::default_provider();
     provider.cipher_suites = vec![
         ring::cipher_suite::TLS13_AES_128_GCM_SHA256,

@@ -47,6 +47,16 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// [`IDLE_TIMEOUT`], and often enough for NAT bindings (RFC 9308 §3.2).
 pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// A connection to another node of the cluster that says nothing for this long is gone.
+/// Members of a group speak every 100 ms, so this is fifty words missed. A node that was
+/// started again and forgot the connection without being able to say so is dialled anew
+/// after it; shorter gives up on machines that stall.
+pub const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often an otherwise silent connection to another node speaks: four chances in
+/// [`PEER_IDLE_TIMEOUT`].
+pub const PEER_KEEP_ALIVE: Duration = Duration::from_secs(1);
+
 /// Longest the peer is asked to hold back an ACK (ACK-frequency extension). The
 /// least quinn-proto accepts; it bounds what a window of one packet can cost.
 /// Lower is not possible, higher brings the quantum back. It costs an ACK-only
@@ -108,6 +118,22 @@ pub fn client(mtu_max: u16) -> TransportConfig {
     config
 }
 
+/// Parameters of a connection to another node of the cluster: it only sends.
+pub fn peer(mtu_max: u16) -> TransportConfig {
+    let mut config = both(mtu_max);
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_idle_timeout(Some(idle(PEER_IDLE_TIMEOUT)))
+        .keep_alive_interval(Some(PEER_KEEP_ALIVE));
+    config
+}
+
+fn idle(timeout: Duration) -> IdleTimeout {
+    let millis = u32::try_from(timeout.as_millis()).expect("half a minute fits");
+    VarInt::from_u32(millis).into()
+}
+
 /// Congestion window before the first ACK: ten packets (RFC 9002 §7.2, RFC 6928)
 /// of the largest size the path may turn out to carry.
 ///
@@ -130,9 +156,7 @@ fn both(mtu_max: u16) -> TransportConfig {
 
     let mut config = TransportConfig::default();
     config
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(
-            u32::try_from(IDLE_TIMEOUT.as_millis()).expect("half a minute fits"),
-        ))))
+        .max_idle_timeout(Some(idle(IDLE_TIMEOUT)))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .send_window(SEND_WINDOW)
         // Streams of one priority take turns: one slow subscription never blocks another.
