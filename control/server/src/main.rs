@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cert;
 mod config;
 mod control;
 mod data_dir;
@@ -15,6 +16,7 @@ mod log;
 mod meta;
 mod names;
 mod node;
+mod peers;
 mod pump;
 mod serve;
 mod store;
@@ -49,6 +51,8 @@ enum Command {
     Log(log::LogArgs),
     /// Make a bearer token and the configuration lines that grant it
     Token(token::TokenArgs),
+    /// Make certificates for nodes of a cluster and for clients
+    Cert(cert::CertArgs),
     /// Print what a shell needs to complete these commands
     Completions(pinion_cli::completions::CompletionsArgs),
     #[command(flatten)]
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Log(args) => log::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Cert(args) => cert::run(&args),
         Command::Completions(args) => pinion_cli::completions::run(&args, Cli::command()),
         Command::Client(command) => pinion_cli::run(&command),
     }

@@ -242,7 +242,15 @@ impl Node {
                 source,
             })?;
             let handle = run_core(reactor, socket, end, move || {
-                NodePump::new(core, endpoint, me, control_port, started, drain_timeout)
+                NodePump::new(
+                    core,
+                    endpoint,
+                    None,
+                    me,
+                    control_port,
+                    started,
+                    drain_timeout,
+                )
             })
             .map_err(|source| StartError::System {
                 what: "starting a data core (try `pinion doctor`)",

@@ -6,14 +6,18 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use pinion_commitlog::DiskDone;
 use pinion_node::mail::{ControlMail, CoreMail};
 use pinion_node::{Core, Feed, Output};
+use pinion_plane::PeerName;
 use pinion_quic::{ConnId, Endpoint, Event, Outbox, PathMeta, ReadOutcome, StreamId, WriteOutcome};
 use pinion_reactor::{
     BytesMut, DatagramMeta, Full, Io, PortId, Pump, SendOutcome, Stall, Transmit,
 };
 use pinion_types::{CoreId, Monotonic, WallMs};
+
+use crate::peers::PeerDoor;
 
 /// Sends of one turn. More favours bulk, fewer lets arrivals be looked at sooner.
 const TRANSMITS_PER_TURN: usize = 128;
@@ -44,6 +48,9 @@ pub(crate) enum Mail {
     Control(ControlMail),
     /// A datagram that arrived at the wrong core (R17).
     Stray(Box<Stray>),
+    /// For the control thread: one whole frame of another node, not looked into. Bounded
+    /// in bytes by the door it came through, until it is dropped.
+    Peer { from: PeerName, frame: Bytes },
 }
 
 /// A datagram on its way to the core that owns its connection.
@@ -92,6 +99,8 @@ impl Wall {
 pub(crate) struct NodePump {
     core: Core,
     quic: Endpoint,
+    /// Where other nodes come in, when this one belongs to a cluster.
+    door: Option<PeerDoor>,
     me: u16,
     control: PortId,
     started: Instant,
@@ -113,6 +122,7 @@ impl NodePump {
     pub(crate) fn new(
         core: Core,
         quic: Endpoint,
+        door: Option<PeerDoor>,
         me: u16,
         control: PortId,
         started: Instant,
@@ -121,6 +131,7 @@ impl NodePump {
         Self {
             core,
             quic,
+            door,
             me,
             control,
             started,
@@ -151,10 +162,15 @@ impl NodePump {
     }
 
     /// Everything the endpoint has to tell. True when there was anything.
-    fn take_events(&mut self) -> bool {
+    fn take_events(&mut self, now: Instant) -> bool {
         let mut worked = false;
         while let Some(event) = self.quic.poll_event() {
             worked = true;
+            let event = match &mut self.door {
+                Some(door) => door.handle_event(now, &mut self.quic, event),
+                None => Some(event),
+            };
+            let Some(event) = event else { continue };
             match event {
                 Event::Connected { conn, .. } => self.core.handle_connected(conn.to_u64()),
                 Event::Confirmed { .. } => {}
@@ -235,7 +251,7 @@ impl NodePump {
                     stream,
                     chunks,
                 } => {
-                    let offered = chunks.iter().map(bytes::Bytes::len).sum();
+                    let offered = chunks.iter().map(Bytes::len).sum();
                     let id = ConnId::from_u64(conn);
                     let outcome = self.quic.write_chunks(id, StreamId(stream), chunks);
                     self.written(conn, stream, offered, outcome);
@@ -327,6 +343,22 @@ impl NodePump {
         true
     }
 
+    /// Passes on what other nodes sent. True when there was anything.
+    fn take_frames(&mut self, now: Instant, io: &mut Io<'_, Mail>) -> bool {
+        let Some(door) = &mut self.door else {
+            return false;
+        };
+        let worked = door.read(now, &mut self.quic);
+        while let Some((from, frame)) = door.poll_frame() {
+            let mail = Mail::Peer { from, frame };
+            if let Err(Full(Mail::Peer { from, frame })) = io.try_mail(self.control, mail) {
+                door.put_back(now, from, frame);
+                break;
+            }
+        }
+        worked
+    }
+
     fn forward_strays(&mut self, io: &mut Io<'_, Mail>) {
         for _ in 0..self.strays.len() {
             let Some((core, stray)) = self.strays.pop_front() else {
@@ -348,6 +380,9 @@ impl NodePump {
                 self.flush(now, io);
             }
             return;
+        }
+        if let Some(door) = &mut self.door {
+            door.hang_up(now, &mut self.quic);
         }
         let leave_at = *self.leave_at.get_or_insert(now + CLOSE_LINGER);
         if self.quic.is_idle() || now >= leave_at {
@@ -409,7 +444,9 @@ impl Pump for NodePump {
                 }
                 self.core.handle_mail(mail);
             }
-            Mail::Control(mail) => unreachable!("{mail:?} is for the control thread"),
+            Mail::Control(_) | Mail::Peer { .. } => {
+                unreachable!("{mail:?} is for the control thread")
+            }
         }
     }
 
@@ -429,7 +466,8 @@ impl Pump for NodePump {
         }
         // The application is fed before anything is sent, so that what it has
         // to say shares packets with acknowledgements and with itself.
-        let mut worked = self.take_events();
+        let mut worked = self.take_events(now);
+        worked |= self.take_frames(now, io);
         while let Some((conn, stream)) = self.readable.pop_front() {
             worked = true;
             self.read(conn, stream);
@@ -439,13 +477,15 @@ impl Pump for NodePump {
         self.advance_drain(now, io);
         worked |= self.transmit(now, io);
         self.forward_strays(io);
-        worked || self.core.has_work() || !self.readable.is_empty()
+        let door_has_work = self.door.as_ref().is_some_and(PeerDoor::has_work);
+        worked || self.core.has_work() || !self.readable.is_empty() || door_has_work
     }
 
     fn next_deadline(&self) -> Option<Instant> {
         let core = self.core.next_deadline().map(|at| self.instant(at));
         [
             self.quic.next_deadline(),
+            self.door.as_ref().and_then(PeerDoor::next_deadline),
             core,
             self.drain_deadline,
             self.leave_at,

@@ -12,7 +12,7 @@ use crate::node::{Node, StartError};
 /// Refused or failed.
 pub(crate) const EXIT_FAILED: u8 = 1;
 /// The configuration or the flags are wrong.
-const EXIT_USAGE: u8 = 2;
+pub(crate) const EXIT_USAGE: u8 = 2;
 
 pub(crate) fn run(flags: &Flags) -> ExitCode {
     init_log();

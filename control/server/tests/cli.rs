@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -480,7 +481,7 @@ fn shells_get_completions_for_every_command() {
             .unwrap();
         assert_eq!(output.status.code(), Some(0));
         let script = stdout(&output);
-        for word in ["serve", "demo", "doctor", "bench", "cache", "token"] {
+        for word in ["serve", "demo", "doctor", "bench", "cache", "token", "cert"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
@@ -515,4 +516,98 @@ fn doctor_gives_a_line_per_finding_and_the_exit_code_of_the_worst() {
             "{found}"
         );
     }
+}
+
+/// `pinion cert` in a directory: exit code, what it printed, what it said.
+fn cert(dir: &Path, line: &str) -> (Option<i32>, String, String) {
+    let output = pinion(dir)
+        .arg("cert")
+        .args(line.split(' '))
+        .output()
+        .unwrap();
+    (output.status.code(), stdout(&output), stderr(&output))
+}
+
+#[test]
+fn certificates_are_made_for_a_cluster_and_nothing_is_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, _, said) = cert(dir.path(), "node n1 --cluster shop");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("pinion cert ca --dir pki"), "{said}");
+
+    let mut lines = Vec::new();
+    for line in [
+        "ca --cluster shop",
+        "ca --cluster shop --clients",
+        "node n1 --cluster shop --host n1.example --host 192.0.2.1 --days 10 --json",
+        "client orders --cluster shop --id spiffe://cluster.local/ns/shop/sa/orders --json",
+    ] {
+        let (code, printed, said) = cert(dir.path(), line);
+        assert_eq!((code, &*said), (Some(0), ""), "{line}");
+        lines.push(printed);
+    }
+    let node: serde_json::Value = serde_json::from_str(&lines[2]).unwrap();
+    assert_eq!(node["id"], "spiffe://pinion/shop/node/n1");
+    assert_eq!(node["certificate"], "pki/n1.pem");
+    assert_eq!(node["key"], "pki/n1.key");
+    assert!(node["until"].as_str().unwrap().starts_with("20"), "{node}");
+    for (file, mode) in [
+        ("ca.key", 0o600),
+        ("client-ca.key", 0o600),
+        ("n1.key", 0o600),
+        ("orders.key", 0o600),
+        ("n1.pem", 0o644),
+    ] {
+        let found = fs::metadata(dir.path().join("pki").join(file)).unwrap();
+        assert_eq!(found.permissions().mode() & 0o777, mode, "{file}");
+    }
+
+    let (_, listed, _) = cert(dir.path(), "list");
+    let listed: Vec<&str> = listed.lines().collect();
+    assert_eq!(listed.len(), 4, "{listed:?}");
+    assert!(listed[0].starts_with("pki/ca.pem: an authority, until 20"));
+    assert!(listed[2].starts_with("pki/n1.pem: spiffe://pinion/shop/node/n1, until"));
+
+    let before = fs::read(dir.path().join("pki/n1.key")).unwrap();
+    for (line, code, words) in [
+        (
+            "ca --cluster shop",
+            1,
+            "pki/ca.key is there already|pki/ca.pem is there already",
+        ),
+        ("node n1 --cluster shop", 1, "pki/n1.pem is there already"),
+        (
+            "node n2 --cluster other",
+            1,
+            "the authority of another cluster than other",
+        ),
+        ("node N2 --cluster shop", 2, "no name of a node"),
+        ("node ca --cluster shop", 2, "no name of a file here"),
+        (
+            "client ../x --cluster shop --id spiffe://a/b",
+            2,
+            "no name of a file here",
+        ),
+        (
+            "client x --cluster shop --id orders",
+            2,
+            "an id begins with spiffe://",
+        ),
+        (
+            "ca --cluster a/b --dir new",
+            2,
+            "cannot be the name of the cluster",
+        ),
+        ("list --dir nowhere", 1, "cannot read nowhere"),
+    ] {
+        let (found, _, said) = cert(dir.path(), line);
+        assert_eq!(found, Some(code), "{line}: {said}");
+        assert!(
+            words.split('|').any(|words| said.contains(words)),
+            "{line}: {said}"
+        );
+    }
+    assert_eq!(fs::read(dir.path().join("pki/n1.key")).unwrap(), before);
+    assert!(!dir.path().join("pki/n2.key").exists());
+    assert!(!dir.path().join("new").exists());
 }

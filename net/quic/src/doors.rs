@@ -304,14 +304,7 @@ impl ServerCertVerifier for PeerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let parsed = ParsedCertificate::try_from(end_entity)?;
-        rustls::client::verify_server_cert_signed_by_trust_anchor(
-            &parsed,
-            &self.roots,
-            intermediates,
-            now,
-            ALGORITHMS.all,
-        )?;
+        check_leaf(&self.roots, end_entity, intermediates, now)?;
         if (self.is_expected)(end_entity) {
             Ok(ServerCertVerified::assertion())
         } else {
@@ -341,4 +334,37 @@ impl ServerCertVerifier for PeerVerifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         ALGORITHMS.supported_schemes()
     }
+}
+
+fn check_leaf(
+    roots: &RootCertStore,
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> Result<(), Error> {
+    let parsed = ParsedCertificate::try_from(leaf)?;
+    let algorithms = ALGORITHMS.all;
+    let check = rustls::client::verify_server_cert_signed_by_trust_anchor;
+    check(&parsed, roots, intermediates, now, algorithms)
+}
+
+pub(crate) fn check_server(
+    roots: &RootCertStore,
+    chain: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> Result<(), Error> {
+    let (leaf, rest) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
+    check_leaf(roots, leaf, rest, now)
+}
+
+pub(crate) fn check_client(
+    roots: &RootCertStore,
+    chain: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> Result<(), Error> {
+    let (leaf, rest) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
+    let unknown = |_| Error::InvalidCertificate(CertificateError::UnknownIssuer);
+    let verifier = verifier(roots.clone()).map_err(unknown)?;
+    verifier.verify_client_cert(leaf, rest, now)?;
+    Ok(())
 }

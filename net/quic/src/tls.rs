@@ -12,9 +12,9 @@ use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::ServerSessionMemoryCache;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
-use crate::doors::{IsExpected, PeerVerifier};
+use crate::doors::{self, IsExpected, PeerVerifier};
 
 /// The one application protocol of a data-plane connection (RFC 7301).
 pub const ALPN: &[u8] = b"pinion/1";
@@ -124,6 +124,26 @@ pub fn peer_client_config(
     config.alpn_protocols = vec![ALPN_PEER.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// Whether a node's certificate (leaf first) counts at `now` for whoever knows `roots`:
+/// what a dialler will find, without dialling.
+pub fn check_peer_chain(
+    roots: &RootCertStore,
+    cert_chain: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> Result<(), rustls::Error> {
+    doors::check_server(roots, cert_chain, now)
+}
+
+/// Whether a client's certificate (leaf first) counts at `now` for a node that knows
+/// `roots`.
+pub fn check_client_chain(
+    roots: &RootCertStore,
+    cert_chain: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> Result<(), rustls::Error> {
+    doors::check_client(roots, cert_chain, now)
 }
 
 /// [`server_config`] from PEM text.

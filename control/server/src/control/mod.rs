@@ -172,6 +172,7 @@ impl Control {
             }
             Mail::Core(mail) => unreachable!("{mail:?} is for a core"),
             Mail::Stray(_) => unreachable!("strays go to cores"),
+            Mail::Peer { .. } => unreachable!("no core has a door for peers"),
         }
     }
 
