@@ -9,6 +9,7 @@ documents' tables. The checksum is computed bit by bit. Run it in this folder to
 A line of "hex" is bytes, a space, and what they are.
 """
 import json
+import pathlib
 
 DONE, REPEATED, REFUSED, DENIED, GAP = range(5)
 
@@ -213,3 +214,11 @@ for file, content in CONTENTS:
     with open(f"{file}.json", "w", encoding="utf-8") as out:
         json.dump(content, out, indent=2, ensure_ascii=False)
         out.write("\n")
+
+# What the fuzz targets begin with.
+for file, content in CONTENTS:
+    folder = pathlib.Path("../fuzz/corpus") / ("plane_message" if "frames" in file else "audit_row")
+    folder.mkdir(parents=True, exist_ok=True)
+    for vector in content:
+        data = bytes.fromhex("".join(piece.split()[0] for piece in vector["hex"]))
+        (folder / vector["name"].replace(" ", "-").replace(":", "")).write_bytes(data)
