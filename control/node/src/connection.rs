@@ -4,25 +4,17 @@ use std::sync::Arc;
 
 use pinion_session::{CloseCode, Phase, Session};
 use pinion_shard::Slot;
-use pinion_types::{CoreId, FixedMap, PartitionId, SessionId, SubscriptionId};
+use pinion_types::{CoreId, FixedMap, Monotonic, PartitionId, SessionId, SubscriptionId};
 use pinion_wire::message::Handle;
 
-use crate::access::{Permissions, PrincipalId, TenantId, TokenDigest};
+use crate::access::{Caller, Permissions};
+use pinion_auth::spiffe::SpiffeId;
 use pinion_wire::opcode::Permission;
 
 use crate::map::Resource;
 
 /// Append sessions one connection may have open.
 pub(crate) const APPEND_SESSIONS_MAX: usize = 64;
-
-/// Who a connection is, once HELLO was accepted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Identity {
-    pub(crate) principal: PrincipalId,
-    pub(crate) tenant: TenantId,
-    /// Kept to find the principal again in the next access table.
-    pub(crate) digest: TokenDigest,
-}
 
 /// A resource the connection has opened.
 #[derive(Debug)]
@@ -74,7 +66,14 @@ pub(crate) enum Provisional {
 pub(crate) struct Connection {
     pub(crate) id: SessionId,
     pub(crate) session: Session,
-    pub(crate) identity: Option<Identity>,
+    /// Who it is, once HELLO was accepted.
+    pub(crate) caller: Option<Caller>,
+    /// What the certificate says that the connection was made with.
+    pub(crate) workload: Option<Box<SpiffeId>>,
+    /// When it is looked at again by itself, as it stands among the core's looks.
+    pub(crate) look: Option<Monotonic>,
+    /// Its HELLO waits for the next turn.
+    pub(crate) hello_waits: bool,
     /// Index is the handle.
     pub(crate) handles: Vec<HandleEntry>,
     pub(crate) subscriptions: FixedMap<SubscriptionId, Subscription>,
@@ -95,9 +94,9 @@ pub(crate) struct Connection {
     pub(crate) went_elsewhere: bool,
     /// Finished streams the client has not acknowledged.
     pub(crate) unacknowledged: u32,
-    /// Nothing new is taken on. The connection is closed once all streams are
+    /// Nothing new is taken on. The connection is closed so once all streams are
     /// finished and acknowledged, when nothing can be lost by it.
-    pub(crate) draining: bool,
+    pub(crate) leaving: Option<CloseCode>,
 }
 
 impl Connection {
@@ -105,7 +104,10 @@ impl Connection {
         Self {
             id,
             session: Session::default(),
-            identity: None,
+            caller: None,
+            workload: None,
+            look: None,
+            hello_waits: false,
             handles: Vec::new(),
             subscriptions: FixedMap::default(),
             delivery_streams: FixedMap::default(),
@@ -117,7 +119,7 @@ impl Connection {
             queued: false,
             went_elsewhere: false,
             unacknowledged: 0,
-            draining: false,
+            leaving: None,
         }
     }
 
@@ -136,12 +138,13 @@ impl Connection {
         number
     }
 
-    /// Whether a draining connection has nothing left that a close could lose.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.draining
-            && self.unacknowledged == 0
+    /// How it is to be closed, when it is leaving and has nothing left that a close
+    /// could lose.
+    pub(crate) fn drained(&self) -> Option<CloseCode> {
+        let nothing_left = self.unacknowledged == 0
             && self.session.streams() == 0
-            && self.session.subscriptions() == 0
+            && self.session.subscriptions() == 0;
+        self.leaving.filter(|_| nothing_left)
     }
 
     /// The subscription has something to send, unless it cannot now.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pinion_auth::spiffe::SpiffeId;
 use pinion_session::{Admission, CloseCode, Frame, FrameReader, Phase, negotiate};
 use pinion_shard::{Shard, ShardConfig};
 use pinion_types::limits::{FRAME_BYTES_MAX, IN_FLIGHT_MAX, TOKEN_BYTES_MAX};
@@ -13,11 +14,12 @@ use pinion_types::{
 use pinion_wire::message::{Reply, Request, Welcome};
 use pinion_wire::opcode;
 
-use crate::access::{AccessTable, TokenDigest};
-use crate::connection::{Connection, Identity};
+use crate::access::AccessTable;
+use crate::connection::Connection;
 use crate::durable::Held;
 use crate::execute::Executed;
 use crate::fetches::Fetches;
+use crate::identity::Identities;
 use crate::lifecycle::Lifecycle;
 use crate::mail::{ControlMail, CoreMail, Lanes, Origin};
 use crate::map::ShardMap;
@@ -98,6 +100,7 @@ pub struct Core {
     /// Sum of what the connections' readers hold.
     pub(crate) held_bytes: usize,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) identities: Identities,
 }
 
 impl Core {
@@ -129,6 +132,7 @@ impl Core {
             closes: VecDeque::new(),
             held_bytes: 0,
             lifecycle: Lifecycle::default(),
+            identities: Identities::default(),
         }
     }
 
@@ -139,6 +143,7 @@ impl Core {
         self.wall = wall;
         self.mails.start_turn();
         self.control_full = false;
+        self.start_hellos();
     }
 
     /// What was counted so far.
@@ -156,10 +161,14 @@ impl Core {
     /// When [`Core::handle_timeout`] wants to be called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Monotonic> {
-        [self.shard.next_deadline(), self.lifecycle.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.shard.next_deadline(),
+            self.lifecycle.next_deadline(),
+            self.identities.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Whether another turn would bring more although nothing new came. Mails
@@ -170,6 +179,7 @@ impl Core {
             || !self.dirty.is_empty()
             || !self.mails.is_empty()
             || !self.control.is_empty()
+            || self.hellos_wait()
     }
 
     /// Bytes received and not worked off yet, of all connections.
@@ -178,10 +188,12 @@ impl Core {
         self.held_bytes
     }
 
-    /// Timers of the shard and of connections that have not said HELLO.
+    /// Timers of the shard and of connections: HELLO that did not come, credentials
+    /// that are over.
     pub fn handle_timeout(&mut self) {
         self.shard.handle_timeout(self.now, self.wall);
         self.close_silent();
+        self.judge_due();
     }
 
     /// A connection is established; it must say HELLO first.
@@ -200,6 +212,15 @@ impl Core {
         self.expect_hello(conn);
         if self.is_draining() {
             self.close(conn, CloseCode::Draining);
+        }
+    }
+
+    /// What the certificate says that the connection was made with, after TLS has
+    /// checked who signed it. To be told before any bytes of a stream; a HELLO
+    /// without a token goes by it.
+    pub fn handle_identity(&mut self, conn: u64, workload: SpiffeId) {
+        if let Some(connection) = self.connection(conn) {
+            connection.workload = Some(Box::new(workload));
         }
     }
 
@@ -283,7 +304,7 @@ impl Core {
             connection.session.close_stream(stream);
             self.held_bytes -= held;
             self.touch(conn);
-        } else if connection.draining {
+        } else if connection.leaving.is_some() {
             // Finished here before; no acknowledgement will come.
             self.handle_stream_acknowledged(conn);
         }
@@ -293,6 +314,9 @@ impl Core {
     /// conversation ends. Reader and replies are out of the connection
     /// meanwhile, so that a request can change anything else.
     fn run(&mut self, conn: u64, stream: u64) -> Feed {
+        if self.hello_must_wait(conn, stream) {
+            return Feed::Paused;
+        }
         let Some(connection) = self.connection(conn) else {
             return Feed::More;
         };
@@ -397,10 +421,8 @@ impl Core {
         match (connection.session.phase, request) {
             (Phase::Closing(_), _) => false,
             (Phase::AwaitingHello, Request::Hello(hello)) => {
-                let verdict = negotiate(hello).and_then(|agreed| {
-                    let digest = TokenDigest::of(hello.token);
-                    self.authenticate(conn, digest).map(|()| agreed)
-                });
+                let verdict = negotiate(hello)
+                    .and_then(|agreed| self.authenticate(conn, hello.token).map(|()| agreed));
                 match verdict {
                     Ok(agreed) => {
                         self.stats.sessions += 1;
@@ -487,6 +509,10 @@ impl Core {
             return Err(ErrorCode::Draining.into());
         }
         let connection = self.connection(conn).expect("the caller found it");
+        if connection.leaving.is_some() {
+            // Its credential is over; END and the close say the same.
+            return Err(ErrorCode::Unauthenticated.into());
+        }
         match connection.session.in_flight.admit(origin.correlation) {
             Admission::Admitted => {}
             Admission::Duplicate => return Err(ErrorCode::DuplicateRequest.into()),
@@ -509,22 +535,6 @@ impl Core {
         self.connection(conn)
             .and_then(|connection| connection.session.stream(stream))
             .is_some_and(|state| state.early)
-    }
-
-    fn authenticate(&mut self, conn: u64, digest: TokenDigest) -> Result<(), Refusal> {
-        let principal = self
-            .access
-            .authenticate(&digest)
-            .ok_or(ErrorCode::Unauthenticated)?;
-        let tenant = self.access.principal(principal).tenant;
-        let connection = self.connection(conn).expect("the caller found it");
-        connection.identity = Some(Identity {
-            principal,
-            tenant,
-            digest,
-        });
-        connection.session.phase = Phase::Ready;
-        Ok(())
     }
 
     fn welcome(&self, agreed: pinion_session::Negotiated) -> Welcome {

@@ -17,6 +17,7 @@ mod deliveries;
 mod durable;
 mod execute;
 mod fetches;
+mod identity;
 mod lifecycle;
 pub mod mail;
 pub mod map;
@@ -30,5 +31,6 @@ pub mod stats;
 pub use pinion_auth::access;
 
 pub use crate::core::{Core, CoreConfig, Feed, REPLY_BYTES_LATE_MAX};
+pub use crate::identity::{EXPIRY_LOOK_MAX, LEAVE_WAIT, SIGNATURES_PER_TURN_MAX};
 pub use crate::lifecycle::HELLO_WAIT;
 pub use crate::output::Output;

@@ -1,17 +1,14 @@
-//! Beginnings and ends: the wait for HELLO, new access tables, the drain, and
-//! what becomes of a connection's belongings.
+//! Beginnings and ends: the wait for HELLO, the drain, and what becomes of a
+//! connection's belongings.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use pinion_session::{CloseCode, Phase};
-use pinion_types::{CoreId, ErrorCode, Monotonic};
+use pinion_types::{CoreId, Monotonic};
 
-use crate::access::AccessTable;
 use crate::core::{Core, slot_of};
 use crate::mail::CoreMail;
-use crate::map::Resource;
 
 /// How long a connection may take to say HELLO. Longer lets somebody without a
 /// token hold a connection for longer; shorter cuts off clients behind bad links.
@@ -37,43 +34,6 @@ impl Lifecycle {
 }
 
 impl Core {
-    /// Revocation and new grants act on live connections: a principal that is
-    /// gone loses its connection, the others get their handles and subscriptions
-    /// judged again.
-    pub(crate) fn handle_access(&mut self, table: Arc<AccessTable>) {
-        self.access = table;
-        let (mut lost, mut withdrawn) = (Vec::new(), Vec::new());
-        for connection in self.connections.iter_mut().flatten() {
-            let Some(identity) = &mut connection.identity else {
-                continue;
-            };
-            match self.access.authenticate(&identity.digest) {
-                Some(principal) if self.access.principal(principal).tenant == identity.tenant => {
-                    identity.principal = principal;
-                    let judge = |resource: &Resource| {
-                        let (kind, name) = (resource.kind, &resource.name);
-                        self.access.permissions(principal, kind, name)
-                    };
-                    for handle in &mut connection.handles {
-                        handle.permissions = judge(&handle.resource);
-                    }
-                    for (id, subscription) in &connection.subscriptions {
-                        if !judge(&subscription.resource).allow(subscription.needs) {
-                            withdrawn.push((connection.id.token, *id));
-                        }
-                    }
-                }
-                _ => lost.push(connection.id.token),
-            }
-        }
-        for conn in lost {
-            self.close(conn, CloseCode::Unauthenticated);
-        }
-        for (conn, id) in withdrawn {
-            self.withdraw_subscription(conn, id, ErrorCode::Forbidden);
-        }
-    }
-
     /// Takes no more requests, tells every subscription where it stands, and
     /// closes each connection once the client has what was sent.
     pub(crate) fn drain(&mut self) {
@@ -96,7 +56,7 @@ impl Core {
         for conn in conns {
             let connection = self.connection(conn).expect("listed just now");
             if connection.session.phase == Phase::Ready {
-                connection.draining = true;
+                connection.leaving.get_or_insert(CloseCode::Draining);
                 self.touch(conn);
             } else {
                 self.close(conn, CloseCode::Draining);
@@ -174,6 +134,7 @@ impl Core {
             .expect("found just now");
         self.open -= 1;
         self.held_bytes -= connection.session.held_len();
+        self.forget_look(conn, connection.look);
         let session = connection.id;
         self.shard.end_session(self.now, self.wall, session);
         // A core that drains ends everything by itself.

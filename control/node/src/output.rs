@@ -223,7 +223,7 @@ impl Core {
     pub fn handle_stream_acknowledged(&mut self, conn: u64) {
         if let Some(connection) = self.connection(conn) {
             connection.unacknowledged = connection.unacknowledged.saturating_sub(1);
-            if connection.draining {
+            if connection.leaving.is_some() {
                 self.touch(conn);
             }
         }
@@ -232,7 +232,8 @@ impl Core {
     /// The first thing `conn` can do now. `None` when it can do nothing.
     fn pick(&mut self, conn: u64) -> Option<Picked> {
         let connection = self.connection(conn)?;
-        let draining = connection.draining;
+        let draining = connection.leaving.is_some();
+        let hello_waits = connection.hello_waits;
         let closing = matches!(connection.session.phase, Phase::Closing(_));
         for index in 0..connection.session.streams() {
             let (stream, state) = connection.session.stream_at(index).expect("in range");
@@ -242,7 +243,7 @@ impl Core {
                 }
             } else if closing {
                 // The close says the rest.
-            } else if state.paused && !draining {
+            } else if state.paused && !draining && !hello_waits {
                 state.paused = false;
                 return Some(Picked::Resume(stream));
             } else if state.finished && !draining && state.reader.partial_len() > 0 {
@@ -294,9 +295,9 @@ impl Core {
                 DeliveryState::Open { .. } => {}
             }
         }
-        if connection.is_drained() {
+        if let Some(code) = connection.drained() {
             self.forget(conn);
-            self.closes.push_back((conn, CloseCode::Draining));
+            self.closes.push_back((conn, code));
         }
         None
     }

@@ -413,14 +413,12 @@ impl Core {
         let name = ResourceName::new(open.namespace, open.name)
             .map_err(|_| Refusal::new(ErrorCode::BadName))?;
         let connection = self.connection(conn).expect("the caller found it");
-        let identity = connection.identity.expect("a ready session has one");
-        let permissions = self
-            .access
-            .permissions(identity.principal, open.kind, &name);
+        let caller = connection.caller.clone().expect("a ready session has one");
+        let permissions = self.access.allowed(&caller, open.kind, &name);
         if permissions == Permissions::NONE || !permissions.allow(Request::Open(*open).needs()) {
             return Err(ErrorCode::Forbidden.into());
         }
-        let known = self.map.find(identity.tenant, open.kind, &name);
+        let known = self.map.find(caller.tenant(), open.kind, &name);
         if let (Some(resource), None) = (known, open.spec) {
             let resource = Arc::clone(resource);
             self.opened(conn, origin.correlation, &resource, out)?;
@@ -431,7 +429,7 @@ impl Core {
         }
         self.control.push_back(ControlMail::Declare {
             origin,
-            tenant: identity.tenant,
+            tenant: caller.tenant(),
             kind: open.kind,
             name,
             spec: open.spec,
@@ -473,8 +471,8 @@ impl Core {
         let Some(connection) = self.connection(conn) else {
             return Ok(());
         };
-        let identity = connection.identity.expect("a ready session has one");
-        let permissions = access.permissions(identity.principal, resource.kind, &resource.name);
+        let caller = connection.caller.as_ref().expect("a ready session has one");
+        let permissions = access.allowed(caller, resource.kind, &resource.name);
         if permissions == Permissions::NONE {
             // Revoked while the control thread was asked.
             return Err(ErrorCode::Forbidden.into());

@@ -7,6 +7,7 @@ mod drain;
 mod durable;
 mod handshake;
 mod histories;
+mod identity;
 mod limits;
 mod queues;
 mod storage;
