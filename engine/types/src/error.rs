@@ -45,6 +45,8 @@ pub enum ErrorCode {
     UnknownSubscription = 47,
     /// A field is outside its range. Facts: `Actual`, `Limit`.
     BadArgument = 48,
+    /// The resource is deleted; its data is kept until its grace is over.
+    ResourceClosed = 49,
 
     /// The core is over its budget; retry after the hint.
     Busy = 60,
@@ -52,12 +54,14 @@ pub enum ErrorCode {
     Draining = 61,
     /// A named limit is reached. Facts: `Limit`.
     LimitReached = 62,
-    /// Another node or core owns this. Facts: `Core`, `Epoch`.
+    /// Another node or core owns this. Facts: `Core`, `Epoch`, `Node`.
     Redirect = 63,
     /// A blocking subscriber has not kept up; the ring cannot take more yet.
     Backlogged = 64,
     /// The core that had the request went away; the outcome is unknown.
     CoreLost = 65,
+    /// The tenant or namespace has used what its quota allows. Fact: `Limit`.
+    QuotaExceeded = 66,
 
     /// A record is too large. Fact: `Limit`.
     RecordTooLarge = 80,
@@ -167,6 +171,8 @@ pub enum FactId {
     Min = 6,
     /// Largest value allowed.
     Max = 7,
+    /// A node of the cluster, by its number.
+    Node = 8,
 }
 
 /// One number of a refusal.
@@ -311,12 +317,14 @@ codes! {
     Unsupported => Fatal, "this node cannot give what the specification asks for";
     UnknownSubscription => Fatal, "no such subscription on this connection";
     BadArgument => Fatal, "a field is outside its range";
+    ResourceClosed => Fatal, "the resource is deleted: an administrator can take that back until its data is removed";
     Busy => RetryAfter, "the core is over its budget";
     Draining => RetryAfter, "the node is shutting down";
     LimitReached => Fatal, "a limit is reached";
     Redirect => Redirect, "another core or node owns this";
     Backlogged => RetryAfter, "a blocking subscriber has not kept up";
     CoreLost => OutcomeUnknown, "the core that had the request went away";
+    QuotaExceeded => RetryAfter, "the tenant or namespace has used what its quota allows";
     RecordTooLarge => Fatal, "a record is too large";
     SequenceGap => Fatal, "records are missing before this sequence: resend from the expected one";
     SequenceTooOld => Fatal, "a repeat older than the partition remembers";
@@ -361,6 +369,7 @@ impl ErrorCode {
             Self::Backlogged => 10,
             Self::Draining => 1000,
             Self::SessionActive => 50,
+            Self::QuotaExceeded => 1000,
             Self::ReadOnly => 1000,
             Self::LogBacklogged => 5,
             Self::QueueFull => 100,

@@ -214,6 +214,12 @@ fn code_hint(code: ErrorCode) -> Option<&'static str> {
             "`pinion queue info` lists the groups there are; `pinion queue group create` makes one",
         ),
         ErrorCode::CursorUnknown => Some("`pinion stream cursor list` shows the ones there are"),
+        ErrorCode::QuotaExceeded => Some(
+            "send less, or have the quotas of the tenant or namespace raised: `pinion admin tenant get` and `pinion admin namespace get` show them",
+        ),
+        ErrorCode::ResourceClosed => Some(
+            "`pinion admin stream undelete`, or the same for a queue or cache, takes its deletion back as long as its data is there",
+        ),
         ErrorCode::SlowSubscriber => Some("resume with --from and the offset named above"),
         ErrorCode::NotACounter => {
             Some("`incr` needs a value that `incr` made; delete the key to begin anew")

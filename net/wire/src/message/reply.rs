@@ -490,14 +490,15 @@ fn read_refusal(reader: &mut Reader<'_>) -> Result<Refusal, DecodeError> {
     refusal.retry_after_ms = reader.fixed("retry_after_ms")?;
     let count: u8 = reader.within("fact_count", 0, FACTS_MAX as u64)?;
     for _ in 0..count {
-        let id = match reader.within::<u8>("fact_id", 1, 7)? {
+        let id = match reader.within::<u8>("fact_id", 1, 8)? {
             1 => FactId::Limit,
             2 => FactId::Expected,
             3 => FactId::Actual,
             4 => FactId::Core,
             5 => FactId::Epoch,
             6 => FactId::Min,
-            _ => FactId::Max,
+            7 => FactId::Max,
+            _ => FactId::Node,
         };
         refusal = refusal.with(id, reader.fixed("fact_value")?);
     }
