@@ -22,6 +22,8 @@ pub(crate) struct HandleEntry {
     pub(crate) resource: Arc<Resource>,
     /// What the connection may do with it under the access table in force.
     pub(crate) permissions: Permissions,
+    /// Its tenant or namespace has a quota for what is published.
+    pub(crate) metered: bool,
     /// Where the partitions lie in this core's shard; found once, on first use.
     pub(crate) slots: Box<[Option<Slot>]>,
 }

@@ -24,6 +24,7 @@ use crate::lifecycle::Lifecycle;
 use crate::mail::{ControlMail, CoreMail, Lanes, Origin};
 use crate::map::ShardMap;
 use crate::queue_looks::Looks;
+use crate::quota_meters::Quotas;
 use crate::stats::CoreStats;
 
 /// Received bytes that are not whole frames yet, or wait unread, of all
@@ -101,6 +102,7 @@ pub struct Core {
     pub(crate) held_bytes: usize,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) identities: Identities,
+    pub(crate) quotas: Quotas,
 }
 
 impl Core {
@@ -133,6 +135,7 @@ impl Core {
             held_bytes: 0,
             lifecycle: Lifecycle::default(),
             identities: Identities::default(),
+            quotas: Quotas::default(),
         }
     }
 
@@ -165,6 +168,7 @@ impl Core {
             self.shard.next_deadline(),
             self.lifecycle.next_deadline(),
             self.identities.next_deadline(),
+            self.quotas.next_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -189,11 +193,12 @@ impl Core {
     }
 
     /// Timers of the shard and of connections: HELLO that did not come, credentials
-    /// that are over.
+    /// that are over, reports.
     pub fn handle_timeout(&mut self) {
         self.shard.handle_timeout(self.now, self.wall);
         self.close_silent();
         self.judge_due();
+        self.report_use();
     }
 
     /// A connection is established; it must say HELLO first.
@@ -433,11 +438,13 @@ impl Core {
                     Err(refusal) => {
                         self.stats.refused += 1;
                         answer(out, correlation, &Reply::Error(refusal));
-                        if refusal.code == ErrorCode::Unauthenticated {
-                            self.stats.unauthenticated += 1;
-                            self.close(conn, CloseCode::Unauthenticated);
-                        } else {
-                            self.break_off(conn);
+                        match refusal.code {
+                            ErrorCode::Unauthenticated => {
+                                self.stats.unauthenticated += 1;
+                                self.close(conn, CloseCode::Unauthenticated);
+                            }
+                            ErrorCode::QuotaExceeded => self.close(conn, CloseCode::Limit),
+                            _ => self.break_off(conn),
                         }
                         false
                     }
@@ -602,6 +609,7 @@ impl Core {
             CoreMail::Declared { epoch, resource } => self.map.insert(epoch, resource),
             CoreMail::DeclareDone { origin, result } => self.handle_declared(origin, result),
             CoreMail::Access(table) => self.handle_access(table),
+            CoreMail::Quotas(table) => self.handle_quotas(table),
             CoreMail::Drain => self.drain(),
             CoreMail::NoMoreRequests => self.lifecycle.peers_quiet += 1,
         }

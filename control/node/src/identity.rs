@@ -76,6 +76,9 @@ impl Core {
         let caller = table
             .admit(wall, shown)
             .map_err(|_| ErrorCode::Unauthenticated)?;
+        let (now, core, tenant) = (self.now, self.config.core, caller.tenant());
+        self.quotas.connect(now, core, tenant)?;
+        let connection = self.connection(conn).expect("the caller found it");
         connection.caller = Some(caller);
         connection.session.phase = Phase::Ready;
         self.look_when_over(conn);

@@ -25,6 +25,9 @@ mod output;
 mod queue_looks;
 mod queue_views;
 mod queues;
+pub mod quota;
+mod quota_meters;
+pub mod quota_shares;
 mod requests;
 pub mod stats;
 

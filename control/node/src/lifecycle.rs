@@ -135,6 +135,9 @@ impl Core {
         self.open -= 1;
         self.held_bytes -= connection.session.held_len();
         self.forget_look(conn, connection.look);
+        if let Some(caller) = &connection.caller {
+            self.quotas.disconnect(self.now, caller.tenant());
+        }
         let session = connection.id;
         self.shard.end_session(self.now, self.wall, session);
         // A core that drains ends everything by itself.

@@ -16,6 +16,7 @@ pub use pinion_shard::{Origin, Subscriber};
 
 use crate::access::{AccessTable, TenantId};
 use crate::map::Resource;
+use crate::quota::{CoreReport, QuotaTable};
 use crate::stats::CoreStats;
 
 /// From a data core, or the control thread, to a data core.
@@ -111,6 +112,8 @@ pub enum CoreMail {
     },
     /// A new access table is in force.
     Access(Arc<AccessTable>),
+    /// Quotas, or this core's share of them, have changed.
+    Quotas(Arc<QuotaTable>),
     /// Take no more work, flush, close.
     Drain,
     /// A core that drains has sent its last request: what it was owed here is
@@ -154,6 +157,9 @@ pub enum ControlMail {
         /// What.
         notice: StorageNotice,
     },
+    /// What tenants with quotas use here, at most every
+    /// [`REPORT_EVERY`](crate::quota::REPORT_EVERY).
+    Report(Box<CoreReport>),
     /// The core has closed its last connection after a drain.
     Drained {
         /// Which core.

@@ -62,6 +62,7 @@ impl Resource {
 pub struct ShardMap {
     epoch: Epoch,
     by_name: FixedMap<(TenantId, ResourceKind, ResourceName), Arc<Resource>>,
+    by_id: FixedMap<ResourceId, Arc<Resource>>,
 }
 
 impl ShardMap {
@@ -82,6 +83,12 @@ impl ShardMap {
         self.by_name.get(&(tenant, kind, name.clone()))
     }
 
+    /// The resource of that number.
+    #[must_use]
+    pub fn by_id(&self, id: ResourceId) -> Option<&Arc<Resource>> {
+        self.by_id.get(&id)
+    }
+
     /// Every resource, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.by_name.values()
@@ -92,6 +99,7 @@ impl ShardMap {
         assert!(epoch > self.epoch, "{epoch} after {}", self.epoch);
         self.epoch = epoch;
         let key = (resource.tenant, resource.kind, resource.name.clone());
+        self.by_id.insert(resource.id, Arc::clone(&resource));
         self.by_name.insert(key, resource);
     }
 }

@@ -23,6 +23,7 @@ use crate::deliveries::encode;
 use crate::execute::{Executed, Target, request_is_silent};
 use crate::mail::{ControlMail, CoreMail, LANE_BYTES_HIGH, Origin};
 use crate::map::Resource;
+use crate::quota_meters::records_of;
 
 /// Where in a resource a request goes.
 enum Place<'a> {
@@ -105,6 +106,10 @@ impl Core {
         })?;
         let target = entry.slots[usize::from(partition.0)]
             .map(|slot| Target::new(resource, partition, slot));
+        if entry.metered && records_of(request).is_some() {
+            let resource = Arc::clone(resource);
+            self.charge(&resource, request)?;
+        }
 
         let (number, provisional) = match request {
             Request::Subscribe(Subscribe { subscription, .. })
@@ -323,6 +328,9 @@ impl Core {
         {
             return Err(ErrorCode::Forbidden.into());
         }
+        if connection.handles[handle.0 as usize].metered {
+            self.charge(&resource, request)?;
+        }
         let owner = resource
             .owner(partition)
             .expect("checked when the session began");
@@ -468,6 +476,7 @@ impl Core {
     ) -> Result<(), Refusal> {
         let access = Arc::clone(&self.access);
         let epoch = self.map.epoch();
+        let metered = self.quotas.concern(resource.tenant, &resource.name);
         let Some(connection) = self.connection(conn) else {
             return Ok(());
         };
@@ -494,6 +503,7 @@ impl Core {
                 connection.handles.push(HandleEntry {
                     resource: Arc::clone(resource),
                     permissions,
+                    metered,
                     slots,
                 });
                 connection.handles.len() - 1

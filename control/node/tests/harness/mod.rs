@@ -16,6 +16,7 @@ use pinion_node::access::{
 use pinion_node::declared::Declared;
 use pinion_node::mail::{ControlMail, CoreMail, StorageNotice};
 use pinion_node::map::{Directory, EMPTY_SPEC, SpecDefaults};
+use pinion_node::quota_shares::QuotaShares;
 use pinion_node::stats::CoreStats;
 use pinion_node::{Core, CoreConfig, Feed, Output};
 use pinion_session::CloseCode;
@@ -148,6 +149,9 @@ pub(crate) struct World {
     /// What the control thread could not post yet, per core.
     from_control: Vec<VecDeque<CoreMail>>,
     directory: Directory,
+    /// What tenants may use; divided among the cores as they report.
+    pub(crate) quotas: QuotaShares,
+    pub(crate) reports: usize,
     pub(crate) clients: Vec<Client>,
     pub(crate) rng: Rng,
     pub(crate) now: Monotonic,
@@ -202,6 +206,8 @@ impl World {
             to_control: (0..ports).map(|_| VecDeque::new()).collect(),
             from_control: (0..ports).map(|_| VecDeque::new()).collect(),
             directory: Directory::new(setup.cores, 4 << 30, SpecDefaults::default()),
+            quotas: QuotaShares::new(setup.cores),
+            reports: 0,
             clients: Vec::new(),
             rng: Rng::new(setup.seed),
             now: Monotonic::from_millis(1),
@@ -611,6 +617,10 @@ impl World {
                 }
             }
         }
+        if let Some(table) = self.quotas.poll_table() {
+            moved = true;
+            self.tell(|| CoreMail::Quotas(Arc::clone(&table)));
+        }
         let port = self.cores.len();
         for (core, lane) in self.from_control.iter_mut().enumerate() {
             let inbox = &mut self.boxes[core][port];
@@ -627,6 +637,11 @@ impl World {
     fn control(&mut self, mail: ControlMail) {
         if let ControlMail::Storage { log, notice } = mail {
             self.notices.push((log, notice));
+            return;
+        }
+        if let ControlMail::Report(report) = mail {
+            self.reports += 1;
+            self.quotas.handle_report(*report);
             return;
         }
         let ControlMail::Declare {

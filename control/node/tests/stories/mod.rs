@@ -10,6 +10,7 @@ mod histories;
 mod identity;
 mod limits;
 mod queues;
+mod quotas;
 mod storage;
 mod storm;
 mod streams;

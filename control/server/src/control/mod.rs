@@ -170,6 +170,8 @@ impl Control {
                 tracing::debug!(%core, ?stats, "drained");
                 self.cores.drained(&stats);
             }
+            // Nobody divides rates yet: no tenant has a quota.
+            Mail::Control(ControlMail::Report(_)) => {}
             Mail::Core(mail) => unreachable!("{mail:?} is for a core"),
             Mail::Stray(_) => unreachable!("strays go to cores"),
             Mail::Peer { .. } => unreachable!("no core has a door for peers"),

@@ -23,7 +23,7 @@ use pinion_commitlog::{
 use pinion_domains::op::Op;
 use pinion_domains::queue::QueueConfig;
 use pinion_domains::stream::PartitionConfig;
-use pinion_types::{FixedMap, Monotonic, WallMs};
+use pinion_types::{FixedMap, Monotonic, ResourceId, WallMs};
 use slab::Slab;
 
 use crate::output::ShardOutput;
@@ -210,6 +210,22 @@ impl Shard {
             .slots
             .iter()
             .all(|slot| slot.sealed || slot.fenced)
+    }
+
+    /// Of up to `most` partitions from the `from`th on: whose they are, and the bytes
+    /// that those with a log keep there, about.
+    pub fn stored(&self, from: usize, most: usize) -> impl Iterator<Item = (ResourceId, u64)> + '_ {
+        let some = self.partitions.iter().skip(from).take(most);
+        some.filter_map(|owned| {
+            let at = owned.log.and_then(|id| self.logs.index(id))?;
+            let (resource, partition) = owned.key;
+            let bytes = match &owned.kind {
+                Kind::Stream(_) => self.logs.slots[at].log.stream_bytes(resource, partition),
+                Kind::Queue(queue) => queue.queue_counts().bytes,
+                Kind::Cache(_) => return None,
+            };
+            Some((resource, bytes))
+        })
     }
 
     /// What each log has counted.
