@@ -5,4 +5,6 @@
 mod front;
 mod host;
 mod http;
+mod idp;
 mod stories;
+mod support;
