@@ -15,6 +15,7 @@ mod access;
 mod call;
 mod error;
 mod front;
+pub mod grpc;
 pub mod idp;
 pub mod limits;
 mod listener;

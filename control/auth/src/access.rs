@@ -246,6 +246,12 @@ impl AccessTable {
         }
     }
 
+    /// What the cluster knows, if it is there yet: for whoever issues credentials.
+    #[must_use]
+    pub fn credentials(&self) -> Option<&Arc<CredentialTable>> {
+        self.credentials.as_ref()
+    }
+
     /// Checks what somebody shows: a token of the configuration, or a credential that the
     /// cluster knows.
     ///

@@ -149,6 +149,12 @@ impl Rights {
         bits.fold(Permissions::NONE, Permissions::and)
     }
 
+    /// The objects on which they hold that action itself: how far it reaches.
+    pub fn objects(&self, action: Action) -> impl Iterator<Item = &PolicyObject> {
+        let held = self.0.iter().filter(move |(_, on)| on.contain(action));
+        held.map(|(object, _)| object)
+    }
+
     fn on(&self, object: &PolicyObject) -> Actions {
         self.0.get(object).copied().unwrap_or_default()
     }
@@ -402,6 +408,21 @@ mod tests {
             assert_eq!(rights.permissions("t", kind, &name), expected, "{named}");
             assert_eq!(rights.permissions("u", kind, &name), Permissions::NONE);
         }
+    }
+
+    #[test]
+    fn an_action_reaches_the_objects_it_is_held_on() {
+        let rights = rights(&[
+            ("rbac.*", "namespace:t/n"),
+            ("rbac.policy.manage", "stream:t/m/*"),
+            ("tenant.manage", "tenant:t"),
+        ]);
+        let reach = |action| rights.objects(action).map(|one| one.to_string());
+        let policies: Vec<_> = reach(Action::RbacPolicyManage).collect();
+        assert_eq!(policies, ["namespace:t/n", "stream:t/m/*"]);
+        let groupings: Vec<_> = reach(Action::RbacAssignmentManage).collect();
+        assert_eq!(groupings, ["namespace:t/n"]);
+        assert_eq!(reach(Action::StreamPublish).count(), 0);
     }
 
     #[test]

@@ -6,5 +6,6 @@ mod front;
 mod host;
 mod http;
 mod idp;
+mod proto;
 mod stories;
 mod support;
