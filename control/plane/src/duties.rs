@@ -28,6 +28,11 @@ impl Duties {
         machine.due(clock.peek(machine.last_stamp()), DUTIES_AT_ONCE)
     }
 
+    /// Whether any is on its way.
+    pub(crate) fn under_way(&self) -> bool {
+        self.under_way > 0
+    }
+
     pub(crate) fn proposed(&mut self) {
         self.under_way += 1;
     }

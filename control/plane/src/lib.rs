@@ -15,8 +15,11 @@
 mod audit;
 mod clock;
 mod duties;
+mod formation;
 mod hub;
 pub mod limits;
+mod meet;
+mod members;
 mod names;
 mod node;
 mod open;
@@ -30,6 +33,7 @@ pub use audit::{
     AUDIT_LOG, AuditConfig, AuditOpenError, AuditPage, AuditQuery, AuditResult, AuditRow, RowError,
 };
 pub use hub::{Form, WatchError, WatchId, Watched};
+pub use meet::{Beat, Join, JoinAnswer, JoinVerdict, Meet, MeetState};
 pub use names::PeerName;
 pub use node::{ClusterConfig, NodeFacts};
 pub use open::{Opened, PlaneConfig, PlaneOpenError};

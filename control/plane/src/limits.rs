@@ -41,6 +41,27 @@ pub const DUTY_LOOK: Duration = Duration::from_secs(60);
 /// in all: beyond it somebody makes them up.
 pub const NAMES_HEARD_MAX: usize = 72;
 
+/// Bytes of the registration that a node which wants to join sends along: the largest that
+/// the metadata takes, with its head.
+pub const REGISTRATION_BYTES_MAX: usize = 16 << 10;
+
+/// Between two questions of a node that is nobody to each of the others. Shorter forms a
+/// cluster sooner after its last node was started.
+pub const MEET_EVERY: Duration = Duration::from_millis(500);
+
+/// How long it counts what another said of itself. Longer lets a node begin a cluster with
+/// one that was started anew on another disk meanwhile.
+pub const MEET_FRESH: Duration = Duration::from_secs(2);
+
+/// Nodes that are no members and ask, which this node keeps connected to, and for how long
+/// after they last asked: their answers must reach them.
+pub const GUESTS_MAX: usize = 16;
+/// See [`GUESTS_MAX`].
+pub const GUEST_FOR: Duration = Duration::from_secs(10);
+
+/// Between two looks of a leader whether a member that is to vote has caught up.
+pub const MEMBERS_LOOK: Duration = Duration::from_millis(250);
+
 /// How long a node waits for its registration before it asks for it anew, and how long one
 /// that the metadata knows already waits for it before it serves.
 pub const REGISTER_RETRY: Duration = Duration::from_secs(2);

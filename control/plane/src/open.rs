@@ -72,9 +72,11 @@ pub(crate) fn open(
     let (store, seed) = (config.group.store, config.group.seed);
     let opened = Group::open(config.group, files, wall)?;
     let mut member = None;
+    let mut of = None;
     let mut machine = None;
-    if let Found::Member { id, .. } = opened.found {
+    if let Found::Member { id, cluster, .. } = opened.found {
         member = Some(id);
+        of = Some(cluster);
     }
     if let (Found::Member { cluster, .. }, Some((index, bytes))) = (opened.found, &opened.snapshot)
     {
@@ -98,7 +100,7 @@ pub(crate) fn open(
     let nodes = Nodes::new(config.node, config.cluster, store);
     let parts = (opened.group, audit);
     Ok(Opened {
-        plane: Plane::new(nodes, parts, (member, machine), (wall, seed)),
+        plane: Plane::new(nodes, parts, (member, of, machine), (wall, seed)),
         found: opened.found,
         report: opened.report,
         audit_report,

@@ -101,6 +101,18 @@ pub enum PlaneNotice {
     AuditDamaged(Damage),
     /// This node's broker was not registered; it is tried again.
     NotRegistered(PlaneError),
+    /// A node that is to begin the cluster with this one lists other nodes: neither begins
+    /// before they list the same.
+    OtherList(PeerName),
+    /// This node wants to join, and one of its name lives there: told at every attempt.
+    NameInUse,
+    /// A node wants to join, and the metadata refuses it.
+    JoinRefused(PlaneError),
+    /// A member cannot take part in the group, which has as many as it may.
+    TooManyMembers {
+        /// How many there may be of its kind.
+        limit: usize,
+    },
     /// The plane stopped.
     Halted(Halt),
 }

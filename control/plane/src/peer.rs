@@ -10,11 +10,16 @@ use pinion_raft_group::format::FormatError;
 use pinion_raft_group::limits::PEER_BODY_MAX;
 use pinion_raft_group::{FRAME_HEAD, PeerError, PeerMessage};
 
+use crate::meet::{Beat, Join, JoinAnswer, Meet};
 use crate::request::PlaneError;
 
 const VERSION: u16 = 1;
 const KIND_FORWARD: u16 = 6;
 const KIND_RETURNED: u16 = 7;
+const KIND_MEET: u16 = 8;
+const KIND_JOIN: u16 = 9;
+const KIND_JOIN_ANSWER: u16 = 10;
+const KIND_BEAT: u16 = 11;
 
 /// Bytes of a frame of kind 7 behind its head.
 const RETURNED_BYTES: usize = 24;
@@ -28,6 +33,14 @@ pub enum PlaneMessage {
     Forward(Forward),
     /// A command was not taken.
     Returned(Returned),
+    /// What the sender is.
+    Meet(Meet),
+    /// The sender wants to be a member.
+    Join(Join),
+    /// What becomes of that.
+    JoinAnswer(JoinAnswer),
+    /// A broker lives.
+    Beat(Beat),
 }
 
 /// A command for whoever leads.
@@ -103,10 +116,18 @@ impl PlaneMessage {
             Self::Raft(message) => return message.encode(out),
             Self::Forward(_) => KIND_FORWARD,
             Self::Returned(_) => KIND_RETURNED,
+            Self::Meet(_) => KIND_MEET,
+            Self::Join(_) => KIND_JOIN,
+            Self::JoinAnswer(_) => KIND_JOIN_ANSWER,
+            Self::Beat(_) => KIND_BEAT,
         };
         out.resize(begin + FRAME_HEAD, 0);
         match self {
             Self::Raft(_) => {}
+            Self::Meet(meet) => meet.encode(out),
+            Self::Join(join) => join.encode(out),
+            Self::JoinAnswer(answer) => answer.encode(out),
+            Self::Beat(beat) => beat.encode(out),
             Self::Forward(Forward { number, envelope }) => {
                 let len = envelope.len();
                 assert!(len <= COMMAND_BYTES_MAX, "an envelope of {len} bytes");
@@ -145,7 +166,7 @@ impl PlaneMessage {
             return Err(PeerError::Short { needed, found });
         };
         let kind = u16::from_le_bytes([head[6], head[7]]);
-        if kind != KIND_FORWARD && kind != KIND_RETURNED {
+        if !(KIND_FORWARD..=KIND_BEAT).contains(&kind) {
             return PeerMessage::decode(frame).map(Self::Raft);
         }
         let needed = PeerMessage::frame_len(head)?;
@@ -155,6 +176,13 @@ impl PlaneMessage {
         let [.., a, b, c, d] = *head;
         if crc32c::crc32c(body) != u32::from_le_bytes([a, b, c, d]) {
             return Err(PeerError::Checksum);
+        }
+        match kind {
+            KIND_MEET => return Ok(Self::Meet(Meet::decode(body)?)),
+            KIND_JOIN => return Ok(Self::Join(Join::decode(body)?)),
+            KIND_JOIN_ANSWER => return Ok(Self::JoinAnswer(JoinAnswer::decode(body)?)),
+            KIND_BEAT => return Ok(Self::Beat(Beat::decode(body)?)),
+            _ => {}
         }
         let field = |name| Err(PeerError::Body(FormatError::Field { name }));
         let Some((number, rest)) = body.split_first_chunk() else {

@@ -185,6 +185,78 @@ for name, reason, limit in [
         }
     )
 
+STORE = bytes(range(16))
+CLUSTER = bytes(range(16, 32))
+
+
+def meet(asks=0, state=0, known=0, cluster=bytes(16), address=b"n1:7420", list=7, length=None):
+    length = len(address) if length is None else length
+    return [
+        (bytes([asks]), f"asks {asks}"),
+        (bytes([state]), f"state {state}"),
+        (bytes([known]), f"known {known}"),
+        (bytes(1), "zero"),
+        (length.to_bytes(2, "little"), "bytes of the address"),
+        (bytes(2), "zero"),
+        (list.to_bytes(8, "little"), f"list {list}"),
+        (STORE, "store"),
+        (cluster, "cluster"),
+        (address, "address"),
+    ]
+
+
+def join(observer=0, address=b"n4:7420", registration=ENVELOPE, zero=bytes(3)):
+    return [
+        (bytes([observer]), f"observer {observer}"),
+        (zero, "zero"),
+        (len(address).to_bytes(2, "little"), "bytes of the address"),
+        (bytes(2), "zero"),
+        (STORE, "store"),
+        (address, "address"),
+        (registration, "registration"),
+    ]
+
+
+MEMBERS = [(b"n1", b"n1:7420"), (b"n2", b"[::1]:7420")]
+
+
+def join_answer(verdict, member=0, cluster=bytes(16), members=MEMBERS, count=None):
+    count = len(members) if count is None else count
+    fields = [
+        (bytes([verdict]), f"verdict {verdict}"),
+        (bytes(1), "zero"),
+        (count.to_bytes(2, "little"), f"members {count}"),
+        (bytes(4), "zero"),
+        (member.to_bytes(8, "little"), f"member {member}"),
+        (cluster, "cluster"),
+    ]
+    for name, address in members:
+        fields += [
+            (len(name).to_bytes(2, "little"), "bytes of the name"),
+            (len(address).to_bytes(2, "little"), "bytes of the address"),
+            (name, "name"),
+            (address, "address"),
+        ]
+    return fields
+
+
+def beat(broker, incarnation):
+    return [(incarnation.to_bytes(8, "little"), f"incarnation {incarnation}"), (broker, "broker")]
+
+
+FRAMES += [
+    {"name": "a node that is nobody asks", "hex": frame(8, meet(asks=1)), "meet": "fresh"},
+    {"name": "a member answers", "hex": frame(8, meet(state=1, cluster=CLUSTER)), "meet": "member"},
+    {"name": "a member answers one that it knows", "hex": frame(8, meet(state=1, known=1, cluster=CLUSTER)), "meet": "known"},
+    {"name": "a node wants to vote", "hex": frame(9, join()), "join": "voter"},
+    {"name": "a node wants to observe", "hex": frame(9, join(observer=1)), "join": "observer"},
+    {"name": "a node is a member", "hex": frame(10, join_answer(1, 1 << 40, CLUSTER)), "answer": "welcome"},
+    {"name": "another node leads", "hex": frame(10, join_answer(2)), "answer": "not the leader"},
+    {"name": "it is under way", "hex": frame(10, join_answer(3, members=[])), "answer": "later"},
+    {"name": "the name is in use", "hex": frame(10, join_answer(4, members=[])), "answer": "alive"},
+    {"name": "a broker lives", "hex": frame(11, beat(b"n2", 1 << 63)), "beat": "n2"},
+]
+
 REFUSED_FRAMES = [
     {"name": name, "hex": hex, "error": error}
     for name, error, hex in [
@@ -192,7 +264,37 @@ REFUSED_FRAMES = [
         ("a head that is cut short", "short", [f"{bytes(11).hex()} 11 bytes"]),
         ("a body that is cut short", "short", frame(6, forward(1, ENVELOPE), length=30)),
         ("version 2", "version", frame(6, forward(1, ENVELOPE), version=2)),
-        ("kind 8", "kind", frame(8, forward(1, ENVELOPE))),
+        ("kind 12", "kind", frame(12, forward(1, ENVELOPE))),
+        ("a word that is cut short", "length", frame(8, meet()[:8])),
+        ("a word that asks twice", "asks", frame(8, meet(asks=2))),
+        ("a state that there is not", "state", frame(8, meet(state=2))),
+        ("nobody of a cluster", "state", frame(8, meet(cluster=CLUSTER))),
+        ("nobody who knows", "state", frame(8, meet(known=1))),
+        ("a member that knows twice", "state", frame(8, meet(state=1, known=2, cluster=CLUSTER))),
+        ("a word of no place", "address", frame(8, meet(address=b""))),
+        ("a place that is not whole", "address", frame(8, meet(length=8))),
+        ("a place that goes on", "length", frame(8, meet(length=6))),
+        ("a place that is too long", "address", frame(8, meet(address=b"n" * 256))),
+        ("a place that is not UTF-8", "address", frame(8, meet(address=b"\xff"))),
+        ("a join that is cut short", "length", frame(9, join()[:4])),
+        ("an observer twice", "observer", frame(9, join(observer=2))),
+        ("a join with something else", "zero", frame(9, join(zero=b"abc"))),
+        ("a join without a registration", "registration", frame(9, join(registration=b""))),
+        ("a registration that is too long", "registration", frame(9, join(registration=bytes(16385)))),
+        ("an answer that is cut short", "length", frame(10, join_answer(2)[:5])),
+        ("verdict 0", "verdict", frame(10, join_answer(0))),
+        ("verdict 5", "verdict", frame(10, join_answer(5))),
+        ("a welcome of nobody", "verdict", frame(10, join_answer(1, 0, CLUSTER))),
+        ("a member that is not welcome", "verdict", frame(10, join_answer(2, 1))),
+        ("a cluster that is not welcome", "verdict", frame(10, join_answer(2, 0, CLUSTER))),
+        ("more members than there may be", "members", frame(10, join_answer(2, members=MEMBERS * 36))),
+        ("members that are missing", "members", frame(10, join_answer(2, count=3))),
+        ("members that go on", "length", frame(10, join_answer(2, count=1))),
+        ("a member without a name", "name", frame(10, join_answer(2, members=[(b"", b"n1:7420")]))),
+        ("a member with a name that is none", "name", frame(10, join_answer(2, members=[(b"N1", b"n1:7420")]))),
+        ("a beat that is cut short", "length", frame(11, [(bytes(7), "seven bytes")])),
+        ("a beat of nobody", "name", frame(11, beat(b"", 1))),
+        ("a beat of a name that is none", "name", frame(11, beat(b"a/b", 1))),
         ("a wrong checksum", "checksum", frame(6, forward(1, ENVELOPE), crc=7)),
         ("a command of no bytes", "envelope", frame(6, forward(1, b""))),
         ("a command without its number", "number", frame(6, [(bytes(7), "seven bytes")])),

@@ -10,9 +10,10 @@ use pinion_auth::access::{AccessTable, Grant, Permissions, Principal, Scope, Tok
 use pinion_auth::compile::{CredentialTable, TableBuilder};
 use pinion_auth::token::Realm;
 use pinion_commitlog::{DiskDone, DiskRequest, LogId};
-use pinion_metadata::{BrokerNumber, Metadata};
-use pinion_plane::{AUDIT_LOG, AuditConfig, Plane, PlaneConfig, PlaneOutput};
-use pinion_raft_group::{GroupConfig, MemberId};
+use pinion_metadata::broker::Capacity;
+use pinion_metadata::{Founder, Metadata};
+use pinion_plane::{AUDIT_LOG, AuditConfig, NodeFacts, PeerName, Plane, PlaneConfig, PlaneOutput};
+use pinion_raft_group::GroupConfig;
 use pinion_simkit::{SimDisk, SimDiskConfig, SimRng};
 use pinion_types::{Monotonic, WallMs};
 use tokio::sync::{oneshot, watch};
@@ -64,11 +65,31 @@ fn table(credentials: Option<Arc<CredentialTable>>) -> Arc<AccessTable> {
     })
 }
 
+/// The only node, and the first broker.
+fn node() -> NodeFacts {
+    NodeFacts {
+        name: PeerName::new("n1").unwrap(),
+        address: "n1:7420".into(),
+        region: "eu".into(),
+        zone: "a".into(),
+        labels: Box::default(),
+        capacity: Capacity {
+            max_shards: 100,
+            max_connections: 1_000,
+            cores: 2,
+            logs: 2,
+            memory_per_core: 1 << 30,
+        },
+        incarnation: 1,
+    }
+}
+
 impl Host {
     /// A cluster of one node that has caught up with itself.
     pub(crate) fn new() -> (PlaneHandle, Self) {
         let config = PlaneConfig {
-            broker: BrokerNumber(1),
+            node: node(),
+            cluster: None,
             group: GroupConfig {
                 store: [7; 16],
                 seed: 1,
@@ -94,8 +115,15 @@ impl Host {
             builder: TableBuilder::new(Realm::of(&CLUSTER), Vec::new()),
             access: watch::channel(table(None)).0,
         };
-        let one = MemberId(1);
-        host.plane.bootstrap(one, CLUSTER, &[one]);
+        let node = node();
+        let founder = Founder {
+            name: node.name.to_string().into(),
+            facts: node.broker_facts(),
+            incarnation: Some(node.incarnation),
+            address: node.address,
+            store: [7; 16],
+        };
+        host.plane.bootstrap(CLUSTER, &[founder]);
         while !host.ready {
             host.turn();
             host.disk_done();

@@ -61,7 +61,7 @@ impl Plane {
                 self.proposals.remove(&number);
                 self.not_registered(Some(why.refusal()));
             }
-            Some(Proposer::Duty) | None => {}
+            Some(Proposer::Duty | Proposer::Join) | None => {}
         }
     }
 
@@ -74,7 +74,7 @@ impl Plane {
         }
         match self.take_proposal(id, None) {
             Some(Proposer::Request(request)) => self.refuse(request, PlaneError::NO_LEADER),
-            Some(Proposer::Duty) => self.duties.ended(),
+            Some(Proposer::Duty | Proposer::Join) => self.duties.ended(),
             Some(Proposer::Registration) => self.not_registered(None),
             None => {}
         }

@@ -1,6 +1,7 @@
 //! The plane: what it is put together from, and the order of a turn.
 
 mod forward;
+mod joining;
 mod nodes;
 mod reads;
 mod writes;
@@ -49,6 +50,8 @@ pub struct Plane {
     /// `None` while the node is nobody.
     member: Option<MemberId>,
     machine: Option<Metadata>,
+    /// The cluster that it is a member of.
+    cluster: Option<[u8; 16]>,
     clock: Clock,
     now: Monotonic,
     role: Role,
@@ -87,6 +90,8 @@ enum Proposer {
     Duty,
     /// This node, that registers its broker.
     Registration,
+    /// This leader, for a node that wants to join.
+    Join,
 }
 
 /// Who waits for a read.
@@ -110,7 +115,7 @@ impl Plane {
     pub(crate) fn new(
         nodes: Nodes,
         (group, audit): (Group, AuditLog),
-        (member, machine): (Option<MemberId>, Option<Metadata>),
+        (member, cluster, machine): (Option<MemberId>, Option<[u8; 16]>, Option<Metadata>),
         (wall, seed): (WallMs, u64),
     ) -> Self {
         let mut plane = Self {
@@ -122,6 +127,7 @@ impl Plane {
             sealing: None,
             member,
             machine,
+            cluster,
             clock: Clock::new(wall),
             now: Monotonic::ZERO,
             role: Role::Follower,
@@ -218,6 +224,10 @@ impl Plane {
             PlaneMessage::Raft(message) => self.take_raft(from, message),
             PlaneMessage::Forward(forward) => self.take_forward(from, &forward),
             PlaneMessage::Returned(returned) => self.take_returned(returned),
+            PlaneMessage::Meet(meet) => self.take_meet(from, &meet),
+            PlaneMessage::Join(join) => self.take_join(from, &join),
+            PlaneMessage::JoinAnswer(answer) => self.take_join_answer(&answer),
+            PlaneMessage::Beat(_) => {}
         }
     }
 
@@ -363,6 +373,7 @@ impl Plane {
     /// Ends a turn: what was taken goes to the log, what is decided to the metadata.
     pub fn end_turn(&mut self) {
         self.begin();
+        self.see_guests_off();
         while !self.halted {
             self.group.end_turn(self.now);
             while !self.halted
@@ -408,7 +419,7 @@ impl Plane {
                 let ours = Some(id.member) == self.member;
                 let proposal = self.proposals.get(&id.number).filter(|_| ours);
                 match proposal.map(|one| one.from) {
-                    Some(Proposer::Duty) => {
+                    Some(Proposer::Duty | Proposer::Join) => {
                         self.proposals.remove(&id.number);
                         self.duties.ended();
                     }
@@ -457,7 +468,7 @@ impl Plane {
 
     /// The metadata is another from now on: this node was too far behind.
     fn restore(&mut self, index: u64, machine: &[u8]) {
-        let cluster = self.machine.as_ref().map(Metadata::cluster);
+        let cluster = self.cluster;
         let restored = match Metadata::restore(machine) {
             Ok(restored) => restored,
             Err(error) => return self.halt(Halt::Snapshot { index, error }),
@@ -478,7 +489,10 @@ impl Plane {
         if self.closed.is_some() || self.machine.is_none() {
             return false;
         }
-        let given = self.give_waiting() | self.give_duties() | self.give_registration();
+        let given = self.give_waiting()
+            | self.give_duties()
+            | self.give_members()
+            | self.give_registration();
         self.ask_ready() | given
     }
 
@@ -640,7 +654,10 @@ impl Plane {
         let duties =
             machine.and_then(|machine| self.duties.next_deadline(self.now, &self.clock, machine));
         let group = self.group.next_deadline();
-        let nodes = self.nodes_deadline();
+        let nodes = self
+            .nodes_deadline()
+            .into_iter()
+            .chain(self.joining_deadline());
         let requests = self.requests.next_deadline();
         let group = group.into_iter().chain(audit);
         group.chain(requests).chain(duties).chain(nodes).min()

@@ -1,20 +1,20 @@
-//! This node among the others: how it begins, who the others are, and its broker's entry in
-//! the metadata.
+//! This node among the others: who they are, and its broker's entry in the metadata.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pinion_metadata::broker::Broker;
 use pinion_metadata::command::RegisterBroker;
-use pinion_metadata::{Body, BrokerNumber, Change, Command, Founder, ObjectKey};
+use pinion_metadata::{Body, BrokerNumber, Change, Command, Envelope, ObjectKey};
 use pinion_raft_group::{MemberId, Role};
 use pinion_types::Monotonic;
-use xxhash_rust::xxh64::xxh64;
 
 use super::writes::Attempt;
 use super::{Plane, Proposer, Ready};
 use crate::duties;
+use crate::formation::{Formation, in_order};
 use crate::limits::REGISTER_RETRY;
-use crate::names::{Names, PeerList};
+use crate::names::{Names, PeerList, PeerName};
 use crate::node::{ClusterConfig, NodeFacts};
 use crate::output::{PlaneNotice, PlaneOutput};
 use crate::request::PlaneError;
@@ -24,8 +24,17 @@ use crate::request::PlaneError;
 pub(crate) struct Nodes {
     pub(super) facts: NodeFacts,
     cluster: Option<ClusterConfig>,
+    /// The nodes that begin the cluster, by name, and a hash of them.
+    pub(super) list: Vec<(PeerName, Box<str>)>,
+    pub(super) list_hash: u64,
     /// This data directory.
-    store: [u8; 16],
+    pub(super) store: [u8; 16],
+    /// `None` of a node alone. Used while it is nobody.
+    pub(super) formation: Option<Formation>,
+    /// Nodes that are no members and ask: where each is, and until when that counts.
+    pub(super) guests: BTreeMap<PeerName, (Box<str>, Monotonic)>,
+    /// When a leader compares the group's members with the metadata's next.
+    pub(super) members_at: Option<Monotonic>,
     pub(super) names: Names,
     /// Who takes part in the group.
     pub(super) conf: Vec<MemberId>,
@@ -48,11 +57,21 @@ struct Registration {
 
 impl Nodes {
     pub(crate) fn new(facts: NodeFacts, cluster: Option<ClusterConfig>, store: [u8; 16]) -> Self {
+        let initial = cluster.as_ref().map_or(&[][..], |cluster| &cluster.initial);
+        let alone = initial.len() <= 1 && initial.iter().all(|(name, _)| *name == facts.name);
+        let (list, list_hash) = in_order(initial);
+        let formation = cluster.as_ref().filter(|_| !alone);
+        let formation = formation.map(|of| Formation::new(facts.name.clone(), store, of));
         Self {
             names: Names::new(facts.name.clone()),
             facts,
+            list,
+            list_hash,
+            formation,
             cluster,
             store,
+            guests: BTreeMap::new(),
+            members_at: None,
             conf: Vec::new(),
             told: Arc::new([]),
             broker: None,
@@ -65,17 +84,15 @@ impl Nodes {
         self.broker.unwrap_or_default()
     }
 
-    /// Whether it begins a cluster without asking anybody.
-    fn is_alone(&self) -> bool {
-        let only = |(name, _): &(_, _)| *name == self.facts.name;
-        match &self.cluster {
-            None => true,
-            Some(cluster) => cluster.initial.len() == 1 && cluster.initial.iter().all(only),
-        }
+    /// Whether it is never to vote.
+    pub(super) fn is_observer(&self) -> bool {
+        self.cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.observer)
     }
 
     /// Where the others reach this node.
-    fn address(&self) -> Box<str> {
+    pub(super) fn address(&self) -> Box<str> {
         let listed = self.cluster.as_ref().and_then(|cluster| {
             let address = cluster.address(&self.facts.name)?;
             Some(address.into())
@@ -84,41 +101,7 @@ impl Nodes {
     }
 }
 
-/// The identity of a cluster that these nodes begin: another for every set of names and data
-/// directories. Directories are random numbers, so no two clusters have the same.
-fn cluster_of<'f>(founders: impl Iterator<Item = (&'f str, [u8; 16])>) -> [u8; 16] {
-    let mut all = Vec::new();
-    for (name, store) in founders {
-        all.extend(name.as_bytes());
-        all.push(0);
-        all.extend(store);
-    }
-    let mut cluster = [0; 16];
-    let (low, high) = cluster.split_at_mut(8);
-    low.copy_from_slice(&xxh64(&all, 0).to_le_bytes());
-    high.copy_from_slice(&xxh64(&all, 1).to_le_bytes());
-    cluster
-}
-
 impl Plane {
-    /// A node that is nobody and alone begins its own cluster.
-    pub(super) fn begin(&mut self) {
-        if self.member.is_some() || self.closed.is_some() || !self.nodes.is_alone() {
-            return;
-        }
-        let nodes = &self.nodes;
-        let name = nodes.facts.name.as_str();
-        let cluster = cluster_of([(name, nodes.store)].into_iter());
-        let founder = Founder {
-            name: name.into(),
-            facts: nodes.facts.broker_facts(),
-            incarnation: Some(nodes.facts.incarnation),
-            address: nodes.address(),
-            store: nodes.store,
-        };
-        self.bootstrap(cluster, &[founder]);
-    }
-
     // ------------------------------------------------------------------- names
 
     /// The metadata or the group's members are others.
@@ -126,7 +109,10 @@ impl Plane {
         let status = self.group.status();
         self.nodes.conf = status.voters;
         self.nodes.conf.extend(status.learners);
+        // What differs from the metadata now is looked at by the leader at once.
+        self.nodes.members_at = Some(self.now);
         if let Some(machine) = &self.machine {
+            self.cluster = Some(machine.cluster());
             self.nodes.names.update(machine, &self.nodes.conf);
             let key = ObjectKey::broker(self.nodes.facts.name.as_str());
             let broker = machine.get(&key).and_then(|object| object.broker());
@@ -145,18 +131,20 @@ impl Plane {
         }
     }
 
-    fn tell_peers(&mut self) {
+    pub(super) fn tell_peers(&mut self) {
         let nodes = &self.nodes;
         let mut peers = nodes.names.peers();
         if self.machine.is_none()
-            && let Some(cluster) = &nodes.cluster
+            && let Some(formation) = &nodes.formation
         {
-            let others = cluster.initial.iter();
-            peers.extend(
-                others
-                    .filter(|(name, _)| *name != nodes.facts.name)
-                    .cloned(),
-            );
+            peers.extend(formation.peers());
+        }
+        for (guest, (address, _)) in &nodes.guests {
+            if *guest != nodes.facts.name {
+                peers
+                    .entry(guest.clone())
+                    .or_insert_with(|| address.clone());
+            }
         }
         let peers: PeerList = peers.into_iter().collect();
         if peers != self.nodes.told {
@@ -221,6 +209,18 @@ impl Plane {
         given
     }
 
+    /// The command that registers this node's broker.
+    pub(super) fn registration(&self, gone: Option<u64>) -> Envelope {
+        let facts = &self.nodes.facts;
+        let command = Command::RegisterBroker(RegisterBroker {
+            name: facts.name.as_str().into(),
+            facts: facts.broker_facts(),
+            incarnation: facts.incarnation,
+            gone,
+        });
+        self.envelope(duties::PRINCIPAL.into(), command)
+    }
+
     fn register(&mut self, gone: Option<u64>) -> bool {
         if let Some(late) = self.nodes.registration.number.take() {
             self.proposals.remove(&late);
@@ -230,14 +230,7 @@ impl Plane {
         if elsewhere.is_none() && self.role != Role::Leader {
             return false;
         }
-        let facts = &self.nodes.facts;
-        let command = Command::RegisterBroker(RegisterBroker {
-            name: facts.name.as_str().into(),
-            facts: facts.broker_facts(),
-            incarnation: facts.incarnation,
-            gone,
-        });
-        let mut envelope = self.envelope(duties::PRINCIPAL.into(), command);
+        let mut envelope = self.registration(gone);
         let number = self.next_number();
         self.nodes.registration.again = Some(self.now + REGISTER_RETRY);
         let attempt = match elsewhere {

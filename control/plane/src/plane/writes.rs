@@ -7,7 +7,6 @@ use pinion_types::WallMs;
 
 use super::{Plane, Proposal, Proposer};
 use crate::audit;
-use crate::duties;
 use crate::limits::WAITING_BYTES_MAX;
 use crate::output::{Halt, PlaneNotice, PlaneOutput};
 use crate::pending::{State, Waiting};
@@ -77,19 +76,10 @@ impl Plane {
                     continue;
                 }
             };
-            let mut envelope = self.envelope(duties::PRINCIPAL.into(), command);
-            let number = self.next_number();
-            match self.propose_own(number, &mut envelope) {
-                Attempt::Proposed => {
-                    self.proposed(number, Proposer::Duty);
-                    self.duties.proposed();
-                    given = true;
-                }
-                Attempt::Later | Attempt::Refused(_) => {
-                    self.duties.refused(self.now);
-                    break;
-                }
+            if !self.propose_duty(command, Proposer::Duty) {
+                break;
             }
+            given = true;
         }
         given
     }
@@ -261,6 +251,12 @@ impl Plane {
                 self.duties.ended();
                 if result.is_err() {
                     self.duties.refused(self.now);
+                }
+            }
+            Some(Proposer::Join) => {
+                self.duties.ended();
+                if let Err(error) = result {
+                    self.notice(PlaneNotice::JoinRefused(error.into()));
                 }
             }
             Some(Proposer::Registration) => {

@@ -4,8 +4,10 @@
 
 mod alone;
 mod audit;
+mod cluster;
 mod crash;
 mod duties;
+mod formation;
 mod nodes;
 mod support;
 mod three;

@@ -27,7 +27,7 @@ pub(crate) const REMOTE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCAL
 pub(crate) const START: WallMs = WallMs(1_700_000_000_000);
 
 /// The nodes of a test.
-pub(crate) const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+pub(crate) const NAMES: [&str; 5] = ["n1", "n2", "n3", "n4", "n5"];
 
 pub(crate) fn name(at: usize) -> PeerName {
     PeerName::new(NAMES[at]).unwrap()
@@ -136,6 +136,8 @@ impl Files for Disks {
 /// One node: a plane, its disks and its clocks.
 pub(crate) struct Node {
     pub(crate) plane: Plane,
+    /// Its data directory.
+    pub(crate) store: [u8; 16],
     /// Of the group's log.
     pub(crate) disk: SimDisk,
     pub(crate) audit_disk: SimDisk,
@@ -180,11 +182,13 @@ impl Node {
         disks: impl Into<Disks>,
     ) -> Result<Self, PlaneOpenError> {
         let mut disks = disks.into();
+        let store = config.group.store;
         let opened = Plane::open(config, &mut disks, START)?;
         let version = |plane: &Plane| plane.metadata().map(Metadata::version).unwrap_or_default();
         let mut node = Self {
             opened_at: version(&opened.plane),
             plane: opened.plane,
+            store,
             disk: disks.group,
             audit_disk: disks.audit,
             now: Monotonic::ZERO,

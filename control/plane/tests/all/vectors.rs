@@ -5,9 +5,12 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use pinion_metadata::{BrokerNumber, MetaVersion};
-use pinion_plane::{AuditResult, AuditRow, Forward, PlaneMessage, Returned, Why};
-use pinion_raft_group::PeerError;
+use pinion_plane::{
+    AuditResult, AuditRow, Beat, Forward, Join, JoinAnswer, JoinVerdict, Meet, MeetState, PeerName,
+    PlaneMessage, Returned, Why,
+};
 use pinion_raft_group::format::FormatError;
+use pinion_raft_group::{MemberId, PeerError};
 use pinion_types::WallMs;
 use serde_json::Value;
 
@@ -107,13 +110,66 @@ fn no_row_is_read_from_a_part_of_one() {
     }
 }
 
+/// A message of kind 8 to 11, if it is one.
+fn between_nodes(vector: &Value) -> Option<PlaneMessage> {
+    let store = std::array::from_fn(|at| u8::try_from(at).unwrap());
+    let cluster = std::array::from_fn(|at| u8::try_from(at).unwrap() + 16);
+    let name = |text| PeerName::new(text).unwrap();
+    if let Some(what) = vector["meet"].as_str() {
+        let known = what == "known";
+        return Some(PlaneMessage::Meet(Meet {
+            asks: what == "fresh",
+            state: match what {
+                "fresh" => MeetState::Fresh,
+                _ => MeetState::Member { cluster, known },
+            },
+            list: 7,
+            store,
+            address: "n1:7420".into(),
+        }));
+    }
+    if let Some(what) = vector["join"].as_str() {
+        return Some(PlaneMessage::Join(Join {
+            observer: what == "observer",
+            store,
+            address: "n4:7420".into(),
+            registration: b"an envelope".as_slice().into(),
+        }));
+    }
+    if let Some(what) = vector["answer"].as_str() {
+        let two = [
+            (name("n1"), "n1:7420".into()),
+            (name("n2"), "[::1]:7420".into()),
+        ];
+        let (verdict, members) = match what {
+            "welcome" => {
+                let member = MemberId(1 << 40);
+                (JoinVerdict::Welcome { member, cluster }, two.into())
+            }
+            "not the leader" => (JoinVerdict::NotLeader, two.into()),
+            "later" => (JoinVerdict::Later, Box::default()),
+            "alive" => (JoinVerdict::Alive, Box::default()),
+            what => panic!("{what}"),
+        };
+        return Some(PlaneMessage::JoinAnswer(JoinAnswer { verdict, members }));
+    }
+    let broker = name(vector["beat"].as_str()?);
+    let incarnation = 1 << 63;
+    Some(PlaneMessage::Beat(Beat {
+        broker,
+        incarnation,
+    }))
+}
+
 #[test]
 fn vectors_hold_for_frames() {
     let vectors = vectors("frames");
     for vector in &vectors {
         let name = &vector["name"];
-        let number = vector["number"].as_u64().unwrap();
+        let number = vector["number"].as_u64().unwrap_or_default();
+        let of_nodes = between_nodes(vector);
         let message = match vector["envelope"].as_str() {
+            _ if of_nodes.is_some() => of_nodes.unwrap(),
             Some(envelope) => PlaneMessage::Forward(Forward {
                 number,
                 envelope: unhex(envelope).into(),
