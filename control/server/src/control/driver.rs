@@ -139,6 +139,21 @@ impl Driver {
             PlaneNotice::NotRegistered(error) => {
                 tracing::warn!(%error, "this node could not be registered; trying again");
             }
+            PlaneNotice::OtherList(node) => tracing::warn!(
+                %node,
+                "lists other nodes in cluster.initial: the cluster begins when all list the same"
+            ),
+            PlaneNotice::NameInUse => tracing::warn!(
+                "a node of this name lives in the cluster; give this one another cluster.node, \
+                 or wait until that one is down"
+            ),
+            PlaneNotice::JoinRefused(error) => {
+                tracing::warn!(%error, "a node that wants to join is refused");
+            }
+            PlaneNotice::TooManyMembers { limit } => tracing::warn!(
+                limit,
+                "a member cannot take part: the group has as many as it may"
+            ),
             PlaneNotice::Halted(halt) => tracing::error!(
                 %halt,
                 "the control plane of this node has stopped; what exists is served"
