@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::control::access::Tokens;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use pinion_node::access::{Grant, Permissions, Principal, Scope, TenantId, TokenDigest};
@@ -44,6 +45,7 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) defaults: Defaults,
     pub(crate) storage: Storage,
+    pub(crate) admin: Admin,
     pub(crate) token: Vec<Token>,
     pub(crate) resource: Vec<Declared>,
 }
@@ -172,6 +174,25 @@ pub(crate) struct Storage {
     pub(crate) checkpoint_every_bytes: u64,
 }
 
+/// The administrators' door: HTTP on the TCP port of the same number.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Admin {
+    /// Whether there is one.
+    pub(crate) enabled: bool,
+    /// Clients on this machine may do without TLS; with `--dev` they may in any case.
+    pub(crate) cleartext_on_loopback: bool,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            cleartext_on_loopback: false,
+        }
+    }
+}
+
 /// One bearer token, as its SHA-256.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -180,6 +201,9 @@ pub(crate) struct Token {
     pub(crate) sha256: String,
     #[serde(default = "first_tenant")]
     pub(crate) tenant: u64,
+    /// Whether its holder may do everything that administrators can, in every tenant.
+    #[serde(default)]
+    pub(crate) operator: bool,
     pub(crate) grants: Vec<GrantText>,
 }
 
@@ -293,6 +317,7 @@ impl Default for Config {
             limits: Limits::default(),
             defaults: Defaults::default(),
             storage: Storage::default(),
+            admin: Admin::default(),
             token: Vec::new(),
             resource: Vec::new(),
         }
@@ -495,6 +520,17 @@ impl Config {
     /// The `[[token]]` tables, compiled.
     pub(crate) fn principals(&self) -> Result<Vec<(TokenDigest, Principal)>, ConfigError> {
         self.token.iter().map(Token::compile).collect()
+    }
+
+    /// The `[[token]]` tables, with those that run the cluster.
+    pub(crate) fn tokens(&self) -> Result<Tokens, ConfigError> {
+        let principals = self.principals()?;
+        let pairs = self.token.iter().zip(&principals);
+        let operators = pairs.filter(|(token, _)| token.operator);
+        Ok(Tokens {
+            operators: operators.map(|(_, (digest, _))| *digest).collect(),
+            principals,
+        })
     }
 
     /// Every tenant that a table names, each once.

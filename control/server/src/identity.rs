@@ -131,8 +131,8 @@ fn make(config: &Config, dir: &Path) -> Result<(), IdentityError> {
     write(&dir.join("node.pem"), &node_cert.pem(), 0o644)
 }
 
-/// The tokens of `--dev`: one that may do everything, one that may read and
-/// write. Minted once, then reused, so that shells opened earlier keep working.
+/// The tokens of `--dev`: one that may do everything and runs the cluster, which
+/// comes first, and one that may read and write. Minted once, then reused, so that shells opened earlier keep working.
 pub(crate) fn dev_principals(
     config: &Config,
 ) -> Result<Vec<(TokenDigest, Principal)>, IdentityError> {

@@ -1,16 +1,17 @@
 //! Boot order of a node, and its end.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
+use pinion_admin_api::{ApiConfig, Cleartext, SpecDefaults};
 use pinion_commitlog::{LogId, RecoveryReport};
 use pinion_metadata::broker::Capacity;
 use pinion_node::CoreConfig;
-use pinion_node::access::AccessTable;
 use pinion_node::map::Directory;
 use pinion_plane::{NodeFacts, PeerName};
 use pinion_quic::{
@@ -18,15 +19,17 @@ use pinion_quic::{
 };
 use pinion_reactor::{
     BindError, CoreConfig as ReactorConfig, DiskConfig, GroupOptions, MAILBOX_CAPACITY_DEFAULT,
-    Placement, PlacementError, PlacementMode, SpinPolicy, bind_group, cpu, mesh, run_core,
+    Placement, PlacementError, PlacementMode, SpinPolicy, UdpGroup, bind_group, cpu, mesh,
+    run_core,
 };
 use pinion_types::CoreId;
 use rand::RngExt;
 
 use crate::config::{self, Config, ConfigError, SteeringMode};
+use crate::control::admin;
 use crate::control::boot::Boot;
 use crate::control::{Control, Ending};
-use crate::identity::{self, IdentityError};
+use crate::identity::{self, Identity, IdentityError};
 use crate::pump::NodePump;
 use crate::store::{OpenError, OpenedCore, Store, open_cores};
 use crate::wall_now;
@@ -42,6 +45,16 @@ pub(crate) enum StartError {
     Placement(#[from] PlacementError),
     #[error("{0}; choose another with --listen, or stop what has it (ss -ulpn)")]
     Bind(#[from] BindError),
+    #[error(
+        "TCP {address} is in use by another process; choose another with --listen, stop what has it (ss -ltnp), \
+         or do without the admin API: admin.enabled = false"
+    )]
+    AdminInUse { address: SocketAddr },
+    #[error("TCP {address} for the admin API: {source}")]
+    Admin {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
     #[error("certificate: {0}; see tls.cert and tls.key")]
     Tls(#[from] tls::TlsError),
     #[error("{0}")]
@@ -75,6 +88,8 @@ const NODE: &str = "node-1";
 /// A node at work.
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
+    /// Administrators are served on the same port, by TCP.
+    pub(crate) has_admin: bool,
     pub(crate) steered: bool,
     pub(crate) placement: Placement,
     /// What clients trust; `None` with the operator's own certificate.
@@ -101,9 +116,11 @@ impl Node {
         let cores = u16::try_from(placement.data.len()).expect("the plan is bounded");
 
         let identity = identity::load(config)?;
-        let mut principals = config.principals()?;
+        let mut tokens = config.tokens()?;
         if config.dev {
-            principals.extend(identity::dev_principals(config)?);
+            let principals = identity::dev_principals(config)?;
+            tokens.operators.push(principals[0].0);
+            tokens.principals.extend(principals);
         }
 
         let mut random = rand::rng();
@@ -136,7 +153,7 @@ impl Node {
             attach_steering: config.steering == SteeringMode::Auto,
             ..GroupOptions::default()
         };
-        let group = bind_group(config.listen, usize::from(cores), Some(&keys), options)?;
+        let (group, door) = bind(config, cores, &keys, options)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -169,13 +186,11 @@ impl Node {
             cluster: None,
             directory: Directory::new(cores, memory, config.spec_defaults()).with_logs(logs),
             tenants: config.tenants(),
+            tokens,
             resources: config.resources()?,
         };
         let booted = runtime.block_on(boot.run()).map_err(OpenError::Boot)?;
-        for (_, principal) in &mut principals {
-            principal.tenant = booted.tenant(principal.tenant);
-        }
-        let access = Arc::new(AccessTable::new(principals));
+        let access = booted.access();
         let (ends, control_end) =
             mesh(usize::from(cores), MAILBOX_CAPACITY_DEFAULT).map_err(|source| {
                 StartError::System {
@@ -259,6 +274,11 @@ impl Node {
             handles.push(handle);
         }
 
+        let admin = match door {
+            Some(listener) => Some(admin_config(config, listener, &identity, cores)?),
+            None => None,
+        };
+        let has_admin = admin.is_some();
         let stop = Arc::new(AtomicBool::new(false));
         let control = {
             let stop = Arc::clone(&stop);
@@ -277,7 +297,7 @@ impl Node {
                     // And nobody else may have the directory.
                     let _store = store;
                     let control = Control::new(booted, handles);
-                    runtime.block_on(control.serve(control_end, &stop, drain_timeout))
+                    runtime.block_on(control.serve(control_end, admin, &stop, drain_timeout))
                 })
                 .map_err(|source| StartError::System {
                     what: "starting the control thread",
@@ -288,6 +308,7 @@ impl Node {
         let (control, address, steered, socket_buffers) = control;
         Ok(Self {
             address,
+            has_admin,
             steered,
             placement,
             ca_path: identity.ca_path,
@@ -380,6 +401,70 @@ impl Findings {
             ));
         }
     }
+}
+
+/// Tries to find a port that is free for UDP and TCP, where any will do.
+const PORTS_TRIED: u32 = 64;
+
+/// The sockets of the cores, and with an admin API the same port for TCP.
+fn bind(
+    config: &Config,
+    cores: u16,
+    keys: &pinion_reactor::Steering,
+    options: GroupOptions,
+) -> Result<(UdpGroup, Option<TcpListener>), StartError> {
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        let group = bind_group(config.listen, usize::from(cores), Some(keys), options)?;
+        if !config.admin.enabled {
+            return Ok((group, None));
+        }
+        let address = group.local_addr;
+        match admin::bind(address) {
+            Ok(listener) => return Ok((group, Some(listener))),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                if config.listen.port() != 0 || tried == PORTS_TRIED {
+                    return Err(StartError::AdminInUse { address });
+                }
+            }
+            Err(source) => return Err(StartError::Admin { address, source }),
+        }
+    }
+}
+
+/// What administrators are served with.
+fn admin_config(
+    config: &Config,
+    listener: TcpListener,
+    identity: &Identity,
+    cores: u16,
+) -> Result<ApiConfig, StartError> {
+    let tls = tls::server_config_pem(identity.chain_pem.as_bytes(), identity.key_pem.as_bytes())?;
+    let mut tls = (*tls).clone();
+    // What may be replayed is nothing that changes anything.
+    tls.max_early_data_size = 0;
+    let specs = config.spec_defaults();
+    let defaults = SpecDefaults {
+        stream_shards: specs.stream_shards,
+        data_cores: cores,
+        stream_ring_bytes: specs.stream_ring_bytes,
+        stream_tail_bytes: specs.stream_tail_bytes,
+        queue_memory_bytes: specs.queue_memory_bytes,
+        cache_bytes: specs.cache_bytes,
+        ..SpecDefaults::default()
+    };
+    Ok(ApiConfig {
+        tls: Some(Arc::new(tls)),
+        cleartext: if config.dev || config.admin.cleartext_on_loopback {
+            Cleartext::Loopback
+        } else {
+            Cleartext::Never
+        },
+        node: NODE.into(),
+        defaults,
+        ..ApiConfig::new(listener)
+    })
 }
 
 /// Loopback takes large packets, so that fewer carry the same bytes.

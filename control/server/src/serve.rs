@@ -76,6 +76,10 @@ fn print_facts(config: &Config, node: &Node) {
     };
     eprintln!("pinion {}", env!("CARGO_PKG_VERSION"));
     eprintln!("  listening   {} (QUIC, UDP)", node.address);
+    if node.has_admin {
+        let scheme = if config.dev { "http" } else { "https" };
+        eprintln!("  admin       {scheme}://{} (HTTP, TCP)", node.address);
+    }
     eprintln!(
         "  data cores  CPU {:?}, control CPU {}; datagrams {steering}",
         node.placement.data, node.placement.control

@@ -12,7 +12,7 @@ use pinion_commitlog::{LogId, RecoveryReport};
 use pinion_metadata::command::CreateTenant;
 use pinion_metadata::tenant::{DEFAULT_TENANT, TenantQuotas};
 use pinion_metadata::{BrokerNumber, Command, Expect, Metadata, ObjectKey};
-use pinion_node::access::TenantId;
+use pinion_node::access::{AccessTable, TenantId};
 use pinion_node::declared::Declared;
 use pinion_node::map::{Admitted, Directory, Resource};
 use pinion_plane::{
@@ -24,6 +24,7 @@ use pinion_reactor::FileStore;
 use pinion_types::{Epoch, Refusal, ResourceKind, ResourceName};
 use pinion_wire::message::Spec;
 
+use super::access::{Access, Tokens};
 use super::declarations::{Declarations, PRINCIPAL};
 use super::disk::Disk;
 use super::driver::Driver;
@@ -105,6 +106,7 @@ pub(crate) struct Boot<'a> {
     pub(crate) directory: Directory,
     /// As the configuration numbers them.
     pub(crate) tenants: Vec<TenantId>,
+    pub(crate) tokens: Tokens,
     pub(crate) resources: Vec<Configured>,
 }
 
@@ -113,6 +115,7 @@ pub(crate) struct Booted {
     pub(super) driver: Driver,
     pub(super) known: Known,
     pub(super) declarations: Declarations,
+    pub(super) access: Access,
     /// In the order of their epochs.
     pub(crate) resources: Vec<(Epoch, Arc<Resource>)>,
     /// What the recovery of the plane's logs met.
@@ -120,16 +123,21 @@ pub(crate) struct Booted {
 }
 
 impl Booted {
+    /// Who may do what, for cores that begin.
+    pub(crate) fn access(&self) -> Arc<AccessTable> {
+        self.access.table()
+    }
+
     /// The tenant that the configuration has under a number; 0, which is nobody's,
     /// while there is none.
-    pub(crate) fn tenant(&self, configured: TenantId) -> TenantId {
+    fn tenant(&self, configured: TenantId) -> TenantId {
         let name = tenant_name(configured);
         self.known.tenant_id(&name).unwrap_or(TenantId(0))
     }
 }
 
 /// What a tenant is called that a configuration knows by a number.
-fn tenant_name(configured: TenantId) -> Box<str> {
+pub(super) fn tenant_name(configured: TenantId) -> Box<str> {
     match configured.0 {
         1 => DEFAULT_TENANT.into(),
         number => format!("tenant-{number}").into(),
@@ -187,7 +195,9 @@ impl Boot<'_> {
         }
         start.make_tenants(&self.tenants).await?;
         let resources = known.read(start.metadata()?).map_err(BootError::Memory)?;
+        let access = Access::new(self.tokens, start.metadata()?, &known);
         let mut booted = Booted {
+            access,
             driver: start.driver,
             known,
             declarations: start.declarations,

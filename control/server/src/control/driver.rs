@@ -177,7 +177,8 @@ fn say_group(notice: &pinion_raft_group::Notice) {
     }
 }
 
-async fn until(due: Option<Instant>) {
+/// At `due`; never without one. Cancel safe.
+pub(super) async fn until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due.into()).await,
         None => std::future::pending().await,

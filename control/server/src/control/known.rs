@@ -103,6 +103,36 @@ impl Known {
         Some((epoch, self.directory.insert(epoch, declared)))
     }
 
+    /// Takes in the metadata anew, when how it came there is not known.
+    pub(super) fn reread(&mut self, metadata: &Metadata) -> Vec<News> {
+        let mut found = Vec::new();
+        (self.tenants, self.names) = (HashMap::new(), HashMap::new());
+        for object in metadata.objects() {
+            match &object.body {
+                Body::Tenant(tenant) => self.name(&object.meta.key, Some(tenant.number)),
+                Body::Placement(_) => {
+                    let of = object.meta.key.parent();
+                    if let Some(resource) = of.and_then(|key| metadata.get(&key))
+                        && let Some(declared) = self.declared(resource, object)
+                        && self.directory.map().by_id(declared.id).is_none()
+                    {
+                        let version = resource.meta.version.max(object.meta.version);
+                        found.push((Epoch(version.0), declared));
+                    }
+                }
+                _ => {}
+            }
+        }
+        // What is not known here was made after all that is.
+        found.sort_by_key(|(epoch, _)| *epoch);
+        let directory = &mut self.directory;
+        let news = found.into_iter().map(|(epoch, declared)| {
+            let resource = directory.insert(epoch, declared);
+            News::Declared(epoch, resource)
+        });
+        news.collect()
+    }
+
     /// Takes in what one command changed; gives what every core is to be told.
     pub(super) fn take(&mut self, metadata: &Metadata, changes: &[Change]) -> Vec<News> {
         let mut news = Vec::new();

@@ -5,6 +5,8 @@
 //! reading at [`Control::serve`]; what happens before the cores are there is in
 //! [`boot`].
 
+pub(crate) mod access;
+pub(crate) mod admin;
 pub(crate) mod boot;
 mod convert;
 mod cores;
@@ -16,19 +18,23 @@ mod known;
 mod mailbox;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use pinion_admin_api::{ApiConfig, Front, PlaneHandle, front};
 use pinion_node::mail::{ControlMail, CoreMail, StorageNotice};
 use pinion_node::stats::CoreStats;
 use pinion_plane::PlaneOutput;
 use pinion_reactor::{ControlEnd, CoreHandle};
 use tokio::time::MissedTickBehavior;
 
+use self::access::Access;
+use self::admin::Admin;
 use self::boot::Booted;
 use self::cores::Cores;
 use self::declarations::{Declarations, Wanted};
-use self::driver::{Driver, Happened};
+use self::driver::{Driver, Happened, until};
 use self::known::Known;
 use self::mailbox::Mailbox;
 use crate::pump::Mail;
@@ -62,6 +68,9 @@ pub(crate) struct Control {
     driver: Driver,
     known: Known,
     declarations: Declarations,
+    access: Access,
+    front: Front,
+    handle: PlaneHandle,
     cores: Cores,
     /// Of the plane, in order.
     outputs: VecDeque<PlaneOutput>,
@@ -70,8 +79,12 @@ pub(crate) struct Control {
 impl Control {
     /// The cores know what `booted` found.
     pub(crate) fn new(booted: Booted, cores: Vec<CoreHandle>) -> Self {
+        let (handle, front) = front();
         Self {
             driver: booted.driver,
+            access: booted.access,
+            front,
+            handle,
             known: booted.known,
             declarations: booted.declarations,
             cores: Cores::new(cores),
@@ -80,10 +93,12 @@ impl Control {
     }
 
     /// Serves the cores until `stop` is set and they have drained, or until
-    /// `drain_timeout` and a little more has passed since.
+    /// `drain_timeout` and a little more has passed since. With `admin`,
+    /// administrators are served, too.
     pub(crate) async fn serve(
         mut self,
         end: ControlEnd<Mail>,
+        admin: Option<ApiConfig>,
         stop: &AtomicBool,
         drain_timeout: Duration,
     ) -> Ending {
@@ -95,6 +110,8 @@ impl Control {
                 return self.cores.ending();
             }
         };
+        let mut admin =
+            admin.map(|config| Admin::start(config, self.handle.clone(), self.access.subscribe()));
         let mut give_up = None;
         let mut happened = None;
         let mut look = tokio::time::interval(LOOK_EVERY);
@@ -103,8 +120,15 @@ impl Control {
             if stop.load(Ordering::Relaxed) && give_up.is_none() {
                 give_up = Some(Instant::now() + drain_timeout + DRAIN_GRACE);
                 self.cores.tell_everyone(|| CoreMail::Drain);
+                if let Some(admin) = &mut admin {
+                    admin.stop();
+                }
             }
             self.turn(happened.take(), &mut mailbox.end);
+            if let Some(table) = self.access.poll(Instant::now(), &self.known) {
+                self.cores
+                    .tell_everyone(|| CoreMail::Access(Arc::clone(&table)));
+            }
             self.cores.post(&mut mailbox.end);
             self.cores.look();
             if self.cores.are_gone() {
@@ -119,6 +143,8 @@ impl Control {
                 tokio::select! {
                     () = mailbox.rung() => {}
                     what = self.driver.happened() => happened = Some(what),
+                    () = self.front.ready() => {}
+                    () = until(self.access.due()) => {}
                     _ = look.tick() => {}
                 }
             } else {
@@ -140,6 +166,8 @@ impl Control {
             };
             self.handle_mail(mail);
         }
+        let now = self.driver.now();
+        self.front.feed(&mut self.driver.plane, now);
         self.driver.finish(&mut self.outputs);
         while let Some(output) = self.outputs.pop_front() {
             self.handle_output(output);
@@ -179,6 +207,9 @@ impl Control {
     }
 
     fn handle_output(&mut self, output: PlaneOutput) {
+        let Some(output) = self.front.handle_output(&mut self.driver.plane, output) else {
+            return;
+        };
         match output {
             PlaneOutput::Answer { id, answer } => {
                 let with = (&mut self.known, &self.driver, &mut self.cores);
@@ -193,6 +224,16 @@ impl Control {
                 for news in self.known.take(metadata, &changes) {
                     self.cores.tell_everyone(|| news.mail());
                 }
+                self.access.take(Instant::now(), metadata, &changes);
+            }
+            PlaneOutput::Replaced { .. } => {
+                let Some(metadata) = self.driver.plane.metadata() else {
+                    return;
+                };
+                for news in self.known.reread(metadata) {
+                    self.cores.tell_everyone(|| news.mail());
+                }
+                self.access.replaced(Instant::now(), metadata);
             }
             output => tracing::debug!(?output, "the plane"),
         }

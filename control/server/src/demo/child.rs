@@ -71,7 +71,7 @@ impl Home {
         };
         let cores = data_cpu.map_or(String::new(), |cpu| format!("data_cores = [{cpu}]\n"));
         let text = format!(
-            "{cores}control_core = {control_cpu}\nplacement = \"shared\"\n\n[storage]\n\
+            "{cores}control_core = {control_cpu}\nplacement = \"shared\"\n\n[admin]\nenabled = false\n\n[storage]\n\
              segment_bytes = {SEGMENT_BYTES}\ncheckpoint_every_bytes = {CHECKPOINT_BYTES}\n"
         );
         let path = home.config.clone();

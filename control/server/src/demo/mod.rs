@@ -108,6 +108,8 @@ fn try_run(args: &DemoArgs) -> Result<ExitCode, DemoError> {
         placement: Placement::Shared,
         ..Config::default()
     };
+    // Nobody administers a demo.
+    config.admin.enabled = false;
     config.defaults.stream_ring_bytes = RING_BYTES;
     config.defaults.cache_bytes = CACHE_BYTES;
     let node = Node::start(&config)?;
