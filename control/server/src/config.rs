@@ -1,6 +1,8 @@
 //! Configuration: defaults, then a TOML file, then `PINION_*` variables, then
 //! flags; each overrides what came before. A key nobody knows is an error.
 
+mod cluster;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,8 @@ use pinion_node::map::SpecDefaults;
 use pinion_types::{ResourceKind, ResourceName};
 use pinion_wire::message::{Overflow, QueueSpec, Spec};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use cluster::Cluster;
 
 /// Everything `pinion serve` can be told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,6 +46,7 @@ pub(crate) struct Config {
     /// cgroup or the machine has.
     pub(crate) memory_bytes: u64,
     pub(crate) tls: Tls,
+    pub(crate) cluster: Option<Cluster>,
     pub(crate) limits: Limits,
     pub(crate) defaults: Defaults,
     pub(crate) storage: Storage,
@@ -314,6 +319,7 @@ impl Default for Config {
             drain_timeout_ms: 10_000,
             memory_bytes: 0,
             tls: Tls::default(),
+            cluster: None,
             limits: Limits::default(),
             defaults: Defaults::default(),
             storage: Storage::default(),
@@ -484,6 +490,9 @@ impl Config {
         self.control_core.cpu()?;
         self.principals()?;
         self.resources()?;
+        if let Some(cluster) = &self.cluster {
+            cluster.check()?;
+        }
         self.check_storage()
     }
 

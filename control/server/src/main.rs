@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod cert;
+mod cluster;
 mod config;
 mod control;
 mod data_dir;

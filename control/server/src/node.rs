@@ -1,6 +1,6 @@
 //! Boot order of a node, and its end.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +25,8 @@ use pinion_reactor::{
 use pinion_types::CoreId;
 use rand::RngExt;
 
-use crate::config::{self, Config, ConfigError, SteeringMode};
+use crate::cluster::{ClusterError, Place};
+use crate::config::{self, Cluster, Config, ConfigError, SteeringMode};
 use crate::control::admin;
 use crate::control::boot::Boot;
 use crate::control::{Control, Ending};
@@ -53,18 +54,20 @@ pub(crate) enum StartError {
     #[error("TCP {address} for the admin API: {source}")]
     Admin {
         address: SocketAddr,
-        source: std::io::Error,
+        source: io::Error,
     },
     #[error("certificate: {0}; see tls.cert and tls.key")]
     Tls(#[from] tls::TlsError),
     #[error("{0}")]
     Quic(#[from] EndpointError),
     #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error(transparent)]
     Data(#[from] OpenError),
     #[error("{what}: {source}")]
     System {
         what: &'static str,
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -139,6 +142,10 @@ impl Node {
         };
         let mut quic =
             ServerConfig::new(tls, node_secret, clock).with_mtu_max(mtu_for(config.listen));
+        let place = config.cluster.as_ref().map(Place::load).transpose()?;
+        if let Some(place) = &place {
+            quic.doors = Some(place.doors()?);
+        }
         quic.limits.connections_max = config.limits.connections_max as usize;
         quic.limits.handshakes_max = config.limits.handshakes_max as usize;
         quic.limits.retry_above = config.limits.retry_above as usize;
@@ -162,6 +169,25 @@ impl Node {
                 what: "making the control thread's runtime",
                 source,
             })?;
+        let cluster = match &place {
+            None => None,
+            Some(place) => {
+                let first = CorePlace { steering, core: 0 };
+                let lobby = Endpoint::server(&quic, first, random.random())?;
+                let sockets = (0..usize::from(cores)).map(|index| group.socket(index));
+                let sockets = sockets.collect::<io::Result<_>>();
+                let sockets = sockets.map_err(ClusterError::Socket)?;
+                let (from, mtu_max) = (config.listen.ip(), mtu_for(config.listen));
+                let _runtime = runtime.enter();
+                let network = place.network(from, mtu_max, random.random(), (lobby, sockets))?;
+                Some((place.config.clone(), network))
+            }
+        };
+        let of = |field: fn(&Cluster) -> &String| {
+            let value = config.cluster.as_ref().map(field);
+            value.map_or_else(Box::default, |value| value.as_str().into())
+        };
+        let alone = PeerName::new(NODE).expect("it follows the grammar");
         let logs = store.logs(cores);
         let memory = memory_per_core(config, cores);
         let boot = Boot {
@@ -169,10 +195,13 @@ impl Node {
             store: store.identity.uuid,
             seed: random.random(),
             node: NodeFacts {
-                name: PeerName::new(NODE).expect("it follows the grammar"),
-                address: group.local_addr.to_string().into(),
-                region: Box::default(),
-                zone: Box::default(),
+                name: place.as_ref().map_or(alone, |place| place.node().clone()),
+                address: place
+                    .as_ref()
+                    .and_then(|place| place.address.clone())
+                    .unwrap_or_else(|| group.local_addr.to_string().into()),
+                region: of(|cluster| &cluster.region),
+                zone: of(|cluster| &cluster.zone),
                 labels: Box::default(),
                 capacity: Capacity {
                     max_shards: SHARDS_PER_NODE_MAX,
@@ -183,7 +212,7 @@ impl Node {
                 },
                 incarnation: random.random_range(1..=u64::MAX),
             },
-            cluster: None,
+            cluster,
             directory: Directory::new(cores, memory, config.spec_defaults()).with_logs(logs),
             tenants: config.tenants(),
             tokens,
@@ -239,8 +268,9 @@ impl Node {
         let mut handles = Vec::new();
         for ((index, end), opened) in ends.into_iter().enumerate().zip(opened) {
             let me = u16::try_from(index).expect("the plan is bounded");
-            let place = CorePlace { steering, core: me };
-            let endpoint = Endpoint::server(&quic, place, random.random())?;
+            let core_place = CorePlace { steering, core: me };
+            let endpoint = Endpoint::server(&quic, core_place, random.random())?;
+            let door = place.as_ref().map(Place::door);
             let core = opened.core;
             let drain_timeout = config.drain_timeout();
             let reactor = ReactorConfig {
@@ -260,7 +290,7 @@ impl Node {
                 NodePump::new(
                     core,
                     endpoint,
-                    None,
+                    door,
                     me,
                     control_port,
                     started,
@@ -275,7 +305,10 @@ impl Node {
         }
 
         let admin = match door {
-            Some(listener) => Some(admin_config(config, listener, &identity, cores)?),
+            Some(listener) => {
+                let name = place.as_ref().map_or(NODE, |place| place.node().as_str());
+                Some(admin_config(config, listener, &identity, (name, cores))?)
+            }
             None => None,
         };
         let has_admin = admin.is_some();
@@ -438,7 +471,7 @@ fn admin_config(
     config: &Config,
     listener: TcpListener,
     identity: &Identity,
-    cores: u16,
+    (node, cores): (&str, u16),
 ) -> Result<ApiConfig, StartError> {
     let tls = tls::server_config_pem(identity.chain_pem.as_bytes(), identity.key_pem.as_bytes())?;
     let mut tls = (*tls).clone();
@@ -461,7 +494,7 @@ fn admin_config(
         } else {
             Cleartext::Never
         },
-        node: NODE.into(),
+        node: node.into(),
         defaults,
         ..ApiConfig::new(listener)
     })

@@ -33,7 +33,9 @@ pub(crate) fn run(flags: &Flags) -> ExitCode {
         Err(error) => {
             eprintln!("pinion: {error}");
             return ExitCode::from(match error {
-                StartError::Config(_) | StartError::Placement(_) => EXIT_USAGE,
+                StartError::Config(_) | StartError::Placement(_) | StartError::Cluster(_) => {
+                    EXIT_USAGE
+                }
                 _ => EXIT_FAILED,
             });
         }

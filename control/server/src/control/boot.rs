@@ -29,6 +29,7 @@ use super::declarations::{Declarations, PRINCIPAL};
 use super::disk::Disk;
 use super::driver::Driver;
 use super::known::Known;
+use super::network::Network;
 use super::{convert, import};
 use crate::meta::{self, MetaError};
 use crate::wall_now;
@@ -102,7 +103,8 @@ pub(crate) struct Boot<'a> {
     /// Different in every life of the node.
     pub(crate) seed: u64,
     pub(crate) node: NodeFacts,
-    pub(crate) cluster: Option<ClusterConfig>,
+    /// The cluster it belongs to, and how it reaches the others.
+    pub(crate) cluster: Option<(ClusterConfig, Network)>,
     pub(crate) directory: Directory,
     /// As the configuration numbers them.
     pub(crate) tenants: Vec<TenantId>,
@@ -156,9 +158,10 @@ impl Boot<'_> {
             dir: folder.clone(),
             source,
         })?;
+        let (cluster, network) = self.cluster.unzip();
         let config = PlaneConfig {
             node: self.node,
-            cluster: self.cluster,
+            cluster,
             group: GroupConfig {
                 store: self.store,
                 seed: self.seed,
@@ -181,19 +184,21 @@ impl Boot<'_> {
         } = opened;
         let disk = Disk::start(&folder).map_err(BootError::Thread)?;
         let mut start = Start {
-            driver: Driver::new(plane, disk),
+            driver: Driver::new(plane, disk, network),
             declarations: Declarations::default(),
             outputs: VecDeque::new(),
         };
-        start.catch_up().await?;
+        let is_ready = start.catch_up().await;
         let broker = start.driver.plane.broker().ok_or(BootError::Unregistered)?;
         let mut known = Known::new(self.directory, broker);
-        if !folder.join(IMPORTED).exists() {
+        if is_ready && !folder.join(IMPORTED).exists() {
             let before = meta::read(self.dir, self.store)?;
             start.import(before, broker, &known.directory).await?;
             File::create(folder.join(IMPORTED)).map_err(BootError::Mark)?;
         }
-        start.make_tenants(&self.tenants).await?;
+        if is_ready {
+            start.make_tenants(&self.tenants).await?;
+        }
         let resources = known.read(start.metadata()?).map_err(BootError::Memory)?;
         let access = Access::new(self.tokens, start.metadata()?, &known);
         let mut booted = Booted {
@@ -204,7 +209,14 @@ impl Boot<'_> {
             resources,
             reports: [(RAFT_LOG, report), (AUDIT_LOG, audit_report)],
         };
-        booted.declare(self.resources).await?;
+        if is_ready {
+            booted.declare(self.resources).await?;
+        } else if !self.resources.is_empty() {
+            tracing::warn!(
+                "resources of the configuration that are not there are declared at the next start"
+            );
+        }
+        booted.driver.leave_lobby();
         Ok(booted)
     }
 }
@@ -221,26 +233,37 @@ impl Start {
         self.driver.plane.metadata().ok_or(BootError::Failed)
     }
 
-    /// Until everything is known that was decided before.
-    async fn catch_up(&mut self) -> Result<(), BootError> {
-        let ready = async {
-            self.driver.begin(None);
-            loop {
-                self.driver.finish(&mut self.outputs);
-                let ready = |output: &PlaneOutput| matches!(output, PlaneOutput::Ready);
-                if self.outputs.drain(..).any(|output| ready(&output)) {
-                    return;
-                }
-                let happened = self.driver.happened().await;
-                self.driver.begin(Some(happened));
+    /// Until everything is known that was decided before. False: the node goes on
+    /// with what it knows.
+    async fn catch_up(&mut self) -> bool {
+        while tokio::time::timeout(READY_PATIENCE, self.ready())
+            .await
+            .is_err()
+        {
+            // Whoever nobody knows yet has nothing to serve.
+            if self.driver.is_alone() || self.driver.plane.broker().is_some() {
+                tracing::warn!(
+                    "the control plane has not caught up; the node serves the resources that it knows"
+                );
+                return false;
             }
-        };
-        if tokio::time::timeout(READY_PATIENCE, ready).await.is_err() {
-            tracing::warn!(
-                "the control plane has not caught up; the node serves the resources that it knows"
-            );
+            tracing::warn!("waiting for the other nodes of the cluster");
         }
-        Ok(())
+        true
+    }
+
+    /// Cancel safe.
+    async fn ready(&mut self) {
+        self.driver.begin(None);
+        loop {
+            self.driver.finish(&mut self.outputs);
+            let ready = |output: &PlaneOutput| matches!(output, PlaneOutput::Ready);
+            if self.outputs.drain(..).any(|output| ready(&output)) {
+                return;
+            }
+            let happened = self.driver.happened().await;
+            self.driver.begin(Some(happened));
+        }
     }
 
     /// Takes over what an earlier release declared, once. A start that was cut

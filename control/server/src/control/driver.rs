@@ -4,12 +4,14 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use pinion_commitlog::{DiskDone, LogId};
-use pinion_plane::{Plane, PlaneNotice, PlaneOutput};
+use pinion_plane::{PeerName, Plane, PlaneNotice, PlaneOutput};
 use pinion_types::Monotonic;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::disk::Disk;
+use super::network::Network;
 use crate::wall_now;
 
 /// Something that the plane waits for.
@@ -19,6 +21,8 @@ pub(super) enum Happened {
     Encoded(u64, Vec<u8>),
     /// Its time has come.
     Due,
+    /// Something of the other nodes.
+    Network,
 }
 
 /// A plane at work. A turn is [`Driver::begin`], what is asked of
@@ -26,6 +30,8 @@ pub(super) enum Happened {
 pub(super) struct Driver {
     pub(super) plane: Plane,
     disk: Disk,
+    /// The other nodes, when there is a cluster.
+    network: Option<Network>,
     started: Instant,
     /// At most one snapshot is under way.
     encoded: UnboundedReceiver<(u64, Vec<u8>)>,
@@ -35,11 +41,12 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(plane: Plane, disk: Disk) -> Self {
+    pub(super) fn new(plane: Plane, disk: Disk, network: Option<Network>) -> Self {
         let (encoder, encoded) = unbounded_channel();
         Self {
             plane,
             disk,
+            network,
             started: Instant::now(),
             encoded,
             encoder,
@@ -63,10 +70,12 @@ impl Driver {
         let due = self.plane.next_deadline();
         let due = due.map(|at| self.started + Duration::from_nanos(at.0));
         let (disk, encoded) = (&mut self.disk, &mut self.encoded);
+        let network = self.network.as_mut();
         tokio::select! {
             (log, done) = disk.done() => Happened::Disk(log, done),
             Some((index, bytes)) = encoded.recv() => Happened::Encoded(index, bytes),
             () = until(due) => Happened::Due,
+            () = ready(network) => Happened::Network,
         }
     }
 
@@ -77,13 +86,42 @@ impl Driver {
         match happened {
             Some(Happened::Disk(log, done)) => self.plane.handle_disk_done(log, done),
             Some(Happened::Encoded(index, bytes)) => self.plane.handle_encoded(index, bytes),
-            Some(Happened::Due) | None => {}
+            Some(Happened::Due | Happened::Network) | None => {}
         }
         while let Some((log, done)) = self.disk.try_done() {
             self.plane.handle_disk_done(log, done);
         }
+        if let Some(network) = &mut self.network {
+            network.begin(&mut self.plane);
+        }
         if self.plane.next_deadline().is_some_and(|at| at <= now) {
             self.plane.handle_timeout();
+        }
+    }
+
+    /// A frame of another node that came through the door of a core. Within a turn.
+    pub(super) fn take_frame(&mut self, from: &PeerName, frame: &Bytes) {
+        if let Some(network) = &mut self.network {
+            network.take_frame(&mut self.plane, from, frame);
+        }
+    }
+
+    /// Whether there are no other nodes.
+    pub(super) fn is_alone(&self) -> bool {
+        self.network.is_none()
+    }
+
+    /// The cores take over the node's sockets.
+    pub(super) fn leave_lobby(&mut self) {
+        if let Some(network) = &mut self.network {
+            network.leave_lobby();
+        }
+    }
+
+    /// The others are told that the node ends.
+    pub(super) fn hang_up(&mut self) {
+        if let Some(network) = &mut self.network {
+            network.close();
         }
     }
 
@@ -101,13 +139,26 @@ impl Driver {
                         });
                     }
                     PlaneOutput::Notice(notice) => self.say(&notice),
+                    PlaneOutput::Send { to, message } => {
+                        if let Some(network) = &mut self.network {
+                            network.send(&to, &message);
+                        }
+                    }
+                    PlaneOutput::Peers(peers) => {
+                        if let Some(network) = &mut self.network {
+                            network.set(&peers);
+                        }
+                    }
                     output => outputs.push_back(output),
                 }
             }
             let Some((log, request)) = self.plane.poll_disk() else {
-                return;
+                break;
             };
             self.disk.submit(log, request);
+        }
+        if let Some(network) = &mut self.network {
+            network.finish();
         }
     }
 
@@ -174,6 +225,13 @@ fn say_group(notice: &pinion_raft_group::Notice) {
             tracing::warn!("no space for the log of the metadata; trying again each second");
         }
         notice => tracing::info!(?notice, "the metadata's group"),
+    }
+}
+
+async fn ready(network: Option<&mut Network>) {
+    match network {
+        Some(network) => network.ready().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -16,6 +16,7 @@ mod driver;
 mod import;
 mod known;
 mod mailbox;
+pub(crate) mod network;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -202,7 +203,7 @@ impl Control {
             Mail::Control(ControlMail::Report(_)) => {}
             Mail::Core(mail) => unreachable!("{mail:?} is for a core"),
             Mail::Stray(_) => unreachable!("strays go to cores"),
-            Mail::Peer { .. } => unreachable!("no core has a door for peers"),
+            Mail::Peer { from, frame } => self.driver.take_frame(&from, &frame),
         }
     }
 
@@ -257,6 +258,7 @@ impl Control {
         if tokio::time::timeout(SEAL_PATIENCE, sealed).await.is_err() {
             tracing::warn!("the metadata's log was not ended cleanly; the next start reads more");
         }
+        self.driver.hang_up();
     }
 }
 

@@ -4,13 +4,11 @@
 //! thread ([`Peers`]), and hears it on one that the other dials, at the door of a data core
 //! ([`PeerDoor`]). [`Dialer`](dialer) decides, [`Peers`] touches the socket.
 
-// Nothing has a cluster's configuration yet.
-#![allow(dead_code, unused_imports)]
-
 mod credentials;
 mod dialer;
 mod door;
 mod frames;
+mod lobby;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +26,7 @@ use tokio::task::JoinSet;
 pub(crate) use credentials::{Credentials, CredentialsError, node_id};
 use dialer::Dialer;
 pub(crate) use door::PeerDoor;
+pub(crate) use lobby::Lobby;
 
 /// Why a connection between nodes is closed.
 const CLOSE_NOT_WANTED: u32 = 0;
