@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use pinion_session::{CloseCode, Phase, Session};
 use pinion_shard::Slot;
-use pinion_types::{CoreId, FixedMap, Monotonic, PartitionId, SessionId, SubscriptionId};
+use pinion_types::{
+    CoreId, ErrorCode, FixedMap, Monotonic, PartitionId, Refusal, SessionId, SubscriptionId,
+};
 use pinion_wire::message::Handle;
 
 use crate::access::{Caller, Permissions};
@@ -24,8 +26,22 @@ pub(crate) struct HandleEntry {
     pub(crate) permissions: Permissions,
     /// Its tenant or namespace has a quota for what is published.
     pub(crate) metered: bool,
+    /// The resource is deleted: the connection may do nothing with it.
+    pub(crate) closed: bool,
     /// Where the partitions lie in this core's shard; found once, on first use.
     pub(crate) slots: Box<[Option<Slot>]>,
+}
+
+impl HandleEntry {
+    /// Why a request is refused that the permissions do not allow.
+    #[cold]
+    pub(crate) fn refusal(&self) -> Refusal {
+        let code = match self.closed {
+            true => ErrorCode::ResourceClosed,
+            false => ErrorCode::Forbidden,
+        };
+        code.into()
+    }
 }
 
 /// A subscription or watch as its connection sees it.

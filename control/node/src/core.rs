@@ -15,6 +15,7 @@ use pinion_wire::message::{Reply, Request, Welcome};
 use pinion_wire::opcode;
 
 use crate::access::AccessTable;
+use crate::closing::Purges;
 use crate::connection::Connection;
 use crate::durable::Held;
 use crate::execute::Executed;
@@ -103,6 +104,7 @@ pub struct Core {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) identities: Identities,
     pub(crate) quotas: Quotas,
+    pub(crate) purges: Purges,
 }
 
 impl Core {
@@ -136,6 +138,7 @@ impl Core {
             lifecycle: Lifecycle::default(),
             identities: Identities::default(),
             quotas: Quotas::default(),
+            purges: Purges::default(),
         }
     }
 
@@ -169,6 +172,7 @@ impl Core {
             self.lifecycle.next_deadline(),
             self.identities.next_deadline(),
             self.quotas.next_deadline(),
+            self.purges.next_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -193,12 +197,13 @@ impl Core {
     }
 
     /// Timers of the shard and of connections: HELLO that did not come, credentials
-    /// that are over, reports.
+    /// that are over, reports, purges that found no room.
     pub fn handle_timeout(&mut self) {
         self.shard.handle_timeout(self.now, self.wall);
         self.close_silent();
         self.judge_due();
         self.report_use();
+        self.purge_again();
     }
 
     /// A connection is established; it must say HELLO first.
@@ -607,6 +612,9 @@ impl Core {
                 self.shard.end_session(self.now, self.wall, session);
             }
             CoreMail::Declared { epoch, resource } => self.map.insert(epoch, resource),
+            CoreMail::Closed { epoch, resource } => self.handle_deleted(epoch, resource),
+            CoreMail::Reopened { epoch, resource } => self.handle_undeleted(epoch, resource),
+            CoreMail::Purge { epoch, resource } => self.handle_purge(epoch, resource),
             CoreMail::DeclareDone { origin, result } => self.handle_declared(origin, result),
             CoreMail::Access(table) => self.handle_access(table),
             CoreMail::Quotas(table) => self.handle_quotas(table),

@@ -101,8 +101,8 @@ impl Core {
                 }
                 LateAnswer::Miss => self.reply_late(origin, &Reply::CacheMiss),
             },
-            ShardOutput::Draining { origin } => {
-                let refusal = Refusal::new(ErrorCode::Draining);
+            ShardOutput::Ended { origin, code } => {
+                let refusal = Refusal::new(code);
                 self.reply_late(origin, &Reply::Error(refusal));
             }
             ShardOutput::Messages {

@@ -76,7 +76,8 @@ pub(crate) struct Held {
 impl Core {
     /// Opens a log of this core before it serves: what it holds becomes
     /// partitions again. Every resource must have been told with
-    /// [`Declared`](crate::mail::CoreMail::Declared) before. Blocks while it reads.
+    /// [`Declared`](crate::mail::CoreMail::Declared) before, and which are deleted with
+    /// [`Closed`](crate::mail::CoreMail::Closed). Blocks while it reads.
     ///
     /// # Errors
     /// [`RecoverError`]; the core is then not to be used.
@@ -88,6 +89,7 @@ impl Core {
         let by_id: FixedMap<ResourceId, _> = self
             .map
             .iter()
+            .chain(self.map.closed())
             .map(|resource| (resource.id, std::sync::Arc::clone(resource)))
             .collect();
         let find = |id: ResourceId, partition: PartitionId| {
@@ -95,8 +97,13 @@ impl Core {
             resource.owner(partition)?;
             Self::partition_spec(resource)
         };
-        self.shard
-            .open_log(files, config, self.now, self.wall, &find)
+        let opened = self
+            .shard
+            .open_log(files, config, self.now, self.wall, &find)?;
+        for resource in self.map.closed() {
+            self.shard.close_resource(resource.id, resource.spec.shards);
+        }
+        Ok(opened)
     }
 
     /// The disk has finished a request of [`Output::Disk`](crate::Output::Disk).
@@ -120,6 +127,7 @@ impl Core {
 
     /// The disk has everything up to `ticket`: who waits for it is answered.
     pub(crate) fn answer_committed(&mut self, ticket: Ticket) {
+        self.purges_committed(ticket);
         let Some(held) = self.held.logs.get_mut(&ticket.log) else {
             return;
         };

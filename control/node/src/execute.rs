@@ -72,6 +72,11 @@ impl Core {
         resource: &Resource,
         partition: PartitionId,
     ) -> Result<Slot, Refusal> {
+        if self.shard.is_barred(resource.id, partition) {
+            // Records of before it was declared, or of a resource that was purged: not
+            // to be mixed with new ones.
+            return Err(ErrorCode::ResourceClosed.into());
+        }
         let slot = match Self::partition_spec(resource) {
             Some(spec) => {
                 let log = resource.log(partition);
@@ -125,6 +130,9 @@ impl Core {
         let result = self.admit_for_other(origin).and_then(|()| {
             if let Request::Unsubscribe(unsubscribe) = &request {
                 return self.end_subscription(origin, unsubscribe.subscription, &mut frame);
+            }
+            if !self.map.takes(resource.id) {
+                return Err(ErrorCode::ResourceClosed.into());
             }
             let slot = self.slot_of(resource, partition)?;
             let target = Target::new(resource, partition, slot);

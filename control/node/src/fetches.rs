@@ -124,6 +124,15 @@ impl Core {
         }
     }
 
+    /// The partition is gone: who waits for a read of it waits for nothing.
+    pub(crate) fn refuse_fetches(&mut self, slot: Slot, code: ErrorCode) {
+        let waiting = self.fetches.waiting.remove(&slot).unwrap_or_default();
+        self.fetches.count -= waiting.len();
+        for fetch in waiting {
+            self.reply_late(fetch.origin, &Reply::Error(code.into()));
+        }
+    }
+
     /// A whole frame for a request that was deferred.
     pub(crate) fn answer_late(&mut self, origin: Origin, frame: &[u8]) {
         if origin.session.core == self.config.core {

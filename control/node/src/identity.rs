@@ -147,7 +147,7 @@ impl Core {
             }
             stays.push(conn);
             let judge = |resource: &Resource| access.allowed(caller, resource.kind, &resource.name);
-            for handle in &mut connection.handles {
+            for handle in connection.handles.iter_mut().filter(|one| !one.closed) {
                 handle.permissions = judge(&handle.resource);
             }
             for (id, subscription) in &connection.subscriptions {

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+mod closing;
 mod connection;
 mod core;
 mod cursors;

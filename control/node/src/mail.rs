@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pinion_commitlog::{Damage, DiskError, LogId};
 use pinion_types::{
-    CoreId, Epoch, ErrorCode, PartitionId, Refusal, ResourceKind, ResourceName, SessionId,
-    SubscriptionId,
+    CoreId, Epoch, ErrorCode, PartitionId, Refusal, ResourceId, ResourceKind, ResourceName,
+    SessionId, SubscriptionId,
 };
 use pinion_wire::message::Spec;
 
@@ -103,6 +103,31 @@ pub enum CoreMail {
         /// What it is.
         resource: Arc<Resource>,
     },
+    /// A resource is deleted, and that may be taken back: its name is free for nobody,
+    /// it serves nobody, its data stays as it is. At a start between
+    /// [`CoreMail::Declared`] and the opening of the logs.
+    Closed {
+        /// Version of the change, at least that of the mails before.
+        epoch: Epoch,
+        /// Which.
+        resource: ResourceId,
+    },
+    /// The deletion was taken back.
+    Reopened {
+        /// Version of the change, at least that of the mails before.
+        epoch: Epoch,
+        /// What it is.
+        resource: Arc<Resource>,
+    },
+    /// A resource and its data are gone for good, because somebody asked for that by
+    /// name; never because it is not known. Answered with [`ControlMail::Purged`];
+    /// again when it is sent again. At a start after the logs are open.
+    Purge {
+        /// Version of the change, at least that of the mails before.
+        epoch: Epoch,
+        /// Which; the core need not know it.
+        resource: ResourceId,
+    },
     /// The answer to [`ControlMail::Declare`].
     DeclareDone {
         /// Whom it is for.
@@ -160,6 +185,13 @@ pub enum ControlMail {
     /// What tenants with quotas use here, at most every
     /// [`REPORT_EVERY`](crate::quota::REPORT_EVERY).
     Report(Box<CoreReport>),
+    /// Nothing of a resource is left on this core, and that holds over a restart.
+    Purged {
+        /// Which core.
+        core: CoreId,
+        /// The resource.
+        resource: ResourceId,
+    },
     /// The core has closed its last connection after a drain.
     Drained {
         /// Which core.

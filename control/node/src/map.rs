@@ -63,10 +63,14 @@ pub struct ShardMap {
     epoch: Epoch,
     by_name: FixedMap<(TenantId, ResourceKind, ResourceName), Arc<Resource>>,
     by_id: FixedMap<ResourceId, Arc<Resource>>,
+    /// Deleted, and not purged: nobody finds them.
+    closed: FixedMap<ResourceId, Arc<Resource>>,
+    /// The highest number it ever had.
+    newest: ResourceId,
 }
 
 impl ShardMap {
-    /// How many changes it has seen.
+    /// Version of the last change it has seen.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
@@ -89,18 +93,71 @@ impl ShardMap {
         self.by_id.get(&id)
     }
 
-    /// Every resource, in no order.
+    /// Whether requests about the resource are taken. One that is not there counts,
+    /// unless it was: its declaration may be on its way.
+    #[must_use]
+    pub fn takes(&self, id: ResourceId) -> bool {
+        self.by_id.contains_key(&id) || id > self.newest
+    }
+
+    /// Every resource that is deleted and not purged, in no order.
+    pub fn closed(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.closed.values()
+    }
+
+    /// Every resource that is not deleted, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.by_name.values()
     }
 
-    /// Takes one declared resource over.
+    /// Takes one declared resource over, or one whose deletion was taken back.
+    ///
+    /// # Panics
+    /// When the epoch goes back. One change may be about several resources.
     pub fn insert(&mut self, epoch: Epoch, resource: Arc<Resource>) {
-        assert!(epoch > self.epoch, "{epoch} after {}", self.epoch);
-        self.epoch = epoch;
+        self.advance(epoch);
         let key = (resource.tenant, resource.kind, resource.name.clone());
+        self.newest = self.newest.max(resource.id);
+        self.closed.remove(&resource.id);
         self.by_id.insert(resource.id, Arc::clone(&resource));
         self.by_name.insert(key, resource);
+    }
+
+    /// A resource is deleted; it is kept among the closed ones. `None` when there is
+    /// none of that number.
+    ///
+    /// # Panics
+    /// When the epoch goes back.
+    pub fn remove(&mut self, epoch: Epoch, id: ResourceId) -> Option<Arc<Resource>> {
+        self.advance(epoch);
+        let resource = self.take(id)?;
+        self.closed.insert(id, Arc::clone(&resource));
+        Some(resource)
+    }
+
+    /// A resource is purged. `None` when there is none of that number, closed or not.
+    ///
+    /// # Panics
+    /// When the epoch goes back.
+    pub fn purge(&mut self, epoch: Epoch, id: ResourceId) -> Option<Arc<Resource>> {
+        self.advance(epoch);
+        self.newest = self.newest.max(id);
+        self.take(id).or_else(|| self.closed.remove(&id))
+    }
+
+    fn take(&mut self, id: ResourceId) -> Option<Arc<Resource>> {
+        let resource = self.by_id.remove(&id)?;
+        let key = (resource.tenant, resource.kind, resource.name.clone());
+        // The name may be another's by now.
+        if self.by_name.get(&key).is_some_and(|named| named.id == id) {
+            self.by_name.remove(&key);
+        }
+        Some(resource)
+    }
+
+    fn advance(&mut self, epoch: Epoch) {
+        assert!(epoch >= self.epoch, "{epoch} after {}", self.epoch);
+        self.epoch = epoch;
     }
 }
 

@@ -90,7 +90,7 @@ impl Core {
             .ok_or(ErrorCode::BadHandle)?;
         // The single line where authorisation happens.
         if !entry.permissions.allow(request.needs()) {
-            return Err(ErrorCode::Forbidden.into());
+            return Err(entry.refusal());
         }
         let resource = &entry.resource;
         if resource.kind != kind {
@@ -322,13 +322,11 @@ impl Core {
         let (handle, partition) = (known.handle, known.partition);
         let resource = Arc::clone(&known.resource);
         // The grants may have changed since the session began.
-        if !connection.handles[handle.0 as usize]
-            .permissions
-            .allow(request.needs())
-        {
-            return Err(ErrorCode::Forbidden.into());
+        let entry = &connection.handles[handle.0 as usize];
+        if !entry.permissions.allow(request.needs()) {
+            return Err(entry.refusal());
         }
-        if connection.handles[handle.0 as usize].metered {
+        if entry.metered {
             self.charge(&resource, request)?;
         }
         let owner = resource
@@ -477,11 +475,16 @@ impl Core {
         let access = Arc::clone(&self.access);
         let epoch = self.map.epoch();
         let metered = self.quotas.concern(resource.tenant, &resource.name);
+        let takes = self.map.takes(resource.id);
         let Some(connection) = self.connection(conn) else {
             return Ok(());
         };
         let caller = connection.caller.as_ref().expect("a ready session has one");
         let permissions = access.allowed(caller, resource.kind, &resource.name);
+        if !takes {
+            // Deleted while the control thread was asked.
+            return Err(ErrorCode::ResourceClosed.into());
+        }
         if permissions == Permissions::NONE {
             // Revoked while the control thread was asked.
             return Err(ErrorCode::Forbidden.into());
@@ -504,6 +507,7 @@ impl Core {
                     resource: Arc::clone(resource),
                     permissions,
                     metered,
+                    closed: false,
                     slots,
                 });
                 connection.handles.len() - 1

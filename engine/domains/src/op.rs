@@ -25,6 +25,9 @@ pub mod kind {
     pub const QUEUE_FIRST: u8 = 16;
     /// Last kind the queue may use.
     pub const QUEUE_LAST: u8 = 31;
+    /// The partition is gone with all that came before; of every domain. Written and
+    /// read by whoever owns the log, never seen by a partition.
+    pub const RESOURCE_PURGED: u8 = 48;
 }
 
 /// One change of a partition, to be appended to the log as one record, or

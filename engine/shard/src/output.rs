@@ -35,10 +35,13 @@ pub enum ShardOutput {
         /// The answer.
         answer: LateAnswer,
     },
-    /// The same, because the node is shutting down.
-    Draining {
+    /// A request that waited is over: the node is shutting down, or the resource is
+    /// deleted.
+    Ended {
         /// Whom to answer.
         origin: Origin,
+        /// Why.
+        code: ErrorCode,
     },
     /// Messages of a queue, reserved for who gets them. Give the buffer back
     /// with [`crate::Shard::recycle`].

@@ -7,7 +7,7 @@ use pinion_types::{ErrorCode, Monotonic, SessionId, WallMs};
 
 use crate::origin::{Origin, Subscriber};
 use crate::output::{MessagesFor, ShardOutput};
-use crate::shard::{Attached, Kind, Shard, Slot};
+use crate::shard::{Attached, Kind, Shard, Slot, Waiting};
 
 /// What a take asks for, without who asks.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +70,7 @@ impl Shard {
         let outcome = self.queue(slot).take(now, wall, &take, out)?;
         self.uses_queue(origin.session, slot);
         if outcome == TakeOutcome::Waiting {
-            self.waiting.insert(waiter, origin);
+            self.waiting.insert(waiter, Waiting { origin, slot });
             if request.lease_ms != 0 {
                 self.take_leases.insert(waiter, request.lease_ms);
             }
@@ -144,7 +144,7 @@ impl Shard {
             };
             let (to, lease_ms) = match delivery {
                 Delivery::Taken(waiter) => match self.waiting.remove(&waiter.0) {
-                    Some(origin) => {
+                    Some(Waiting { origin, .. }) => {
                         let asked = self.take_leases.remove(&waiter.0).unwrap_or(0);
                         (MessagesFor::Take(origin), or_default(asked))
                     }
@@ -160,7 +160,7 @@ impl Shard {
                 },
                 Delivery::Nothing(waiter, gone) => {
                     self.take_leases.remove(&waiter.0);
-                    let Some(origin) = self.waiting.remove(&waiter.0) else {
+                    let Some(Waiting { origin, .. }) = self.waiting.remove(&waiter.0) else {
                         continue;
                     };
                     self.taken = messages;

@@ -271,7 +271,7 @@ fn a_drain_ends_everything_that_waits_once() {
     });
     assert_eq!(ended.count(), 2);
     assert!(outputs.iter().any(|output| matches!(output,
-        ShardOutput::Draining { origin: o } if *o == origin(2, 2))));
+        ShardOutput::Ended { origin: o, code: ErrorCode::Draining } if *o == origin(2, 2))));
     assert_eq!(shard.unsubscribe(session(1), SubscriptionId(7)), None);
     assert_eq!(shard.unsubscribe(session(1), SubscriptionId(8)), None);
 }

@@ -543,6 +543,7 @@ impl NodeWorld {
                     StorageNotice::Damaged(_) => return Err(Violation::new(text)),
                 }
             }
+            mail @ ControlMail::Purged { .. } => unreachable!("{mail:?}: nobody deletes"),
             ControlMail::Report(report) => unreachable!("{report:?}: nobody has a quota"),
             ControlMail::Drained { .. } => {}
         }

@@ -4,7 +4,7 @@
 
 mod client;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,14 +15,15 @@ use pinion_node::access::{
 };
 use pinion_node::declared::Declared;
 use pinion_node::mail::{ControlMail, CoreMail, StorageNotice};
-use pinion_node::map::{Directory, EMPTY_SPEC, SpecDefaults};
+use pinion_node::map::{Directory, EMPTY_SPEC, Resource, SpecDefaults};
 use pinion_node::quota_shares::QuotaShares;
 use pinion_node::stats::CoreStats;
 use pinion_node::{Core, CoreConfig, Feed, Output};
 use pinion_session::CloseCode;
 use pinion_simkit::{CrashMode, SimDisk, SimDiskConfig, SimRng};
 use pinion_types::{
-    CoreId, Epoch, ErrorCode, Monotonic, PartitionId, Refusal, ResourceKind, SubscriptionId, WallMs,
+    CoreId, Epoch, ErrorCode, Monotonic, PartitionId, Refusal, ResourceId, ResourceKind,
+    SubscriptionId, WallMs,
 };
 use pinion_wire::message::{Handle, Hello, MAGIC, Open, Reply, Request, Spec};
 
@@ -152,6 +153,15 @@ pub(crate) struct World {
     /// What tenants may use; divided among the cores as they report.
     pub(crate) quotas: QuotaShares,
     pub(crate) reports: usize,
+    /// Resources that are deleted, as the metadata would have it.
+    closed: BTreeSet<ResourceId>,
+    /// Resources that the metadata has not, purged ones among them.
+    unknown: BTreeSet<ResourceId>,
+    /// Cores that have nothing left of a purged resource.
+    pub(crate) purged: Vec<(CoreId, ResourceId)>,
+    epoch: u64,
+    /// Partitions of the last start that nobody declares.
+    pub(crate) orphans: usize,
     pub(crate) clients: Vec<Client>,
     pub(crate) rng: Rng,
     pub(crate) now: Monotonic,
@@ -208,6 +218,11 @@ impl World {
             directory: Directory::new(setup.cores, 4 << 30, SpecDefaults::default()),
             quotas: QuotaShares::new(setup.cores),
             reports: 0,
+            closed: BTreeSet::new(),
+            unknown: BTreeSet::new(),
+            purged: Vec::new(),
+            epoch: 1,
+            orphans: 0,
             clients: Vec::new(),
             rng: Rng::new(setup.seed),
             now: Monotonic::from_millis(1),
@@ -225,8 +240,10 @@ impl World {
     /// Makes the cores and has them read their logs.
     fn boot(&mut self) {
         self.lives += 1;
+        self.orphans = 0;
         let access = Arc::new(table());
         let mut resources: Vec<_> = self.directory.map().iter().cloned().collect();
+        resources.retain(|resource| !self.unknown.contains(&resource.id));
         resources.sort_by_key(|resource| resource.id);
         self.cores = (0..self.setup.cores)
             .zip(&mut self.disks)
@@ -242,11 +259,18 @@ impl World {
                 };
                 let mut state = Core::new(config, Arc::clone(&access));
                 state.start_turn(self.now, self.wall);
-                for (epoch, resource) in (1..).zip(&resources) {
+                let epoch = Epoch(self.epoch);
+                for resource in &resources {
                     state.handle_mail(CoreMail::Declared {
-                        epoch: Epoch(epoch),
+                        epoch,
                         resource: Arc::clone(resource),
                     });
+                    if self.closed.contains(&resource.id) {
+                        state.handle_mail(CoreMail::Closed {
+                            epoch,
+                            resource: resource.id,
+                        });
+                    }
                 }
                 for log in (core..self.logs).step_by(usize::from(self.setup.cores)) {
                     let config = LogConfig {
@@ -259,6 +283,8 @@ impl World {
                     };
                     let opened = state.open_log(disk, config).expect("the log opens");
                     assert!(opened.report.damage.is_empty(), "{:?}", opened.report);
+                    assert!(opened.senseless.is_empty(), "{:?}", opened.senseless);
+                    self.orphans += opened.orphans;
                 }
                 state
             })
@@ -550,6 +576,54 @@ impl World {
         }
     }
 
+    /// The resource of that name of tenant 1, whatever became of it.
+    pub(crate) fn resource(&self, kind: ResourceKind, name: &str) -> Arc<Resource> {
+        let name = pinion_types::ResourceName::new("n", name).unwrap();
+        let found = self.directory.map().find(TenantId(1), kind, &name);
+        Arc::clone(found.unwrap())
+    }
+
+    /// The metadata says that a resource is deleted.
+    pub(crate) fn delete(&mut self, resource: ResourceId) {
+        self.closed.insert(resource);
+        self.epoch += 1;
+        let epoch = Epoch(self.epoch);
+        self.tell(|| CoreMail::Closed { epoch, resource });
+        self.settle();
+    }
+
+    /// The deletion is taken back.
+    pub(crate) fn undelete(&mut self, resource: &Arc<Resource>) {
+        self.closed.remove(&resource.id);
+        self.epoch += 1;
+        let epoch = Epoch(self.epoch);
+        self.tell(|| CoreMail::Reopened {
+            epoch,
+            resource: Arc::clone(resource),
+        });
+        self.settle();
+    }
+
+    /// The metadata says that a resource is gone for good; told to the cores, who say
+    /// when it is.
+    pub(crate) fn purge(&mut self, resource: ResourceId) {
+        self.lose_metadata(resource);
+        self.epoch += 1;
+        let epoch = Epoch(self.epoch);
+        self.tell(|| CoreMail::Purge { epoch, resource });
+    }
+
+    /// From its next start on the node knows nothing of a resource.
+    pub(crate) fn lose_metadata(&mut self, resource: ResourceId) {
+        self.closed.remove(&resource);
+        self.unknown.insert(resource);
+    }
+
+    /// It knows of it again.
+    pub(crate) fn find_metadata(&mut self, resource: ResourceId) {
+        self.unknown.remove(&resource);
+    }
+
     pub(crate) fn advance(&mut self, by: Duration) {
         self.now = self.now + by;
         self.wall.0 += u64::try_from(by.as_millis()).expect("short");
@@ -639,6 +713,10 @@ impl World {
             self.notices.push((log, notice));
             return;
         }
+        if let ControlMail::Purged { core, resource } = mail {
+            self.purged.push((core, resource));
+            return;
+        }
         if let ControlMail::Report(report) = mail {
             self.reports += 1;
             self.quotas.handle_report(*report);
@@ -654,9 +732,16 @@ impl World {
         else {
             panic!("{mail:?}");
         };
-        let result = self.directory.declare(tenant, kind, &name, spec);
+        let mut result = self.directory.declare(tenant, kind, &name, spec);
+        if result
+            .as_ref()
+            .is_ok_and(|(one, _)| self.closed.contains(&one.id))
+        {
+            result = Err(ErrorCode::ResourceClosed.into());
+        }
         if let Ok((resource, true)) = &result {
-            let epoch = self.directory.map().epoch();
+            self.epoch += 1;
+            let epoch = Epoch(self.epoch);
             let resource = Arc::clone(resource);
             self.tell(|| CoreMail::Declared {
                 epoch,

@@ -3,6 +3,7 @@
 mod access;
 mod bad_input;
 mod caches;
+mod deletion;
 mod drain;
 mod durable;
 mod handshake;

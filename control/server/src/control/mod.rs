@@ -201,6 +201,8 @@ impl Control {
             }
             // Nobody divides rates yet: no tenant has a quota.
             Mail::Control(ControlMail::Report(_)) => {}
+            // Nor is any core asked to purge anything.
+            Mail::Control(ControlMail::Purged { .. }) => {}
             Mail::Core(mail) => unreachable!("{mail:?} is for a core"),
             Mail::Stray(_) => unreachable!("strays go to cores"),
             Mail::Peer { from, frame } => self.driver.take_frame(&from, &frame),

@@ -232,6 +232,7 @@ fn kind_name(log: LogId, resource: ResourceId, number: u8) -> String {
         (false, kind::STREAM_BLOCK) => "stream_block",
         (false, kind::STREAM_TRIM) => "stream_trim",
         (false, kind::STREAM_CURSOR) => "stream_cursor",
+        (false, kind::RESOURCE_PURGED) => "resource_purged",
         (false, ops::PUT) => "queue_put",
         (false, ops::ACK) => "queue_ack",
         (false, ops::NACK) => "queue_nack",

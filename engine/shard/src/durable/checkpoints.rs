@@ -14,17 +14,31 @@ const CHECKPOINT_BYTES_PER_TURN: usize = 256 << 10;
 const CHECKPOINT_PENDING_MAX: usize = 4 << 20;
 
 /// Domains of a checkpoint's states, as in `docs/storage-format.md`.
-const DOMAIN_STREAM: u8 = 1;
-const DOMAIN_QUEUE: u8 = 2;
+pub(super) const DOMAIN_STREAM: u8 = 1;
+pub(super) const DOMAIN_QUEUE: u8 = 2;
+/// The partition was purged; its state is empty.
+pub(super) const DOMAIN_PURGED: u8 = 3;
 
 impl Shard {
+    /// A checkpoint begins, with the partitions of the log from the first on.
+    pub(super) fn begin_checkpoint(&mut self, at: usize) {
+        let slot = &mut self.logs.slots[at];
+        slot.log.checkpoint_begin();
+        slot.checkpoint = Some(0);
+        slot.purged.in_checkpoint = slot.purged.keys.iter().copied().collect();
+        // In an order that does not hang on a hash.
+        slot.purged.in_checkpoint.sort_unstable();
+    }
+
     /// Adds some partitions to the checkpoint being taken.
     pub(super) fn advance_checkpoint(&mut self, at: usize) {
         let Some(mut next) = self.logs.slots[at].checkpoint else {
             return;
         };
         let Logs { slots, state, .. } = &mut self.logs;
-        let LogSlot { id, log, .. } = &mut slots[at];
+        let LogSlot {
+            id, log, purged, ..
+        } = &mut slots[at];
         if log.checkpoint_pending() > CHECKPOINT_PENDING_MAX {
             return;
         }
@@ -55,6 +69,10 @@ impl Shard {
             log.checkpoint_add(resource, partition, domain, as_of, state);
             taken += 1;
             bytes += state.len();
+        }
+        // Few, and 40 bytes each.
+        for (resource, partition) in purged.in_checkpoint.drain(..) {
+            log.checkpoint_add(resource, partition, DOMAIN_PURGED, log.appended(), &[]);
         }
         log.checkpoint_end();
         slots[at].checkpoint = None;

@@ -12,6 +12,7 @@
 mod checkpoints;
 mod commit;
 mod open;
+mod purged;
 mod reads;
 mod retention;
 
@@ -29,6 +30,7 @@ use slab::Slab;
 use crate::output::ShardOutput;
 use crate::shard::{Kind, Shard, Slot};
 pub use open::{OpenedLog, Senseless};
+use purged::Purged;
 use reads::ReadFor;
 
 /// A change is durable once `log` has committed up to `lsn`.
@@ -60,6 +62,10 @@ pub(crate) struct LogSlot {
     /// Every partition is closed: damage nobody can assign, or a failed write.
     fenced: bool,
     sealed: bool,
+    purged: Purged,
+    /// It holds what cannot be carried over a checkpoint, and nobody declares that:
+    /// no checkpoint, and nothing is removed (R37).
+    keeps_all: bool,
 }
 
 /// The logs of one core and what is being read from them.
@@ -120,6 +126,7 @@ impl Shard {
             match event {
                 LogEvent::Committed { lsn } => {
                     self.commit(at, lsn);
+                    self.release_purged(at, lsn);
                     self.ready
                         .push_back(ShardOutput::Committed(Ticket { log: id, lsn }));
                 }
@@ -144,9 +151,9 @@ impl Shard {
                     }
                 }
                 LogEvent::CheckpointWanted => {
-                    if self.logs.slots[at].checkpoint.is_none() {
-                        self.logs.slots[at].log.checkpoint_begin();
-                        self.logs.slots[at].checkpoint = Some(0);
+                    let slot = &self.logs.slots[at];
+                    if slot.checkpoint.is_none() && !slot.keeps_all {
+                        self.begin_checkpoint(at);
                     }
                 }
                 LogEvent::CheckpointDone => {}

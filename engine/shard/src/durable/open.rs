@@ -7,18 +7,22 @@ use pinion_commitlog::{
     DamagedPartitions, Files, LogConfig, LogId, Lsn, RecoverError, Recovered, RecoveryReport,
     Replay,
 };
+use pinion_domains::op::kind;
 use pinion_domains::queue::QueuePartition;
-use pinion_types::{FixedMap, Monotonic, PartitionId, ResourceId, WallMs};
+use pinion_types::{FixedSet, Monotonic, PartitionId, ResourceId, WallMs};
 
+use super::checkpoints::DOMAIN_PURGED;
+use super::purged::{Found, Purged, unknown_spec};
 use super::{LogSlot, PartitionSpec};
-use crate::shard::{Kind, Shard, Slot};
+use crate::shard::{Kind, Shard, Slot, Standing};
 
 /// What opening a log found.
 #[derive(Clone, Debug)]
 pub struct OpenedLog {
     /// The log's own findings.
     pub report: RecoveryReport,
-    /// Partitions whose resource nobody declares. Their data is kept (R37).
+    /// Partitions whose resource nobody declares. Their data is kept (R37), and they
+    /// serve nobody in this life of the node, whatever is declared later.
     pub orphans: usize,
     /// Records that make no sense to their domain; their partitions are closed.
     pub senseless: Vec<Senseless>,
@@ -59,7 +63,10 @@ impl Shard {
     ) -> Result<OpenedLog, RecoverError> {
         let id = config.log;
         assert!(self.logs.index(id).is_none(), "{id:?} is opened once");
-        let mut orphans: FixedMap<(ResourceId, PartitionId), ()> = FixedMap::default();
+        let mut orphans: FixedSet<(ResourceId, PartitionId)> = FixedSet::default();
+        // Those of them that cannot be opened to be kept.
+        let mut unkept = FixedSet::default();
+        let mut purged = Purged::default();
         let mut senseless = Vec::new();
         let mut all_damaged = false;
         let recovered = pinion_commitlog::recover(files, config, &mut |found| {
@@ -91,13 +98,30 @@ impl Shard {
                 } => (*resource, *partition, *as_of),
                 Replay::Record { lsn, head, .. } => (head.resource, head.partition, *lsn),
             };
-            let slot = match self.index.get(&(resource, partition)) {
+            let key = (resource, partition);
+            if is_purge(&found) {
+                purged.keys.insert(key);
+                orphans.remove(&key);
+                unkept.remove(&key);
+                self.found_purged(key, now, wall);
+            }
+            if purged.keys.contains(&key) {
+                // Also what was moved after the purge: it is of before.
+                return;
+            }
+            let slot = match self.index.get(&key) {
                 Some(slot) => Some(*slot),
-                None => find(resource, partition)
-                    .and_then(|spec| self.open_spec(resource, partition, Some(id), &spec, None)),
+                None => match find(resource, partition) {
+                    Some(spec) => self.open_spec(resource, partition, Some(id), &spec, None),
+                    None => {
+                        orphans.insert(key);
+                        self.open_unknown(key, id, &found)
+                    }
+                },
             };
             let Some(slot) = slot else {
-                orphans.insert((resource, partition), ());
+                orphans.insert(key);
+                unkept.insert(key);
                 return;
             };
             if all_damaged {
@@ -109,6 +133,9 @@ impl Shard {
                 // Its checksum holds, so it was written by another version or
                 // by somebody else: not to be guessed at.
                 self.fence(slot);
+                if self.partitions[slot.index()].standing == Standing::Unknown {
+                    unkept.insert(key);
+                }
                 senseless.push(Senseless {
                     lsn,
                     resource,
@@ -126,8 +153,11 @@ impl Shard {
             checkpoint: None,
             fenced: false,
             sealed: false,
+            purged,
+            keeps_all: !unkept.is_empty(),
         });
         let at = self.logs.slots.len() - 1;
+        self.forget_purged(at);
         self.tell_what_lives(at, now, wall);
         let fenced = self.close_damaged(at, &report);
         Ok(OpenedLog {
@@ -136,6 +166,24 @@ impl Shard {
             senseless,
             fenced,
         })
+    }
+
+    /// Keeps what nobody declares as it is: with its log it goes on through
+    /// checkpoints and compaction, for nobody.
+    fn open_unknown(
+        &mut self,
+        (resource, partition): (ResourceId, PartitionId),
+        log: LogId,
+        found: &Replay<'_>,
+    ) -> Option<Slot> {
+        let spec = unknown_spec(match found {
+            Replay::State { domain, .. } => Found::State(*domain),
+            Replay::Record { head, .. } => Found::Record(head.kind),
+            Replay::Damage(_) => return None,
+        })?;
+        let slot = self.open_spec(resource, partition, Some(log), &spec, None)?;
+        self.partitions[slot.index()].standing = Standing::Unknown;
+        Some(slot)
     }
 
     fn fold(&mut self, slot: Slot, found: &Replay<'_>) -> Result<(), String> {
@@ -182,12 +230,15 @@ impl Shard {
 
     /// After a restart the log learns from the partitions what still lives.
     fn tell_what_lives(&mut self, at: usize, now: Monotonic, wall: WallMs) {
-        let LogSlot { id, log, .. } = &mut self.logs.slots[at];
+        let LogSlot {
+            id, log, keeps_all, ..
+        } = &mut self.logs.slots[at];
         for owned in &mut self.partitions {
             if owned.log != Some(*id) {
                 continue;
             }
             match &mut owned.kind {
+                Kind::Stream(_) if owned.standing == Standing::Unknown => {}
                 Kind::Stream(stream) => {
                     log.release_stream(owned.key.0, owned.key.1, stream.first_available());
                 }
@@ -195,12 +246,16 @@ impl Shard {
                     for place in queue.live_locations() {
                         log.retain(place);
                     }
-                    queue.ready(now, wall);
+                    if owned.standing == Standing::Served {
+                        queue.ready(now, wall);
+                    }
                 }
                 Kind::Cache(_) => {}
             }
         }
-        log.ready();
+        if !*keeps_all {
+            log.ready();
+        }
     }
 
     fn close_damaged(&mut self, at: usize, report: &RecoveryReport) -> usize {
@@ -254,5 +309,14 @@ impl Shard {
         for slot in slots {
             self.fence(slot);
         }
+    }
+}
+
+/// Whether it says that a partition was purged.
+const fn is_purge(found: &Replay<'_>) -> bool {
+    match found {
+        Replay::State { domain, .. } => *domain == DOMAIN_PURGED,
+        Replay::Record { head, .. } => head.kind == kind::RESOURCE_PURGED,
+        Replay::Damage(_) => false,
     }
 }

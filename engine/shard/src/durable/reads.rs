@@ -7,7 +7,7 @@ use pinion_domains::stream::{ColdError, StreamChunk};
 use pinion_types::{Monotonic, Offset, WallMs};
 
 use crate::output::ShardOutput;
-use crate::shard::{Kind, Shard, Slot};
+use crate::shard::{Kind, Shard, Slot, Standing};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ReadFor {
@@ -83,6 +83,11 @@ impl Shard {
         let Some(ReadFor::Stream { slot, from }) = self.logs.reads.try_remove(token) else {
             return;
         };
+        if self.partitions[slot.index()].standing == Standing::Purged {
+            // What was asked for is gone; who waits learns it.
+            self.ready.push_back(ShardOutput::ReadReturned { slot });
+            return;
+        }
         if let Err(ReadError::Damaged { segment, offset }) = result {
             self.read_met_damage(slot, segment, offset);
         }
@@ -121,7 +126,11 @@ impl Shard {
             }
             _ => return,
         };
-        if let Kind::Queue(queue) = &mut self.partitions[slot.index()].kind {
+        let owned = &mut self.partitions[slot.index()];
+        if owned.standing == Standing::Purged {
+            return;
+        }
+        if let Kind::Queue(queue) = &mut owned.kind {
             let body = result
                 .map(|record| record.body)
                 .map_err(|error| match error {

@@ -3,7 +3,7 @@
 
 use pinion_types::{Monotonic, WallMs};
 
-use crate::shard::{Kind, Shard, Slot};
+use crate::shard::{Kind, Shard, Slot, Standing};
 
 /// How often retention is looked at.
 const RETENTION_EVERY: core::time::Duration = core::time::Duration::from_secs(1);
@@ -31,6 +31,9 @@ impl Shard {
             self.logs.retention_next = (self.logs.retention_next + 1)
                 % u32::try_from(total).expect("bounded by PARTITIONS_MAX");
             let owned = &self.partitions[slot.index()];
+            if owned.standing != Standing::Served {
+                continue;
+            }
             let Some(at) = owned.log.and_then(|id| self.logs.index(id)) else {
                 continue;
             };

@@ -4,7 +4,7 @@
 use pinion_domains::cache::{CacheError, LeaseOutcome, WaiterId, WatchId, WatchOptions};
 use pinion_domains::queue::PushId;
 use pinion_domains::stream::{
-    Delivery, SessionError, Start, SubKey, SubscribeError, SubscribeOptions, Subscribed,
+    SessionError, Start, SubKey, SubscribeError, SubscribeOptions, Subscribed,
 };
 use pinion_types::{
     ErrorCode, FixedMap, Monotonic, Offset, SessionId, SubscriptionId, Version, WallMs,
@@ -12,7 +12,6 @@ use pinion_types::{
 
 use super::{Kind, Shard, Slot};
 use crate::origin::{Origin, Subscriber};
-use crate::output::ShardOutput;
 
 /// A subscription or watch: the partition knows it by its index.
 #[derive(Clone, Copy, Debug)]
@@ -20,13 +19,20 @@ pub(crate) struct Attached {
     pub(crate) to: Subscriber,
     /// What a subscription to a queue asked for; 0 = the queue's default.
     pub(crate) lease_ms: u32,
-    slot: Slot,
+    pub(crate) slot: Slot,
+}
+
+/// A request that waits for something in a partition.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) origin: Origin,
+    pub(crate) slot: Slot,
 }
 
 /// What a connection has in this shard, to be undone when it goes.
 #[derive(Debug, Default)]
 pub(crate) struct Belongings {
-    subscriptions: FixedMap<SubscriptionId, usize>,
+    pub(super) subscriptions: FixedMap<SubscriptionId, usize>,
     /// The connection's number of an append session → where and which it is.
     appends: FixedMap<u64, (Slot, u64)>,
     /// Caches it has leases or waits in.
@@ -177,7 +183,7 @@ impl Shard {
         Some(self.detach(key))
     }
 
-    fn detach(&mut self, key: usize) -> (Subscriber, Offset) {
+    pub(super) fn detach(&mut self, key: usize) -> (Subscriber, Offset) {
         let Attached { to, slot, .. } = self.subscribers.remove(key);
         // A blocking subscriber that went may let publishers on.
         self.touch(slot);
@@ -230,7 +236,7 @@ impl Shard {
     }
 
     /// Reads a key or decides who fills it. With [`LeaseOutcome::Waiting`] the
-    /// answer comes as [`ShardOutput::Wakeup`].
+    /// answer comes as [`ShardOutput::Wakeup`](crate::ShardOutput::Wakeup).
     ///
     /// # Errors
     /// As [`CachePartition::get_or_lease`](pinion_domains::cache::CachePartition::get_or_lease).
@@ -272,7 +278,7 @@ impl Shard {
             }
         };
         if waits {
-            self.waiting.insert(waiter, origin);
+            self.waiting.insert(waiter, Waiting { origin, slot });
         }
         self.touch(slot);
         Ok(waits)
@@ -315,8 +321,8 @@ impl Shard {
             self.queue(slot).session_ended(now, wall, session);
         }
         let leases = &mut self.take_leases;
-        self.waiting.retain(|waiter, origin| {
-            let stays = origin.session != session;
+        self.waiting.retain(|waiter, waiting| {
+            let stays = waiting.origin.session != session;
             if !stays {
                 leases.remove(waiter);
             }
@@ -345,20 +351,11 @@ impl Shard {
             .map(|(key, _)| key)
             .collect();
         for key in watches {
-            let (to, next) = self.detach(key);
-            if let Some(belongings) = self.sessions.get_mut(&to.session) {
-                belongings.subscriptions.remove(&to.subscription);
-            }
-            self.ready.push_back(ShardOutput::Delivery {
-                to,
-                delivery: Delivery::End {
-                    code: ErrorCode::Draining,
-                    next,
-                },
-            });
+            self.end_attached(key, ErrorCode::Draining);
         }
-        for (_, origin) in self.waiting.drain() {
-            self.ready.push_back(ShardOutput::Draining { origin });
+        let waiting: Vec<u64> = self.waiting.keys().copied().collect();
+        for waiter in waiting {
+            self.end_waiting(waiter, ErrorCode::Draining);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The partitions of one core and who hangs on them.
 
 mod attached;
+mod closing;
 mod turn;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -16,10 +17,10 @@ use pinion_types::{
 use slab::Slab;
 
 use crate::durable::{Logs, PartitionSpec};
-use crate::origin::Origin;
 use crate::output::ShardOutput;
-pub(crate) use attached::Attached;
 use attached::Belongings;
+pub(crate) use attached::{Attached, Waiting};
+pub(crate) use closing::Standing;
 
 /// Partitions one core may own. Each costs a map entry and, once used, what it
 /// keeps in memory.
@@ -74,6 +75,8 @@ pub(crate) struct Owned {
     pub(crate) log: Option<LogId>,
     /// Closed for good, by damage or a failed write.
     pub(crate) fenced: bool,
+    /// Whether it is served.
+    pub(crate) standing: Standing,
     /// Longest age in milliseconds and most bytes of what it keeps in the log.
     pub(crate) retention: (Option<u64>, Option<u64>),
     /// In `active`.
@@ -97,7 +100,7 @@ pub struct Shard {
     pub(crate) logs: Logs,
     pub(crate) subscribers: Slab<Attached>,
     /// Requests that wait for a filler, by waiter number.
-    pub(crate) waiting: FixedMap<u64, Origin>,
+    pub(crate) waiting: FixedMap<u64, Waiting>,
     /// What waiting takes asked for beside the queue's default, by waiter number.
     pub(crate) take_leases: FixedMap<u64, u32>,
     /// Buffer of messages on their way out.
@@ -246,6 +249,7 @@ impl Shard {
             key,
             log,
             fenced: false,
+            standing: Standing::Served,
             retention: (None, None),
             active: false,
             deadline: None,

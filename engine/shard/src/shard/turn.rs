@@ -4,7 +4,7 @@
 use pinion_domains::stream::Delivery;
 use pinion_types::{Monotonic, WallMs};
 
-use super::{Kind, Shard, Slot};
+use super::{Kind, Shard, Slot, Standing};
 use crate::output::{LateAnswer, ShardOutput};
 
 impl Shard {
@@ -58,7 +58,8 @@ impl Shard {
             Kind::Cache(cache) => {
                 while let Some((waiter, wakeup)) = cache.poll_wakeup(now) {
                     // Gone when the connection went first.
-                    if let Some(origin) = self.waiting.remove(&waiter.0) {
+                    if let Some(waiting) = self.waiting.remove(&waiter.0) {
+                        let origin = waiting.origin;
                         let answer = LateAnswer::from(wakeup);
                         return Some(ShardOutput::Wakeup { origin, answer });
                     }
@@ -82,6 +83,9 @@ impl Shard {
             Kind::Cache(cache) => (cache.next_deadline(), false),
             Kind::Queue(queue) => (queue.next_deadline(), queue.has_work()),
         };
+        // Nothing changes by itself in a partition that is not served.
+        let served = owned.standing == Standing::Served;
+        let (deadline, more) = (deadline.filter(|_| served), more && served);
         if deadline != owned.deadline {
             if let Some(old) = owned.deadline {
                 self.deadlines.remove(&(old, slot));
