@@ -16,6 +16,7 @@ mod audit;
 mod clock;
 mod duties;
 mod formation;
+mod heartbeats;
 mod hub;
 pub mod limits;
 mod meet;

@@ -62,6 +62,13 @@ pub const GUEST_FOR: Duration = Duration::from_secs(10);
 /// Between two looks of a leader whether a member that is to vote has caught up.
 pub const MEMBERS_LOOK: Duration = Duration::from_millis(250);
 
+/// How late a leader may look for brokers that it misses before it takes it that it stood
+/// still itself: then all of them have their whole time again.
+pub const BEATS_LATE: Duration = Duration::from_secs(1);
+
+/// After a broker was found to be missed, when it is looked at again.
+pub const BEATS_LOOK: Duration = Duration::from_secs(1);
+
 /// How long a node waits for its registration before it asks for it anew, and how long one
 /// that the metadata knows already waits for it before it serves.
 pub const REGISTER_RETRY: Duration = Duration::from_secs(2);

@@ -1,5 +1,6 @@
 //! The plane: what it is put together from, and the order of a turn.
 
+mod brokers;
 mod forward;
 mod joining;
 mod nodes;
@@ -19,6 +20,7 @@ use pinion_types::{Monotonic, WallMs};
 use crate::audit::{AUDIT_LOG, AuditEvent, AuditLog, AuditResult, AuditRow};
 use crate::clock::Clock;
 use crate::duties::Duties;
+use crate::heartbeats::Beats;
 use crate::hub::{Hub, WatchError, WatchId, Watched};
 use crate::limits::REQUESTS_MAX;
 use crate::names::PeerName;
@@ -68,6 +70,7 @@ pub struct Plane {
     ready: Ready,
     hub: Hub,
     duties: Duties,
+    beats: Beats,
     outputs: VecDeque<PlaneOutput>,
     /// Nothing more is taken: the group failed, the plane halted or is sealed.
     closed: Option<PlaneError>,
@@ -141,6 +144,7 @@ impl Plane {
             ready: Ready::No,
             hub: Hub::default(),
             duties: Duties::default(),
+            beats: Beats::default(),
             outputs: VecDeque::new(),
             closed: None,
             halted: false,
@@ -227,7 +231,7 @@ impl Plane {
             PlaneMessage::Meet(meet) => self.take_meet(from, &meet),
             PlaneMessage::Join(join) => self.take_join(from, &join),
             PlaneMessage::JoinAnswer(answer) => self.take_join_answer(&answer),
-            PlaneMessage::Beat(_) => {}
+            PlaneMessage::Beat(beat) => self.take_beat(&beat),
         }
     }
 
@@ -442,6 +446,7 @@ impl Plane {
             },
             Output::Role { role, leader, term } => {
                 (self.role, self.leader, self.term) = (role, leader, term);
+                self.follow_leader();
                 let leader = leader.and_then(|leader| self.nodes.names.name(leader).cloned());
                 self.outputs
                     .push_back(PlaneOutput::Role { role, leader, term });
@@ -492,6 +497,7 @@ impl Plane {
         let given = self.give_waiting()
             | self.give_duties()
             | self.give_members()
+            | self.give_beats()
             | self.give_registration();
         self.ask_ready() | given
     }
@@ -658,6 +664,7 @@ impl Plane {
             .nodes_deadline()
             .into_iter()
             .chain(self.joining_deadline());
+        let nodes = nodes.chain(self.beats_deadline());
         let requests = self.requests.next_deadline();
         let group = group.into_iter().chain(audit);
         group.chain(requests).chain(duties).chain(nodes).min()

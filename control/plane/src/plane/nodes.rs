@@ -175,6 +175,7 @@ impl Plane {
     /// What was decided before this life is known now.
     pub(super) fn caught_up(&mut self) {
         self.ready = Ready::Caught;
+        self.follow_leader();
     }
 
     /// Registers this node's broker where it is not yet, or not any more; whether anything
@@ -202,6 +203,7 @@ impl Plane {
         let known = self.nodes.broker.is_some() && self.nodes.registration.tried;
         if self.ready == Ready::Caught && (known || self.unregistered().is_none()) {
             self.ready = Ready::Yes;
+            self.follow_leader();
             self.outputs.push_back(PlaneOutput::Ready);
             // A leader may have waited for this.
             given = true;

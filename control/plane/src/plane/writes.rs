@@ -233,6 +233,7 @@ impl Plane {
         if !changes.is_empty() {
             self.hub.push(&changes);
             self.nodes_changed(&changes);
+            self.brokers_changed(&changes);
             self.outputs.push_back(PlaneOutput::Changes(changes));
         }
         match from {

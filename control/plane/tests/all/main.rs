@@ -4,6 +4,7 @@
 
 mod alone;
 mod audit;
+mod beats;
 mod cluster;
 mod crash;
 mod duties;
