@@ -244,6 +244,11 @@ impl Totals {
             ),
             row(Kind::Plane, "watchers that began anew", plane.resnapshots),
             row(Kind::Plane, "tenants purged", plane.purged),
+            row(Kind::Plane, "disks of members lost", plane.wiped),
+            row(Kind::Plane, "members that came later", plane.joined),
+            row(Kind::Plane, "members replaced", plane.replaced),
+            row(Kind::Plane, "brokers that were missed", plane.down),
+            row(Kind::Plane, "brokers that registered", plane.registered),
         ]
     }
 

@@ -192,6 +192,32 @@ impl Command {
         }
     }
 
+    /// Refused when a key that it names breaks the grammar: its text would not be read as the
+    /// same key, or as none.
+    pub(crate) fn check_keys(&self) -> Result<(), MetaError> {
+        match self {
+            Self::Rebalance(Rebalance { key, .. })
+            | Self::CancelPlan(key)
+            | Self::TransferLeadership(TransferLeadership { key, .. })
+            | Self::Delete(Delete { key, .. })
+            | Self::Undelete(key)
+            | Self::Purge(key)
+            | Self::Remove(key) => key.well_formed(),
+            Self::Batch(items) => {
+                for (at, item) in items.iter().enumerate() {
+                    item.command
+                        .check_keys()
+                        .map_err(|error| MetaError::Batch {
+                            at,
+                            error: Box::new(error),
+                        })?;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Refused when it is a batch that is none: a batch within a batch would be
     /// read to any depth.
     pub(crate) fn check_batch(&self) -> Result<(), MetaError> {

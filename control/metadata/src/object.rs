@@ -7,6 +7,7 @@ use core::str::FromStr;
 use pinion_types::{NameError, ResourceId, ResourceKind, ResourceName, WallMs};
 
 use crate::broker::Broker;
+use crate::error::{MetaError, NameOf};
 use crate::identity::{ApiKey, Bootstrap, Issuer, Revocation, Revoked, RevokedError, SigningKeys};
 use crate::ids::{BrokerNumber, MemberNumber, MetaVersion, RowId};
 use crate::limits::ISSUER_BYTES_MAX;
@@ -339,6 +340,24 @@ impl ObjectKey {
                 namespace,
                 name,
             } => Some(Self::resource(*kind, tenant, namespace, name)),
+        }
+    }
+
+    /// Refused when a part breaks its grammar.
+    pub(crate) fn well_formed(&self) -> Result<(), MetaError> {
+        let what = match self {
+            Self::Namespace { .. } => NameOf::Namespace,
+            Self::Resource { .. } | Self::Placement { .. } => NameOf::Resource,
+            Self::Broker(_) => NameOf::Broker,
+            _ => NameOf::Tenant,
+        };
+        match (self, self.check()) {
+            (Self::Issuer { issuer: url, .. }, Err(KeyError::Issuer)) => {
+                let url = url.clone();
+                Err(MetaError::BadUrl { url })
+            }
+            (_, Err(KeyError::Name(why))) => Err(MetaError::BadName { what, why }),
+            _ => Ok(()),
         }
     }
 

@@ -98,8 +98,10 @@ impl Why {
             Self::Busy { limit } => PlaneError::Busy { limit },
             Self::ReadOnly => PlaneError::ReadOnly,
             Self::AuditUnavailable => PlaneError::AuditUnavailable,
-            // It was read here before it was sent: the other is of another release.
-            Self::Malformed => PlaneError::Failed,
+            Self::Malformed => {
+                let what = "the command";
+                PlaneError::Malformed(pinion_metadata::FormatError::Archive { what })
+            }
         }
     }
 }

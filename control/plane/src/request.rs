@@ -148,8 +148,7 @@ pub enum PlaneError {
     /// The metadata refused the command.
     #[error(transparent)]
     Meta(#[from] MetaError),
-    /// The command says something that no replica could read, such as a key against the
-    /// grammar.
+    /// The node that leads could not read the command: it is of another release.
     #[error("the command: {0}")]
     Malformed(FormatError),
     /// Nobody leads, and nobody did before the deadline.

@@ -15,7 +15,7 @@ use pinion_plane::{
 use pinion_types::{Monotonic, Outcome};
 
 use super::truth::{WriteAsked, mark};
-use super::world::{CLUSTER, Event, World};
+use super::world::{Event, World};
 use crate::{Violation, promise};
 
 /// Tenants that clients quarrel about.
@@ -485,9 +485,10 @@ impl World {
             return Ok(());
         }
         let known = self.clients[client].at;
+        let cluster = self.truth.cluster();
         let mut begun = Err(WatchError::NotReady);
         self.turn(at, |plane| {
-            begun = plane.watch(Some(CLUSTER), MetaVersion(known));
+            begun = plane.watch(cluster, MetaVersion(known));
         })?;
         match begun {
             Ok(id) => {

@@ -93,6 +93,18 @@ pub struct PlaneCounts {
     pub resnapshots: u64,
     /// Tenants whose grace was over.
     pub purged: u64,
+    /// Messages to nodes that the sender was not told to be connected to.
+    pub unheard: u64,
+    /// Nodes that lost their disks.
+    pub wiped: u64,
+    /// Members that came after the beginning.
+    pub joined: u64,
+    /// Members that another took the place of.
+    pub replaced: u64,
+    /// Brokers that were missed.
+    pub down: u64,
+    /// Brokers that registered.
+    pub registered: u64,
 }
 
 impl PlaneCounts {
@@ -134,6 +146,12 @@ impl PlaneCounts {
             (&mut self.watched, other.watched),
             (&mut self.resnapshots, other.resnapshots),
             (&mut self.purged, other.purged),
+            (&mut self.unheard, other.unheard),
+            (&mut self.wiped, other.wiped),
+            (&mut self.joined, other.joined),
+            (&mut self.replaced, other.replaced),
+            (&mut self.down, other.down),
+            (&mut self.registered, other.registered),
         ];
         for (sum, more) in sums {
             *sum += more;

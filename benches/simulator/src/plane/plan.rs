@@ -35,9 +35,11 @@ enum Trouble {
     Fail,
     /// Somebody sets a wall clock.
     Jump,
+    /// A node loses its disk.
+    Wipe,
 }
 
-const TROUBLES: [Trouble; 12] = [
+const TROUBLES: [Trouble; 13] = [
     Trouble::Crash,
     Trouble::Blackout,
     Trouble::Drain,
@@ -50,12 +52,18 @@ const TROUBLES: [Trouble; 12] = [
     Trouble::Slow,
     Trouble::Fail,
     Trouble::Jump,
+    Trouble::Wipe,
 ];
 
 /// What a world is like, from its seed.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
+    /// Nodes that begin the cluster.
     pub(super) members: usize,
+    /// Another that comes later, and whether it only observes.
+    pub(super) joiner: Option<bool>,
+    /// Milliseconds between two words of a broker, and how many may be missed.
+    pub(super) beats: (u32, u16),
     pub(super) clients: usize,
     /// Entries between two snapshots, and kept before one.
     pub(super) snapshot_every: u64,
@@ -75,8 +83,12 @@ impl Plan {
         // Few at a time go deeper than all at once.
         let kinds = *rng.pick(&[1, 2, 3, 5, most]);
         let troubles = (0..kinds).map(|_| *rng.pick(&TROUBLES)).collect();
+        let joiner = *rng.pick(&[None, None, Some(false), Some(true)]);
+        let beats = (*rng.pick(&[100, 200, 400]), *rng.pick(&[3, 5]));
         Self {
             members,
+            joiner: joiner.filter(|_| members > 1),
+            beats,
             clients: rng.index(4) + 2,
             snapshot_every: *rng.pick(&[8, 20, 60, 1_000]),
             tail: *rng.pick(&[2, 10, 1_000]),
@@ -84,6 +96,11 @@ impl Plan {
             troubles,
             every: Duration::from_millis(*rng.pick(&[60, 150, 400, 900])),
         }
+    }
+
+    /// Who votes when all are whole.
+    pub(super) fn voters(&self) -> usize {
+        self.members + usize::from(self.joiner == Some(false))
     }
 
     /// Time until the next trouble.
@@ -103,7 +120,7 @@ fn millis(rng: &mut SimRng, first: u64, last: u64) -> Duration {
 impl World {
     /// Something goes wrong, and is set right some time later.
     pub(super) fn disturb(&mut self) -> Result<(), Violation> {
-        let nodes = self.plan.members;
+        let nodes = self.nodes.len();
         let trouble = *self.rng.pick(&self.plan.troubles);
         let at = self.rng.index(nodes);
         let other = (at + 1 + self.rng.index(nodes.max(2) - 1)) % nodes;
@@ -178,6 +195,9 @@ impl World {
                 let error = *self.rng.pick(&errors);
                 let often = self.rng.between(1, 30);
                 self.faults(at, vec![(Fault::Fails(error), often)]);
+            }
+            Trouble::Wipe => {
+                self.wipe(at)?;
             }
             Trouble::Jump => {
                 let most = *self.rng.pick(&[50_i64, 3_000, 3_600_000]);

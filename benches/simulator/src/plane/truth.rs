@@ -80,6 +80,7 @@ impl Track {
 #[derive(Debug, Default)]
 pub(super) struct Truth {
     pub(super) counts: PlaneCounts,
+    cluster: Option<[u8; 16]>,
     /// Change of version n at n - 1.
     history: Vec<Change>,
     objects: BTreeMap<ObjectKey, Track>,
@@ -95,14 +96,31 @@ pub(super) struct Truth {
 }
 
 impl Truth {
-    /// A world that begins with the metadata as of version 0.
-    pub(super) fn new(genesis: &Metadata) -> Self {
-        let mut truth = Self::default();
-        for object in genesis.objects() {
-            let track = truth.objects.entry(object.meta.key.clone()).or_default();
-            track.0.push((0, Some(object.clone())));
+    /// The cluster, when somebody has begun it.
+    pub(super) fn cluster(&self) -> Option<[u8; 16]> {
+        self.cluster
+    }
+
+    /// A replica is opened, begun or sent: there is one cluster, and all that it has there was.
+    pub(super) fn begins(&mut self, who: usize, machine: &Metadata) -> Result<(), Violation> {
+        let cluster = *self.cluster.get_or_insert(machine.cluster());
+        promise!(
+            cluster == machine.cluster(),
+            "member {who} is of a second cluster, {:x?} beside {cluster:x?}",
+            machine.cluster()
+        );
+        if self.objects.is_empty() {
+            promise!(
+                machine.version() == MetaVersion(0),
+                "member {who} begins with {}",
+                machine.version()
+            );
+            for object in machine.objects() {
+                let track = self.objects.entry(object.meta.key.clone()).or_default();
+                track.0.push((0, Some(object.clone())));
+            }
         }
-        truth
+        self.snapshot(who, machine)
     }
 
     /// The newest version that anybody was shown.
@@ -161,6 +179,8 @@ impl Truth {
                 object.meta.version == change.version && object.meta.key == change.key,
                 "{change:?} holds another version or object"
             );
+        } else if matches!(change.key, ObjectKey::Member(_)) {
+            self.counts.replaced += 1;
         } else {
             self.counts.purged += 1;
             let deleting = before.as_ref().and_then(|object| object.meta.deleting);
@@ -170,6 +190,13 @@ impl Truth {
                 change.key,
                 self.latest
             );
+        }
+        let body = change.object.as_ref().map(|object| &object.body);
+        match body {
+            Some(Body::Member(_)) if change.kind == ChangeKind::Create => self.counts.joined += 1,
+            Some(Body::Broker(broker)) if broker.down.is_some() => self.counts.down += 1,
+            Some(Body::Broker(_)) => self.counts.registered += 1,
+            _ => {}
         }
         let number = change.object.as_deref().and_then(marked);
         if let Some(number) = number

@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pinion_metadata::broker::Capacity;
-use pinion_metadata::{Founder, Metadata, SnapshotSource};
+use pinion_metadata::command::UpdateSettings;
+use pinion_metadata::member::MemberRole;
+use pinion_metadata::{Command, Expect, ObjectKey, SnapshotSource};
 use pinion_plane::{
-    Answer, AuditConfig, NodeFacts, PeerName, Plane, PlaneConfig, PlaneError, PlaneMessage,
-    PlaneNotice, PlaneOutput, RequestId, WatchId,
+    Answer, AuditConfig, Caller, ClusterConfig, NodeFacts, PeerName, Plane, PlaneConfig,
+    PlaneError, PlaneMessage, PlaneNotice, PlaneOutput, Request, RequestId, WatchId, Write,
 };
 use pinion_raft_group::{Found, GroupConfig, Notice, Role};
 use pinion_simkit::{
@@ -24,15 +26,16 @@ use super::plan::Plan;
 use super::truth::Truth;
 use crate::{Violation, promise};
 
-pub(super) const CLUSTER: [u8; 16] = *b"a seeded cluster";
 /// Parts per million by which a node's clocks may run fast or slow: a hundred times what
 /// clocks do.
 const DRIFT_PPM: u64 = 20_000;
 /// What a node that stands still is sent and keeps; the rest is lost.
 const INBOX_MAX: usize = 1_024;
 
+/// Whose requests are the world's own.
+const NOBODY: usize = usize::MAX;
 /// Names of the nodes, in their order.
-const NAMES: [&str; 5] = ["n1", "n2", "n3", "n4", "n5"];
+const NAMES: [&str; 6] = ["n1", "n2", "n3", "n4", "n5", "n6"];
 
 /// A node as it is in its life `incarnation`.
 fn facts(at: usize, incarnation: u64) -> Result<NodeFacts, Violation> {
@@ -55,24 +58,18 @@ fn facts(at: usize, incarnation: u64) -> Result<NodeFacts, Violation> {
     })
 }
 
-/// The nodes that begin a world, none of which has registered.
-fn founders(members: usize) -> Result<Vec<Founder>, Violation> {
-    let founder = |at| {
+/// What node `at` of a world that `members` begin is told of its cluster.
+fn cluster(members: usize, observer: bool) -> Result<Option<ClusterConfig>, Violation> {
+    let initial = (0..members).map(|at| {
         let facts = facts(at, 0)?;
-        Ok(Founder {
-            name: facts.name.as_str().into(),
-            facts: facts.broker_facts(),
-            incarnation: None,
-            address: facts.address,
-            store: store(at),
-        })
-    };
-    (0..members).map(founder).collect()
-}
-
-/// The data directory of a node.
-fn store(at: usize) -> [u8; 16] {
-    [u8::try_from(at).unwrap_or(0); 16]
+        Ok((facts.name, facts.address))
+    });
+    let initial: Vec<_> = initial.collect::<Result<_, Violation>>()?;
+    Ok((members > 1).then(|| ClusterConfig {
+        name: "seeded".into(),
+        initial,
+        observer,
+    }))
 }
 
 /// Something that will happen.
@@ -89,6 +86,8 @@ pub(super) enum Event {
     Resume(usize, u64),
     /// A client does the next thing.
     Client(usize),
+    /// A node is asked to have brokers missed soon.
+    Settings(usize),
     /// A snapshot is encoded.
     Encoded {
         at: usize,
@@ -102,7 +101,7 @@ pub(super) enum Event {
 #[derive(Debug)]
 enum Mail {
     Peer(usize, Arc<[u8]>),
-    Request(RequestId, pinion_plane::Request),
+    Request(RequestId, Request),
 }
 
 /// One node.
@@ -111,6 +110,12 @@ pub(super) struct Node {
     pub(super) plane: Option<Plane>,
     pub(super) life: u64,
     pub(super) disk: SimDisk,
+    /// Its data directory: another one when its disk is.
+    store: [u8; 16],
+    /// Whom it was told to keep connected to; it reaches nobody else.
+    peers: BTreeSet<String>,
+    /// It was seen to have metadata in this life.
+    has_machine: bool,
     clock: SimClock,
     /// Parts per million by which its monotonic clock is fast.
     rate: i64,
@@ -187,10 +192,7 @@ impl World {
         let mut rng = SimRng::new(seed);
         let plan = Plan::new(&mut rng);
         let net = SimNet::new(rng.fork(1));
-        let founders = founders(plan.members)?;
-        let first = Metadata::founded(CLUSTER, &founders)
-            .map_err(|error| Violation::new(format!("{founders:?}: {error}")))?;
-        let truth = Truth::new(&first);
+        let truth = Truth::default();
         let clients = (0..plan.clients).map(Client::new).collect();
         let mut world = Self {
             now: Monotonic::ZERO,
@@ -214,13 +216,17 @@ impl World {
             3 => counts.threes = 1,
             _ => counts.fives = 1,
         }
-        for at in 0..world.plan.members {
+        let nodes = world.plan.members + usize::from(world.plan.joiner.is_some());
+        for at in 0..nodes {
             let disk = world.rng.fork(at as u64 + 2);
             let wall = 1_700_000_000_000 + world.rng.below(2_000);
             world.nodes.push(Node {
                 plane: None,
                 life: 0,
                 disk: SimDisk::new(SimDiskConfig::default(), disk),
+                store: [u8::try_from(at).unwrap_or(0); 16],
+                peers: BTreeSet::new(),
+                has_machine: false,
                 clock: SimClock::new(WallMs(wall)),
                 rate: 0,
                 started: Monotonic::ZERO,
@@ -237,7 +243,12 @@ impl World {
                 watch_ready: BTreeSet::new(),
                 watches: BTreeMap::new(),
             });
-            world.start(at)?;
+            if at < world.plan.members {
+                world.start(at)?;
+            } else {
+                let after = Duration::from_millis(world.rng.below(4_000));
+                world.later(after, Event::Start(at));
+            }
         }
         for client in 0..world.plan.clients {
             world.later(Duration::from_millis(1), Event::Client(client));
@@ -364,6 +375,7 @@ impl World {
             Event::Resume(at, life) if self.nodes[at].life == life => self.resume(at),
             Event::Resume(..) => Ok(()),
             Event::Client(client) => self.act(client),
+            Event::Settings(at) => self.ask_for_beats(at),
             Event::Encoded {
                 at,
                 life,
@@ -414,7 +426,7 @@ impl World {
         &mut self,
         at: usize,
         id: RequestId,
-        request: pinion_plane::Request,
+        request: Request,
     ) -> Result<(), Violation> {
         let node = &mut self.nodes[at];
         if node.paused {
@@ -456,6 +468,10 @@ impl World {
         }
         let node = &mut self.nodes[at];
         if let Some(machine) = node.plane.as_ref().and_then(Plane::metadata) {
+            if !core::mem::replace(&mut node.has_machine, true) {
+                // It was begun, or sent, in this turn.
+                self.truth.begins(at, machine)?;
+            }
             let version = machine.version().0;
             promise!(
                 node.told == version,
@@ -502,6 +518,10 @@ impl World {
             PlaneOutput::Send { to, message } => {
                 let mut frame = Vec::new();
                 message.encode(&mut frame);
+                if !self.nodes[at].peers.contains(to.as_str()) {
+                    self.truth.counts.unheard += 1;
+                    return Ok(());
+                }
                 let to = NAMES.iter().position(|name| *name == to.as_str());
                 let to = to.unwrap_or(usize::MAX);
                 // A member may say the same twice; a connection gives nothing twice.
@@ -544,10 +564,15 @@ impl World {
                 let node = &mut self.nodes[at];
                 promise!(!node.ready, "member {at} is ready twice");
                 (node.ready, node.was_ready) = (true, true);
+                self.set_beats(at);
             }
             PlaneOutput::Sealed => self.nodes[at].sealed = true,
-            // The wires go everywhere, and no tenant has keys.
-            PlaneOutput::Peers(_) | PlaneOutput::RotateKeys { .. } => {}
+            PlaneOutput::Peers(peers) => {
+                let names = peers.iter().map(|(name, _)| name.to_string());
+                self.nodes[at].peers = names.collect();
+            }
+            // No tenant has keys.
+            PlaneOutput::RotateKeys { .. } => {}
             PlaneOutput::Notice(notice) => self.notice(at, notice)?,
         }
         Ok(())
@@ -563,7 +588,7 @@ impl World {
             PlaneNotice::Group(Notice::Installing { .. } | Notice::ReadOnly(_))
             | PlaneNotice::AuditFull(_) => {}
             // It is tried again, and looked for at the end.
-            PlaneNotice::NotRegistered(_) => {}
+            PlaneNotice::NotRegistered(_) | PlaneNotice::NameInUse => {}
             PlaneNotice::ClockBehind { .. } => self.truth.counts.behind_stamp += 1,
             notice => {
                 return Err(Violation::new(format!("member {at} says {notice:?}")));
@@ -581,6 +606,9 @@ impl World {
         };
         self.note(what, &[at as u64, id.0, version]);
         let asked = self.nodes[at].requests.remove(&id);
+        if asked == Some((NOBODY, 0)) {
+            return Ok(());
+        }
         let Some((client, serial)) = asked else {
             return Err(Violation::new(format!(
                 "member {at} answers {id:?}, which nobody asks: {answer:?}"
@@ -599,9 +627,9 @@ impl World {
         let rate = i64::try_from(drift).unwrap_or(0) - i64::try_from(DRIFT_PPM).unwrap_or(0);
         let config = PlaneConfig {
             node: facts(at, life)?,
-            cluster: None,
+            cluster: cluster(self.plan.members, self.plan.joiner == Some(true))?,
             group: GroupConfig {
-                store: store(at),
+                store: self.nodes[at].store,
                 seed: life,
                 segment_bytes: 2 << 20,
                 snapshot_every_entries: self.plan.snapshot_every,
@@ -625,15 +653,18 @@ impl World {
         let opened = Plane::open(config, &mut node.disk, node.clock.wall());
         let opened = opened
             .map_err(|error| Violation::new(format!("member {at} cannot be opened: {error}")))?;
-        let mut plane = opened.plane;
-        if opened.found == Found::Empty {
-            promise!(!node.was_ready, "member {at} is forgotten by its disk");
-            plane.bootstrap(CLUSTER, &founders(self.plan.members)?);
-        }
-        node.told = 0;
+        let plane = opened.plane;
+        let empty = opened.found == Found::Empty;
+        promise!(
+            !empty || !node.was_ready,
+            "member {at} is forgotten by its disk"
+        );
+        (node.told, node.has_machine) = (0, false);
+        node.peers.clear();
         if let Some(machine) = plane.metadata() {
             node.told = machine.version().0;
-            self.truth.snapshot(at, machine)?;
+            node.has_machine = true;
+            self.truth.begins(at, machine)?;
         }
         node.plane = Some(plane);
         self.net.join(at);
@@ -665,7 +696,9 @@ impl World {
         self.note("crash", &[at as u64, mode_number(mode)]);
         self.net.leave(at);
         for (client, serial) in requests.into_values() {
-            self.lost(client, serial);
+            if client != NOBODY {
+                self.lost(client, serial);
+            }
         }
         for client in watches.into_values() {
             self.clients[client].watch = None;
@@ -678,6 +711,75 @@ impl World {
         let after = Duration::from_millis(self.rng.between(1, 900));
         self.later(after, Event::Start(at));
         Ok(())
+    }
+
+    /// A node loses its disk, and with it all that it promised; whether the others have what
+    /// it had, which they have not while another of them is not whole again.
+    pub(super) fn wipe(&mut self, at: usize) -> Result<bool, Violation> {
+        let leader = self.leader().and_then(|at| self.nodes[at].plane.as_ref());
+        let Some((plane, machine)) = leader.and_then(|plane| Some((plane, plane.metadata()?)))
+        else {
+            return Ok(false);
+        };
+        let votes = machine.members().filter(|(_, member)| {
+            let whole = self.nodes.iter().any(|node| node.store == member.store);
+            whole && member.role == MemberRole::Voter
+        });
+        let status = plane.status();
+        let whole = votes.count() == status.group.voters.len()
+            && status.group.voters.len() == self.plan.voters()
+            && status.ready;
+        if !whole || self.plan.members == 1 {
+            return Ok(false);
+        }
+        self.note("wipe", &[at as u64]);
+        self.crash(at, CrashMode::DropUnsynced)?;
+        self.truth.counts.wiped += 1;
+        self.lives += 1;
+        let disk = self.rng.fork(self.lives);
+        let node = &mut self.nodes[at];
+        node.disk = SimDisk::new(SimDiskConfig::default(), disk);
+        node.store[8..].copy_from_slice(&self.lives.to_le_bytes());
+        node.was_ready = false;
+        Ok(true)
+    }
+
+    /// Brokers are to be missed sooner than worlds end, if nobody has said so yet.
+    fn set_beats(&mut self, at: usize) {
+        let machine = self.nodes[at].plane.as_ref().and_then(Plane::metadata);
+        if machine.is_none_or(|machine| machine.get(&ObjectKey::Settings).is_some()) {
+            return;
+        }
+        self.later(Duration::ZERO, Event::Settings(at));
+    }
+
+    fn ask_for_beats(&mut self, at: usize) -> Result<(), Violation> {
+        let now = self.now;
+        let node = &mut self.nodes[at];
+        if node.plane.is_none() || node.paused {
+            return Ok(());
+        }
+        let deadline = node.clocks(now).0 + Duration::from_secs(3);
+        self.requests += 1;
+        let id = RequestId(self.requests);
+        node.requests.insert(id, (NOBODY, 0));
+        let (heartbeat_ms, missed) = self.plan.beats;
+        let write = Write {
+            caller: Caller {
+                principal: "p:world".into(),
+                request: 0,
+                remote: None,
+            },
+            expect: Expect::Any,
+            command: Command::UpdateSettings(UpdateSettings {
+                heartbeat_ms: Some(heartbeat_ms),
+                missed: Some(missed),
+                grace_ms: None,
+                token_life_s: None,
+            }),
+            deadline,
+        };
+        self.turn(at, |plane| plane.handle_request(id, Request::Write(write)))
     }
 
     /// A node hears that what it sent to another may not have come there.

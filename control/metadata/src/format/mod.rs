@@ -242,9 +242,11 @@ impl Envelope {
     /// The envelope as an entry of the replicated log.
     ///
     /// # Errors
-    /// [`MetaError::TooLarge`]; [`MetaError::BadBatch`], which nobody could read.
+    /// [`MetaError::TooLarge`]; [`MetaError::BadBatch`], [`MetaError::BadName`],
+    /// [`MetaError::BadUrl`], which nobody could read.
     pub fn encode(&self) -> Result<Vec<u8>, MetaError> {
         self.command.check_batch()?;
+        self.command.check_keys()?;
         let plain: commands::Sent = self.store();
         let bytes = seal(COMMAND_MAGIC, 0, &to_archive(&plain));
         if bytes.len() > COMMAND_BYTES_MAX {

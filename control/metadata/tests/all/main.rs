@@ -10,6 +10,7 @@ mod deletion;
 mod format;
 mod identity;
 mod import;
+mod keys;
 mod list;
 mod members;
 mod plans;

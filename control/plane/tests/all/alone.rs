@@ -191,8 +191,11 @@ fn a_command_that_replicas_could_not_read_is_refused_and_harms_nobody() {
     let id = node.write(Command::Undelete(ObjectKey::tenant("No Such Name")));
     node.rest();
     let error = node.refused(id);
-    assert!(matches!(error, PlaneError::Malformed(_)), "{error}");
     assert_eq!(error.outcome(), Outcome::NotAdmitted);
+    let PlaneError::Meta(error) = error else {
+        panic!("{error}");
+    };
+    assert_eq!(error.code(), MetaCode::BadName);
     node.done(create_tenant("a"));
 }
 

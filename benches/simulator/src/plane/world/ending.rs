@@ -80,6 +80,16 @@ impl World {
                 return Some(format!("member {at} owes answers"));
             }
         }
+        if let Some((plane, machine)) = self.nodes[leader].plane.as_ref().zip(machine(leader)) {
+            let voters = plane.status().group.voters;
+            if voters.len() != self.plan.voters() || machine.members().count() != self.nodes.len() {
+                let members: Vec<_> = machine.members().collect();
+                return Some(format!("{voters:?} vote, and the members are {members:?}"));
+            }
+            if let Some((name, _)) = machine.brokers().find(|(_, broker)| broker.down.is_some()) {
+                return Some(format!("broker {name} is down"));
+            }
+        }
         let newest = self.truth.newest();
         for (number, client) in self.clients.iter().enumerate() {
             if !client.rests() {
