@@ -7,6 +7,7 @@ mod batch;
 mod brokers;
 mod commands;
 mod deletion;
+mod families;
 mod format;
 mod identity;
 mod import;
