@@ -20,6 +20,7 @@ use pinion_metadata::{
 use pinion_plane::{Answer, Caller, Consistency, Denied, PlaneError, Query, QueryValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::Api;
 use crate::access::Who;
@@ -534,15 +535,22 @@ pub(crate) async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, 
 }
 
 fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let message = error.to_string();
-        let code = if message.starts_with("unknown field") {
-            "unknown_field"
-        } else {
-            "bad_body"
-        };
-        Failure::bad(code, message)
-    })
+    serde_json::from_slice(bytes).map_err(|error| bad_body(&error))
+}
+
+/// The same of what is JSON already.
+pub(crate) fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
+    serde_json::from_value(value).map_err(|error| bad_body(&error))
+}
+
+fn bad_body(error: &serde_json::Error) -> Failure {
+    let message = error.to_string();
+    let code = if message.starts_with("unknown field") {
+        "unknown_field"
+    } else {
+        "bad_body"
+    };
+    Failure::bad(code, message)
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use pinion_types::ResourceKind;
 
 use crate::call::{Call, Reply};
 use crate::rest::{
-    audit, brokers, metadata, namespaces, placements, plans, probes, raft, resources, system,
-    tenants,
+    apply, audit, brokers, metadata, namespaces, placements, plans, probes, raft, resources,
+    system, tenants,
 };
 
 /// What is done.
@@ -732,6 +732,18 @@ const CLUSTER: &[Route] = &[
         },
         "watch",
         "Every change after a version, as server-sent events",
+    ),
+    told(
+        Route {
+            query: &["dry_run"],
+            body: Some("ApplyRequest"),
+            answer: Some("ApplyResult"),
+            ..write(Verb::Post, "/v1/apply", Need::EachObject, 200, |call| {
+                Box::pin(apply::apply(call))
+            })
+        },
+        "apply",
+        "Make objects be as they are told, all or none",
     ),
     told(
         Route {

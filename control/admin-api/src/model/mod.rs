@@ -16,7 +16,7 @@ pub(crate) use broker::{Broker, BrokerRegister};
 pub(crate) use event::{Event, ObjectView};
 pub(crate) use plan::{Move, MovePlan, Placement, RebalanceRequest, TransferRequest};
 pub use resource::SpecDefaults;
-pub(crate) use resource::{Resource, ResourceCreate, ResourcePatch};
+pub(crate) use resource::{Resource, ResourceCreate, ResourcePatch, SpecInput};
 pub(crate) use tenant::{
     Namespace, NamespaceCreate, NamespacePatch, Tenant, TenantCreate, TenantPatch,
 };

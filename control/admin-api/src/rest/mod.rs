@@ -2,6 +2,7 @@
 //! show what it said; who may do what was looked at before, but where it depends on a
 //! body.
 
+pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod brokers;
 pub(crate) mod metadata;

@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod abuse;
 mod front;
 mod host;
 mod http;
 mod idp;
 mod proto;
+mod matrix;
+mod roles;
 mod stories;
 mod support;

@@ -167,3 +167,158 @@ fn only_an_operator_runs_the_cluster() {
         ops.get("/v1/brokers").await.is(200);
     });
 }
+
+#[test]
+fn objects_are_made_as_they_are_told_all_or_none_and_once() {
+    tell(|ops, _| async move {
+        broker(&ops, "one").await;
+        let object = |kind: &str, named: serde_json::Value, spec: serde_json::Value| json!({ "apiVersion": "pinion.io/v1", "kind": kind, "metadata": named, "spec": spec });
+        let stream = json!({ "name": "orders", "namespace": "shop", "tenant": "acme" });
+        let shop = json!({ "name": "shop", "tenant": "acme" });
+        let objects = |description: &str, retention: u64| {
+            json!({ "objects": [
+                object("Stream", stream.clone(), json!({ "shards": 2, "retention_ms": retention })),
+                object("Namespace", shop.clone(), json!({ "description": description })),
+                object("Tenant", json!({ "name": "acme" }), json!({ "quotas": { "max_streams": 5 } })),
+            ] })
+        };
+        let actions = |answered: &serde_json::Value| {
+            let rows = answered["results"].as_array().unwrap().clone();
+            rows.into_iter()
+                .map(|row| row["action"].clone())
+                .collect::<Vec<_>>()
+        };
+        let tried = ops
+            .post("/v1/apply?dry_run=true", objects("a", 7))
+            .await
+            .is(200);
+        assert_eq!(
+            actions(&tried.body),
+            ["created"; 3],
+            "in the order of the request"
+        );
+        ops.get("/v1/tenants/acme").await.refused(404, "not_found");
+        let made = ops.post("/v1/apply", objects("a", 7)).await.is(200);
+        assert_eq!(actions(&made.body), ["created"; 3]);
+        let again = ops.post("/v1/apply", objects("a", 7)).await.is(200);
+        assert_eq!(actions(&again.body), ["unchanged"; 3]);
+        assert_eq!(again.body["version"], made.body["version"]);
+        let changed = ops.post("/v1/apply", objects("a", 9)).await.is(200);
+        assert_eq!(
+            actions(&changed.body),
+            ["updated", "unchanged", "unchanged"]
+        );
+        assert_eq!(
+            changed.body["results"][0]["diff"],
+            json!([{ "field": "spec.retention_ms", "from": 7, "to": 9 }])
+        );
+
+        // One that is refused, and which: none is done.
+        let refused = json!({ "objects": [
+            object("Namespace", shop.clone(), json!({ "description": "b" })),
+            object("Namespace", json!({ "name": "a b", "tenant": "acme" }), json!({})),
+        ] });
+        let refused = ops.post("/v1/apply", refused).await;
+        assert_eq!(refused.body["details"]["at"], 1, "{refused:?}");
+        assert_eq!(refused.status, 400);
+        let shop_is = ops.get("/v1/tenants/acme/namespaces/shop").await.is(200);
+        assert_eq!(shop_is.body["description"], "a");
+        for (wrong, code) in [
+            (
+                object("Bridge", json!({ "name": "x" }), json!({})),
+                "unsupported_kind",
+            ),
+            (
+                object("Tenant", json!({ "name": "x" }), json!({ "quota": 1 })),
+                "unknown_field",
+            ),
+            (
+                object("Tenant", json!({ "name": "x", "tenant": "y" }), json!({})),
+                "bad_body",
+            ),
+            (
+                object("Stream", json!({ "name": "x" }), json!({})),
+                "bad_body",
+            ),
+            (
+                object("Stream", stream.clone(), json!({ "shards": 9 })),
+                "immutable_field",
+            ),
+        ] {
+            let answered = ops.post("/v1/apply", json!({ "objects": [wrong] })).await;
+            assert_eq!(answered.body["code"], code, "{answered:?}");
+            assert_eq!(
+                answered.body["details"]["at"].as_u64(),
+                Some(0),
+                "{answered:?}"
+            );
+        }
+        let facts = json!({ "zone": "z2", "labels": { "rack": "r1" } });
+        let body = json!({ "objects": [object("Broker", json!({ "name": "one" }), facts)] });
+        let zoned = ops.post("/v1/apply", body).await.is(200);
+        assert_eq!(actions(&zoned.body), ["updated"]);
+        let one = ops.get("/v1/brokers/one").await.is(200);
+        assert_eq!(one.body["zone"], "z2");
+        assert_eq!(one.body["capacity"]["max_shards"], 1000, "it stays");
+    });
+}
+
+#[test]
+fn brokers_drain_and_go_and_plans_say_where_shards_would_go() {
+    tell(|ops, _| async move {
+        broker(&ops, "one").await;
+        broker(&ops, "two").await;
+        let spaces = "/v1/tenants/default/namespaces";
+        ops.post(spaces, json!({ "name": "n" })).await.is(201);
+        let streams = format!("{spaces}/n/streams");
+        let body = json!({ "name": "s", "spec": { "shards": 4 } });
+        ops.post(&streams, body).await.is(201);
+        ops.act("/v1/brokers/two/drain").await.is(202);
+        let rebalance = format!("{streams}/s/rebalance");
+        let strategy = json!({ "strategy": "minimize_movement" });
+        let tried = format!("{rebalance}?dry_run=true");
+        let tried = ops.post(&tried, strategy.clone()).await.is(200);
+        let moves = tried.body["moves"].as_array().unwrap();
+        assert!(!moves.is_empty() && moves.iter().all(|one| one["to"] == "one"));
+        ops.delete(&rebalance).await.refused(404, "no_plan");
+        let planned = ops.post(&rebalance, strategy.clone()).await.is(202);
+        assert_eq!(planned.body["status"], "pending");
+        assert_eq!(planned.body["moves"].as_array().unwrap().len(), moves.len());
+        ops.post(&rebalance, strategy)
+            .await
+            .refused(409, "plan_pending");
+        ops.delete(&rebalance).await.is(200);
+        let transfer = format!("{streams}/s/shards/0/transfer-leadership");
+        let to = json!({ "target_broker": "two" });
+        ops.post(&transfer, to)
+            .await
+            .refused(412, "broker_unavailable");
+        let far = format!("{streams}/s/shards/x/transfer-leadership");
+        ops.post(&far, json!({ "target_broker": "one" }))
+            .await
+            .refused(400, "bad_path");
+
+        let placements = ops.get("/v1/placements?kind=stream").await.is(200);
+        assert_eq!(
+            placements.body["placements"][0]["resource"],
+            "stream/default/n/s"
+        );
+        ops.delete("/v1/brokers/two")
+            .await
+            .refused(412, "still_leading");
+        ops.delete("/v1/brokers/one")
+            .await
+            .refused(412, "still_active");
+        broker(&ops, "three").await;
+        ops.act("/v1/brokers/three/drain").await.is(202);
+        ops.delete("/v1/brokers/three").await.is(204);
+        ops.get("/v1/brokers/three").await.refused(404, "not_found");
+        ops.act("/v1/brokers/two/activate").await.is(200);
+        let listed = ops.get("/v1/brokers").await.is(200);
+        let brokers = listed.body["brokers"].as_array().unwrap();
+        let led = brokers
+            .iter()
+            .map(|one| one["load"]["shards_led"].as_u64().unwrap());
+        assert_eq!(led.sum::<u64>(), 4);
+    });
+}

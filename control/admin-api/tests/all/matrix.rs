@@ -1,0 +1,349 @@
+//! Every route, asked by everybody: what each of them is answered.
+//!
+//! The table is written by hand from what the routes promise, and shares nothing with the
+//! code that decides. A route without a row fails, as does a row without a route.
+
+use std::collections::BTreeMap;
+
+use pinion_admin_api::{Route, Verb, routes};
+use serde_json::{Value, json};
+
+use crate::host::PLAIN;
+use crate::http::{Client, tell};
+use crate::roles::{ROLES, furnish, key};
+
+/// In the order of columns: nobody, a guess, a token for data, another tenant's
+/// administrator, a subscriber of one stream, a viewer of rules, who manages streams,
+/// queues, caches, the namespace, the tenant, who may do everything in the tenant, an
+/// operator. 1, 3 and 4 are 401, 403 and 404; y is let in.
+const TABLE: &[(&str, &str)] = &[
+    ("GET /healthz", "yyyyyyyyyyyyy"),
+    ("GET /livez", "yyyyyyyyyyyyy"),
+    ("GET /readyz", "yyyyyyyyyyyyy"),
+    ("GET /startupz", "yyyyyyyyyyyyy"),
+    ("GET /health", "yyyyyyyyyyyyy"),
+    ("GET /v1/tenants", "11yyyyyyyyyyy"),
+    ("POST /v1/tenants", "113333333333y"),
+    ("GET /v1/tenants/{t}", "1144yyyyyyyyy"),
+    ("PATCH /v1/tenants/{t}", "1144333333yyy"),
+    ("DELETE /v1/tenants/{t}", "114433333333y"),
+    ("POST /v1/tenants/{t}/undelete", "114433333333y"),
+    ("GET /v1/tenants/{t}/namespaces", "1144yyyyyyyyy"),
+    ("POST /v1/tenants/{t}/namespaces", "114433333yyyy"),
+    ("GET /v1/tenants/{t}/namespaces/{ns}", "1144yyyyyyyyy"),
+    ("PATCH /v1/tenants/{t}/namespaces/{ns}", "114433333yyyy"),
+    ("DELETE /v1/tenants/{t}/namespaces/{ns}", "114433333yyyy"),
+    (
+        "POST /v1/tenants/{t}/namespaces/{ns}/undelete",
+        "114433333yyyy",
+    ),
+    (
+        "GET /v1/tenants/{t}/namespaces/{ns}/streams",
+        "1144yyyyyyyyy",
+    ),
+    (
+        "POST /v1/tenants/{t}/namespaces/{ns}/streams",
+        "114433y33yyyy",
+    ),
+    (
+        "GET /v1/tenants/{t}/namespaces/{ns}/streams/{r}",
+        "1144yyy44yyyy",
+    ),
+    (
+        "PATCH /v1/tenants/{t}/namespaces/{ns}/streams/{r}",
+        "114433y33yyyy",
+    ),
+    (
+        "DELETE /v1/tenants/{t}/namespaces/{ns}/streams/{r}",
+        "114433y33yyyy",
+    ),
+    (
+        "POST /v1/tenants/{t}/namespaces/{ns}/streams/{r}/undelete",
+        "114433y33yyyy",
+    ),
+    (
+        "POST /v1/tenants/{t}/namespaces/{ns}/streams/{r}/rebalance",
+        "114433y33yyyy",
+    ),
+    (
+        "DELETE /v1/tenants/{t}/namespaces/{ns}/streams/{r}/rebalance",
+        "114433y33yyyy",
+    ),
+    (
+        "POST /v1/tenants/{t}/namespaces/{ns}/streams/{r}/shards/{n}/transfer-leadership",
+        "114433y33yyyy",
+    ),
+    (
+        "GET /v1/tenants/{t}/namespaces/{ns}/queues",
+        "1144yyyyyyyyy",
+    ),
+    (
+        "POST /v1/tenants/{t}/namespaces/{ns}/queues",
+        "1144333y3yyyy",
+    ),
+    (
+        "GET /v1/tenants/{t}/namespaces/{ns}/queues/{r}",
+        "11444y4y4yyyy",
+    ),
+    (
+        "PATCH /v1/tenants/{t}/namespaces/{ns}/queues/{r}",
+        "1144333y3yyyy",
+    ),
+    (
+        "DELETE /v1/tenants/{t}/namespaces/{ns}/queues/{r}",
+        "1144333y3yyyy",
+    ),
+    (
+        "POST /v1/tenants/{t}/namespaces/{ns}/queues/{r}/undelete",
+        "1144333y3yyyy",
+    ),
+    (
+        "POST /v1/tenants/{t}/namespaces/{ns}/queues/{r}/rebalance",
+        "1144333y3yyyy",
+    ),
+    (
+        "DELETE /v1/tenants/{t}/namespaces/{ns}/queues/{r}/rebalance",
+        "1144333y3yyyy",
+    ),
+    (
+        "POST /v1/tenants/{t}/namespaces/{ns}/queues/{r}/shards/{n}/transfer-leadership",
+        "1144333y3yyyy",
+    ),
+    (
+        "GET /v1/tenants/{t}/namespaces/{ns}/caches",
+        "1144yyyyyyyyy",
+    ),
+    (
+        "POST /v1/tenants/{t}/namespaces/{ns}/caches",
+        "11443333yyyyy",
+    ),
+    (
+        "GET /v1/tenants/{t}/namespaces/{ns}/caches/{r}",
+        "11444y44yyyyy",
+    ),
+    (
+        "PATCH /v1/tenants/{t}/namespaces/{ns}/caches/{r}",
+        "11443333yyyyy",
+    ),
+    (
+        "DELETE /v1/tenants/{t}/namespaces/{ns}/caches/{r}",
+        "11443333yyyyy",
+    ),
+    (
+        "POST /v1/tenants/{t}/namespaces/{ns}/caches/{r}/undelete",
+        "11443333yyyyy",
+    ),
+    (
+        "POST /v1/tenants/{t}/namespaces/{ns}/caches/{r}/rebalance",
+        "11443333yyyyy",
+    ),
+    (
+        "DELETE /v1/tenants/{t}/namespaces/{ns}/caches/{r}/rebalance",
+        "11443333yyyyy",
+    ),
+    (
+        "POST /v1/tenants/{t}/namespaces/{ns}/caches/{r}/shards/{n}/transfer-leadership",
+        "11443333yyyyy",
+    ),
+    ("GET /v1/placements", "11yyyyyyyyyyy"),
+    ("GET /v1/brokers", "113333333333y"),
+    ("POST /v1/brokers", "113333333333y"),
+    ("GET /v1/brokers/{b}", "113333333333y"),
+    ("POST /v1/brokers/{b}/drain", "113333333333y"),
+    ("POST /v1/brokers/{b}/activate", "113333333333y"),
+    ("DELETE /v1/brokers/{b}", "113333333333y"),
+    ("GET /v1/metadata/snapshot", "113333333333y"),
+    ("GET /v1/metadata/watch", "113333333333y"),
+    ("POST /v1/apply", "114433333yyyy"),
+    ("GET /v1/audit", "113333333333y"),
+    ("GET /v1/raft", "113333333333y"),
+    ("GET /v1/system/info", "11yyyyyyyyyyy"),
+];
+
+/// The path of something that there is.
+fn path(route: &Route) -> String {
+    let resource = match route.path {
+        path if path.contains("/queues") => "jobs",
+        path if path.contains("/caches") => "hot",
+        _ => "orders",
+    };
+    let path = route.path.replace("{t}", "acme").replace("{ns}", "pay");
+    let path = path.replace("{r}", resource).replace("{n}", "0");
+    let path = path.replace("{b}", "one");
+    match route.path {
+        "/v1/apply" => format!("{path}?dry_run=true"),
+        _ => path,
+    }
+}
+
+/// A body that is right, where there is one.
+fn body(route: &Route) -> Option<Value> {
+    let body = match route.body? {
+        "TenantCreate" => json!({ "name": "acme" }),
+        "NamespaceCreate" => json!({ "name": "pay" }),
+        "ResourceCreate" => {
+            json!({ "name": if path(route).contains("streams") { "orders" } else { "x" } })
+        }
+        "ResourcePatch" => json!({ "spec": {} }),
+        "RebalanceRequest" => json!({ "strategy": "balanced" }),
+        "TransferRequest" => json!({ "target_broker": "one" }),
+        "BrokerRegister" => json!({
+            "name": "one",
+            "address": "localhost:4433",
+            "capacity": { "max_shards": 1, "max_connections": 1 },
+        }),
+        "ApplyRequest" => json!({ "objects": [{
+            "apiVersion": "pinion.io/v1",
+            "kind": "Namespace",
+            "metadata": { "name": "pay", "tenant": "acme" },
+        }] }),
+        _ => json!({}),
+    };
+    Some(body)
+}
+
+async fn ask(client: &Client, route: &Route) -> u16 {
+    // Whoever is let in changes nothing: no object has this version.
+    let client = match route.method {
+        Verb::Get => client.clone(),
+        _ => client.with("if-match", "\"999999999\""),
+    };
+    let body = body(route).map(|body| body.to_string());
+    let method = route.method.text();
+    client.raw(method, &path(route), body).await.status
+}
+
+#[test]
+fn every_route_answers_everybody_as_the_table_says() {
+    let table: BTreeMap<&str, &str> = TABLE.iter().copied().collect();
+    assert_eq!(table.len(), TABLE.len(), "each route once");
+    tell(|ops, plane| async move {
+        furnish(&ops).await;
+        let mut everybody = vec![
+            ("nobody", ops.showing_nothing()),
+            ("a guess", ops.showing("pinion_key_00000000_ffff")),
+            ("a token for data", ops.showing(PLAIN)),
+        ];
+        for (number, role) in (1..).zip(ROLES) {
+            everybody.push((role.name, ops.showing(key(&plane, number, role).await)));
+        }
+        everybody.push(("an operator", ops.clone()));
+        let before = ops.get("/v1/system/info").await.is(200).body["version"].clone();
+        let (mut rows, mut refused, mut routes_asked) = (0, 0, 0);
+        for route in routes() {
+            let name = format!("{} {}", route.method.text(), route.path);
+            let row = table.get(name.as_str());
+            let row = row.unwrap_or_else(|| panic!("{name} has no row in the table"));
+            assert_eq!(row.len(), everybody.len(), "{name}");
+            for ((who, client), expected) in everybody.iter().zip(row.chars()) {
+                let status = ask(client, route).await;
+                let verdict = match status {
+                    401 => '1',
+                    403 => '3',
+                    404 => '4',
+                    _ => 'y',
+                };
+                assert_eq!(verdict, expected, "{name} asked by {who}: {status}");
+                let told = route.statuses();
+                assert!(told.contains(&status), "{name} answers {status}: {told:?}");
+                rows += 1;
+                refused += usize::from(verdict != 'y');
+            }
+            routes_asked += 1;
+        }
+        assert_eq!(routes_asked, TABLE.len(), "a row without a route");
+        println!("authorisation matrix: {rows} rows ({routes_asked} routes), {refused} refused");
+        let after = ops.get("/v1/system/info").await.is(200).body["version"].clone();
+        assert_eq!(before, after, "nothing was changed");
+        assert_eq!(denied(&ops).await, refused, "each refusal has its row");
+    });
+}
+
+/// Rows of the audit log that tell of refusals before the plane heard of them.
+async fn denied(ops: &Client) -> usize {
+    let (mut found, mut next) = (0, String::from("0"));
+    loop {
+        let path = format!("/v1/audit?limit=1000&page_token={next}");
+        let page = ops.get(&path).await.is(200);
+        let rows = page.body["rows"].as_array().unwrap();
+        found += rows.iter().filter(|row| row["result"] == "denied").count();
+        match page.body["next_page_token"].as_str() {
+            Some(token) => next = token.to_owned(),
+            None => return found,
+        }
+    }
+}
+
+#[test]
+fn lists_show_what_the_caller_may_see_and_no_more() {
+    tell(|ops, plane| async move {
+        furnish(&ops).await;
+        let find = |name: &str| ROLES.iter().position(|role| role.name == name).unwrap();
+        let someone = async |name: &str| {
+            let at = find(name);
+            let number = u8::try_from(at).unwrap() + 1;
+            ops.showing(key(&plane, number, &ROLES[at]).await)
+        };
+        let subscriber = someone("subscriber").await;
+        let other = someone("other tenant").await;
+        let queues = someone("queues").await;
+        let names = async |client: &Client, path: &str, list: &str| {
+            let answered = client.get(path).await.is(200);
+            let rows = answered.body[list].as_array().unwrap().clone();
+            let name = |row: Value| {
+                row["name"]
+                    .as_str()
+                    .or(row["resource"].as_str())
+                    .unwrap()
+                    .to_owned()
+            };
+            rows.into_iter().map(name).collect::<Vec<String>>()
+        };
+        let streams = "/v1/tenants/acme/namespaces/pay/streams";
+        assert_eq!(names(&ops, streams, "streams").await, ["orders", "refunds"]);
+        assert_eq!(names(&subscriber, streams, "streams").await, ["orders"]);
+        assert!(names(&queues, streams, "streams").await.is_empty());
+        assert_eq!(names(&subscriber, "/v1/tenants", "tenants").await, ["acme"]);
+        assert_eq!(names(&other, "/v1/tenants", "tenants").await, ["other"]);
+        let placements = names(&subscriber, "/v1/placements", "placements").await;
+        assert_eq!(placements, ["stream/acme/pay/orders"]);
+        let of_acme = "/v1/placements?tenant=acme&kind=stream";
+        assert!(names(&other, of_acme, "placements").await.is_empty());
+        // Page by page it is the same.
+        let (mut all, mut next) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/v1/placements?page_size=1&page_token={next}");
+            let page = ops.get(&path).await.is(200);
+            let rows = page.body["placements"].as_array().unwrap().clone();
+            all.extend(
+                rows.into_iter()
+                    .map(|row| row["resource"].as_str().unwrap().to_owned()),
+            );
+            match page.body["next_page_token"].as_str() {
+                Some(token) => next = token.to_owned(),
+                None => break,
+            }
+        }
+        all.sort();
+        assert_eq!(
+            all,
+            [
+                "cache/acme/pay/hot",
+                "queue/acme/pay/jobs",
+                "stream/acme/pay/orders",
+                "stream/acme/pay/refunds"
+            ]
+        );
+        // Whether there is such a tenant is not told, by any word of the answer.
+        let there = other
+            .get("/v1/tenants/acme")
+            .await
+            .refused(404, "not_found");
+        let nowhere = other
+            .get("/v1/tenants/nowhere")
+            .await
+            .refused(404, "not_found");
+        assert_eq!(there.body["message"], nowhere.body["message"]);
+        assert_eq!(there.body["details"], nowhere.body["details"]);
+    });
+}
