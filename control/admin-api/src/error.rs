@@ -17,6 +17,7 @@ use pinion_metadata::{MetaCode, MetaError};
 use pinion_plane::{PlaneError, WatchError};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 /// Why a request has no other answer.
 #[derive(Clone, Debug)]
@@ -34,16 +35,18 @@ pub(crate) struct Failure {
 }
 
 /// The body of every refusal.
-#[derive(Serialize)]
-pub(crate) struct ErrorBody<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(crate) struct ErrorBody {
     /// A stable word.
-    code: &'a str,
+    code: String,
     /// For people; may change.
-    message: &'a str,
+    message: String,
     /// Facts.
-    details: &'a Map<String, Value>,
+    #[schema(value_type = Object)]
+    details: Map<String, Value>,
     /// To be found in logs by.
-    request_id: &'a str,
+    request_id: String,
 }
 
 impl Failure {
@@ -115,10 +118,10 @@ impl Failure {
     /// The answer, for the request of this id.
     pub(crate) fn into_response(self, request: &str) -> Response {
         let body = ErrorBody {
-            code: &self.code,
-            message: &self.message,
-            details: &self.details,
-            request_id: request,
+            code: self.code.into_owned(),
+            message: self.message,
+            details: self.details,
+            request_id: request.to_owned(),
         };
         let bytes = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = Response::new(Body::from(bytes));

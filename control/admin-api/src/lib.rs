@@ -21,6 +21,7 @@ pub mod limits;
 mod listener;
 mod live;
 mod model;
+mod openapi;
 mod rates;
 mod rest;
 mod routes;

@@ -69,8 +69,8 @@ pub struct Route {
     pub answer: Option<&'static str>,
     /// Status of what was done.
     pub success: u16,
-    /// Statuses of refusals besides those of [`Route::statuses`].
-    pub refusals: &'static [u16],
+    /// Other statuses, besides those that all such routes have.
+    pub others: &'static [u16],
     /// The method of `pinion.admin.v1.Admin` that does the same.
     pub rpc: Option<&'static str>,
     /// `pinion admin …`; empty where there is no command for it.
@@ -122,7 +122,7 @@ impl Route {
         if self.body.is_some() {
             all.extend([408, 413, 415]);
         }
-        all.extend(self.refusals);
+        all.extend(self.others);
         all.sort_unstable();
         all.dedup();
         all
@@ -162,7 +162,7 @@ const fn get(path: &'static str, need: Need, answer: &'static str, handler: Hand
         body: None,
         answer: Some(answer),
         success: 200,
-        refusals: &[],
+        others: &[],
         rpc: None,
         command: "",
         about: "",
@@ -193,7 +193,7 @@ const fn write(
         body: None,
         answer: None,
         success,
-        refusals: &[409, 412],
+        others: &[409, 412],
         rpc: None,
         command: "",
         about: "",
@@ -265,6 +265,27 @@ const PROBES: &[Route] = &[
         },
         "",
         "Version and time since the start",
+    ),
+    told(
+        Route {
+            query: &[],
+            ..get("/v1/openapi.json", Need::Public, "OpenApi", |call| {
+                Box::pin(system::openapi(call))
+            })
+        },
+        "",
+        "This document",
+    ),
+    told(
+        Route {
+            query: &[],
+            answer: None,
+            ..get("/v1/docs", Need::Public, "", |call| {
+                Box::pin(system::docs(call))
+            })
+        },
+        "",
+        "A page to read it",
     ),
 ];
 
@@ -425,7 +446,7 @@ const NAMESPACES: &[Route] = &[
 
 /// The routes of one kind of resource.
 macro_rules! resource_routes {
-    ($routes:ident, $kind:ident, $plural:literal, $command:literal, $manage:ident,
+    ($routes:ident, $kind:ident, $plural:literal, $plural_list:literal, $command:literal, $manage:ident,
      [$list:expr, $create:expr, $delete:expr, $rebalance:expr, $transfer:expr]) => {
         const $routes: &[Route] = &[
             told(
@@ -434,7 +455,7 @@ macro_rules! resource_routes {
                     ..list(
                         concat!("/v1/tenants/{t}/namespaces/{ns}/", $plural),
                         Need::Inside(NAMESPACE),
-                        "ResourceList",
+                        $plural_list,
                         |call| Box::pin(resources::list(call, ResourceKind::$kind)),
                     )
                 },
@@ -524,6 +545,7 @@ macro_rules! resource_routes {
             told(
                 Route {
                     query: &["dry_run"],
+                    others: &[200, 409, 412],
                     body: Some("RebalanceRequest"),
                     answer: Some("MovePlan"),
                     rpc: $rebalance,
@@ -592,6 +614,7 @@ resource_routes!(
     STREAMS,
     Stream,
     "streams",
+    "StreamList",
     "stream",
     StreamManage,
     [
@@ -606,6 +629,7 @@ resource_routes!(
     QUEUES,
     Queue,
     "queues",
+    "QueueList",
     "queue",
     QueueManage,
     [None, None, None, None, None]
@@ -614,6 +638,7 @@ resource_routes!(
     CACHES,
     Cache,
     "caches",
+    "CacheList",
     "cache",
     CacheManage,
     [None, None, None, None, None]
@@ -651,6 +676,7 @@ const CLUSTER: &[Route] = &[
     told(
         Route {
             body: Some("BrokerRegister"),
+            others: &[200, 409, 412],
             answer: Some("Broker"),
             rpc: Some("RegisterBroker"),
             ..write(Verb::Post, "/v1/brokers", OPERATOR_WRITES, 201, |call| {

@@ -5,11 +5,12 @@ use pinion_metadata::command::RegisterBroker;
 use pinion_metadata::{Body, Object, ObjectKey, Usage};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 use super::{Life, time};
 
 /// A broker.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Broker {
     name: String,
     /// Never used again for another.
@@ -36,7 +37,7 @@ pub(crate) struct Broker {
 }
 
 /// What is on a broker.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub(crate) struct BrokerLoad {
     shards_led: u64,
     shard_copies: u64,
@@ -44,7 +45,7 @@ pub(crate) struct BrokerLoad {
 }
 
 /// What a broker can take.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CapacityView {
     pub(crate) max_shards: u32,
@@ -62,7 +63,7 @@ const fn one() -> u16 {
 }
 
 /// A broker that says that it is there.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BrokerRegister {
     pub(crate) name: String,

@@ -6,11 +6,12 @@ use pinion_metadata::resource::Placement;
 use pinion_metadata::{Body, Change, ChangeKind, Object, ObjectKey};
 use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::{Broker, Namespace, Resource, Tenant, time};
 
 /// One change.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Event {
     /// The version that it made; versions are dense.
     version: u64,
@@ -26,7 +27,7 @@ pub(crate) struct Event {
 }
 
 /// One object of a snapshot.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct ObjectView {
     kind: String,
     key: String,

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use pinion_metadata::Meta;
 use pinion_types::WallMs;
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
 pub(crate) use broker::{Broker, BrokerRegister};
 pub(crate) use event::{Event, ObjectView};
@@ -32,7 +33,7 @@ where
 }
 
 /// What every object shows of its life.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Life {
     /// `active` or `deleting`.
     pub(crate) state: &'static str,
@@ -50,7 +51,7 @@ pub(crate) struct Life {
 }
 
 /// A deletion that can be taken back.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Deleting {
     /// RFC 3339.
     pub(crate) since: String,

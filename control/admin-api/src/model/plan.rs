@@ -3,11 +3,12 @@
 use pinion_metadata::resource::{self, MoveStatus, Strategy};
 use pinion_metadata::{Body, BrokerNumber, Metadata, Object, ObjectKey};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::time;
 
 /// Where the shards of a resource are.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Placement {
     /// `stream/{t}/{ns}/{name}`
     pub(crate) resource: String,
@@ -22,7 +23,7 @@ pub(crate) struct Placement {
 }
 
 /// Who has one shard.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Shard {
     shard: u64,
     leader: String,
@@ -34,7 +35,7 @@ pub(crate) struct Shard {
 }
 
 /// Where shards are to go.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct MovePlan {
     /// How it came about; null if somebody named the broker.
     pub(crate) strategy: Option<StrategyName>,
@@ -46,7 +47,7 @@ pub(crate) struct MovePlan {
 }
 
 /// One shard goes from one broker to another.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Move {
     shard: u16,
     from: String,
@@ -56,7 +57,7 @@ pub(crate) struct Move {
 }
 
 /// What is wanted of a placement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum StrategyName {
     Balanced,
@@ -65,14 +66,14 @@ pub(crate) enum StrategyName {
 }
 
 /// A plan to be made.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RebalanceRequest {
     pub(crate) strategy: StrategyName,
 }
 
 /// Who is to lead a shard.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TransferRequest {
     pub(crate) target_broker: String,

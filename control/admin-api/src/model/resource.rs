@@ -6,6 +6,7 @@ use pinion_metadata::{Body, MetaError, Object, ObjectKey};
 use pinion_types::ResourceKind;
 use pinion_types::limits::RECORD_BYTES_MAX;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Life, Placement, given};
 use crate::live::ResourceLoad;
@@ -52,7 +53,7 @@ impl Default for SpecDefaults {
 }
 
 /// A stream, queue or cache.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Resource {
     kind: &'static str,
     tenant: String,
@@ -74,7 +75,7 @@ pub(crate) struct Resource {
 }
 
 /// What the data cores of one node last said.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub(crate) struct Metrics {
     subscribers: u32,
     bytes: u64,
@@ -83,7 +84,7 @@ pub(crate) struct Metrics {
 }
 
 /// What a resource is like.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Spec {
     shards: u16,
     durability: Durability,
@@ -102,7 +103,7 @@ pub(crate) struct Spec {
 }
 
 /// Whether it survives a crash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Durability {
     Durable,
@@ -110,7 +111,7 @@ pub(crate) enum Durability {
 }
 
 /// When a record is acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Ack {
     Leader,
@@ -118,7 +119,7 @@ pub(crate) enum Ack {
 }
 
 /// For subscribers that ask for none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub(crate) enum Overflow {
@@ -131,13 +132,13 @@ pub(crate) enum Overflow {
 macro_rules! queue {
     ($($(#[$doc:meta])* $field:ident: $type:ty,)*) => {
         /// What only a queue has.
-        #[derive(Clone, Copy, Debug, Serialize)]
+        #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
         pub(crate) struct Queue {
             $($(#[$doc])* $field: $type,)*
         }
 
         /// What is told of it; what is not there stays, or is what queues get.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
         #[serde(deny_unknown_fields)]
         pub(crate) struct QueueInput {
             $($(#[$doc])* #[serde(default, deserialize_with = "given")] pub(crate) $field: Option<$type>,)*
@@ -185,7 +186,7 @@ const QUEUE: QueueSpec = QueueSpec {
 };
 
 /// A resource to be made.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ResourceCreate {
     pub(crate) name: String,
@@ -196,7 +197,7 @@ pub(crate) struct ResourceCreate {
 }
 
 /// Where it is to be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PlacementInput {
     /// The broker that is to have all of it.
@@ -205,14 +206,14 @@ pub(crate) struct PlacementInput {
 }
 
 /// What is to be changed of a resource; what is not there stays.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ResourcePatch {
     pub(crate) spec: SpecInput,
 }
 
 /// What is told of a resource; what is not there stays, or is what resources get.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SpecInput {
     /// Stays as many.

@@ -4,20 +4,21 @@ use pinion_metadata::command::{CreateNamespace, CreateTenant, UpdateNamespace, U
 use pinion_metadata::tenant;
 use pinion_metadata::{Body, Object, ObjectKey};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Life, given};
 
 macro_rules! quotas {
     ($(#[$about:meta])* $name:ident, $patch:ident, $of:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
         $(#[$about])*
-        #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
         #[serde(deny_unknown_fields, default)]
         pub(crate) struct $name {
             $($(#[$doc])* pub(crate) $field: u64,)*
         }
 
         /// Quotas to be changed; what is not there stays.
-        #[derive(Clone, Copy, Debug, Default, Deserialize)]
+        #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
         #[serde(deny_unknown_fields)]
         pub(crate) struct $patch {
             $($(#[$doc])* #[serde(default, deserialize_with = "given")] pub(crate) $field: Option<u64>,)*
@@ -71,7 +72,7 @@ quotas! {
 }
 
 /// A tenant.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Tenant {
     name: String,
     /// Never used again for another.
@@ -85,7 +86,7 @@ pub(crate) struct Tenant {
 }
 
 /// Which key encrypts a tenant's data.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Encryption {
     key_id: String,
@@ -95,7 +96,7 @@ pub(crate) struct Encryption {
 }
 
 /// A tenant to be made.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TenantCreate {
     pub(crate) name: String,
@@ -110,7 +111,7 @@ pub(crate) struct TenantCreate {
 }
 
 /// What is to be changed of a tenant; what is not there stays.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TenantPatch {
     #[serde(default, deserialize_with = "given")]
@@ -125,7 +126,7 @@ pub(crate) struct TenantPatch {
 }
 
 /// What is to be changed of an encryption.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EncryptionPatch {
     #[serde(default, deserialize_with = "given")]
@@ -211,7 +212,7 @@ impl TenantPatch {
 }
 
 /// A namespace.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Namespace {
     tenant: String,
     name: String,
@@ -222,7 +223,7 @@ pub(crate) struct Namespace {
 }
 
 /// A namespace to be made.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NamespaceCreate {
     pub(crate) name: String,
@@ -233,7 +234,7 @@ pub(crate) struct NamespaceCreate {
 }
 
 /// What is to be changed of a namespace; what is not there stays.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NamespacePatch {
     #[serde(default, deserialize_with = "given")]

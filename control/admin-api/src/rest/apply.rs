@@ -13,7 +13,8 @@ use pinion_plane::{PlaneError, Query};
 use pinion_types::ResourceKind;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::resources::{manage, seats};
 use super::{policy_object, version_of};
@@ -32,16 +33,16 @@ const API_VERSION: &str = "pinion.io/v1";
 const DECIDED_MAX: usize = 3;
 
 /// What there shall be.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ApplyRequest {
     objects: Vec<Wanted>,
 }
 
 /// One object.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+pub(crate) struct Wanted {
     #[serde(rename = "apiVersion")]
     api_version: String,
     kind: String,
@@ -51,9 +52,9 @@ struct Wanted {
 }
 
 /// What it is called.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Named {
+pub(crate) struct Named {
     name: String,
     #[serde(default)]
     tenant: Option<String>,
@@ -62,8 +63,8 @@ struct Named {
 }
 
 /// What becomes of one object.
-#[derive(Clone, Debug, Serialize)]
-struct Became {
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct Became {
     key: String,
     /// `created`, `updated` or `unchanged`.
     action: &'static str,
@@ -72,11 +73,21 @@ struct Became {
 }
 
 /// One field.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-struct Difference {
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Difference {
     field: String,
     from: Value,
     to: Value,
+}
+
+/// What became of all.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct ApplyResult {
+    /// Version of the metadata that it left, or that it was decided on.
+    version: u64,
+    dry_run: bool,
+    /// In the order of the request.
+    results: Vec<Became>,
 }
 
 /// An object that was looked at.
@@ -129,8 +140,11 @@ pub(crate) async fn apply(call: Call) -> Reply {
         };
         decided.sort_by_key(|(at, _)| *at);
         let results = decided.into_iter().map(|(_, one)| one.result);
-        let results: Vec<Became> = results.collect();
-        let body = json!({ "version": version, "dry_run": dry_run, "results": results });
+        let body = ApplyResult {
+            version,
+            dry_run,
+            results: results.collect(),
+        };
         return answer(StatusCode::OK, &body);
     }
 }
@@ -453,6 +467,7 @@ fn differences(path: &str, from: &Value, to: &Value) -> Vec<Difference> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn only_what_is_told_and_is_not_so_differs() {

@@ -6,7 +6,7 @@ use pinion_plane::limits::AUDIT_PAGE_MAX;
 use pinion_plane::{Answer, AuditQuery, AuditResult, AuditRow, PlaneError};
 use pinion_types::WallMs;
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::call::{Call, Reply, json as answer};
 use crate::error::Failure;
@@ -14,8 +14,9 @@ use crate::limits::{PAGE_DEFAULT, PLANE_WAIT};
 use crate::model::{parse_time, time};
 
 /// One row.
-#[derive(Clone, Debug, Serialize)]
-struct Row {
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = AuditRow)]
+pub(crate) struct Row {
     /// Dense, and never used again.
     row: u64,
     /// RFC 3339.
@@ -37,6 +38,16 @@ struct Row {
     remote: Option<String>,
     /// Number of the node that was asked.
     origin: u32,
+}
+
+/// Some rows, oldest first.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct AuditList {
+    /// Whose log it is.
+    node: String,
+    rows: Vec<Row>,
+    /// A page may be short, or empty, and not the last.
+    next_page_token: Option<String>,
 }
 
 impl Row {
@@ -108,11 +119,11 @@ pub(crate) async fn list(call: Call) -> Reply {
     match call.api.plane.audit(query, PLANE_WAIT).await {
         Answer::Audit(page) => {
             let rows = page.rows.iter().map(|(number, row)| Row::of(*number, row));
-            let body = json!({
-                "node": call.api.node,
-                "rows": rows.collect::<Vec<_>>(),
-                "next_page_token": page.next.map(|next| next.to_string()),
-            });
+            let body = AuditList {
+                node: call.api.node.to_string(),
+                rows: rows.collect(),
+                next_page_token: page.next.map(|next| next.to_string()),
+            };
             answer(StatusCode::OK, &body)
         }
         Answer::Refused(error) => Err(error.into()),

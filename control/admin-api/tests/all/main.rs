@@ -10,5 +10,6 @@ mod idp;
 mod proto;
 mod matrix;
 mod roles;
+mod schema;
 mod stories;
 mod support;

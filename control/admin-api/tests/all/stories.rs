@@ -322,3 +322,72 @@ fn brokers_drain_and_go_and_plans_say_where_shards_would_go() {
         assert_eq!(led.sum::<u64>(), 4);
     });
 }
+
+#[test]
+fn answers_are_what_the_document_tells() {
+    tell(|ops, _| async move {
+        let document = ops.get("/v1/openapi.json").await.is(200).body;
+        crate::roles::furnish(&ops).await;
+        let streams = "/v1/tenants/acme/namespaces/pay/streams/orders";
+        let checked =
+            async |method: &str, path: &str, template: &str, body: Option<serde_json::Value>| {
+                let answered = ops
+                    .raw(method, path, body.map(|body| body.to_string()))
+                    .await;
+                let operation = &document["paths"][template][method.to_lowercase()];
+                let response = &operation["responses"][answered.status.to_string()];
+                assert!(response.is_object(), "{answered:?}");
+                let schema = &response["content"]["application/json"]["schema"];
+                let wrong = crate::schema::wrong(&document, schema, &answered.body, template);
+                assert_eq!(wrong, None, "{answered:#?}");
+                answered
+            };
+        let one = "/v1/tenants/{t}/namespaces/{ns}/streams/{r}";
+        let rebalance = json!({ "strategy": "balanced" });
+        checked(
+            "PATCH",
+            streams,
+            one,
+            Some(json!({ "spec": { "retention_ms": 3 } })),
+        )
+        .await
+        .is(200);
+        let path = format!("{streams}/rebalance");
+        checked("POST", &path, &format!("{one}/rebalance"), Some(rebalance))
+            .await
+            .is(202);
+        checked("DELETE", streams, one, None).await.is(202);
+        checked("GET", streams, one, None).await.is(200);
+        checked("GET", "/v1/tenants/acme", "/v1/tenants/{t}", None)
+            .await
+            .is(200);
+        checked(
+            "DELETE",
+            "/v1/tenants/acme?force=true",
+            "/v1/tenants/{t}",
+            None,
+        )
+        .await
+        .is(202);
+        checked(
+            "POST",
+            "/v1/tenants/acme/undelete",
+            "/v1/tenants/{t}/undelete",
+            None,
+        )
+        .await
+        .is(200);
+        let applied = json!({ "objects": [{
+            "apiVersion": "pinion.io/v1",
+            "kind": "Tenant",
+            "metadata": { "name": "acme" },
+            "spec": { "description": "x" },
+        }] });
+        checked("POST", "/v1/apply", "/v1/apply", Some(applied))
+            .await
+            .is(200);
+        checked("GET", "/v1/audit", "/v1/audit", None).await.is(200);
+        let page = ops.send("GET", "/v1/docs", None).await;
+        assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+    });
+}
