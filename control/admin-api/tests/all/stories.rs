@@ -77,6 +77,8 @@ fn streams_queues_and_caches_are_made_where_there_is_a_broker() {
             "name": "eu/orders",
             "spec": { "shards": 3, "durability": "durable", "retention_bytes": 1 << 20 },
         });
+        // The node itself is a broker.
+        ops.act("/v1/brokers/n1/drain").await.is(202);
         let none = ops.post(streams, body.clone()).await;
         none.refused(412, "no_broker");
         broker(&ops, "one").await;
@@ -266,6 +268,7 @@ fn objects_are_made_as_they_are_told_all_or_none_and_once() {
 #[test]
 fn brokers_drain_and_go_and_plans_say_where_shards_would_go() {
     tell(|ops, _| async move {
+        ops.act("/v1/brokers/n1/drain").await.is(202);
         broker(&ops, "one").await;
         broker(&ops, "two").await;
         let spaces = "/v1/tenants/default/namespaces";
