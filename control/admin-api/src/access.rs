@@ -188,7 +188,7 @@ pub(crate) fn namespace(tenant: &str, namespace: &str) -> PolicyObject {
 }
 
 /// The one bearer of the headers.
-fn bearer(headers: &HeaderMap) -> Result<&[u8], AuthError> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&[u8], AuthError> {
     let mut all = headers.get_all(AUTHORIZATION).iter();
     let value = all.next().ok_or(AuthError::Missing)?;
     if all.next().is_some() {

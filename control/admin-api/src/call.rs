@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::Api;
-use crate::access::Who;
+use crate::access::{Who, bearer};
 use crate::error::Failure;
 use crate::limits::{BODY_BYTES_MAX, BODY_WAIT, PLANE_WAIT};
 use crate::routes::{Need, Route};
@@ -53,6 +53,7 @@ pub(crate) struct Call {
     parts: Parts,
     query: Vec<(String, String)>,
     expect: Expect,
+    headers: HeaderMap,
     body: Bytes,
 }
 
@@ -133,6 +134,7 @@ async fn run(
         parts,
         query,
         expect,
+        headers: head.headers,
         body,
     };
     (route.handler)(call).await
@@ -140,7 +142,13 @@ async fn run(
 
 /// What was refused for who asked has a row first: what cannot be recorded is answered
 /// as that.
-async fn refuse(api: &Api, route: &Route, who: &Who, number: u128, failure: Failure) -> Failure {
+pub(crate) async fn refuse(
+    api: &Api,
+    route: &Route,
+    who: &Who,
+    number: u128,
+    failure: Failure,
+) -> Failure {
     let Some(status) = failure.denied else {
         return failure;
     };
@@ -206,6 +214,18 @@ impl Call {
                 "linearizable or stale is expected",
             )),
         }
+    }
+
+    /// The bearer, of a route that takes whatever it is.
+    pub(crate) fn bearer(&self) -> Result<&[u8], Failure> {
+        Ok(bearer(&self.headers)?)
+    }
+
+    /// A header, if it is there once.
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&[u8]> {
+        let mut all = self.headers.get_all(name).iter();
+        let value = all.next()?;
+        all.next().is_none().then(|| value.as_bytes())
     }
 
     /// What the target must be like, by the headers.

@@ -16,6 +16,7 @@ mod call;
 mod error;
 mod front;
 pub mod grpc;
+mod identity;
 pub mod idp;
 pub mod limits;
 mod listener;
@@ -38,7 +39,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::on;
 use pinion_auth::AuthError;
-use pinion_auth::access::AccessTable;
+use pinion_auth::access::{AccessTable, TokenDigest};
+use pinion_auth::compile::CredentialTable;
 use pinion_types::{Monotonic, WallMs};
 use tokio::sync::watch;
 
@@ -47,8 +49,10 @@ use crate::call::{Remote, answer, random_id};
 use crate::error::Failure;
 use crate::listener::{Door, listen};
 use crate::rates::Rates;
+use crate::rest::bootstrap;
 
 pub use front::{Front, PlaneHandle, WatchStream, front};
+pub use identity::{Identity, ROTATE_EVERY_MS_DEFAULT};
 pub use listener::Cleartext;
 pub use live::{Live, ResourceLoad};
 pub use model::SpecDefaults;
@@ -77,6 +81,20 @@ pub struct ApiConfig {
     pub strangers: Rate,
     /// What the data cores last said of resources.
     pub live: watch::Receiver<Arc<Live>>,
+    /// What credentials are issued with.
+    pub identity: Identity,
+    /// Where tenants have their first day; off where there is none.
+    pub bootstrap: Option<Bootstrap>,
+}
+
+/// A listener of its own for the first day of tenants, to be bound where only operators
+/// reach it. It speaks what the other one does.
+#[derive(Debug)]
+pub struct Bootstrap {
+    /// Bound by the owner.
+    pub listener: std::net::TcpListener,
+    /// The secret that a request shows in `X-Pinion-Bootstrap-Token`.
+    pub secret: TokenDigest,
 }
 
 impl ApiConfig {
@@ -94,6 +112,8 @@ impl ApiConfig {
             writes: rate(100, 200),
             strangers: rate(20, 40),
             live: watch::channel(Arc::default()).1,
+            identity: Identity::default(),
+            bootstrap: None,
         }
     }
 }
@@ -112,6 +132,14 @@ pub async fn serve(
 ) -> io::Result<()> {
     config.listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(config.listener)?;
+    let (first_day, secret) = match config.bootstrap {
+        Some(bootstrap) => {
+            bootstrap.listener.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(bootstrap.listener)?;
+            (Some(listener), Some(bootstrap.secret))
+        }
+        None => (None, None),
+    };
     let (stopped, stopping) = watch::channel(false);
     let tls = config.tls.map(|tls| {
         let mut tls = (*tls).clone();
@@ -127,19 +155,36 @@ pub async fn serve(
         reads: Mutex::new(Rates::new(config.reads)),
         writes: Mutex::new(Rates::new(config.writes)),
         strangers: Mutex::new(Rates::new(config.strangers)),
+        identity: config.identity,
+        bootstrap: secret,
         begun: Instant::now(),
         stopping: stopping.clone(),
     });
     let door = Door {
-        router: router(&api),
+        router: router(&api, routes()),
         tls,
         cleartext: config.cleartext,
+    };
+    let first_days = match first_day {
+        Some(listener) => {
+            let door = Door {
+                router: router(&api, [&bootstrap::ROUTE].into_iter()),
+                ..door.clone()
+            };
+            Some(listen(listener, door, stopping.clone()))
+        }
+        None => None,
+    };
+    let first_days = async {
+        if let Some(listening) = first_days {
+            listening.await;
+        }
     };
     let stop = async {
         stop.await;
         let _ = stopped.send(true);
     };
-    tokio::join!(listen(listener, door, stopping), stop);
+    tokio::join!(listen(listener, door, stopping), first_days, stop);
     Ok(())
 }
 
@@ -154,6 +199,9 @@ pub(crate) struct Api {
     reads: Mutex<Rates>,
     writes: Mutex<Rates>,
     strangers: Mutex<Rates>,
+    pub(crate) identity: Identity,
+    /// Of the first day.
+    pub(crate) bootstrap: Option<TokenDigest>,
     begun: Instant,
     /// True when long answers are to end.
     pub(crate) stopping: watch::Receiver<bool>,
@@ -188,6 +236,11 @@ impl Api {
         taken.map_err(|often| Failure::too_often(often.retry, often.first))
     }
 
+    /// What the cluster knows of credentials, if it is there yet.
+    pub(crate) fn credentials(&self) -> Option<Arc<CredentialTable>> {
+        self.access.borrow().credentials().cloned()
+    }
+
     /// What the data cores last said.
     pub(crate) fn live(&self) -> Arc<Live> {
         self.live.borrow().clone()
@@ -207,9 +260,9 @@ pub(crate) fn wall() -> WallMs {
     WallMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn router(api: &Arc<Api>) -> Router {
+fn router(api: &Arc<Api>, routes: impl Iterator<Item = &'static Route>) -> Router {
     let mut router = Router::new();
-    for route in routes() {
+    for route in routes {
         let api = api.clone();
         let handler = async move |parts: Result<RawPathParams, RawPathParamsRejection>,
                                   request: Request| match parts {

@@ -13,11 +13,18 @@ use crate::model::{
     Placement, RebalanceRequest, Resource, ResourceCreate, ResourcePatch, Tenant, TenantCreate,
     TenantPatch, TransferRequest,
 };
+use crate::rest::api_keys::{ApiKey, ApiKeyCreate, ApiKeyMade};
 use crate::rest::apply::{ApplyRequest, ApplyResult};
 use crate::rest::audit::AuditList;
+use crate::rest::issuers::{Issuer, IssuerInput};
+use crate::rest::keys::KeyNames;
 use crate::rest::probes::{Health, Probe};
 use crate::rest::raft::Raft;
+use crate::rest::rbac::{
+    Grouping, GroupingsAdd, GroupingsAdded, PoliciesAdd, PoliciesAdded, Policy, RowIds,
+};
 use crate::rest::system::SystemInfo;
+use crate::rest::tokens::{ExchangeRequest, ExchangeResponse, RevokeRequest};
 use crate::routes::{Need, Route, routes};
 
 /// The document (OpenAPI 3.1).
@@ -77,6 +84,22 @@ fn schemas() -> BTreeMap<String, Value> {
     all.request::<TransferRequest>();
     all.request::<BrokerRegister>();
     all.request::<ApplyRequest>();
+    all.answer::<ExchangeResponse>();
+    all.answer::<KeyNames>();
+    all.answer::<Issuer>();
+    all.answer::<Policy>();
+    all.answer::<PoliciesAdded>();
+    all.answer::<Grouping>();
+    all.answer::<GroupingsAdded>();
+    all.answer::<ApiKey>();
+    all.answer::<ApiKeyMade>();
+    all.request::<ExchangeRequest>();
+    all.request::<RevokeRequest>();
+    all.request::<IssuerInput>();
+    all.request::<PoliciesAdd>();
+    all.request::<GroupingsAdd>();
+    all.request::<RowIds>();
+    all.request::<ApiKeyCreate>();
     for (list, rows, row) in [
         ("TenantList", "tenants", "Tenant"),
         ("NamespaceList", "namespaces", "Namespace"),
@@ -85,6 +108,10 @@ fn schemas() -> BTreeMap<String, Value> {
         ("CacheList", "caches", "Resource"),
         ("PlacementList", "placements", "Placement"),
         ("BrokerList", "brokers", "Broker"),
+        ("IssuerList", "idp_issuers", "Issuer"),
+        ("PolicyList", "policies", "Policy"),
+        ("GroupingList", "groupings", "Grouping"),
+        ("ApiKeyList", "api_keys", "ApiKey"),
     ] {
         all.0.insert(list.into(), list_schema(rows, row));
     }
@@ -102,11 +129,36 @@ fn schemas() -> BTreeMap<String, Value> {
         }),
     );
     all.0.insert(
+        "JwkSet".into(),
+        json!({
+            "type": "object",
+            "description": "Public keys (RFC 7517, RFC 8037).",
+            "required": ["keys"],
+            "properties": {
+                "keys": { "type": "array", "items": {
+                    "type": "object",
+                    "required": ["kty", "kid", "alg", "use", "crv", "x"],
+                    "properties": {
+                        "kty": { "type": "string", "enum": ["OKP"] },
+                        "kid": { "type": "string", "pattern": "^[0-9a-f]{32}$" },
+                        "alg": { "type": "string", "enum": ["EdDSA"] },
+                        "use": { "type": "string", "enum": ["sig"] },
+                        "crv": { "type": "string", "enum": ["Ed25519"] },
+                        "x": { "type": "string" },
+                    },
+                } },
+            },
+        }),
+    );
+    all.0.insert(
         "OpenApi".into(),
         json!({ "type": "object", "description": "An OpenAPI document." }),
     );
     all.0
 }
+
+/// Fields of requests for which null stands: it takes something away, or is nothing.
+const NULLABLE: [&str; 4] = ["encryption", "discovery_url", "jwks_url", "groups_claim"];
 
 #[derive(Default)]
 struct Schemas(BTreeMap<String, Value>);
@@ -124,7 +176,7 @@ impl Schemas {
         for (name, mut schema) in Self::of::<T>() {
             if let Some(Value::Object(fields)) = schema.get_mut("properties") {
                 for (field, schema) in fields {
-                    if field != "encryption" {
+                    if !NULLABLE.contains(&field.as_str()) {
                         not_null(schema);
                     }
                 }
@@ -308,6 +360,14 @@ fn path_parameter(name: &str) -> Value {
         "n" => (
             "The number of a shard.",
             json!({ "type": "integer", "minimum": 0, "maximum": 65_535 }),
+        ),
+        "iss" => (
+            "The issuer, percent-encoded.",
+            json!({ "type": "string", "minLength": 1 }),
+        ),
+        "id" => (
+            "The number of a row.",
+            json!({ "type": "integer", "format": "int64", "minimum": 0 }),
         ),
         _ => ("", json!({ "type": "string", "minLength": 1 })),
     };

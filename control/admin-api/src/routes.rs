@@ -1,6 +1,8 @@
 //! Every route, as data: what the router, the authorisation, the OpenAPI document, the
 //! commands of `pinion admin` and the tests of all of them go by.
 
+mod identity;
+
 use core::pin::Pin;
 
 use axum::routing::MethodFilter;
@@ -138,7 +140,14 @@ impl Route {
 /// Every route of the main listener.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
     let groups = [
-        PROBES, TENANTS, NAMESPACES, STREAMS, QUEUES, CACHES, CLUSTER,
+        PROBES,
+        TENANTS,
+        NAMESPACES,
+        STREAMS,
+        QUEUES,
+        CACHES,
+        CLUSTER,
+        identity::IDENTITY,
     ];
     groups.into_iter().flatten()
 }

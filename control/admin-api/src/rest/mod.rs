@@ -2,18 +2,24 @@
 //! show what it said; who may do what was looked at before, but where it depends on a
 //! body.
 
+pub(crate) mod api_keys;
 pub(crate) mod apply;
 pub(crate) mod audit;
+pub(crate) mod bootstrap;
 pub(crate) mod brokers;
+pub(crate) mod issuers;
+pub(crate) mod keys;
 pub(crate) mod metadata;
 pub(crate) mod namespaces;
 pub(crate) mod placements;
 pub(crate) mod plans;
 pub(crate) mod probes;
 pub(crate) mod raft;
+pub(crate) mod rbac;
 pub(crate) mod resources;
 pub(crate) mod system;
 pub(crate) mod tenants;
+pub(crate) mod tokens;
 
 use std::sync::Arc;
 

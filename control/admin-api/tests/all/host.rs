@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, UNIX_EPOCH};
 
 use pinion_admin_api::{Front, PlaneHandle, front};
 use pinion_auth::TenantId;
@@ -20,8 +20,6 @@ use tokio::sync::{oneshot, watch};
 
 pub(crate) const CLUSTER: [u8; 16] = *b"a test's cluster";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
-/// What wall clocks show when a test begins.
-pub(crate) const START: WallMs = WallMs(1_700_000_000_000);
 
 /// A plane and its disks; [`Host::run`] turns it for as long as anybody wants.
 pub(crate) struct Host {
@@ -30,6 +28,8 @@ pub(crate) struct Host {
     group: SimDisk,
     audit: SimDisk,
     begun: Instant,
+    /// What the wall clock showed then. It is that of the machine: the API goes by it, too.
+    wall: WallMs,
     ready: bool,
     /// What the cluster knows of credentials.
     builder: TableBuilder,
@@ -103,7 +103,9 @@ impl Host {
         };
         let disk = |seed| SimDisk::new(SimDiskConfig::default(), SimRng::new(seed));
         let mut group = disk(1);
-        let opened = Plane::open(config, &mut group, START).unwrap();
+        let wall = UNIX_EPOCH.elapsed().unwrap().as_millis();
+        let wall = WallMs(u64::try_from(wall).unwrap());
+        let opened = Plane::open(config, &mut group, wall).unwrap();
         let (handle, front) = front();
         let mut host = Self {
             plane: opened.plane,
@@ -111,6 +113,7 @@ impl Host {
             group,
             audit: disk(2),
             begun: Instant::now(),
+            wall,
             ready: false,
             builder: TableBuilder::new(Realm::of(&CLUSTER), Vec::new()),
             access: watch::channel(table(None)).0,
@@ -142,7 +145,7 @@ impl Host {
 
     fn start_turn(&mut self) -> Monotonic {
         let now = self.now();
-        let wall = WallMs(START.0 + now.as_millis());
+        let wall = WallMs(self.wall.0 + now.as_millis());
         self.plane.start_turn(now, wall);
         now
     }

@@ -6,6 +6,7 @@ mod abuse;
 mod front;
 mod host;
 mod http;
+mod identity;
 mod idp;
 mod matrix;
 mod proto;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::host::PLAIN;
 use crate::http::{Answered, Client, tell};
-use crate::roles::{ROLES, furnish, key};
+use crate::roles::{ISSUER_PART, ROLES, believe, furnish, key};
 use crate::schema::wrong;
 
 /// In the order of columns: nobody, a guess, a token for data, another tenant's
@@ -161,6 +161,28 @@ const TABLE: &[(&str, &str)] = &[
     ("GET /v1/audit", "113333333333y"),
     ("GET /v1/raft", "113333333333y"),
     ("GET /v1/system/info", "11yyyyyyyyyyy"),
+    ("POST /v1/tenants/{t}/token/exchange", "1yyyyyyyyyyyy"),
+    ("GET /v1/tenants/{t}/.well-known/jwks.json", "yyyyyyyyyyyyy"),
+    ("POST /v1/tenants/{t}/keys/rotate", "1144333333yyy"),
+    ("POST /v1/tenants/{t}/tokens/revoke", "1144333333yyy"),
+    ("GET /v1/tenants/{t}/idp-issuers", "1144333333yyy"),
+    ("POST /v1/tenants/{t}/idp-issuers", "1144333333yyy"),
+    ("GET /v1/tenants/{t}/idp-issuers/{iss}", "1144333333yyy"),
+    ("DELETE /v1/tenants/{t}/idp-issuers/{iss}", "1144333333yyy"),
+    ("GET /v1/tenants/{t}/rbac/policies", "11443y33333yy"),
+    ("POST /v1/tenants/{t}/rbac/policies", "11443333333yy"),
+    ("DELETE /v1/tenants/{t}/rbac/policies", "11443333333yy"),
+    ("DELETE /v1/tenants/{t}/rbac/policies/{id}", "11443333333yy"),
+    ("GET /v1/tenants/{t}/rbac/groupings", "11443y33333yy"),
+    ("POST /v1/tenants/{t}/rbac/groupings", "11443333333yy"),
+    ("DELETE /v1/tenants/{t}/rbac/groupings", "11443333333yy"),
+    (
+        "DELETE /v1/tenants/{t}/rbac/groupings/{id}",
+        "11443333333yy",
+    ),
+    ("GET /v1/tenants/{t}/api-keys", "1144333333yyy"),
+    ("POST /v1/tenants/{t}/api-keys", "1144333333yyy"),
+    ("DELETE /v1/tenants/{t}/api-keys/{id}", "1144333333yyy"),
 ];
 
 /// The path of something that there is.
@@ -172,7 +194,9 @@ fn path(route: &Route) -> String {
     };
     let path = route.path.replace("{t}", "acme").replace("{ns}", "pay");
     let path = path.replace("{r}", resource).replace("{n}", "0");
-    let path = path.replace("{b}", "one");
+    let path = path.replace("{b}", "one").replace("{iss}", ISSUER_PART);
+    // No number of a row: who may is told that, and changes nothing.
+    let path = path.replace("{id}", "x");
     match route.path {
         "/v1/apply" => format!("{path}?dry_run=true"),
         _ => path,
@@ -235,6 +259,7 @@ fn every_route_answers_everybody_as_the_table_says() {
     assert_eq!(table.len(), TABLE.len(), "each route once");
     tell(|ops, plane| async move {
         furnish(&ops).await;
+        believe(&ops, &plane).await;
         let mut everybody = vec![
             ("nobody", ops.showing_nothing()),
             ("a guess", ops.showing("pinion_key_00000000_ffff")),

@@ -2,8 +2,8 @@
 
 use pinion_admin_api::PlaneHandle;
 use pinion_auth::api_key;
-use pinion_metadata::command::{AddPolicies, CreateApiKey};
-use pinion_metadata::identity::ApiKey;
+use pinion_metadata::command::{AddPolicies, CreateApiKey, CreateKeys};
+use pinion_metadata::identity::{ApiKey, NewKeys, StoredKey};
 use pinion_metadata::{ActionPattern, Command, Expect, MetaVersion, Policy, PolicyObject, Subject};
 use pinion_plane::Answer;
 use serde_json::json;
@@ -109,4 +109,27 @@ pub(crate) async fn furnish(ops: &Client) {
         let path = format!("/v1/tenants/acme/namespaces/pay/{kind}");
         ops.post(&path, json!({ "name": name })).await.is(201);
     }
+}
+
+/// The issuer of [`believe`], as a part of a path.
+pub(crate) const ISSUER_PART: &str = "https%3A%2F%2Fidp.example";
+
+/// The first tenant believes an identity provider, and has keys that nobody can open.
+pub(crate) async fn believe(ops: &Client, plane: &PlaneHandle) {
+    let issuer = json!({ "issuer": "https://idp.example", "audiences": ["a"] });
+    let issuers = "/v1/tenants/acme/idp-issuers";
+    ops.post(issuers, issuer).await.is(201);
+    let key = |number| StoredKey {
+        public: [number; 32],
+        sealed: [0; 68],
+    };
+    let create = CreateKeys {
+        tenant: "acme".into(),
+        keys: NewKeys {
+            current: key(1),
+            next: key(2),
+            rotate_every_ms: 0,
+        },
+    };
+    done(plane, Command::CreateKeys(create)).await;
 }

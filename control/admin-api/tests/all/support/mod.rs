@@ -1,6 +1,7 @@
 //! What the tests have in common.
 
 pub(crate) mod oidc;
+pub(crate) mod town;
 
 /// Runs a story on a runtime of its own, as the control thread has one.
 pub(crate) fn run(story: impl Future<Output = ()>) {
