@@ -161,7 +161,7 @@ pub async fn serve(
         stopping: stopping.clone(),
     });
     let door = Door {
-        router: router(&api, routes()),
+        router: grpc::mount(router(&api, routes()), &api),
         tls,
         cleartext: config.cleartext,
     };
@@ -234,6 +234,11 @@ impl Api {
         let mut rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = rates.take(who, now);
         taken.map_err(|often| Failure::too_often(often.retry, often.first))
+    }
+
+    /// Who may do what, as it changes.
+    pub(crate) fn table(&self) -> watch::Receiver<Arc<AccessTable>> {
+        self.access.clone()
     }
 
     /// What the cluster knows of credentials, if it is there yet.

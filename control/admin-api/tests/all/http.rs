@@ -2,15 +2,17 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::sync::Arc;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use pinion_admin_api::{ApiConfig, Cleartext, PlaneHandle, Rate, serve};
+use pinion_auth::access::AccessTable;
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::host::{Host, OPERATOR, with};
 
@@ -187,6 +189,28 @@ pub(crate) fn tell_with<F: Future<Output = ()>>(
 ) -> Host {
     let (plane, host) = Host::new();
     let access = host.access();
+    tell_of(config, (plane, host), access, story)
+}
+
+/// The same, where the story says who may do what from its beginning on.
+pub(crate) fn tell_with_access<F: Future<Output = ()>>(
+    config: ApiConfig,
+    story: impl FnOnce(Client, watch::Sender<Arc<AccessTable>>) -> F,
+) -> Host {
+    let (plane, host) = Host::new();
+    let first = host.access().borrow().clone();
+    let (tables, access) = watch::channel(first);
+    tell_of(config, (plane, host), access, |client, _| {
+        story(client, tables)
+    })
+}
+
+fn tell_of<F: Future<Output = ()>>(
+    config: ApiConfig,
+    (plane, host): (PlaneHandle, Host),
+    access: watch::Receiver<Arc<AccessTable>>,
+    story: impl FnOnce(Client, PlaneHandle) -> F,
+) -> Host {
     with(host, || async move {
         let client = Client::new(config.listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();

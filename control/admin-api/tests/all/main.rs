@@ -4,6 +4,7 @@
 
 mod abuse;
 mod front;
+mod grpc;
 mod host;
 mod http;
 mod identity;
