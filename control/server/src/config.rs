@@ -444,7 +444,7 @@ const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const SPIN_US_MAX: u64 = 1000;
 
 /// Variables of the client commands; they share the prefix and are not ours.
-const CLIENT_VARIABLES: &[&str] = &["server", "ca", "token", "log"];
+const CLIENT_VARIABLES: &[&str] = &["server", "ca", "token", "tenant", "log"];
 
 impl Config {
     /// Reads file, variables and flags.

@@ -3,6 +3,9 @@
 use std::io;
 use std::process::ExitCode;
 
+use tokio_rustls::rustls;
+
+use crate::http::{HttpError, Refused};
 use pinion_client::{ConfigError, ConnectError, ErrorCode, RequestError, SubscribeError};
 
 /// Refused or failed.
@@ -25,6 +28,9 @@ pub(crate) enum Failure {
     /// A subscription or watch ended.
     #[error(transparent)]
     Subscribe(SubscribeError),
+    /// A request over HTTPS.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// A record of the input was not published.
     #[error("record {number}: {source}; {done} before it are stored")]
     Record {
@@ -139,6 +145,7 @@ impl Failure {
             }
             Self::Connect(error) => connect_hint(error),
             Self::Request(error) => code_hint(error.code()?),
+            Self::Http(error) => http_hint(error),
             Self::Unsettled { code, .. } => code_hint((*code)?),
             Self::Record { source, .. } | Self::Message { source, .. } => match source {
                 RequestError::NotConnected(error) => connect_hint(error),
@@ -176,6 +183,81 @@ fn connect_hint(error: &ConnectError) -> Option<&'static str> {
             Some("is that a Pinion node? Try again, and look at its standard error")
         }
         ConnectError::Refused(refusal) => code_hint(refusal.code),
+        _ => None,
+    }
+}
+
+fn http_hint(error: &HttpError) -> Option<&'static str> {
+    match error {
+        HttpError::Resolve { .. } => Some("check --server HOST:PORT (or PINION_SERVER)"),
+        HttpError::Connect { .. } => Some(
+            "start a node with `pinion serve --dev`, or name another with --server HOST:PORT; its administration listens on TCP, on the port of its data",
+        ),
+        HttpError::Tls { source, .. } => {
+            Some(match source.get_ref().and_then(|e| e.downcast_ref()) {
+                Some(rustls::Error::InvalidCertificate(_)) => {
+                    "the certificate is not one --ca signs, or names another host: copy ca.pem again from the node's data directory (dev/ or tls/), or pass --server-name"
+                }
+                _ => "is that a Pinion node? Try again, and look at its standard error",
+            })
+        }
+        HttpError::NotLoopback { .. } => Some("leave --cleartext out"),
+        HttpError::TimedOut { .. } => Some(
+            "--timeout gives it more time; `pinion admin raft status` says whether the cluster has a leader",
+        ),
+        HttpError::Refused(refused) => refused_hint(refused),
+        _ => None,
+    }
+}
+
+/// What to do about a refusal: by its word first, by its status otherwise.
+fn refused_hint(refused: &Refused) -> Option<&'static str> {
+    match (refused.code.as_str(), refused.status) {
+        ("has_subscribers" | "has_data" | "not_empty", _) => {
+            Some("--force deletes it all the same; it can be undeleted until its grace is over")
+        }
+        ("grace_required", _) => Some("nothing is deleted for good without --force"),
+        ("version_conflict", _) => Some(
+            "somebody changed it: look with `get`, and say the version it has now with --if-version",
+        ),
+        ("exists", _) => Some("`get` shows the one that is there; `update` changes it"),
+        ("spec_conflict", _) => {
+            Some("`get` shows the one that is there; `update` changes what can be changed")
+        }
+        ("deleting", _) => {
+            Some("`undelete` takes it back; its name is free again when its grace is over")
+        }
+        ("parent_deleting", _) => {
+            Some("undelete its tenant or namespace: what went with that comes back with it")
+        }
+        ("quota_exceeded", _) => {
+            Some("an operator can raise the quota with `pinion admin tenant update`")
+        }
+        ("no_master_key", _) => {
+            Some("give the nodes a master key: `[auth] master_key_file` in their configuration")
+        }
+        ("outside_scope", _) => {
+            Some("you can grant only what you may do yourself: ask somebody whose rights cover it")
+        }
+        ("still_active", _) => Some("`pinion admin broker drain` first"),
+        ("still_leading", _) => Some(
+            "`pinion admin shard list --broker NAME` shows what it has; `shard rebalance` moves it",
+        ),
+        ("resnapshot_required", _) => {
+            Some("take a new `pinion admin snapshot` and watch from its version")
+        }
+        (_, 401) => Some(
+            "show a token with --token FILE: with `serve --dev` it is pinion-data/dev/admin.token; otherwise ask the node's operator, or `pinion admin token exchange` one of your identity provider",
+        ),
+        (_, 403) => Some(
+            "your rights do not cover it: `pinion admin rbac policy list` shows who has which; operators have `admin:read` and `admin:write`",
+        ),
+        (_, 404) => {
+            Some("what you may not see is not found either: check the name, --tenant and --token")
+        }
+        (_, 503) => Some(
+            "`pinion admin raft status` says whether the cluster has a leader; a change goes through when most of its members are up",
+        ),
         _ => None,
     }
 }

@@ -5,19 +5,23 @@
 //! failed, 2 wrong usage. Results go to standard output, as text or with
 //! `--json` as one JSON object per line; everything else goes to standard error.
 //!
-//! It never prints a token, never writes raw control characters to a terminal
+//! It never prints a token, unless to get one is what it was asked, never writes raw control characters to a terminal
 //! unless `--raw` asks for it, and never keeps more of its input in memory than
 //! a few thousand records.
 //!
-//! Start reading at [`ClientCommand`], then `publish.rs` and `subscribe.rs`.
+//! Start reading at [`ClientCommand`], then `publish.rs` and `subscribe.rs`; what administers
+//! is in `admin` and speaks HTTPS, everything else QUIC.
 
 #![forbid(unsafe_code)]
 
+mod admin;
 pub mod bench;
 mod cache;
 pub mod completions;
+mod confirm;
 mod connect;
 mod failure;
+mod http;
 pub mod human;
 mod input;
 mod output;
@@ -45,6 +49,8 @@ pub enum ClientCommand {
     Queue(queue::QueueArgs),
     /// Read and write a cache
     Cache(cache::CacheArgs),
+    /// Ask and tell the control plane: tenants, resources, brokers, rights
+    Admin(admin::AdminArgs),
     /// Measure a running node
     Bench(bench::BenchArgs),
 }
@@ -58,6 +64,7 @@ pub fn run(command: &ClientCommand) -> ExitCode {
         ClientCommand::Stream(args) => block_on(stream::run(args)),
         ClientCommand::Queue(args) => block_on(queue::run(args)),
         ClientCommand::Cache(args) => block_on(cache::run(args)),
+        ClientCommand::Admin(args) => block_on(admin::run(args)),
         ClientCommand::Bench(args) => return bench::run(args),
     };
     match result {
@@ -153,6 +160,13 @@ mod tests {
             "pinion cache scan a/b user. --keys-only --limit 10 --json",
             "pinion cache watch a/b --prefix user. --count 2",
             "pinion cache info a/b",
+            "pinion admin tenant list --limit 3 --json",
+            "pinion admin --server h:1 stream create a/b --durable --wait",
+            "pinion admin stream create a/b --durable --wait=10s --ca c --token t",
+            "pinion admin apply -f one.yaml two.yaml --dry-run",
+            "pinion admin apply --file -",
+            "pinion admin watch --from 3 --count 1",
+            "pinion admin audit --from 15m --to 2026-01-02T03:04:05Z",
             "pinion bench rtt --seconds 1",
         ] {
             if let Err(error) = Cli::try_parse_from(line.split(' ')) {
@@ -188,6 +202,12 @@ mod tests {
             "pinion cache set a/b k v --ttl -1s",
             "pinion cache touch a/b k",
             "pinion cache watch a/b k --prefix p",
+            "pinion admin",
+            "pinion admin apply",
+            "pinion admin tenant create a/b",
+            "pinion admin stream create a/b --wait 10s",
+            "pinion admin shard rebalance a/b --cancel --dry-run",
+            "pinion admin audit --from tomorrow",
         ] {
             let Err(error) = Cli::try_parse_from(line.split(' ')) else {
                 panic!("{line} was accepted");

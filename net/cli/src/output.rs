@@ -32,9 +32,32 @@ impl Style {
 #[derive(Debug, Default)]
 pub(crate) struct Printer {
     buffer: Vec<u8>,
+    /// Nothing leaves: a test reads it.
+    #[cfg(test)]
+    kept: bool,
 }
 
 impl Printer {
+    /// A printer that keeps what it is given.
+    #[cfg(test)]
+    pub(crate) fn kept() -> Self {
+        Self {
+            kept: true,
+            ..Self::default()
+        }
+    }
+
+    /// What was printed and has not left.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.buffer).into_owned()
+    }
+
+    /// Bytes as they are.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
     /// A line of text.
     pub(crate) fn line(&mut self, line: impl std::fmt::Display) {
         writeln!(self.buffer, "{line}").expect("writing to a Vec cannot fail");
@@ -65,6 +88,10 @@ impl Printer {
 
     /// Writes what was collected.
     pub(crate) async fn flush(&mut self) -> Result<(), Failure> {
+        #[cfg(test)]
+        if self.kept {
+            return Ok(());
+        }
         if self.buffer.is_empty() {
             return Ok(());
         }

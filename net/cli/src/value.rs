@@ -59,6 +59,33 @@ pub(crate) fn from(text: &str) -> Result<From, String> {
     })
 }
 
+/// A time of the past as RFC 3339: written so, or how long ago, like `15m`.
+pub(crate) fn ago(text: &str) -> Result<String, String> {
+    moment_from(text, |now, time| now - time)
+}
+
+/// A time to come as RFC 3339: written so, or in how long, like `7d`.
+pub(crate) fn moment(text: &str) -> Result<String, String> {
+    moment_from(text, |now, time| now + time)
+}
+
+fn moment_from(
+    text: &str,
+    from_now: impl Fn(jiff::Timestamp, Duration) -> jiff::Timestamp,
+) -> Result<String, String> {
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(time.to_string());
+    }
+    // Longer would leave the calendar.
+    const SPAN_MAX: Duration = Duration::from_secs(1000 * 365 * 86_400);
+    match duration(text) {
+        Ok(time) if time <= SPAN_MAX => Ok(from_now(jiff::Timestamp::now(), time).to_string()),
+        _ => {
+            Err("expected a time like 2026-01-02T03:04:05Z, or a length like 15m or 7d".to_owned())
+        }
+    }
+}
+
 /// `250ms`, `90s`, `1h30m`, `7d`. A day has 24 hours.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<jiff::Span>()
@@ -120,6 +147,16 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
 /// `NAMESPACE/NAME`, checked before anything is sent.
 pub(crate) fn resource(text: &str) -> Result<String, NameError> {
     ResourceName::parse(text).map(|_| text.to_owned())
+}
+
+/// A name of one segment: of a tenant, a namespace or a broker.
+pub(crate) fn segment(text: &str) -> Result<String, String> {
+    if text.contains('/') {
+        return Err("one name, without `/`".to_owned());
+    }
+    ResourceName::new(text, "x")
+        .map(|_| text.to_owned())
+        .map_err(|error| error.to_string())
 }
 
 /// `NAME=VALUE`.

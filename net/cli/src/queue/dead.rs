@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::look::{now_ms, preview};
 use super::pages::print_pages;
-use super::{Context, Target, confirm};
+use super::{Context, Target};
+use crate::confirm::confirm;
 use crate::failure::Failure;
 use crate::human::{self, Align, Table};
 use crate::output::{JsonBytes, escape};

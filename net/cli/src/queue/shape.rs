@@ -3,7 +3,8 @@
 use pinion_client::{Client, Queue, QueueRules, QueueSpec};
 use serde::Serialize;
 
-use super::{Context, confirm};
+use super::Context;
+use crate::confirm::confirm;
 use crate::failure::Failure;
 use crate::stream::record_bytes;
 use crate::{human, value};
