@@ -41,10 +41,13 @@ pub(super) struct ApplyArgs {
 
 impl ApplyArgs {
     pub(super) async fn run(&self, context: &mut Context) -> Result<(), Failure> {
-        let mut objects = Vec::new();
+        let (mut objects, mut places) = (Vec::new(), Vec::new());
         for file in &self.files {
             let bytes = read(file, FILE_BYTES_MAX)?;
-            objects.extend(objects_of(file, &bytes, &context.tenant)?);
+            for (object, place) in objects_of(file, &bytes, &context.tenant)? {
+                objects.push(object);
+                places.push(place);
+            }
         }
         if objects.is_empty() {
             return Err(Failure::Usage("the files declare nothing".to_owned()));
@@ -58,11 +61,12 @@ impl ApplyArgs {
         let ask = Ask::new(Method::POST, &[BASE, "apply"])
             .query("dry_run", self.dry_run.then_some(true))
             .body(json!({"objects": objects}));
-        let answer = if self.dry_run {
-            context.http.ask(&ask).await?
+        let answered = if self.dry_run {
+            context.http.ask(&ask).await.map_err(Failure::Http)
         } else {
-            context.write(&ask).await?
+            context.write(&ask).await
         };
+        let answer = answered.map_err(|failure| placed(failure, &places))?;
         if context.json {
             context.printer.json(&answer.body);
             return Ok(());
@@ -84,8 +88,22 @@ impl ApplyArgs {
     }
 }
 
-/// The objects of a file.
-fn objects_of(file: &Path, bytes: &[u8], tenant: &str) -> Result<Vec<Value>, Failure> {
+/// A refusal of one object, with where it is declared.
+fn placed(failure: Failure, places: &[String]) -> Failure {
+    let Failure::Http(HttpError::Refused(mut refused)) = failure else {
+        return failure;
+    };
+    let at = refused.details.get("at").and_then(Value::as_u64);
+    let place = at.and_then(|at| places.get(usize::try_from(at).ok()?));
+    if let (Some(place), Value::Object(details)) = (place, &mut refused.details) {
+        details.remove("at");
+        refused.message = format!("{place}: {}", refused.message);
+    }
+    Failure::Http(HttpError::Refused(refused))
+}
+
+/// The objects of a file, and where each of them is.
+fn objects_of(file: &Path, bytes: &[u8], tenant: &str) -> Result<Vec<(Value, String)>, Failure> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
     let documents = yaml::documents(text).map_err(|(line, what)| fault(file, text, line, &what))?;
@@ -93,13 +111,24 @@ fn objects_of(file: &Path, bytes: &[u8], tenant: &str) -> Result<Vec<Value>, Fai
         .iter()
         .filter(|document| document.node != yaml::Node::Null);
     some.map(|document| {
-        object::object(document, tenant).map_err(|wrong| fault(file, text, wrong.line, &wrong.what))
+        object::object(document, tenant)
+            .map(|object| (object, place(file, text, document.line)))
+            .map_err(|wrong| fault(file, text, wrong.line, &wrong.what))
     })
     .collect()
 }
 
 /// `shop.yaml:12: document 2: …`
 fn fault(file: &Path, text: &str, line: u64, what: &str) -> Failure {
+    Failure::Usage(format!(
+        "{}: {}",
+        place(file, text, line),
+        escape(what.as_bytes())
+    ))
+}
+
+/// `shop.yaml:12: document 2`
+fn place(file: &Path, text: &str, line: u64) -> String {
     let upto = usize::try_from(line).unwrap_or(usize::MAX);
     let lines: Vec<&str> = text.lines().take(upto).collect();
     let begins = |line: &&&str| **line == "---" || line.starts_with("--- ");
@@ -109,11 +138,7 @@ fn fault(file: &Path, text: &str, line: u64, what: &str) -> Failure {
     let marks = lines.iter().filter(begins).count();
     let leading = first.is_some_and(|at| begins(&&lines[at]));
     let document = marks + usize::from(!leading);
-    Failure::Usage(format!(
-        "{}:{line}: document {document}: {}",
-        file.display(),
-        escape(what.as_bytes())
-    ))
+    format!("{}:{line}: document {document}", file.display())
 }
 
 /// What becomes of one object: `+` it is made, `~` it is changed, `=` it is so already.

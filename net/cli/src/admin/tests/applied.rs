@@ -109,3 +109,24 @@ async fn a_file_that_is_wrong_is_asked_of_nobody() {
     assert_eq!(failure, Some(format!("{name} has more than 1048576 bytes")));
     assert!(server.asked().is_empty());
 }
+
+#[tokio::test]
+async fn an_object_that_the_node_refuses_is_named_by_its_place() {
+    let refusal = r#"409 {"code":"immutable_field","message":"shards cannot be changed","details":{"at":1,"field":"shards"}}"#;
+    let server = Server::start(vec![reply_of(refusal)]).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("shop.yaml");
+    std::fs::write(&file, SHOP).expect("written");
+    let (_, failure) = run(
+        &server,
+        &format!("pinion admin apply -f {}", file.display()),
+    )
+    .await;
+    assert_eq!(
+        failure,
+        Some(format!(
+            "{}:9: document 2: shards cannot be changed (immutable_field)",
+            file.display()
+        ))
+    );
+}

@@ -4,6 +4,9 @@
 //! number once. So whatever fails on the way is asked again under the same number, within
 //! the time the user gave: until the answer is there, or it is clear that there will be none.
 
+mod ask;
+mod error;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use hyper::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
     RETRY_AFTER, USER_AGENT,
 };
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -25,7 +28,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls;
 
-use crate::output::escape;
+pub(crate) use ask::{Ask, Bearer, Secret};
+pub(crate) use error::{HttpError, Refused};
 
 /// Longest wait for one connection, TLS included; a node answers in milliseconds.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
@@ -45,233 +49,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(45);
 
 const VERSION: HeaderName = HeaderName::from_static("x-pinion-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Why there is no good answer.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum HttpError {
-    /// The name has no address.
-    #[error("cannot find {server}: {source}")]
-    Resolve { server: String, source: io::Error },
-    /// Nobody listens there.
-    #[error("cannot connect to {server} over TCP: {source}")]
-    Connect { server: String, source: io::Error },
-    /// No TLS with whoever listens.
-    #[error("no TLS with {server}: {source}")]
-    Tls { server: String, source: io::Error },
-    /// A token is not sent over a network for everybody to read.
-    #[error("{server} is {address}: without TLS only a node on this machine is spoken to")]
-    NotLoopback { server: String, address: SocketAddr },
-    /// The time is over.
-    #[error("no answer from {server} within {}{}", crate::human::span(millis(*after)), unknown(request))]
-    TimedOut {
-        server: String,
-        after: Duration,
-        /// Of a write, its number.
-        request: Option<String>,
-    },
-    /// The connection ended before the answer was complete.
-    #[error("the connection to {server} was lost: {why}{}", unknown(request))]
-    Lost {
-        server: String,
-        why: String,
-        /// Of a write, its number.
-        request: Option<String>,
-    },
-    /// More bytes than any answer has.
-    #[error("the answer has more than {limit} bytes")]
-    TooLarge { limit: usize },
-    /// What came is not what a node answers.
-    #[error("{server} answered {status}, and not in JSON: is that a Pinion node?")]
-    NotJson { server: String, status: u16 },
-    /// An answer without what it is for.
-    #[error("{server} answered without {key}: it is of another release")]
-    Without { server: String, key: &'static str },
-    /// A token that no header can carry.
-    #[error("the token holds bytes that no HTTP header can carry")]
-    Token,
-    /// The node said no.
-    #[error("{0}")]
-    Refused(Box<Refused>),
-}
-
-fn unknown(request: &Option<String>) -> String {
-    request.as_ref().map_or_else(String::new, |id| {
-        format!("; whether it was done is not known: the same command with --request-id {id} does it once")
-    })
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A refusal in the words of the node.
-#[derive(Debug)]
-pub(crate) struct Refused {
-    pub(crate) status: u16,
-    /// Its stable word, like `not_found`; empty when the answer had none.
-    pub(crate) code: String,
-    /// For people; never to be parsed.
-    pub(crate) message: String,
-    /// The facts.
-    pub(crate) details: Value,
-    /// Under which number it is in the node's log.
-    pub(crate) request: String,
-    /// When to come back.
-    pub(crate) retry_after: Option<Duration>,
-}
-
-impl std::fmt::Display for Refused {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let clean = |text: &str| escape(text.as_bytes());
-        match (self.message.as_str(), self.code.as_str()) {
-            ("", "") => write!(f, "the node answered {}", self.status)?,
-            ("", code) => write!(f, "refused: {}", clean(code))?,
-            (message, "") => write!(f, "{}", clean(message))?,
-            (message, code) => write!(f, "{} ({})", clean(message), clean(code))?,
-        }
-        if let Value::Object(details) = &self.details {
-            for (name, value) in details {
-                let value = match value {
-                    Value::String(text) => text.clone(),
-                    other => other.to_string(),
-                };
-                if !self.message.contains(&value) {
-                    write!(f, "; {} {}", clean(name), clean(&value))?;
-                }
-            }
-        }
-        if self.status == 503 && !self.request.is_empty() {
-            write!(f, "; request {}", clean(&self.request))?;
-        }
-        Ok(())
-    }
-}
-
-/// Whose token a request shows.
-#[derive(Clone, Debug, Default)]
-pub(crate) enum Bearer {
-    /// The one the command was started with.
-    #[default]
-    Own,
-    /// Another, like one of an identity provider.
-    Other(Secret),
-    /// None.
-    Nobody,
-}
-
-/// Text that is never printed.
-#[derive(Clone)]
-pub(crate) struct Secret(pub(crate) String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
-}
-
-/// One request.
-#[derive(Clone, Debug)]
-pub(crate) struct Ask {
-    method: Method,
-    /// With the query.
-    target: String,
-    body: Option<Value>,
-    if_match: Option<u64>,
-    bearer: Bearer,
-    headers: Vec<(HeaderName, Secret)>,
-    /// Asking twice is asking once.
-    repeatable: bool,
-}
-
-impl Ask {
-    pub(crate) fn new(method: Method, segments: &[&str]) -> Self {
-        let mut target = String::new();
-        for segment in segments {
-            target.push('/');
-            encode(&mut target, segment);
-        }
-        Self {
-            method,
-            target,
-            body: None,
-            if_match: None,
-            bearer: Bearer::Own,
-            headers: Vec::new(),
-            repeatable: true,
-        }
-    }
-
-    pub(crate) fn get(segments: &[&str]) -> Self {
-        Self::new(Method::GET, segments)
-    }
-
-    pub(crate) fn post(segments: &[&str], body: Value) -> Self {
-        Self {
-            body: Some(body),
-            ..Self::new(Method::POST, segments)
-        }
-    }
-
-    /// Adds a parameter to the query, if there is a value.
-    pub(crate) fn query(mut self, name: &str, value: Option<impl ToString>) -> Self {
-        if let Some(value) = value {
-            self.target
-                .push(if self.target.contains('?') { '&' } else { '?' });
-            encode(&mut self.target, name);
-            self.target.push('=');
-            encode(&mut self.target, &value.to_string());
-        }
-        self
-    }
-
-    /// With this body.
-    pub(crate) fn body(mut self, body: Value) -> Self {
-        self.body = Some(body);
-        self
-    }
-
-    /// Only while the object is at this version.
-    pub(crate) fn if_version(mut self, version: Option<u64>) -> Self {
-        self.if_match = version;
-        self
-    }
-
-    /// With somebody else's token.
-    pub(crate) fn bearer(mut self, bearer: Bearer) -> Self {
-        self.bearer = bearer;
-        self
-    }
-
-    /// With a header of its own.
-    pub(crate) fn header(mut self, name: &'static str, value: Secret) -> Self {
-        self.headers.push((HeaderName::from_static(name), value));
-        self
-    }
-
-    /// Asked once only: its answer holds something that is said once.
-    pub(crate) fn once(mut self) -> Self {
-        self.repeatable = false;
-        self
-    }
-
-    fn is_write(&self) -> bool {
-        self.method != Method::GET
-    }
-}
-
-/// Percent-encodes everything but what is never reserved (RFC 3986 §2.3), `/` included:
-/// a name with segments stays one segment of the path.
-fn encode(out: &mut String, text: &str) {
-    use std::fmt::Write as _;
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(char::from(byte));
-            }
-            byte => write!(out, "%{byte:02X}").expect("writing to a String cannot fail"),
-        }
-    }
-}
 
 /// A good answer.
 #[derive(Debug)]
@@ -692,33 +469,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_one_segment_whatever_is_in_it() {
-        let ask = Ask::get(&["v1", "streams", "eu/orders", "ä %?#"]).query("filter", Some("a&b=c"));
-        assert_eq!(
-            ask.target,
-            "/v1/streams/eu%2Forders/%C3%A4%20%25%3F%23?filter=a%26b%3Dc"
-        );
-        let ask = ask.query("page_token", None::<&str>).query("n", Some(3));
-        assert!(ask.target.ends_with("?filter=a%26b%3Dc&n=3"));
-    }
-
-    #[test]
-    fn what_a_node_says_cannot_write_to_the_terminal() {
-        let refused = Refused {
-            status: 409,
-            code: "exists\u{1b}[2J".to_owned(),
-            message: "it is\nthere".to_owned(),
-            details: serde_json::json!({"key": "tenant/\u{7}", "version": 3}),
-            request: String::new(),
-            retry_after: None,
-        };
-        assert_eq!(
-            refused.to_string(),
-            "it is\\nthere (exists\\x1b[2J); key tenant/\\x07; version 3"
-        );
-    }
-
-    #[test]
     fn versions_are_read_from_strong_and_weak_tags() {
         let of = |text: &'static str| {
             version_of(&HeaderMap::from_iter([(
@@ -731,11 +481,5 @@ mod tests {
         assert_eq!(of("abc"), None);
         let bare = HeaderMap::from_iter([(VERSION, HeaderValue::from_static("43"))]);
         assert_eq!(version_of(&bare), Some(43));
-    }
-
-    #[test]
-    fn tokens_are_in_no_debug_form() {
-        let ask = Ask::get(&["v1"]).bearer(Bearer::Other(Secret("s3cret".to_owned())));
-        assert!(!format!("{ask:?}").contains("s3cret"));
     }
 }
