@@ -4,11 +4,12 @@
 //!
 //! - `hit-ratio`: the cache's S3-FIFO beside LRU and the offline optimum.
 //! - `alloc-count`: heap allocations per operation on the hot paths.
+//! - `metadata-snapshot`: bytes of a snapshot of a large cluster's metadata, and how long it takes.
 //! - `instructions`: instructions per operation beside what was accepted; start
 //!   at [`instructions`].
 //!
-//! Run with `cargo run --release -p pinion-micro --bin NAME`. Nothing here
-//! measures time, and nothing of the product depends on it.
+//! Run with `cargo run --release -p pinion-micro --bin NAME`. Only the last but one
+//! measures time, and nothing of the product depends on any.
 
 #![forbid(unsafe_code)]
 
