@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pinion_metadata::{Command, Expect, MetaVersion, Metadata};
 use pinion_plane::{
-    Answer, AuditQuery, Caller, Consistency, Denied, Plane, PlaneError, PlaneOutput, PlaneStatus,
-    Query, Request, RequestId, WatchError, WatchId, Watched, Write,
+    Answer, AuditQuery, Caller, Consistency, Denied, PeerName, Plane, PlaneError, PlaneOutput,
+    PlaneStatus, Query, Request, RequestId, WatchError, WatchId, Watched, Write,
 };
+use pinion_raft_group::TransferError;
 use pinion_types::Monotonic;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -52,6 +53,7 @@ enum Ask {
         answer: oneshot::Sender<Result<WatchStream, WatchError>>,
     },
     Status(oneshot::Sender<PlaneStatus>),
+    Transfer(PeerName, oneshot::Sender<Result<(), TransferError>>),
     Look(Look),
 }
 
@@ -183,6 +185,17 @@ impl PlaneHandle {
         self.ask(Ask::Status, PlaneError::NotReady).await
     }
 
+    /// Gives the lead to another member, from this node, which has it. Done when that one
+    /// has been told; [`PlaneHandle::status`] says what came of it.
+    ///
+    /// # Errors
+    /// [`PlaneError::Busy`], or [`PlaneError::NotReady`] when the plane's owner is gone;
+    /// within, why the lead stays where it is.
+    pub async fn transfer(&self, to: PeerName) -> Result<Result<(), TransferError>, PlaneError> {
+        let ask = |answer| Ask::Transfer(to, answer);
+        self.ask(ask, PlaneError::NotReady).await
+    }
+
     /// Looks at the metadata as this node has it, on the plane's thread: for what is
     /// checked again when it is proposed, such as where shards could go. `None` while
     /// the node has none. `look` does no more than some lookups: everybody waits for it.
@@ -309,6 +322,9 @@ impl Front {
             }
             Ask::Status(answer) => {
                 let _ = answer.send(plane.status());
+            }
+            Ask::Transfer(to, answer) => {
+                let _ = answer.send(plane.transfer(&to));
             }
             Ask::Look(look) => look(plane.metadata()),
         }
@@ -452,6 +468,7 @@ impl core::fmt::Debug for Ask {
             Self::Denied(..) => "Denied",
             Self::Watch { .. } => "Watch",
             Self::Status(_) => "Status",
+            Self::Transfer(..) => "Transfer",
             Self::Look(_) => "Look",
         })
     }

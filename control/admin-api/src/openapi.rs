@@ -19,7 +19,7 @@ use crate::rest::audit::AuditList;
 use crate::rest::issuers::{Issuer, IssuerInput};
 use crate::rest::keys::KeyNames;
 use crate::rest::probes::{Health, Probe};
-use crate::rest::raft::Raft;
+use crate::rest::raft::{LeaderTransfer, Raft};
 use crate::rest::rbac::{
     Grouping, GroupingsAdd, GroupingsAdded, PoliciesAdd, PoliciesAdded, Policy, RowIds,
 };
@@ -84,6 +84,7 @@ fn schemas() -> BTreeMap<String, Value> {
     all.request::<TransferRequest>();
     all.request::<BrokerRegister>();
     all.request::<ApplyRequest>();
+    all.request::<LeaderTransfer>();
     all.answer::<ExchangeResponse>();
     all.answer::<KeyNames>();
     all.answer::<Issuer>();
@@ -361,6 +362,10 @@ fn path_parameter(name: &str) -> Value {
             "The number of a shard.",
             json!({ "type": "integer", "minimum": 0, "maximum": 65_535 }),
         ),
+        "m" => (
+            "The number of a member.",
+            json!({ "type": "integer", "format": "int64", "minimum": 0 }),
+        ),
         "iss" => (
             "The issuer, percent-encoded.",
             json!({ "type": "string", "minLength": 1 }),
@@ -396,7 +401,7 @@ fn query_schema(name: &str) -> Value {
 fn responses(route: &Route) -> Map<String, Value> {
     let one = |status: u16| {
         let (about, content) = match (status, route.answer) {
-            (204, _) => ("Done.", None),
+            (202, None) | (204, _) => ("Done.", None),
             (200..300, Some(answer)) => ("Done.", Some(("application/json", reference(answer)))),
             (200..300, None) => ("Done.", Some((plain(route), json!({ "type": "string" })))),
             _ => (

@@ -810,6 +810,32 @@ const CLUSTER: &[Route] = &[
     ),
     told(
         Route {
+            body: Some("LeaderTransfer"),
+            others: &[404, 409, 412],
+            ..write(
+                Verb::Post,
+                "/v1/raft/transfer-leadership",
+                OPERATOR_WRITES,
+                202,
+                |call| Box::pin(raft::transfer(call)),
+            )
+        },
+        "raft transfer",
+        "Give the lead to another member; asked of the node that leads",
+    ),
+    told(
+        write(
+            Verb::Delete,
+            "/v1/raft/members/{m}",
+            OPERATOR_WRITES,
+            202,
+            |call| Box::pin(raft::remove(call)),
+        ),
+        "raft remove",
+        "Take a member out of the group",
+    ),
+    told(
+        Route {
             query: &[],
             ..get("/v1/system/info", Need::Credential, "SystemInfo", |call| {
                 Box::pin(system::info(call))

@@ -61,6 +61,8 @@ impl Row {
                 let word = known.map_or_else(|| code.to_string(), |code| code.text().into());
                 ("refused", Some(word))
             }
+            // What was let through, and is no command.
+            AuditResult::Denied(200..300) => ("done", None),
             AuditResult::Denied(status) => ("denied", Some(status.to_string())),
             AuditResult::Gap { to } => ("gap", Some(to.to_string())),
         };

@@ -1,11 +1,14 @@
 //! `/v1/raft`
 
 use axum::http::StatusCode;
-use pinion_raft_group::{MemberId, PeerStatus, Role};
-use serde::Serialize;
+use pinion_metadata::{Command, MemberNumber};
+use pinion_plane::{Caller, Denied, PeerName, PlanePeer};
+use pinion_raft_group::{MemberId, Role, TransferError};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::call::{Call, Reply, json as answer};
+use crate::call::{Call, Reply, json as answer, no_content};
+use crate::error::Failure;
 
 /// A node's member of the group. Indexes are places in the group's log.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -17,6 +20,8 @@ pub(crate) struct Raft {
     role: &'static str,
     /// Who leads, as far as it knows.
     leader: Option<u64>,
+    /// The node of that one.
+    leader_node: Option<String>,
     term: u64,
     commit_index: u64,
     applied_index: u64,
@@ -43,6 +48,8 @@ pub(crate) struct Raft {
 /// Another member, as the leader knows it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Peer {
+    /// Its node; null of one whose name is not known.
+    node: Option<String>,
     member: u64,
     voter: bool,
     matched_index: u64,
@@ -57,11 +64,12 @@ pub(crate) async fn status(call: Call) -> Reply {
     let status = call.api.plane.status().await?;
     let group = &status.group;
     let ids = |ids: &[MemberId]| ids.iter().map(|id| id.0).collect();
-    let peer = |peer: &PeerStatus| Peer {
-        member: peer.id.0,
+    let peer = |peer: &PlanePeer| Peer {
+        node: peer.name.as_ref().map(ToString::to_string),
+        member: peer.member.0,
         voter: peer.voter,
         matched_index: peer.matched,
-        lag: group.last.saturating_sub(peer.matched),
+        lag: peer.lag,
         active: peer.active,
     };
     let flush = |flush: core::time::Duration| u64::try_from(flush.as_micros()).unwrap_or(u64::MAX);
@@ -75,6 +83,7 @@ pub(crate) async fn status(call: Call) -> Reply {
             Role::Leader => "leader",
         },
         leader: group.leader.map(|id| id.0),
+        leader_node: status.leader.as_ref().map(ToString::to_string),
         term: group.term,
         commit_index: group.commit,
         applied_index: group.applied,
@@ -86,11 +95,71 @@ pub(crate) async fn status(call: Call) -> Reply {
         voters: ids(&group.voters),
         observers: ids(&group.learners),
         flush_us: group.flush.map(flush),
-        peers: group.peers.iter().map(peer).collect(),
+        peers: status.peers.iter().map(peer).collect(),
         version: status.version.0,
         ready: status.ready,
         requests: status.requests,
         watchers: status.watchers,
     };
     answer(StatusCode::OK, &raft)
+}
+
+/// Who is to lead.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LeaderTransfer {
+    /// The name of its node.
+    to: String,
+}
+
+/// `POST /v1/raft/transfer-leadership`, asked of the node that leads.
+pub(crate) async fn transfer(call: Call) -> Reply {
+    let wanted: LeaderTransfer = call.body()?;
+    let to = PeerName::new(&wanted.to)
+        .map_err(|error| Failure::bad("bad_name", format!("to: {error}")))?;
+    // It is no command of the metadata, so its row is written here; 202 says that it was
+    // let through. What cannot be recorded is not done.
+    let row = Denied {
+        caller: Caller {
+            principal: call.who.principal.clone(),
+            request: call.number,
+            remote: call.who.remote,
+        },
+        tenant: Box::default(),
+        operation: "transfer_leader".into(),
+        target: format!("node/{to}").into(),
+        status: StatusCode::ACCEPTED.as_u16(),
+    };
+    call.api.plane.denied(row).await?;
+    match call.api.plane.transfer(to).await? {
+        Ok(()) => Ok(accepted()),
+        Err(error) => Err(refused(error)),
+    }
+}
+
+fn refused(error: TransferError) -> Failure {
+    let (status, code) = match error {
+        TransferError::NotLeader => (StatusCode::PRECONDITION_FAILED, "not_leader"),
+        TransferError::UnknownMember => (StatusCode::NOT_FOUND, "not_found"),
+        TransferError::NotVoter => (StatusCode::PRECONDITION_FAILED, "not_voter"),
+        TransferError::Lagging { .. } => (StatusCode::PRECONDITION_FAILED, "lagging"),
+        TransferError::Busy => (StatusCode::CONFLICT, "transfer_pending"),
+    };
+    Failure::new(status, code, error.to_string())
+}
+
+/// `DELETE /v1/raft/members/{m}`: the leader takes it out of the group.
+pub(crate) async fn remove(call: Call) -> Reply {
+    let number = call.part("m").parse().map_err(|_| {
+        Failure::bad("bad_path", "the number of a member is expected").with("part", "m")
+    })?;
+    let command = Command::RemoveMember(MemberNumber(number));
+    let written = call.write(call.expect(), command).await?;
+    Ok(written.mark(accepted()))
+}
+
+fn accepted() -> axum::response::Response {
+    let mut response = no_content();
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
 }

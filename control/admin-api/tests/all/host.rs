@@ -41,22 +41,24 @@ pub(crate) const OPERATOR: &str = "the operator's token";
 /// One whose holder does not, whatever it may do with data.
 pub(crate) const PLAIN: &str = "a token for data";
 
+/// A token of the configuration, whose holder may do everything with data.
+pub(crate) fn entry(token: &str, name: &str) -> (TokenDigest, Principal) {
+    let everything = Grant {
+        permissions: Permissions::ALL,
+        kind: None,
+        namespace: Scope::Any,
+        name: Scope::Any,
+    };
+    let principal = Principal {
+        name: name.into(),
+        tenant: TenantId(1),
+        grants: vec![everything],
+    };
+    (TokenDigest::of(token.as_bytes()), principal)
+}
+
 /// The tokens of the configuration, and what the cluster knows.
 fn table(credentials: Option<Arc<CredentialTable>>) -> Arc<AccessTable> {
-    let entry = |token: &str, name: &str| {
-        let everything = Grant {
-            permissions: Permissions::ALL,
-            kind: None,
-            namespace: Scope::Any,
-            name: Scope::Any,
-        };
-        let principal = Principal {
-            name: name.into(),
-            tenant: TenantId(1),
-            grants: vec![everything],
-        };
-        (TokenDigest::of(token.as_bytes()), principal)
-    };
     let table = AccessTable::new([entry(OPERATOR, "ops"), entry(PLAIN, "data")]);
     let table = table.with_operators([TokenDigest::of(OPERATOR.as_bytes())]);
     Arc::new(match credentials {

@@ -15,3 +15,4 @@ mod roles;
 mod schema;
 mod stories;
 mod support;
+mod ways;

@@ -160,6 +160,8 @@ const TABLE: &[(&str, &str)] = &[
     ("POST /v1/apply", "114433333yyyy"),
     ("GET /v1/audit", "113333333333y"),
     ("GET /v1/raft", "113333333333y"),
+    ("POST /v1/raft/transfer-leadership", "113333333333y"),
+    ("DELETE /v1/raft/members/{m}", "113333333333y"),
     ("GET /v1/system/info", "11yyyyyyyyyyy"),
     ("POST /v1/tenants/{t}/token/exchange", "1yyyyyyyyyyyy"),
     ("GET /v1/tenants/{t}/.well-known/jwks.json", "yyyyyyyyyyyyy"),
@@ -196,7 +198,7 @@ fn path(route: &Route) -> String {
     let path = path.replace("{r}", resource).replace("{n}", "0");
     let path = path.replace("{b}", "one").replace("{iss}", ISSUER_PART);
     // No number of a row: who may is told that, and changes nothing.
-    let path = path.replace("{id}", "x");
+    let path = path.replace("{id}", "x").replace("{m}", "1");
     match route.path {
         "/v1/apply" => format!("{path}?dry_run=true"),
         _ => path,
@@ -219,6 +221,8 @@ fn body(route: &Route) -> Option<Value> {
             "address": "localhost:4433",
             "capacity": { "max_shards": 1, "max_connections": 1 },
         }),
+        // The one that leads, which is let through and changes nothing.
+        "LeaderTransfer" => json!({ "to": "n1" }),
         "ApplyRequest" => json!({ "objects": [{
             "apiVersion": "pinion.io/v1",
             "kind": "Namespace",
