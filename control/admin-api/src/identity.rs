@@ -7,7 +7,8 @@ use axum::http::StatusCode;
 use pinion_auth::TenantId;
 use pinion_auth::keyring::StoredKey;
 use pinion_auth::seal::MasterKey;
-use pinion_metadata::identity;
+use pinion_metadata::command::RotateKeys;
+use pinion_metadata::{Body, Command, Metadata, ObjectKey, identity};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::error::Failure;
@@ -53,6 +54,19 @@ impl Identity {
             public: key.public,
             sealed: *key.sealed.bytes(),
         })
+    }
+
+    /// The rotation of a tenant's keys that is due; `None` without a master key, or when the
+    /// tenant is gone.
+    #[must_use]
+    pub fn rotation(&self, metadata: &Metadata, tenant: &str) -> Option<Command> {
+        // A tenant that is deleted may come back, and its keys go on.
+        let Body::Tenant(of) = &metadata.get(&ObjectKey::tenant(tenant))?.body else {
+            return None;
+        };
+        let next = self.fresh_key(TenantId(of.number.0)).ok()?;
+        let tenant = tenant.into();
+        Some(Command::RotateKeys(RotateKeys { tenant, next }))
     }
 
     /// The keys that a tenant begins with.

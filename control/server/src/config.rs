@@ -51,6 +51,7 @@ pub(crate) struct Config {
     pub(crate) defaults: Defaults,
     pub(crate) storage: Storage,
     pub(crate) admin: Admin,
+    pub(crate) auth: Auth,
     pub(crate) token: Vec<Token>,
     pub(crate) resource: Vec<Declared>,
 }
@@ -198,6 +199,25 @@ impl Default for Admin {
     }
 }
 
+/// Who is believed, and what tokens are signed with.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Auth {
+    /// The key that seals the keys of tenants: 64 hexadecimal digits, the same on every
+    /// node of a cluster. Without one no token is issued.
+    pub(crate) master_key_file: Option<PathBuf>,
+    /// PEM of who vouches for identity providers; otherwise who the system trusts does.
+    pub(crate) idp_ca: Option<PathBuf>,
+    /// Ranges of addresses, besides public ones, that identity providers may have.
+    pub(crate) allow_addresses: Vec<String>,
+    /// Whether identity providers may be asked without TLS.
+    pub(crate) allow_http: bool,
+    /// TCP address of the listener of tenants' first days.
+    pub(crate) bootstrap_listen: Option<SocketAddr>,
+    /// Its secret.
+    pub(crate) bootstrap_token_file: Option<PathBuf>,
+}
+
 /// One bearer token, as its SHA-256.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -324,6 +344,7 @@ impl Default for Config {
             defaults: Defaults::default(),
             storage: Storage::default(),
             admin: Admin::default(),
+            auth: Auth::default(),
             token: Vec::new(),
             resource: Vec::new(),
         }

@@ -172,6 +172,20 @@ pub(crate) fn dev_principals(
     Ok(principals)
 }
 
+/// The master key of `--dev` and where it is, made once: what was sealed opens again.
+pub(crate) fn dev_master(config: &Config) -> Result<(PathBuf, String), IdentityError> {
+    let dir = directory(config);
+    create_dir(&dir)?;
+    let path = dir.join("master.key");
+    if !path.exists() {
+        let mut key = [0_u8; 32];
+        rand::rng().fill_bytes(&mut key);
+        write(&path, &format!("{}\n", hex(&key)), 0o600)?;
+    }
+    let text = read(&path)?;
+    Ok((path, text))
+}
+
 /// A new bearer token: 256 random bits behind a prefix that scanners know.
 pub(crate) fn mint() -> String {
     let mut bytes = [0_u8; 32];

@@ -13,6 +13,7 @@ mod data_dir;
 mod demo;
 mod doctor;
 mod identity;
+mod issuing;
 mod log;
 mod meta;
 mod names;

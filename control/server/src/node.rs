@@ -31,6 +31,7 @@ use crate::control::admin;
 use crate::control::boot::Boot;
 use crate::control::{Control, Ending};
 use crate::identity::{self, Identity, IdentityError};
+use crate::issuing::{self, IssuingError};
 use crate::pump::NodePump;
 use crate::store::{OpenError, OpenedCore, Store, open_cores};
 use crate::wall_now;
@@ -56,6 +57,8 @@ pub(crate) enum StartError {
         address: SocketAddr,
         source: io::Error,
     },
+    #[error(transparent)]
+    Issuing(#[from] IssuingError),
     #[error("certificate: {0}; see tls.cert and tls.key")]
     Tls(#[from] tls::TlsError),
     #[error("{0}")]
@@ -119,6 +122,7 @@ impl Node {
         let cores = u16::try_from(placement.data.len()).expect("the plan is bounded");
 
         let identity = identity::load(config)?;
+        let issuing = issuing::load(config)?;
         let mut tokens = config.tokens()?;
         if config.dev {
             let principals = identity::dev_principals(config)?;
@@ -304,10 +308,17 @@ impl Node {
             handles.push(handle);
         }
 
+        let issues = issuing.identity;
         let admin = match door {
             Some(listener) => {
                 let name = place.as_ref().map_or(NODE, |place| place.node().as_str());
-                Some(admin_config(config, listener, &identity, (name, cores))?)
+                let api = admin_config(config, listener, &identity, (name, cores))?;
+                let api = ApiConfig {
+                    identity: issues.clone(),
+                    bootstrap: issuing.bootstrap,
+                    ..api
+                };
+                Some((api, issuing.driver))
             }
             None => None,
         };
@@ -329,7 +340,7 @@ impl Node {
                     let _group = group;
                     // And nobody else may have the directory.
                     let _store = store;
-                    let control = Control::new(booted, handles);
+                    let control = Control::new(booted, issues, handles);
                     runtime.block_on(control.serve(control_end, admin, &stop, drain_timeout))
                 })
                 .map_err(|source| StartError::System {

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use pinion_admin_api::idp::Driver;
 use pinion_admin_api::{ApiConfig, PlaneHandle, serve};
 use pinion_node::access::AccessTable;
 use tokio::sync::{oneshot, watch};
@@ -13,12 +14,14 @@ use tokio::task::JoinHandle;
 pub(super) struct Admin {
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<io::Result<()>>,
+    /// Asks identity providers.
+    asking: JoinHandle<()>,
 }
 
 impl Admin {
     /// Within the control thread's runtime.
     pub(super) fn start(
-        config: ApiConfig,
+        (config, driver): (ApiConfig, Driver),
         plane: PlaneHandle,
         access: watch::Receiver<Arc<AccessTable>>,
     ) -> Self {
@@ -30,6 +33,7 @@ impl Admin {
         Self {
             stop: Some(stop),
             task: tokio::spawn(serve(config, plane, access, stopped)),
+            asking: tokio::spawn(driver.run()),
         }
     }
 
@@ -42,6 +46,7 @@ impl Admin {
 impl Drop for Admin {
     fn drop(&mut self) {
         self.task.abort();
+        self.asking.abort();
     }
 }
 

@@ -14,6 +14,7 @@ mod declarations;
 mod disk;
 mod driver;
 mod import;
+mod keys;
 mod known;
 mod mailbox;
 pub(crate) mod network;
@@ -23,7 +24,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use pinion_admin_api::{ApiConfig, Front, PlaneHandle, front};
+use pinion_admin_api::idp;
+use pinion_admin_api::{ApiConfig, Front, Identity, PlaneHandle, front};
 use pinion_node::mail::{ControlMail, CoreMail, StorageNotice};
 use pinion_node::stats::CoreStats;
 use pinion_plane::PlaneOutput;
@@ -72,6 +74,8 @@ pub(crate) struct Control {
     access: Access,
     front: Front,
     handle: PlaneHandle,
+    /// What keys are made with.
+    identity: Identity,
     cores: Cores,
     /// Of the plane, in order.
     outputs: VecDeque<PlaneOutput>,
@@ -79,13 +83,14 @@ pub(crate) struct Control {
 
 impl Control {
     /// The cores know what `booted` found.
-    pub(crate) fn new(booted: Booted, cores: Vec<CoreHandle>) -> Self {
+    pub(crate) fn new(booted: Booted, identity: Identity, cores: Vec<CoreHandle>) -> Self {
         let (handle, front) = front();
         Self {
             driver: booted.driver,
             access: booted.access,
             front,
             handle,
+            identity,
             known: booted.known,
             declarations: booted.declarations,
             cores: Cores::new(cores),
@@ -99,7 +104,7 @@ impl Control {
     pub(crate) async fn serve(
         mut self,
         end: ControlEnd<Mail>,
-        admin: Option<ApiConfig>,
+        admin: Option<(ApiConfig, idp::Driver)>,
         stop: &AtomicBool,
         drain_timeout: Duration,
     ) -> Ending {
@@ -237,6 +242,11 @@ impl Control {
                     self.cores.tell_everyone(|| news.mail());
                 }
                 self.access.replaced(Instant::now(), metadata);
+            }
+            PlaneOutput::RotateKeys { tenant, version } => {
+                if let Some(metadata) = self.driver.plane.metadata() {
+                    keys::rotate(&self.identity, &self.handle, metadata, &tenant, version);
+                }
             }
             output => tracing::debug!(?output, "the plane"),
         }
