@@ -733,10 +733,8 @@ impl World {
             panic!("{mail:?}");
         };
         let mut result = self.directory.declare(tenant, kind, &name, spec);
-        if result
-            .as_ref()
-            .is_ok_and(|(one, _)| self.closed.contains(&one.id))
-        {
+        let gone = |id| self.closed.contains(id) || self.unknown.contains(id);
+        if result.as_ref().is_ok_and(|(one, _)| gone(&one.id)) {
             result = Err(ErrorCode::ResourceClosed.into());
         }
         if let Ok((resource, true)) = &result {

@@ -4,6 +4,7 @@ mod access;
 mod bad_input;
 mod caches;
 mod deletion;
+mod deletion_histories;
 mod drain;
 mod durable;
 mod handshake;
