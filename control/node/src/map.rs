@@ -317,15 +317,40 @@ impl Directory {
         resource
     }
 
+    /// A resource is deleted; what it takes stays put aside, because the deletion may
+    /// be taken back. Gives it, unless there is none of that number.
+    pub fn close(&mut self, epoch: Epoch, id: ResourceId) -> Option<Arc<Resource>> {
+        self.map.remove(epoch, id)
+    }
+
+    /// The deletion of a resource was taken back. Gives it, unless none of that number
+    /// is closed.
+    pub fn reopen(&mut self, epoch: Epoch, id: ResourceId) -> Option<Arc<Resource>> {
+        let resource = Arc::clone(self.map.closed.get(&id)?);
+        self.map.insert(epoch, Arc::clone(&resource));
+        Some(resource)
+    }
+
+    /// A resource is gone for good, and what it took is free.
+    pub fn purge(&mut self, epoch: Epoch, id: ResourceId) {
+        if let Some(resource) = self.map.purge(epoch, id) {
+            self.release(resource.kind, &resource.spec, &resource.logs);
+        }
+    }
+
     /// What became of a draft is known, and in the map if it was made: what was put
     /// aside for it is free.
     pub fn settle(&mut self, draft: &Draft) {
-        let bytes = memory_of(draft.kind, &draft.spec);
-        for log in &draft.logs {
+        self.release(draft.kind, &draft.spec, &draft.logs);
+        self.drafts -= 1;
+    }
+
+    fn release(&mut self, kind: ResourceKind, spec: &Spec, logs: &[LogId]) {
+        let bytes = memory_of(kind, spec);
+        for log in logs {
             let core = usize::from(self.core_of(*log).0);
             self.committed[core] = self.committed[core].saturating_sub(bytes);
         }
-        self.drafts -= 1;
     }
 
     fn core_of(&self, log: LogId) -> CoreId {

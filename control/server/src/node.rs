@@ -260,7 +260,7 @@ impl Node {
         let opened = open_cores(
             &store,
             config,
-            &booted.resources,
+            &booted.inventory,
             core_configs,
             &access,
             wall,

@@ -10,15 +10,15 @@ use std::thread;
 use pinion_commitlog::{LogConfig, LogId, RecoverError};
 use pinion_node::access::AccessTable;
 use pinion_node::mail::CoreMail;
-use pinion_node::map::Resource;
 use pinion_node::{Core, CoreConfig};
 use pinion_reactor::FileStore;
 use pinion_reactor::store::{DirLock, FORMAT, Identity, StoreError};
 use pinion_shard::OpenedLog;
-use pinion_types::{Epoch, WallMs};
+use pinion_types::WallMs;
 
 use crate::config::Config;
 use crate::control::boot::BootError;
+use crate::control::known::Inventory;
 use crate::meta::META_LOG;
 
 /// Why the data directory cannot be used. Nothing that holds data was changed.
@@ -143,7 +143,7 @@ pub(crate) struct OpenedCore {
 pub(crate) fn open_cores(
     store: &Store,
     config: &Config,
-    resources: &[(Epoch, Arc<Resource>)],
+    inventory: &Inventory,
     cores: Vec<(CoreConfig, u64)>,
     access: &Arc<AccessTable>,
     wall: WallMs,
@@ -157,11 +157,15 @@ pub(crate) fn open_cores(
                 scope.spawn(move || {
                     let me = core_config.core.0;
                     let mut core = Core::new(core_config, Arc::clone(access));
-                    for (epoch, resource) in resources {
+                    for (epoch, resource) in &inventory.resources {
                         core.handle_mail(CoreMail::Declared {
                             epoch: *epoch,
                             resource: Arc::clone(resource),
                         });
+                    }
+                    let epoch = inventory.epoch;
+                    for resource in inventory.closed.iter().copied() {
+                        core.handle_mail(CoreMail::Closed { epoch, resource });
                     }
                     let mut files = FileStore::new(&store.dir);
                     let mut logs = Vec::new();
@@ -184,6 +188,9 @@ pub(crate) fn open_cores(
                             }
                         })?;
                         logs.push((log, opened));
+                    }
+                    for resource in inventory.purges.iter().copied() {
+                        core.handle_mail(CoreMail::Purge { epoch, resource });
                     }
                     Ok(OpenedCore { core, logs })
                 })

@@ -6,8 +6,9 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
-use pinion_client::{Client, Record, StreamSpec};
+use pinion_client::{Client, ErrorCode, FetchOptions, PartitionId, Record, Stream, StreamSpec};
 use serde_json::{Value, json};
 use support::process::{Home, Node};
 use support::run;
@@ -116,5 +117,126 @@ fn a_tcp_port_in_use_is_said_so() {
     let home = Home::new(dir.path(), &config, &["--listen", &listen]);
     let mut node = home.start(&[]);
     assert!(!node.said().contains("HTTP"), "{}", node.said());
+    assert_eq!(node.stop().code, 0);
+}
+
+/// Publishes one record; the code of the refusal otherwise.
+async fn publish(stream: &Stream) -> Result<(), ErrorCode> {
+    let publisher = stream.publisher(Default::default());
+    let ticket = publisher.publish(Record::new("one")).await.unwrap();
+    match ticket.await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.code().unwrap_or_else(|| panic!("no answer: {error}"))),
+    }
+}
+
+/// Records of the only partition.
+async fn records(stream: &Stream) -> usize {
+    let page = stream.fetch(PartitionId(0), FetchOptions::default()).await;
+    page.unwrap().records.len()
+}
+
+/// Asks until it is so.
+async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !so().await {
+        assert!(began.elapsed() < SEEN_WITHIN, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Longest a change may take to come to the data cores.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
+
+#[test]
+fn what_is_deleted_serves_nobody_comes_back_whole_and_is_gone_when_it_is_purged() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let home = Home::new(dir.path(), CONFIG, &[]);
+    let node = home.start(&[]);
+    let token = node.token();
+    let spec = StreamSpec::durable(1);
+    let the_stream = format!("{STREAMS}/orders");
+    let has_tombstones = |node: &Node| {
+        let (status, answer) = ask(node, &token, "GET", "/v1/metadata/snapshot", None);
+        assert_eq!(status, 200);
+        answer.to_string().contains("tombstone/")
+    };
+    run(async {
+        let client = Client::connect(node.client_config()).await.unwrap();
+        let orders = client.open_stream_with("shop/orders", spec).await.unwrap();
+        publish(&orders).await.unwrap();
+        let (status, answer) = ask(
+            &node,
+            &token,
+            "DELETE",
+            &format!("{the_stream}?force"),
+            None,
+        );
+        assert!([200, 202, 204].contains(&status), "{status} {answer}");
+        until("closed", async || {
+            publish(&orders).await == Err(ErrorCode::ResourceClosed)
+        })
+        .await;
+        let again = client.open_stream_with("shop/orders", spec).await;
+        assert_eq!(again.unwrap_err().code(), Some(ErrorCode::ResourceClosed));
+        client.close().await;
+    });
+    assert_eq!(node.stop().code, 0);
+
+    // It stays closed over a start, and comes back with what it had.
+    let node = home.start(&[]);
+    run(async {
+        let client = Client::connect(node.client_config()).await.unwrap();
+        let closed = client.open_stream_with("shop/orders", spec).await;
+        assert_eq!(closed.unwrap_err().code(), Some(ErrorCode::ResourceClosed));
+        let undelete = format!("{the_stream}/undelete");
+        let (status, answer) = ask(&node, &token, "POST", &undelete, None);
+        assert_eq!(status, 200, "{answer}");
+        let orders = client.open_stream_with("shop/orders", spec).await.unwrap();
+        assert!(records(&orders).await >= 1);
+        publish(&orders).await.unwrap();
+
+        let now = format!("{the_stream}?force&grace_ms=0");
+        let (status, answer) = ask(&node, &token, "DELETE", &now, None);
+        assert!([200, 202, 204].contains(&status), "{status} {answer}");
+        until("purged", async || {
+            ask(&node, &token, "GET", &the_stream, None).0 == 404 && !has_tombstones(&node)
+        })
+        .await;
+        // The name is free, and what it had is gone.
+        let anew = client.open_stream_with("shop/orders", spec).await.unwrap();
+        assert_eq!(records(&anew).await, 0);
+        publish(&anew).await.unwrap();
+        client.close().await;
+    });
+    assert_eq!(node.stop().code, 0);
+    let node = home.start(&[]);
+    run(async {
+        let client = Client::connect(node.client_config()).await.unwrap();
+        let anew = client.open_stream_with("shop/orders", spec).await.unwrap();
+        assert_eq!(records(&anew).await, 1, "its own, and no other");
+        client.close().await;
+    });
+    assert_eq!(node.stop().code, 0);
+}
+
+#[test]
+fn a_quota_of_a_tenant_holds_on_the_data_plane() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let home = Home::new(dir.path(), CONFIG, &[]);
+    let node = home.start(&[]);
+    let quota = json!({"quotas": {"max_publish_rate": 1}});
+    let tenant = "/v1/tenants/default";
+    let (status, answer) = ask(&node, &node.token(), "PATCH", tenant, Some(&quota));
+    assert_eq!(status, 200, "{answer}");
+    run(async {
+        let client = Client::connect(node.client_config()).await.unwrap();
+        let stream = client.stream("shop/light").await.unwrap();
+        until("exceeded", async || {
+            publish(&stream).await == Err(ErrorCode::QuotaExceeded)
+        })
+        .await;
+        client.close().await;
+    });
     assert_eq!(node.stop().code, 0);
 }

@@ -14,7 +14,7 @@ use pinion_metadata::tenant::{DEFAULT_TENANT, TenantQuotas};
 use pinion_metadata::{BrokerNumber, Command, Expect, Metadata, ObjectKey};
 use pinion_node::access::{AccessTable, TenantId};
 use pinion_node::declared::Declared;
-use pinion_node::map::{Admitted, Directory, Resource};
+use pinion_node::map::{Admitted, Directory};
 use pinion_plane::{
     AUDIT_LOG, Answer, AuditConfig, Caller, ClusterConfig, NodeFacts, Opened, Plane, PlaneConfig,
     PlaneError, PlaneOpenError, PlaneOutput, Request, Write,
@@ -28,7 +28,7 @@ use super::access::{Access, Tokens};
 use super::declarations::{Declarations, PRINCIPAL};
 use super::disk::Disk;
 use super::driver::Driver;
-use super::known::Known;
+use super::known::{Inventory, Known};
 use super::network::Network;
 use super::{convert, import};
 use crate::meta::{self, MetaError};
@@ -118,8 +118,7 @@ pub(crate) struct Booted {
     pub(super) known: Known,
     pub(super) declarations: Declarations,
     pub(super) access: Access,
-    /// In the order of their epochs.
-    pub(crate) resources: Vec<(Epoch, Arc<Resource>)>,
+    pub(crate) inventory: Inventory,
     /// What the recovery of the plane's logs met.
     pub(crate) reports: [(LogId, RecoveryReport); 2],
 }
@@ -199,14 +198,14 @@ impl Boot<'_> {
         if is_ready {
             start.make_tenants(&self.tenants).await?;
         }
-        let resources = known.read(start.metadata()?).map_err(BootError::Memory)?;
+        let inventory = known.read(start.metadata()?).map_err(BootError::Memory)?;
         let access = Access::new(self.tokens, start.metadata()?, &known);
         let mut booted = Booted {
             access,
             driver: start.driver,
             known,
             declarations: start.declarations,
-            resources,
+            inventory,
             reports: [(RAFT_LOG, report), (AUDIT_LOG, audit_report)],
         };
         if is_ready {
@@ -329,7 +328,8 @@ impl Booted {
             answer.map_err(BootError::Declare)?;
             let metadata = self.driver.plane.metadata().ok_or(BootError::Failed)?;
             if let Some(declared) = self.known.find(metadata, (kind, &of, &name)) {
-                self.resources.push(declared);
+                self.inventory.resources.push(declared);
+                self.inventory.epoch = Epoch(metadata.version().0);
             }
         }
         Ok(())

@@ -151,16 +151,18 @@ fn meta_refusal(error: &MetaError) -> Refusal {
             .with(FactId::Actual, *actual)
             .with(FactId::Min, *min)
             .with(FactId::Max, *max),
-        MetaError::LimitReached { limit, .. } | MetaError::QuotaExceeded { limit, .. } => {
+        MetaError::LimitReached { limit, .. } => {
             Refusal::new(ErrorCode::LimitReached).with(FactId::Limit, *limit)
+        }
+        MetaError::QuotaExceeded { limit, .. } => {
+            Refusal::new(ErrorCode::QuotaExceeded).with(FactId::Limit, *limit)
         }
         error => Refusal::from(match error.code() {
             MetaCode::SpecConflict | MetaCode::Exists => ErrorCode::SpecConflict,
             MetaCode::BadName => ErrorCode::BadName,
-            // Of the tenant, or of what was deleted and can still be taken back.
-            MetaCode::NotFound | MetaCode::Deleting | MetaCode::ParentDeleting => {
-                ErrorCode::NotFound
-            }
+            MetaCode::NotFound => ErrorCode::NotFound,
+            // It can still be taken back.
+            MetaCode::Deleting | MetaCode::ParentDeleting => ErrorCode::ResourceClosed,
             MetaCode::BrokerUnavailable | MetaCode::NoBroker => ErrorCode::Busy,
             _ => ErrorCode::BadArgument,
         }),

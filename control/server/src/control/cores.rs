@@ -30,6 +30,11 @@ impl Cores {
         }
     }
 
+    /// How many there were at the start.
+    pub(super) fn count(&self) -> u16 {
+        u16::try_from(self.handles.len()).expect("bounded by DATA_CORES_MAX")
+    }
+
     /// For one core. [`Cores::post`] sends it.
     pub(super) fn tell(&mut self, core: CoreId, mail: CoreMail) {
         self.waiting[usize::from(core.0)].push_back(mail);

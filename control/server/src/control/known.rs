@@ -10,7 +10,7 @@ use pinion_node::access::TenantId;
 use pinion_node::declared::Declared;
 use pinion_node::mail::CoreMail;
 use pinion_node::map::{Directory, Resource};
-use pinion_types::{Epoch, Refusal, ResourceKind, ResourceName};
+use pinion_types::{Epoch, Refusal, ResourceId, ResourceKind, ResourceName};
 
 use super::convert;
 
@@ -27,6 +27,24 @@ pub(super) struct Known {
 pub(super) enum News {
     /// A resource exists.
     Declared(Epoch, Arc<Resource>),
+    /// It is deleted, and that may be taken back.
+    Closed(Epoch, ResourceId),
+    /// That was taken back.
+    Reopened(Epoch, Arc<Resource>),
+    /// It is gone for good, with its data.
+    Purge(Epoch, ResourceId),
+}
+
+/// What the cores are to know before they serve.
+pub(crate) struct Inventory {
+    /// Every resource, in the order of epochs.
+    pub(crate) resources: Vec<(Epoch, Arc<Resource>)>,
+    /// Those of them that are deleted, which are told then, before logs are opened.
+    pub(crate) closed: Vec<ResourceId>,
+    /// Those whose data is to go, which are told when logs are open.
+    pub(crate) purges: Vec<ResourceId>,
+    /// Of what is closed and what is purged.
+    pub(crate) epoch: Epoch,
 }
 
 impl News {
@@ -35,6 +53,18 @@ impl News {
             Self::Declared(epoch, resource) => CoreMail::Declared {
                 epoch: *epoch,
                 resource: Arc::clone(resource),
+            },
+            Self::Closed(epoch, resource) => CoreMail::Closed {
+                epoch: *epoch,
+                resource: *resource,
+            },
+            Self::Reopened(epoch, resource) => CoreMail::Reopened {
+                epoch: *epoch,
+                resource: Arc::clone(resource),
+            },
+            Self::Purge(epoch, resource) => CoreMail::Purge {
+                epoch: *epoch,
+                resource: *resource,
             },
         }
     }
@@ -50,16 +80,13 @@ impl Known {
         }
     }
 
-    /// Takes in all of it, before the cores are opened. Gives the resources that
-    /// this node serves, in the order of their epochs.
+    /// Takes in all of it, before the cores are opened.
     ///
     /// # Errors
-    /// `LimitReached` when one does not fit any more: the node has less memory now.
-    pub(super) fn read(
-        &mut self,
-        metadata: &Metadata,
-    ) -> Result<Vec<(Epoch, Arc<Resource>)>, Refusal> {
-        let mut found = Vec::new();
+    /// `LimitReached` when a resource does not fit any more: the node has less memory
+    /// now.
+    pub(super) fn read(&mut self, metadata: &Metadata) -> Result<Inventory, Refusal> {
+        let (mut found, mut closed, mut purges) = (Vec::new(), Vec::new(), Vec::new());
         for object in metadata.objects() {
             match &object.body {
                 Body::Tenant(tenant) => self.name(&object.meta.key, Some(tenant.number)),
@@ -71,9 +98,13 @@ impl Known {
                         && let Some(declared) = self.declared(resource, object)
                     {
                         let version = resource.meta.version.max(object.meta.version);
+                        if resource.meta.deleting.is_some() {
+                            closed.push(declared.id);
+                        }
                         found.push((Epoch(version.0), declared));
                     }
                 }
+                Body::Tombstone(_) => purges.extend(self.to_purge(object)),
                 _ => {}
             }
         }
@@ -85,7 +116,16 @@ impl Known {
             resources.push((epoch, self.directory.restore(declared)?));
         }
         resources.sort_by_key(|(epoch, _)| *epoch);
-        Ok(resources)
+        let epoch = Epoch(metadata.version().0);
+        for id in &closed {
+            self.directory.close(epoch, *id);
+        }
+        Ok(Inventory {
+            resources,
+            closed,
+            purges,
+            epoch,
+        })
     }
 
     /// Takes in one resource that was declared just now, before the cores are
@@ -105,32 +145,48 @@ impl Known {
 
     /// Takes in the metadata anew, when how it came there is not known.
     pub(super) fn reread(&mut self, metadata: &Metadata) -> Vec<News> {
-        let mut found = Vec::new();
+        let (mut found, mut changed, mut purges) = (Vec::new(), Vec::new(), Vec::new());
         (self.tenants, self.names) = (HashMap::new(), HashMap::new());
         for object in metadata.objects() {
             match &object.body {
                 Body::Tenant(tenant) => self.name(&object.meta.key, Some(tenant.number)),
                 Body::Placement(_) => {
                     let of = object.meta.key.parent();
-                    if let Some(resource) = of.and_then(|key| metadata.get(&key))
-                        && let Some(declared) = self.declared(resource, object)
-                        && self.directory.map().by_id(declared.id).is_none()
-                    {
+                    let Some(resource) = of.and_then(|key| metadata.get(&key)) else {
+                        continue;
+                    };
+                    let Some(declared) = self.declared(resource, object) else {
+                        continue;
+                    };
+                    changed.push((declared.id, Arc::clone(resource)));
+                    let map = self.directory.map();
+                    let known = map.by_id(declared.id).is_some()
+                        || map.closed().any(|one| one.id == declared.id);
+                    if !known {
                         let version = resource.meta.version.max(object.meta.version);
                         found.push((Epoch(version.0), declared));
                     }
                 }
+                Body::Tombstone(_) => purges.extend(self.to_purge(object)),
                 _ => {}
             }
         }
         // What is not known here was made after all that is.
         found.sort_by_key(|(epoch, _)| *epoch);
-        let directory = &mut self.directory;
-        let news = found.into_iter().map(|(epoch, declared)| {
-            let resource = directory.insert(epoch, declared);
-            News::Declared(epoch, resource)
-        });
-        news.collect()
+        let mut news = Vec::new();
+        for (epoch, declared) in found {
+            let resource = self.directory.insert(epoch, declared);
+            news.push(News::Declared(epoch, resource));
+        }
+        let epoch = Epoch(metadata.version().0);
+        for (id, resource) in changed {
+            news.extend(self.changed(epoch, &resource, id));
+        }
+        for id in purges {
+            self.directory.purge(epoch, id);
+            news.push(News::Purge(epoch, id));
+        }
+        news
     }
 
     /// Takes in what one command changed; gives what every core is to be told.
@@ -160,10 +216,43 @@ impl Known {
                         news.push(News::Declared(epoch, resource));
                     }
                 }
+                Body::Resource(resource) if change.kind == ChangeKind::Update => {
+                    let epoch = Epoch(change.version.0);
+                    news.extend(self.changed(epoch, object, resource.id));
+                }
+                Body::Tombstone(_) if change.kind == ChangeKind::Create => {
+                    if let Some(id) = self.to_purge(object) {
+                        let epoch = Epoch(change.version.0);
+                        self.directory.purge(epoch, id);
+                        news.push(News::Purge(epoch, id));
+                    }
+                }
                 _ => {}
             }
         }
         news
+    }
+
+    /// A resource of this node is deleted, or that was taken back.
+    fn changed(&mut self, epoch: Epoch, object: &Object, id: ResourceId) -> Option<News> {
+        if object.meta.deleting.is_none() {
+            let resource = self.directory.reopen(epoch, id)?;
+            return Some(News::Reopened(epoch, resource));
+        }
+        self.directory.map().by_id(id)?;
+        self.directory.close(epoch, id)?;
+        Some(News::Closed(epoch, id))
+    }
+
+    /// The resource whose data is to go from here: only because a tombstone that names
+    /// this node says so.
+    fn to_purge(&self, tombstone: &Object) -> Option<ResourceId> {
+        match (&tombstone.meta.key, &tombstone.body) {
+            (ObjectKey::Tombstone(id), Body::Tombstone(tombstone)) => {
+                tombstone.pending.contains(&self.broker).then_some(*id)
+            }
+            _ => None,
+        }
     }
 
     /// The name of a tenant.

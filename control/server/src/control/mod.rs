@@ -15,9 +15,11 @@ mod disk;
 mod driver;
 mod import;
 mod keys;
-mod known;
+pub(crate) mod known;
 mod mailbox;
 pub(crate) mod network;
+mod purges;
+mod quotas;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,8 +40,10 @@ use self::boot::Booted;
 use self::cores::Cores;
 use self::declarations::{Declarations, Wanted};
 use self::driver::{Driver, Happened, until};
-use self::known::Known;
+use self::known::{Known, News};
 use self::mailbox::Mailbox;
+use self::purges::Purges;
+use self::quotas::Quotas;
 use crate::pump::Mail;
 
 /// Longest the thread waits for anything before it looks at signals and cores.
@@ -71,6 +75,8 @@ pub(crate) struct Control {
     driver: Driver,
     known: Known,
     declarations: Declarations,
+    purges: Purges,
+    quotas: Quotas,
     access: Access,
     front: Front,
     handle: PlaneHandle,
@@ -85,7 +91,18 @@ impl Control {
     /// The cores know what `booted` found.
     pub(crate) fn new(booted: Booted, identity: Identity, cores: Vec<CoreHandle>) -> Self {
         let (handle, front) = front();
+        let count = u16::try_from(cores.len()).expect("bounded by DATA_CORES_MAX");
+        let mut purges = Purges::default();
+        for resource in &booted.inventory.purges {
+            purges.begun(*resource, count);
+        }
+        let mut quotas = Quotas::new(count);
+        if let Some(metadata) = booted.driver.plane.metadata() {
+            quotas.read(Instant::now(), metadata);
+        }
         Self {
+            purges,
+            quotas,
             driver: booted.driver,
             access: booted.access,
             front,
@@ -135,6 +152,10 @@ impl Control {
                 self.cores
                     .tell_everyone(|| CoreMail::Access(Arc::clone(&table)));
             }
+            if let Some(table) = self.quotas.poll(Instant::now()) {
+                self.cores
+                    .tell_everyone(|| CoreMail::Quotas(Arc::clone(&table)));
+            }
             self.cores.post(&mut mailbox.end);
             self.cores.look();
             if self.cores.are_gone() {
@@ -151,6 +172,8 @@ impl Control {
                     what = self.driver.happened() => happened = Some(what),
                     () = self.front.ready() => {}
                     () = until(self.access.due()) => {}
+                    () = until(self.purges.due()) => {}
+                    () = until(self.quotas.due()) => {}
                     _ = look.tick() => {}
                 }
             } else {
@@ -172,6 +195,11 @@ impl Control {
             };
             self.handle_mail(mail);
         }
+        let declarations = &mut self.declarations;
+        let next_id = || declarations.next_id();
+        let broker = self.known.broker;
+        self.purges
+            .confirm(Instant::now(), broker, next_id, &mut self.driver);
         let now = self.driver.now();
         self.front.feed(&mut self.driver.plane, now);
         self.driver.finish(&mut self.outputs);
@@ -204,10 +232,13 @@ impl Control {
                 tracing::debug!(%core, ?stats, "drained");
                 self.cores.drained(&stats);
             }
-            // Nobody divides rates yet: no tenant has a quota.
-            Mail::Control(ControlMail::Report(_)) => {}
-            // Nor is any core asked to purge anything.
-            Mail::Control(ControlMail::Purged { .. }) => {}
+            Mail::Control(ControlMail::Report(report)) => {
+                self.quotas.report(Instant::now(), *report);
+            }
+            Mail::Control(ControlMail::Purged { core, resource }) => {
+                tracing::debug!(%core, %resource, "purged");
+                self.purges.purged(core, resource);
+            }
             Mail::Core(mail) => unreachable!("{mail:?} is for a core"),
             Mail::Stray(_) => unreachable!("strays go to cores"),
             Mail::Peer { from, frame } => self.driver.take_frame(&from, &frame),
@@ -221,7 +252,10 @@ impl Control {
         match output {
             PlaneOutput::Answer { id, answer } => {
                 let with = (&mut self.known, &self.driver, &mut self.cores);
-                if let Some(answer) = self.declarations.answered(id, answer, with) {
+                let rest = self.declarations.answered(id, answer, with);
+                let now = Instant::now();
+                let rest = rest.and_then(|answer| self.purges.answered(now, id, answer));
+                if let Some(answer) = rest {
                     tracing::debug!(?id, ?answer, "nobody waits for it");
                 }
             }
@@ -229,19 +263,21 @@ impl Control {
                 let Some(metadata) = self.driver.plane.metadata() else {
                     return;
                 };
-                for news in self.known.take(metadata, &changes) {
-                    self.cores.tell_everyone(|| news.mail());
-                }
-                self.access.take(Instant::now(), metadata, &changes);
+                let news = self.known.take(metadata, &changes);
+                let now = Instant::now();
+                self.access.take(now, metadata, &changes);
+                self.quotas.take(now, &changes);
+                self.spread(&news);
             }
             PlaneOutput::Replaced { .. } => {
                 let Some(metadata) = self.driver.plane.metadata() else {
                     return;
                 };
-                for news in self.known.reread(metadata) {
-                    self.cores.tell_everyone(|| news.mail());
-                }
-                self.access.replaced(Instant::now(), metadata);
+                let news = self.known.reread(metadata);
+                let now = Instant::now();
+                self.access.replaced(now, metadata);
+                self.quotas.read(now, metadata);
+                self.spread(&news);
             }
             PlaneOutput::RotateKeys { tenant, version } => {
                 if let Some(metadata) = self.driver.plane.metadata() {
@@ -249,6 +285,16 @@ impl Control {
                 }
             }
             output => tracing::debug!(?output, "the plane"),
+        }
+    }
+
+    /// Tells every core what is new.
+    fn spread(&mut self, news: &[News]) {
+        for one in news {
+            if let News::Purge(_, resource) = one {
+                self.purges.begun(*resource, self.cores.count());
+            }
+            self.cores.tell_everyone(|| one.mail());
         }
     }
 
