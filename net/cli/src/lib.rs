@@ -34,6 +34,7 @@ mod value;
 
 use std::process::ExitCode;
 
+pub use admin::AdminArgs;
 use failure::Failure;
 
 /// Commands that talk to a running node.
@@ -50,7 +51,7 @@ pub enum ClientCommand {
     /// Read and write a cache
     Cache(cache::CacheArgs),
     /// Ask and tell the control plane: tenants, resources, brokers, rights
-    Admin(admin::AdminArgs),
+    Admin(AdminArgs),
     /// Measure a running node
     Bench(bench::BenchArgs),
 }
@@ -70,6 +71,20 @@ pub fn run(command: &ClientCommand) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
+    }
+}
+
+/// Runs `pinion admin` and gives what it would have printed, and why it failed if it did:
+/// for the tests of whoever it speaks to.
+///
+/// # Errors
+/// What was printed before, and the failure in words.
+pub fn administer(args: &AdminArgs) -> Result<String, (String, String)> {
+    let mut printer = output::Printer::kept();
+    let result = block_on(admin::execute(args, &mut printer));
+    match result {
+        Ok(()) => Ok(printer.text()),
+        Err(failure) => Err((printer.text(), failure.to_string())),
     }
 }
 

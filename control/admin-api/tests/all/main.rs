@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod abuse;
+mod commands;
 mod front;
 mod grpc;
 mod host;

@@ -39,6 +39,9 @@ pub(super) struct BootstrapArgs {
     /// Where its keys are [default: as its discovery document says]
     #[arg(long, value_name = "URL", requires = "issuer")]
     jwks_url: Option<String>,
+    /// What its tokens may be signed with, like RS256; repeatable [default: the node's]
+    #[arg(long = "algorithm", value_name = "ALG", requires = "issuer")]
+    algorithms: Vec<String>,
     /// The claim of its tokens that lists groups
     #[arg(long, value_name = "CLAIM", requires = "issuer")]
     groups_claim: Option<String>,
@@ -52,6 +55,10 @@ impl BootstrapArgs {
                 .set("issuer", Some(issuer.as_str()))
                 .set("audiences", Some(self.audiences.clone()))
                 .set("jwks_url", self.jwks_url.as_deref())
+                .set(
+                    "algorithms",
+                    (!self.algorithms.is_empty()).then(|| self.algorithms.clone()),
+                )
                 .set("claim_mappings.groups_claim", self.groups_claim.as_deref());
             json!([draft.value()])
         });

@@ -136,7 +136,7 @@ pub(crate) async fn run(args: &AdminArgs) -> Result<(), Failure> {
     execute(args, &mut Printer::default()).await
 }
 
-async fn execute(args: &AdminArgs, printer: &mut Printer) -> Result<(), Failure> {
+pub(crate) async fn execute(args: &AdminArgs, printer: &mut Printer) -> Result<(), Failure> {
     let mut context = Context {
         http: args.node.http()?,
         printer: std::mem::take(printer),

@@ -1,4 +1,5 @@
-//! `pinion admin raft`: the members of the control plane.
+//! `pinion admin raft`: the members of the control plane. Nodes join by themselves, as their
+//! configuration says; nobody is added from here.
 
 use hyper::Method;
 use serde_json::json;
@@ -19,15 +20,6 @@ pub(super) enum Verb {
         #[arg(value_name = "BROKER", value_parser = value::segment)]
         to: String,
     },
-    /// Make a broker a member; it votes as soon as it has caught up
-    Add {
-        /// The broker
-        #[arg(value_name = "BROKER", value_parser = value::segment)]
-        broker: String,
-        /// It follows and never votes
-        #[arg(long)]
-        observer: bool,
-    },
     /// Take a member out of the group, for good
     Remove {
         /// Its number, as `status` says it
@@ -47,14 +39,6 @@ impl Verb {
                 Ask::post(&[BASE, "raft", "transfer-leadership"], json!({"to": to})),
                 format!("leadership of {to}"),
                 "asked for",
-            ),
-            Self::Add { broker, observer } => (
-                Ask::post(
-                    &[BASE, "raft", "members"],
-                    json!({"broker": broker, "observer": observer}),
-                ),
-                format!("member {broker}"),
-                "added",
             ),
             Self::Remove { member, yes } => {
                 let what = format!("member {member}");

@@ -135,15 +135,6 @@ async fn members_and_what_a_node_says_of_itself() {
     .await;
     check(
         r#"
-        $ pinion admin raft add b4 --observer
-        > POST /v1/raft/members {"broker":"b4","observer":true}
-        < 202 @3 {}
-        member b4: added, version 3
-    "#,
-    )
-    .await;
-    check(
-        r#"
         $ pinion admin raft remove 4 --yes
         > DELETE /v1/raft/members/4
         < 202 @4 {}
