@@ -226,21 +226,34 @@ fn spark(
     Value::from_safe_string(chart::sparkline(key, title, &series.0.points, &now))
 }
 
-/// How a number of a chart is written, by the word that a template has for it.
+/// How a number of a chart is written, by the word that a template or a [`Quantity`] has
+/// for it.
 fn unit_of(word: &str) -> Result<fn(f64) -> Measure, Error> {
     match word {
-        "per_s" => Ok(format::per_second),
-        "bytes_per_s" => Ok(format::bytes_per_second),
+        "per_s" | "per_second" => Ok(format::per_second),
+        "bytes_per_s" | "bytes_per_second" => Ok(format::bytes_per_second),
         "percent" => Ok(|percent| {
             let mut measure = format::per_second(percent);
             measure.unit = "%";
             measure
         }),
+        "count" => Ok(|number| format::count(whole(number))),
+        "bytes" => Ok(|number| format::bytes(whole(number))),
+        "micros" => Ok(|number| format::micros(whole(number))),
+        "span_ms" => Ok(|number| format::span(whole(number))),
+        "permille" => Ok(|number| format::percent(whole(number))),
         _ => Err(Error::new(
             ErrorKind::InvalidOperation,
             format!("no unit is called {word}"),
         )),
     }
+}
+
+/// The nearest whole number that is not below nothing.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn whole(number: f64) -> u64 {
+    // A conversion of floats saturates, and makes 0 of what is not a number.
+    number.round() as u64
 }
 
 fn lines(
@@ -269,11 +282,18 @@ fn lines(
     )))
 }
 
-/// Rows of the table beside a chart: at most 12, evenly apart, newest first. Each is how
-/// long before the newest point it was, and a cell for each series.
-fn series_rows(unit: &str, series: ViaDeserialize<Vec<Series>>) -> Result<Value, Error> {
+/// Rows of the table beside charts: at most 12, evenly apart, newest first. Each is how
+/// long before the newest point it was, and a cell for each series in its unit.
+fn series_rows(
+    units: ViaDeserialize<Vec<String>>,
+    series: ViaDeserialize<Vec<Series>>,
+) -> Result<Value, Error> {
     const ROWS: usize = 12;
-    let unit = unit_of(unit)?;
+    let units: Vec<fn(f64) -> Measure> = units
+        .0
+        .iter()
+        .map(|word| unit_of(word))
+        .collect::<Result<_, _>>()?;
     let longest = series
         .0
         .iter()
@@ -286,12 +306,11 @@ fn series_rows(unit: &str, series: ViaDeserialize<Vec<Series>>) -> Result<Value,
         .step_by(apart)
         .map(|back| {
             let before = format::span(step_ms.saturating_mul(back as u64));
-            let mut row = vec![measure(&before)];
-            for one in &series.0 {
+            let cells = series.0.iter().zip(&units).map(|(one, unit)| {
                 let point = one.points.iter().rev().nth(back).copied().flatten();
-                row.push(shown(point.map(unit)));
-            }
-            row
+                shown(point.map(unit))
+            });
+            core::iter::once(measure(&before)).chain(cells).collect()
         })
         .collect();
     Ok(Value::from(rows))

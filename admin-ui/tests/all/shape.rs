@@ -196,7 +196,7 @@ fn words(document: &Document, say: &mut impl FnMut(String)) {
             {
                 say(format!("<{}> without a name", element.name));
             }
-            _ if element.get("role") == Some("region")
+            _ if element.has_class("scroll")
                 && (element.get("tabindex") != Some("0")
                     || element.get("aria-label").is_none()) =>
             {
