@@ -46,13 +46,22 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// Controls (Unicode `Cc`), marks and overrides of direction (UAX #9 §2), zero-width
-/// characters, line separators, and the byte order mark.
+/// Controls (Unicode `Cc`), marks and overrides of direction (UAX #9 §2), characters
+/// without width or without ink, line separators, tags, and the byte order mark.
 fn is_unseen(letter: char) -> bool {
     letter.is_control()
         || matches!(
             letter,
-            '\u{61c}'
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{115f}'
+                | '\u{1160}'
+                | '\u{180e}'
+                | '\u{2800}'
+                | '\u{3164}'
+                | '\u{ffa0}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
                 | '\u{200b}'..='\u{200f}'
                 | '\u{2028}'..='\u{202e}'
                 | '\u{2060}'..='\u{2069}'
@@ -95,6 +104,21 @@ mod tests {
             "a\\u{202e}b\\u{0}c\\u{200b}"
         );
         assert_eq!(escaped("two\nlines\tand"), "two\nlines\tand");
+    }
+
+    #[test]
+    fn no_character_becomes_html_or_stays_unseen() {
+        let ours = ["&amp;", "&lt;", "&gt;", "&quot;", "&#39;"];
+        for letter in '\0'..=char::MAX {
+            let text = escaped(letter.encode_utf8(&mut [0; 4]));
+            assert!(!text.contains(['<', '>', '"', '\'']), "{letter:?}");
+            assert!(
+                !text.contains('&') || ours.contains(&text.as_str()),
+                "{letter:?}"
+            );
+            let control = |one: char| one.is_control() && one != '\n' && one != '\t';
+            assert!(!text.contains(control), "{letter:?}");
+        }
     }
 
     #[test]

@@ -136,3 +136,19 @@ impl std::fmt::Debug for Ui {
         f.debug_struct("Ui").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_set_of_pages_serves_all_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Ui>();
+    }
+
+    #[test]
+    fn every_template_compiles() {
+        assert!(Ui::new().is_ok());
+    }
+}

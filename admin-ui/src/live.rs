@@ -4,22 +4,29 @@
 //! path of a chart, each with a key; keys inside a row with `data-row` belong to that row.
 //! Whoever serves the page renders it again once in a while and sends the values that
 //! differ. So what arrives later is written by what wrote the page, and cannot differ from
-//! it; rows that come or go need a new page.
+//! it. When anything else in `main` differs (a row that came, a level that fell), the page
+//! is stale and says so, instead of moving things under somebody's hand; what is
+//! `data-still` is not looked at, and says of itself when it was taken.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::Serialize;
 
-/// Values of one page by key.
+/// Values of one page by key, and what it is besides them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LiveValues(BTreeMap<String, String>);
+pub struct LiveValues {
+    values: BTreeMap<String, String>,
+    /// Hash of the rest of `main`, without what is still.
+    rest: u64,
+}
 
 /// Body of one server-sent event.
 #[derive(Serialize)]
 struct Event<'a> {
     /// Text by key.
     set: BTreeMap<&'a str, &'a str>,
-    /// Whether there are other keys than before: the page must be loaded again.
+    /// Whether more than values has changed: the page must be loaded again.
     stale: bool,
 }
 
@@ -29,26 +36,44 @@ impl LiveValues {
     #[must_use]
     pub fn of(html: &str) -> Self {
         let mut values = BTreeMap::new();
-        let mut row = Row::default();
-        let mut rest = html;
+        let mut hash = DefaultHasher::new();
+        let mut row = Inside::of("data-row");
+        let mut still = Inside::of("data-still");
+        let main = html.find("<main").map_or(html, |start| &html[start..]);
+        let mut rest = main.find("</main>").map_or(main, |end| &main[..end]);
         while let Some(start) = rest.find('<') {
+            let text = &rest[..start];
             rest = &rest[start..];
             let Some(end) = rest.find('>') else { break };
             let tag = &rest[..end];
             rest = &rest[end + 1..];
+            let was_still = still.is_open();
             row.read(tag);
+            still.read(tag);
+            if was_still || still.is_open() {
+                continue;
+            }
+            text.hash(&mut hash);
+            if let Some(key) = attribute(tag, "data-live-d") {
+                let path = attribute(tag, "d").unwrap_or_default();
+                values.insert(row.key(key), path.to_owned());
+                // The path is the last attribute, before `"/`.
+                tag[..tag.len().saturating_sub(path.len() + 2)].hash(&mut hash);
+                continue;
+            }
+            tag.hash(&mut hash);
             if let Some(key) = attribute(tag, "data-live") {
                 let name = tag[1..].split_ascii_whitespace().next().unwrap_or_default();
                 let close = format!("</{name}>");
                 let inner = &rest[..rest.find(&close).unwrap_or(0)];
                 values.insert(row.key(key), text_of(inner));
-            }
-            if let Some(key) = attribute(tag, "data-live-d") {
-                let path = attribute(tag, "d").unwrap_or_default();
-                values.insert(row.key(key), path.to_owned());
+                rest = &rest[inner.len()..];
             }
         }
-        Self(values)
+        Self {
+            values,
+            rest: hash.finish(),
+        }
     }
 
     /// What to send to somebody who has `shown`: one `data:` line of an event stream with
@@ -58,12 +83,12 @@ impl LiveValues {
     #[must_use]
     pub fn event_since(&self, shown: &Self) -> Option<String> {
         let set: BTreeMap<&str, &str> = self
-            .0
+            .values
             .iter()
-            .filter(|(key, text)| shown.0.get(*key).is_some_and(|old| old != *text))
+            .filter(|(key, text)| shown.values.get(*key).is_some_and(|old| old != *text))
             .map(|(key, text)| (key.as_str(), text.as_str()))
             .collect();
-        let stale = !self.0.keys().eq(shown.0.keys());
+        let stale = self.rest != shown.rest || !self.values.keys().eq(shown.values.keys());
         if set.is_empty() && !stale {
             return None;
         }
@@ -74,26 +99,40 @@ impl LiveValues {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.values.len()
     }
 
     /// Whether nothing on the page changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.values.is_empty()
     }
 }
 
-/// The element with `data-row` that is open. Rows do not lie inside of rows.
-#[derive(Default)]
-struct Row<'a> {
-    key: &'a str,
+/// The element with some attribute that is open. Such elements do not lie inside of each
+/// other.
+struct Inside<'a> {
+    attribute: &'static str,
+    value: &'a str,
     element: &'a str,
     /// Elements of that name that are open, itself included.
     depth: u32,
 }
 
-impl<'a> Row<'a> {
+impl<'a> Inside<'a> {
+    fn of(attribute: &'static str) -> Self {
+        Self {
+            attribute,
+            value: "",
+            element: "",
+            depth: 0,
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.depth > 0
+    }
+
     fn read(&mut self, tag: &'a str) {
         let tag = &tag[1..];
         let (closes, tag) = match tag.strip_prefix('/') {
@@ -101,24 +140,29 @@ impl<'a> Row<'a> {
             None => (false, tag),
         };
         let name = tag.split_ascii_whitespace().next().unwrap_or_default();
-        if self.depth > 0 && name == self.element {
+        if self.is_open() && name == self.element {
             self.depth = if closes {
                 self.depth - 1
             } else {
                 self.depth + 1
             };
-        } else if self.depth == 0
-            && let Some(key) = attribute(tag, "data-row")
-        {
-            (self.key, self.element, self.depth) = (key, name, 1);
+        } else if !self.is_open() {
+            let there = if tag.ends_with(self.attribute) {
+                Some("")
+            } else {
+                attribute(tag, self.attribute)
+            };
+            if let Some(value) = there {
+                (self.value, self.element, self.depth) = (value, name, 1);
+            }
         }
     }
 
     fn key(&self, key: &str) -> String {
-        if self.depth == 0 {
-            key.to_owned()
+        if self.is_open() {
+            format!("{} {key}", self.value)
         } else {
-            format!("{} {key}", self.key)
+            key.to_owned()
         }
     }
 }
@@ -175,7 +219,7 @@ mod tests {
     fn values_are_read_with_their_rows_and_without_their_tags() {
         let values = LiveValues::of(PAGE);
         let pairs: Vec<(&str, &str)> = values
-            .0
+            .values
             .iter()
             .map(|(key, text)| (key.as_str(), text.as_str()))
             .collect();
@@ -208,6 +252,24 @@ mod tests {
         let after = LiveValues::of(&PAGE.replace("s/b", "s/c"));
         let event = after.event_since(&before).unwrap_or_default();
         assert!(event.contains("\"stale\":true"), "{event}");
+    }
+
+    #[test]
+    fn anything_else_that_differs_makes_the_page_stale_unless_it_is_still() {
+        let page = "<main><b class=\"ok\" data-live=\"n\">1</b><i data-still><i>x</i>y</i>\
+            <svg><path data-live-d=\"p\" d=\"M0 1\"/></svg></main>z";
+        let before = LiveValues::of(page);
+        let stale = |from: &str, to: &str| {
+            let event = LiveValues::of(&page.replacen(from, to, 1)).event_since(&before);
+            event.map(|event| event.contains("\"stale\":true"))
+        };
+        assert_eq!(stale("ok", "bad"), Some(true));
+        assert_eq!(stale(">1<", ">2<"), Some(false));
+        assert_eq!(stale("M0 1", "M0 1L2 3"), Some(false));
+        assert_eq!(stale("<svg>", "<svg>s"), Some(true));
+        assert_eq!(stale("x<", "other<"), None);
+        assert_eq!(stale("y<", "other<"), None);
+        assert_eq!(stale("z", "other"), None);
     }
 
     #[test]

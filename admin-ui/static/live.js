@@ -1,7 +1,7 @@
 // Keeps the numbers of a page fresh. Everything is complete without it.
 //
-// The server sends what has changed as JSON: `set` has text by key, `stale` says that rows
-// came or went. Text goes into the page as text, paths of charts into one attribute.
+// The server sends what has changed as JSON: `set` has text by key, `stale` says that more
+// than text has changed. Text goes into the page as text, paths of charts into one attribute.
 "use strict";
 (() => {
   const url = document.body.dataset.liveUrl;
@@ -58,7 +58,7 @@
         const element = places.get(key);
         if (element) show(element, text);
       }
-      if (news.stale) stop("The list has changed: reload to see it");
+      if (news.stale) stop("This page has changed: reload to see it");
     };
   };
   button.hidden = false;

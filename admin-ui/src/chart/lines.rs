@@ -77,11 +77,12 @@ pub fn lines(
         })
         .collect();
     let mut svg = opened("chart", key, VIEW, title, &format!("{}.", parts.join("; ")));
-    for quarter in [0.0, 0.5, 1.0] {
+    let id = id_of(key);
+    for (number, quarter) in [0.0, 0.5, 1.0].into_iter().enumerate() {
         let y = scale.top + scale.height * (1.0 - quarter);
         let _ = write!(
             svg,
-            "<path class=\"grid\" d=\"M64 {y}H632\"/><text class=\"tick end\" x=\"58\" y=\"{}\">{}</text>",
+            "<path class=\"grid\" d=\"M64 {y}H632\"/><text class=\"tick end\" data-live=\"{id}y{number}\" x=\"58\" y=\"{}\">{}</text>",
             y + 4.0,
             escaped(&unit(ceiling * quarter).short().to_string()),
             y = at(y)
@@ -90,10 +91,9 @@ pub fn lines(
     let past = format::span(step_ms.saturating_mul(longest.saturating_sub(1) as u64));
     let _ = write!(
         svg,
-        "<text class=\"tick\" x=\"64\" y=\"182\">{past} before</text>\
+        "<text class=\"tick\" data-live=\"{id}x\" x=\"64\" y=\"182\">{past} before</text>\
          <text class=\"tick end\" x=\"632\" y=\"182\">as of</text>"
     );
-    let id = id_of(key);
     for (number, line) in shown.iter().enumerate() {
         let _ = write!(
             svg,

@@ -31,7 +31,7 @@ fn opened(class: &str, key: &str, view: (u32, u32), title: &str, description: &s
     };
     format!(
         "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\"{stretch} role=\"img\" \
-         aria-labelledby=\"{id}t {id}d\"><title id=\"{id}t\">{}</title><desc id=\"{id}d\">{}</desc>",
+         aria-labelledby=\"{id}t {id}d\"><title id=\"{id}t\">{}</title><desc id=\"{id}d\" data-live=\"{id}d\">{}</desc>",
         escaped(title),
         escaped(description)
     )

@@ -37,6 +37,10 @@ pub use shell::{About, Failure, Flash, Login, LoginProblem, OidcChoice, Shell, T
 
 use serde::Serialize;
 
+/// Rows of one list on one page. More are shown if a model has them, but then a page grows
+/// over 60,000 bytes: whoever fills a model asks for no more than these.
+pub const ROWS_MAX: usize = 100;
+
 /// One page: a template, and a type that has everything it shows.
 pub trait Page: Serialize {
     /// Which template draws it.
