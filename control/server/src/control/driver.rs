@@ -149,6 +149,10 @@ impl Driver {
                             network.set(&peers);
                         }
                     }
+                    PlaneOutput::Role { role, leader, term } => {
+                        let leader = leader.as_ref().map_or("nobody", PeerName::as_str);
+                        tracing::info!(leader, ?role, term, "who leads");
+                    }
                     output => outputs.push_back(output),
                 }
             }

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use pinion_plane::{PeerName, PlaneMessage};
 use pinion_quic::{
-    ClientConfig, ConnId, Endpoint, EndpointError, Event, PathMeta, StreamId, TransmitMeta,
-    WriteOutcome,
+    ClientConfig, CloseReason, ConnId, Endpoint, EndpointError, Event, PathMeta, StreamId,
+    TransmitMeta, WriteOutcome,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::credentials::Credentials;
 use super::frames::{LANES, Lane};
-use super::{CLOSE_NOT_WANTED, CLOSE_STOPPING, reason};
+use super::{CLOSE_NOT_WANTED, CLOSE_REPLACED, CLOSE_STOPPING, reason};
 
 /// Nodes that are dialled; more than a cluster has.
 const LINKS_MAX: usize = 128;
@@ -317,7 +317,10 @@ impl Dialer {
             Event::Closed { reason, .. } => {
                 self.conns.remove(&conn);
                 let failures = self.links.get(&name).map_or(0, |link| link.failures);
-                if failures == 0 {
+                // A node that has started takes its sockets from where it began.
+                let expected = matches!(&reason, CloseReason::Peer { code, .. }
+                    if *code == u64::from(CLOSE_REPLACED));
+                if failures == 0 && !expected {
                     tracing::warn!(peer = %name, %reason, "no connection to a peer");
                 } else {
                     tracing::debug!(peer = %name, %reason, failures, "no connection to a peer");

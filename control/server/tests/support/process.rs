@@ -25,6 +25,8 @@ pub struct Home {
     flags: Vec<String>,
     /// Put before the command, for namespaces.
     wrap: Vec<String>,
+    /// Which lines the node logs, as `PINION_LOG` says it.
+    log: Option<String>,
 }
 
 /// What a node said when it ended by itself.
@@ -45,7 +47,14 @@ impl Home {
             config: file,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             wrap: Vec::new(),
+            log: None,
         }
+    }
+
+    /// The same node, which logs what `PINION_LOG` would say.
+    pub fn with_log(mut self, log: &str) -> Self {
+        self.log = Some(log.to_owned());
+        self
     }
 
     /// The same node with its data elsewhere.
@@ -85,6 +94,9 @@ impl Home {
             if name.starts_with("PINION_") {
                 command.env_remove(name);
             }
+        }
+        if let Some(log) = &self.log {
+            command.env("PINION_LOG", log);
         }
         let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();

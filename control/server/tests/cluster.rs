@@ -1,0 +1,265 @@
+//! Three real nodes on loopback are one cluster: whatever happens to one of them, the
+//! others go on deciding, and it comes back.
+//!
+//! `PINION_CLUSTER_KILLS` says how often the leader is killed.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use pinion_client::{Client, PublisherOptions, Record, StreamSpec};
+use support::process::{Home, Node};
+
+const NODES: usize = 3;
+
+/// Longest anything may take of a cluster in which two nodes live. An election takes
+/// about a second; the rest is for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks at what no event tells: what another process does.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+struct Cluster {
+    homes: Vec<Home>,
+    nodes: Vec<Option<Node>>,
+    /// Streams declared so far, which gives the next its name.
+    declared: usize,
+    _dir: tempfile::TempDir,
+}
+
+fn pinion(dir: &Path, words: &str) {
+    let output = Command::new(env!("CARGO_BIN_EXE_pinion"))
+        .current_dir(dir)
+        .args(words.split(' '))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{words}: {output:?}");
+}
+
+/// Ports that nobody has now.
+fn ports() -> Vec<u16> {
+    let sockets: Vec<UdpSocket> = (0..NODES)
+        .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let port = |socket: &UdpSocket| socket.local_addr().unwrap().port();
+    sockets.iter().map(port).collect()
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        pinion(dir.path(), "cert ca --cluster test");
+        let ports = ports();
+        let initial: Vec<String> = (0..NODES)
+            .map(|at| format!("\"n{at}=127.0.0.1:{}\"", ports[at]))
+            .collect();
+        let homes = (0..NODES)
+            .map(|at| {
+                pinion(dir.path(), &format!("cert node n{at} --cluster test"));
+                let home = dir.path().join(format!("n{at}"));
+                std::fs::create_dir(&home).unwrap();
+                let pki = dir.path().join("pki");
+                let config = format!(
+                    "[storage]\nsegment_bytes = 4194304\n\
+                     [cluster]\nname = \"test\"\nnode = \"n{at}\"\ninitial = [{}]\n\
+                     ca = {:?}\ncert = {:?}\nkey = {:?}\n",
+                    initial.join(", "),
+                    pki.join("ca.pem"),
+                    pki.join(format!("n{at}.pem")),
+                    pki.join(format!("n{at}.key")),
+                );
+                let listen = format!("127.0.0.1:{}", ports[at]);
+                let flags = [
+                    "--listen",
+                    &listen,
+                    "--data-cores",
+                    "0",
+                    "--control-core",
+                    "0",
+                ];
+                Home::new(&home, &config, &flags).with_log("warn,pinion::control=info")
+            })
+            .collect();
+        let mut cluster = Self {
+            homes,
+            nodes: (0..NODES).map(|_| None).collect(),
+            declared: 0,
+            _dir: dir,
+        };
+        // A node serves once the cluster has begun, and that takes all of them.
+        let nodes: Vec<Node> = thread::scope(|scope| {
+            let starts: Vec<_> = cluster
+                .homes
+                .iter()
+                .map(|home| scope.spawn(|| home.start(&[])))
+                .collect();
+            starts.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        cluster.nodes = nodes.into_iter().map(Some).collect();
+        cluster
+    }
+
+    fn node(&mut self, at: usize) -> &mut Node {
+        self.nodes[at].as_mut().unwrap()
+    }
+
+    /// Whom a node takes for the leader.
+    fn leader_seen_by(&mut self, at: usize) -> Option<usize> {
+        let said = self.node(at).said();
+        let last = said.lines().rfind(|line| line.contains("who leads"))?;
+        let (_, name) = last.split_once("leader=\"n")?;
+        name.get(..1)?.parse().ok()
+    }
+
+    /// Who leads, when all of `nodes` say the same.
+    fn leader_of(&mut self, nodes: &[usize]) -> usize {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let seen: Vec<_> = nodes.iter().map(|at| self.leader_seen_by(*at)).collect();
+            if let Some(leader) = seen[0]
+                && nodes.contains(&leader)
+                && seen.iter().all(|one| *one == Some(leader))
+            {
+                return leader;
+            }
+            assert!(Instant::now() < until, "who leads? {seen:?} of {nodes:?}");
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Declares another stream through a node; gives how long it took from now until one
+    /// was declared.
+    fn declare(&mut self, at: usize) -> Duration {
+        self.declared += 1;
+        let (began, name) = (Instant::now(), format!("test/s{}", self.declared));
+        let config = self.node(at).client_config();
+        support::run(async {
+            let client = Client::connect(config).await.unwrap();
+            // Until there is a leader, a declaration is refused, or nobody knows.
+            while let Err(error) = client.open_stream_with(&name, StreamSpec::durable(1)).await {
+                assert!(began.elapsed() < PATIENCE, "not declared: {error:?}");
+            }
+            client.close().await;
+        });
+        began.elapsed()
+    }
+
+    fn kill(&mut self, at: usize) {
+        self.nodes[at].take().unwrap().kill();
+    }
+
+    fn start(&mut self, at: usize) {
+        self.nodes[at] = Some(self.homes[at].start(&[]));
+    }
+
+    fn signal(&mut self, at: usize, signal: &str) {
+        let pid = self.node(at).pid().to_string();
+        let done = Command::new("kill").args([signal, &pid]).status();
+        assert!(done.unwrap().success());
+    }
+
+    /// Publishes at a node without a pause until it is told to end.
+    fn publish(&mut self, at: usize) -> Load {
+        let config = self.node(at).client_config();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let client = Client::connect(config).await.unwrap();
+                let name = format!("load/n{at}");
+                let stream = client.open_stream_with(&name, StreamSpec::durable(1));
+                let publisher = stream.await.unwrap().publisher(PublisherOptions::default());
+                let (mut records, mut slowest) = (0, Duration::ZERO);
+                while !stopped.load(Ordering::Relaxed) {
+                    let began = Instant::now();
+                    let record = Record::new(vec![7; 100]);
+                    publisher.publish(record).await.unwrap().await.unwrap();
+                    slowest = slowest.max(began.elapsed());
+                    records += 1;
+                }
+                client.close().await;
+                (records, slowest)
+            })
+        });
+        Load { stop, thread }
+    }
+}
+
+struct Load {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<(u64, Duration)>,
+}
+
+impl Load {
+    /// How many records were acknowledged, and how long the slowest took.
+    fn end(self) -> (u64, Duration) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+#[test]
+fn three_nodes_outlive_killed_stopped_and_wiped_ones() {
+    let mut cluster = Cluster::new();
+    let kills = std::env::var("PINION_CLUSTER_KILLS")
+        .ok()
+        .map_or(2, |kills| kills.parse().unwrap());
+    for at in 0..NODES {
+        cluster.declare(at);
+    }
+
+    // Killed under load: the others decide, and nobody's data path notices.
+    for _ in 0..kills {
+        let leader = cluster.leader_of(&[0, 1, 2]);
+        let others: Vec<usize> = (0..NODES).filter(|at| *at != leader).collect();
+        let loads: Vec<Load> = others.iter().map(|at| cluster.publish(*at)).collect();
+        cluster.kill(leader);
+        let took = cluster.declare(others[0]);
+        cluster.declare(others[1]);
+        let told: Vec<_> = loads.into_iter().map(Load::end).collect();
+        println!("killed n{leader}: declared after {took:?}; records, slowest: {told:?}");
+        cluster.leader_of(&others);
+        cluster.start(leader);
+        cluster.declare(leader);
+    }
+
+    // Stopped: the others decide without it, and it follows when it goes on.
+    let leader = cluster.leader_of(&[0, 1, 2]);
+    let others: Vec<usize> = (0..NODES).filter(|at| *at != leader).collect();
+    cluster.signal(leader, "-STOP");
+    let took = cluster.declare(others[0]);
+    println!("stopped n{leader}: declared after {took:?}");
+    let next = cluster.leader_of(&others);
+    assert_ne!(next, leader);
+    cluster.signal(leader, "-CONT");
+    cluster.declare(leader);
+
+    // Wiped: it joins under its name once the others take the old one for gone.
+    let wiped = leader;
+    cluster.kill(wiped);
+    std::fs::remove_dir_all(&cluster.homes[wiped].seen).unwrap();
+    let began = Instant::now();
+    cluster.start(wiped);
+    println!(
+        "wiped n{wiped}: it serves again after {:?}",
+        began.elapsed()
+    );
+    cluster.declare(wiped);
+    // Its vote counts: without another one the two of them decide.
+    cluster.leader_of(&[0, 1, 2]);
+    cluster.kill(next);
+    let pair: Vec<usize> = (0..NODES).filter(|at| *at != next).collect();
+    cluster.declare(pair[0]);
+    cluster.declare(pair[1]);
+}
