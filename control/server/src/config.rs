@@ -188,6 +188,10 @@ pub(crate) struct Admin {
     pub(crate) enabled: bool,
     /// Clients on this machine may do without TLS; with `--dev` they may in any case.
     pub(crate) cleartext_on_loopback: bool,
+    /// Requests of one principal in a second, twice as many at once; 0: as many as come.
+    pub(crate) reads_per_second: u32,
+    /// The same of requests that change something.
+    pub(crate) writes_per_second: u32,
 }
 
 impl Default for Admin {
@@ -195,6 +199,8 @@ impl Default for Admin {
         Self {
             enabled: true,
             cleartext_on_loopback: false,
+            reads_per_second: 200,
+            writes_per_second: 100,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use pinion_admin_api::{ApiConfig, Cleartext, SpecDefaults};
+use pinion_admin_api::{ApiConfig, Cleartext, Rate, SpecDefaults};
 use pinion_commitlog::{LogId, RecoveryReport};
 use pinion_metadata::broker::Capacity;
 use pinion_node::CoreConfig;
@@ -498,7 +498,13 @@ fn admin_config(
         cache_bytes: specs.cache_bytes,
         ..SpecDefaults::default()
     };
+    let rate = |per_second: u32| Rate {
+        per_second,
+        burst: per_second.saturating_mul(2).max(1),
+    };
     Ok(ApiConfig {
+        reads: rate(config.admin.reads_per_second),
+        writes: rate(config.admin.writes_per_second),
         tls: Some(Arc::new(tls)),
         cleartext: if config.dev || config.admin.cleartext_on_loopback {
             Cleartext::Loopback

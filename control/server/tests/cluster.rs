@@ -263,3 +263,32 @@ fn three_nodes_outlive_killed_stopped_and_wiped_ones() {
     cluster.declare(pair[0]);
     cluster.declare(pair[1]);
 }
+
+#[test]
+fn a_node_with_files_that_do_not_fit_says_which_and_why() {
+    let dir = tempfile::tempdir().unwrap();
+    pinion(dir.path(), "cert ca --cluster test");
+    pinion(dir.path(), "cert node n1 --cluster test");
+    let pki = dir.path().join("pki");
+    let refused = |node: &str, cert: &str, initial: &str| {
+        let config = format!(
+            "[cluster]\nname = \"test\"\nnode = \"{node}\"\ninitial = [\"{initial}\"]\n\
+             ca = {:?}\ncert = {:?}\nkey = {:?}\n",
+            pki.join("ca.pem"),
+            pki.join(cert),
+            pki.join("n1.key"),
+        );
+        let ended = Home::new(dir.path(), &config, &[]).refused();
+        assert_eq!(ended.code, 2, "{}", ended.said);
+        ended.said
+    };
+    let said = refused("n1", "n9.pem", "n1=127.0.0.1:1");
+    assert!(
+        said.contains("n9.pem") && said.contains("`pinion cert`"),
+        "{said}"
+    );
+    let said = refused("n2", "n1.pem", "n2=127.0.0.1:1");
+    assert!(said.contains("spiffe://pinion/test/node/n2"), "{said}");
+    let said = refused("n1", "n1.pem", "n1");
+    assert!(said.contains("NODE=HOST:PORT"), "{said}");
+}
