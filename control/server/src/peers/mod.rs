@@ -145,7 +145,7 @@ impl Peers {
             _ = self.socket.readable() => {}
             _ = self.socket.writable(), if blocked => {}
             Some(looked) = self.lookups.join_next(), if !self.lookups.is_empty() => {
-                // One that panicked is given up with its timer... there is none: it cannot.
+                // It neither panics nor is it ended by anybody.
                 self.looked.extend(looked.ok());
             }
             () = timer => {}
