@@ -87,7 +87,7 @@ impl Network {
 }
 
 fn take_frame(peers: &mut Peers, plane: &mut Plane, from: &PeerName, frame: &[u8]) {
-    peers.heard(from);
+    peers.heard(Instant::now(), from);
     match PlaneMessage::decode(frame) {
         Ok(message) => plane.handle_peer(from, message),
         // Its head was good, or the door had closed the connection: another release, or

@@ -36,6 +36,10 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_LAST: Duration = Duration::from_secs(1);
 
+/// The longest pause before a node is dialled that was heard meanwhile: it is there. Not
+/// none at all, because what is heard may come often and what is dialled may refuse.
+const PAUSE_HEARD: Duration = Duration::from_millis(250);
+
 /// A connection that lived so long was a good one: the next pause is the first again.
 const STEADY: Duration = Duration::from_secs(1);
 
@@ -168,12 +172,12 @@ impl Dialer {
         }
     }
 
-    /// A node was heard: if it waits to be dialled, it need not.
-    pub(super) fn heard(&mut self, from: &PeerName) {
+    /// A node was heard: if it waits to be dialled, it need not for long.
+    pub(super) fn heard(&mut self, now: Instant, from: &PeerName) {
         if let Some(link) = self.links.get_mut(from)
-            && let State::Waiting(at) = &mut link.state
+            && let State::Waiting(Some(at)) = &mut link.state
         {
-            *at = None;
+            *at = (*at).min(now + PAUSE_HEARD);
         }
     }
 

@@ -117,9 +117,9 @@ impl Peers {
     }
 
     /// Something came from a node: if this one waits before it dials that one again, it
-    /// need not.
-    pub(crate) fn heard(&mut self, from: &PeerName) {
-        self.dialer.heard(from);
+    /// need not for long.
+    pub(crate) fn heard(&mut self, now: Instant, from: &PeerName) {
+        self.dialer.heard(now, from);
     }
 
     /// A node that did not get all that was sent to it. Once for each loss.
