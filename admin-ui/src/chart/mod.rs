@@ -62,13 +62,13 @@ fn at(coordinate: f64) -> String {
     }
 }
 
-/// The least of 1, 2, 5 times a power of ten that is not below; 1 for nothing at all.
+/// The least of 1, 2, 2.5, 5 times a power of ten that is not below; 1 for nothing at all.
 fn nice_ceiling(most: f64) -> f64 {
     if most.is_nan() || most <= 0.0 || most.is_infinite() {
         return 1.0;
     }
     let power = 10_f64.powf(most.log10().floor());
-    [1.0, 2.0, 5.0, 10.0]
+    [1.0, 2.0, 2.5, 5.0, 10.0]
         .into_iter()
         .map(|step| step * power)
         // What `powf` rounds away must not cost a whole step.
@@ -92,12 +92,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ceilings_are_one_two_or_five() {
+    fn ceilings_are_one_two_two_and_a_half_or_five() {
         for (most, ceiling) in [
             (0.0, 1.0),
             (0.03, 0.05),
             (1.0, 1.0),
             (1.01, 2.0),
+            (24.8, 25.0),
             (499.0, 500.0),
             (1000.0, 1000.0),
             (f64::NAN, 1.0),
