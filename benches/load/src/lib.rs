@@ -28,6 +28,7 @@ pub mod memcached;
 pub mod nats;
 pub mod peak;
 mod plans;
+pub mod plane;
 pub mod plot;
 mod quic_socket;
 pub mod quinn_echo;
