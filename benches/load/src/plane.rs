@@ -191,12 +191,17 @@ impl Http {
 /// A whole answer at the beginning, and its length.
 fn whole(read: &[u8]) -> Option<((u16, String), usize)> {
     let head = read.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-    let text = std::str::from_utf8(&read[..head]).ok()?.to_ascii_lowercase();
+    let text = std::str::from_utf8(&read[..head])
+        .ok()?
+        .to_ascii_lowercase();
     let status = text.split(' ').nth(1)?.parse().ok()?;
     let field = |line: &str| line.strip_prefix("content-length:")?.trim().parse().ok();
     let len: usize = text.lines().find_map(field).unwrap_or(0);
     let body = read.get(head..head + len)?;
-    Some(((status, String::from_utf8_lossy(body).into_owned()), head + len))
+    Some((
+        (status, String::from_utf8_lossy(body).into_owned()),
+        head + len,
+    ))
 }
 
 /// Measures, and prints a line for each figure.
@@ -399,7 +404,9 @@ async fn publish(
     took: &std::sync::Mutex<VecDeque<Duration>>,
 ) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Debug| format!("{error:?}");
-    let client = Client::connect(config).await.map_err(|error| text(&error))?;
+    let client = Client::connect(config)
+        .await
+        .map_err(|error| text(&error))?;
     // In memory: what is looked for is whether the data path waits for the control plane.
     let stream = client.stream(name).await;
     let publisher = stream
