@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pinion_metadata::broker::Broker;
 use pinion_metadata::command::RegisterBroker;
-use pinion_metadata::{Body, BrokerNumber, Change, Command, Envelope, ObjectKey};
+use pinion_metadata::{BrokerNumber, Change, Command, Envelope, ObjectKey};
 use pinion_raft_group::{MemberId, Role};
 use pinion_types::Monotonic;
 
@@ -41,6 +40,8 @@ pub(crate) struct Nodes {
     /// Whom the owner was told to keep connected to.
     told: PeerList,
     pub(super) broker: Option<BrokerNumber>,
+    /// The metadata has the broker as this node is.
+    registered: bool,
     registration: Registration,
 }
 
@@ -53,6 +54,13 @@ struct Registration {
     again: Option<Monotonic>,
     /// It was tried at least once in this life, and nothing came of it yet.
     tried: bool,
+}
+
+impl Registration {
+    /// Whether it is to be asked for, or asked for again.
+    fn is_due(&self, now: Monotonic) -> bool {
+        self.again.is_none_or(|again| again <= now)
+    }
 }
 
 impl Nodes {
@@ -75,6 +83,7 @@ impl Nodes {
             conf: Vec::new(),
             told: Arc::new([]),
             broker: None,
+            registered: false,
             registration: Registration::default(),
         }
     }
@@ -116,7 +125,14 @@ impl Plane {
             self.nodes.names.update(machine, &self.nodes.conf);
             let key = ObjectKey::broker(self.nodes.facts.name.as_str());
             let broker = machine.get(&key).and_then(|object| object.broker());
+            let facts = &self.nodes.facts;
+            let right = broker.is_some_and(|broker| {
+                broker.incarnation == facts.incarnation
+                    && broker.down.is_none()
+                    && broker.facts == facts.broker_facts()
+            });
             self.nodes.broker = broker.map(|broker| broker.number);
+            self.nodes.registered = right;
             self.audit.set_origin(self.nodes.origin());
         }
         self.tell_peers();
@@ -155,21 +171,11 @@ impl Plane {
 
     // ------------------------------------------------------------ registration
 
-    /// This node's broker in the metadata, unless it is as it should be.
-    fn unregistered(&self) -> Option<Option<&Broker>> {
-        let facts = &self.nodes.facts;
-        let key = ObjectKey::broker(facts.name.as_str());
-        let found = self.machine.as_ref()?.get(&key);
-        let broker = match found.map(|object| &object.body) {
-            Some(Body::Broker(broker)) => Some(broker),
-            _ => None,
-        };
-        let right = broker.is_some_and(|broker| {
-            broker.incarnation == facts.incarnation
-                && broker.down.is_none()
-                && broker.facts == facts.broker_facts()
-        });
-        (!right).then_some(broker)
+    /// The life of this node's broker that the metadata knows.
+    fn known_life(&self) -> Option<u64> {
+        let key = ObjectKey::broker(self.nodes.facts.name.as_str());
+        let broker = self.machine.as_ref()?.get(&key)?.broker()?;
+        Some(broker.incarnation)
     }
 
     /// What was decided before this life is known now.
@@ -185,23 +191,15 @@ impl Plane {
             return false;
         }
         let mut given = false;
-        if let Some(found) = self.unregistered() {
-            // Nobody else runs on this node's data directory: the life before it is over.
-            let gone = found.map(|broker| broker.incarnation);
-            let now = self.now;
-            if self
-                .nodes
-                .registration
-                .again
-                .is_none_or(|again| again <= now)
-            {
-                given = self.register(gone);
-            }
-        } else {
+        if self.nodes.registered {
             self.nodes.registration = Registration::default();
+        } else if self.nodes.registration.is_due(self.now) {
+            // Nobody else runs on this node's data directory: the life before it is over.
+            let gone = self.known_life();
+            given = self.register(gone);
         }
         let known = self.nodes.broker.is_some() && self.nodes.registration.tried;
-        if self.ready == Ready::Caught && (known || self.unregistered().is_none()) {
+        if self.ready == Ready::Caught && (known || self.nodes.registered) {
             self.ready = Ready::Yes;
             self.follow_leader();
             self.outputs.push_back(PlaneOutput::Ready);
@@ -271,6 +269,6 @@ impl Plane {
         let waits = matches!(self.ready, Ready::Caught | Ready::Yes);
         let led = self.leader.is_some() && self.closed.is_none();
         let due = self.nodes.registration.again.filter(|_| waits && led)?;
-        self.unregistered().map(|_| due)
+        (!self.nodes.registered).then_some(due)
     }
 }
