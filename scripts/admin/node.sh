@@ -1,0 +1,59 @@
+# A node for development that a script asks things of; to be sourced.
+#
+#   start_node [VARIABLE=VALUE...]   builds and starts one in $WORK, until the script ends
+#
+# Sets PORT, NODE_CA, ADMIN_TOKEN. The last lines of its log are printed when the script fails.
+
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/pinion-admin.XXXXXX")
+STARTED=()
+
+finish() {
+    local code=$?
+    local pid
+    for pid in "${STARTED[@]}"; do kill "$pid" 2>/dev/null || true; done
+    for pid in "${STARTED[@]}"; do wait "$pid" 2>/dev/null || true; done
+    if ((code != 0)) && [[ -f $WORK/node.log ]]; then tail -n 20 "$WORK/node.log" >&2; fi
+    rm -rf "$WORK"
+    exit "$code"
+}
+trap finish EXIT
+
+skip() {
+    echo "SKIPPED: $*"
+    exit 0
+}
+
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# The node answers once it has caught up with itself.
+await_ready() {
+    local _
+    for _ in $(seq 300); do
+        if python3 - "$1" "$2" <<'PY' 2>/dev/null; then return 0; fi
+import ssl, sys, urllib.request
+context = ssl.create_default_context(cafile=sys.argv[2])
+urllib.request.urlopen(f"https://127.0.0.1:{sys.argv[1]}/readyz", context=context, timeout=5)
+PY
+        sleep 0.1
+    done
+    echo "the node is not ready after 30 s" >&2
+    return 1
+}
+
+start_node() {
+    local pinion=${PINION:-}
+    if [[ -z $pinion ]]; then
+        cargo build --locked --quiet --package pinion-server
+        pinion=${CARGO_TARGET_DIR:-$PWD/target}/debug/pinion
+    fi
+    PORT=$(free_port)
+    env "$@" "$pinion" serve --dev --data-dir "$WORK/data" --listen "127.0.0.1:$PORT" \
+        >"$WORK/node.log" 2>&1 &
+    STARTED+=($!)
+    NODE_CA=$WORK/data/dev/ca.pem
+    await_ready "$PORT" "$NODE_CA"
+    ADMIN_TOKEN=$(cat "$WORK/data/dev/admin.token")
+    export PORT NODE_CA ADMIN_TOKEN
+}
