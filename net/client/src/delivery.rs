@@ -576,13 +576,20 @@ mod tests {
     #[test]
     fn a_subscription_outlives_what_passes_and_ends_with_what_does_not() {
         let refused = |code| RequestError::from_refusal(Refusal::new(code));
-        for code in [ErrorCode::Draining, ErrorCode::CoreLost, ErrorCode::Busy] {
+        for code in [
+            ErrorCode::Draining,
+            ErrorCode::CoreLost,
+            ErrorCode::Busy,
+            ErrorCode::QuotaExceeded,
+        ] {
             assert!(may_try_again(&refused(code)).is_some(), "{code:?}");
         }
         for code in [
             ErrorCode::SlowSubscriber,
             ErrorCode::Forbidden,
             ErrorCode::NotFound,
+            ErrorCode::ResourceClosed,
+            ErrorCode::Unauthenticated,
         ] {
             assert!(may_try_again(&refused(code)).is_none(), "{code:?}");
         }

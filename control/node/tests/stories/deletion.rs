@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use pinion_simkit::CrashMode;
 use pinion_types::{CoreId, ErrorCode, PartitionId, ResourceKind, SubscriptionId};
-use pinion_wire::message::{Handle, QueueSubscribe, QueueTake, Reply, Request, Spec, StreamInfo};
+use pinion_wire::message::{
+    Handle, QueuePut, QueueSubscribe, QueueTake, Reply, Request, Spec, StreamInfo,
+};
+use pinion_wire::opcode::{self, REQUESTS};
 
 use super::queues::{ack, put, take_in};
 use super::{OPEN_SUB, Scene, done, fetch, lease, published, set, subscribe, watch};
@@ -420,4 +423,85 @@ fn a_purge_outlives_the_checkpoints_as_long_as_records_of_it_lie_around() {
     let stream = w.open(id, STREAM, "goes");
     let fetch = Request::Fetch(fetch(stream, 0, 0, 1024));
     w.assert_refused(id, &fetch, ErrorCode::ResourceClosed);
+}
+
+#[test]
+fn what_is_under_way_when_its_resource_is_purged_is_answered() {
+    let mut w = World::new(Setup {
+        disk_latency: Duration::from_millis(5),
+        ..Setup::default()
+    });
+    let id = w.client(0, ADMIN);
+    let stream = try_declare(&mut w, id, STREAM, "goes", World::durable());
+    let queue = try_declare(&mut w, id, QUEUE, "qgoes", World::durable());
+    let records = batch(&[b"gone"]);
+    let publish = Request::Publish(super::publish(stream, 0, &records));
+    let put = Request::QueuePut(QueuePut {
+        handle: queue,
+        partition: PartitionId(0),
+        producer: None,
+        delay_ms: 0,
+        ttl_ms: 0,
+        record_count: 1,
+        records: &records,
+    });
+    let asked = [w.send(id, &publish), w.send(id, &put)];
+    w.settle();
+    for (kind, name) in [(STREAM, "goes"), (QUEUE, "qgoes")] {
+        let gone = w.resource(kind, name);
+        w.purge(gone.id);
+    }
+    w.settle();
+    for asked in asked {
+        assert!(w.answer(id, asked).is_none(), "the disk has not got it");
+    }
+    wait(&mut w);
+    // They were written, and then they were gone.
+    for asked in asked {
+        let answer = w.answer(id, asked).expect("answered");
+        assert_eq!(answer.code(), None);
+    }
+    assert_eq!(w.purged.len(), 2);
+    for request in [&publish, &put] {
+        let asked = w.send(id, request);
+        w.settle();
+        let answer = w.answer(id, asked).expect("answered");
+        assert_eq!(answer.code(), Some(ErrorCode::ResourceClosed));
+    }
+}
+
+#[test]
+fn every_request_about_a_deleted_resource_says_so() {
+    for far in [false, true] {
+        for entry in REQUESTS {
+            let mut w = World::two();
+            let scene = Scene::new(&mut w, 0, ADMIN, far);
+            for (kind, name) in [(STREAM, "s"), (CACHE, "c"), (STREAM, "d"), (QUEUE, "q")] {
+                let resource = w.resource(kind, name);
+                w.delete(resource.id);
+            }
+            let about_none = [
+                opcode::HELLO,
+                opcode::PING,
+                opcode::OPEN,
+                opcode::CREDIT,
+                opcode::UNSUBSCRIBE,
+            ];
+            if about_none.contains(&entry.opcode) {
+                continue;
+            }
+            let stream = w.clients[scene.id].first_stream();
+            w.send_bytes(scene.id, stream, &scene.sample(entry.opcode, 7777));
+            w.settle();
+            let answer = w.answer(scene.id, 7777).expect("answered");
+            let code = answer.code();
+            assert_eq!(
+                code,
+                Some(ErrorCode::ResourceClosed),
+                "{}, far {far}",
+                entry.name
+            );
+            assert_eq!(w.closed(scene.id), None);
+        }
+    }
 }
