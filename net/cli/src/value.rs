@@ -59,9 +59,12 @@ pub(crate) fn from(text: &str) -> Result<From, String> {
     })
 }
 
-/// A time of the past as RFC 3339: written so, or how long ago, like `15m`.
+/// A time of the past as RFC 3339: written so, or how long ago, like `15m`. Longer ago than
+/// 1970 is 1970: nothing was before.
 pub(crate) fn ago(text: &str) -> Result<String, String> {
-    moment_from(text, |now, time| now - time)
+    moment_from(text, |now, time| {
+        (now - time).max(jiff::Timestamp::UNIX_EPOCH)
+    })
 }
 
 /// A time to come as RFC 3339: written so, or in how long, like `7d`.
@@ -216,6 +219,24 @@ mod tests {
             Ok(315_360_000)
         );
         assert!(message_time("3651d").is_err());
+    }
+
+    #[test]
+    fn a_moment_is_a_time_or_a_length_from_now() {
+        let of = |text: &str, parse: fn(&str) -> Result<String, String>| {
+            let text = parse(text).expect(text);
+            text.parse::<jiff::Timestamp>().expect(&text)
+        };
+        let now = jiff::Timestamp::now();
+        assert_eq!(
+            of("1970-01-01T01:00:00+01:00", ago),
+            jiff::Timestamp::UNIX_EPOCH
+        );
+        assert_eq!(of("365000d", ago), jiff::Timestamp::UNIX_EPOCH);
+        assert!(of("1h", ago) < now && of("1h", moment) > now);
+        for wrong in ["", "tomorrow", "400000d", "-1h"] {
+            assert!(ago(wrong).is_err() && moment(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
