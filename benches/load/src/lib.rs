@@ -29,7 +29,6 @@ pub mod nats;
 pub mod peak;
 pub mod plane;
 mod plans;
-pub mod plane;
 pub mod plot;
 mod quic_socket;
 pub mod quinn_echo;
