@@ -54,6 +54,7 @@ enum Ask {
     },
     Status(oneshot::Sender<PlaneStatus>),
     Transfer(PeerName, oneshot::Sender<Result<(), TransferError>>),
+    Beat(PeerName, u64, oneshot::Sender<Result<(), PlaneError>>),
     Look(Look),
 }
 
@@ -196,6 +197,16 @@ impl PlaneHandle {
         self.ask(ask, PlaneError::NotReady).await
     }
 
+    /// A broker that is no node of the control plane says that it lives: [`Plane::handle_beat`].
+    ///
+    /// # Errors
+    /// As there; and [`PlaneError::Busy`], or [`PlaneError::NotReady`] when the plane's owner
+    /// is gone.
+    pub async fn beat(&self, broker: PeerName, incarnation: u64) -> Result<(), PlaneError> {
+        let ask = |answer| Ask::Beat(broker, incarnation, answer);
+        self.ask(ask, PlaneError::NotReady).await?
+    }
+
     /// Looks at the metadata as this node has it, on the plane's thread: for what is
     /// checked again when it is proposed, such as where shards could go. `None` while
     /// the node has none. `look` does no more than some lookups: everybody waits for it.
@@ -325,6 +336,9 @@ impl Front {
             }
             Ask::Transfer(to, answer) => {
                 let _ = answer.send(plane.transfer(&to));
+            }
+            Ask::Beat(broker, incarnation, answer) => {
+                let _ = answer.send(plane.handle_beat(&broker, incarnation));
             }
             Ask::Look(look) => look(plane.metadata()),
         }
@@ -469,6 +483,7 @@ impl core::fmt::Debug for Ask {
             Self::Watch { .. } => "Watch",
             Self::Status(_) => "Status",
             Self::Transfer(..) => "Transfer",
+            Self::Beat(..) => "Beat",
             Self::Look(_) => "Look",
         })
     }

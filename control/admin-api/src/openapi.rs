@@ -16,6 +16,7 @@ use crate::model::{
 use crate::rest::api_keys::{ApiKey, ApiKeyCreate, ApiKeyMade};
 use crate::rest::apply::{ApplyRequest, ApplyResult};
 use crate::rest::audit::AuditList;
+use crate::rest::health::{HealthAnswer, HealthReport};
 use crate::rest::issuers::{Issuer, IssuerInput};
 use crate::rest::keys::KeyNames;
 use crate::rest::probes::{Health, Probe};
@@ -85,6 +86,8 @@ fn schemas() -> BTreeMap<String, Value> {
     all.request::<BrokerRegister>();
     all.request::<ApplyRequest>();
     all.request::<LeaderTransfer>();
+    all.answer::<HealthAnswer>();
+    all.request::<HealthReport>();
     all.answer::<ExchangeResponse>();
     all.answer::<KeyNames>();
     all.answer::<Issuer>();

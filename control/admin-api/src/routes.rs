@@ -11,8 +11,8 @@ use pinion_types::ResourceKind;
 
 use crate::call::{Call, Reply};
 use crate::rest::{
-    apply, audit, brokers, metadata, namespaces, placements, plans, probes, raft, resources,
-    system, tenants,
+    apply, audit, brokers, health, metadata, namespaces, placements, plans, probes, raft,
+    resources, system, tenants,
 };
 
 /// What is done.
@@ -729,6 +729,22 @@ const CLUSTER: &[Route] = &[
         },
         "broker activate",
         "Place things on a broker again",
+    ),
+    told(
+        Route {
+            body: Some("HealthReport"),
+            answer: Some("HealthAnswer"),
+            rpc: Some("ReportHealth"),
+            ..write(
+                Verb::Post,
+                "/v1/brokers/{b}/health",
+                OPERATOR_WRITES,
+                200,
+                |call| Box::pin(health::report(call)),
+            )
+        },
+        "",
+        "A broker that is no node of the control plane says that it lives",
     ),
     told(
         write(

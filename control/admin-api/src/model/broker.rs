@@ -114,6 +114,15 @@ impl BrokerRegister {
 }
 
 impl Broker {
+    /// The word of a broker's status.
+    pub(crate) fn status_of(broker: &broker::Broker) -> &'static str {
+        match broker.status() {
+            BrokerStatus::Active => "active",
+            BrokerStatus::Draining => "draining",
+            BrokerStatus::Down => "down",
+        }
+    }
+
     pub(crate) fn of(object: &Object, usage: Option<Usage>) -> Option<Self> {
         let (ObjectKey::Broker(name), Body::Broker(broker)) = (&object.meta.key, &object.body)
         else {
@@ -137,11 +146,7 @@ impl Broker {
                 logs: facts.capacity.logs,
                 memory_per_core: facts.capacity.memory_per_core,
             },
-            status: match broker.status() {
-                BrokerStatus::Active => "active",
-                BrokerStatus::Draining => "draining",
-                BrokerStatus::Down => "down",
-            },
+            status: Self::status_of(broker),
             draining: broker.draining,
             down_since: broker.down.map(time),
             registered: time(broker.registered),

@@ -7,6 +7,7 @@ pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod bootstrap;
 pub(crate) mod brokers;
+pub(crate) mod health;
 pub(crate) mod issuers;
 pub(crate) mod keys;
 pub(crate) mod metadata;

@@ -174,6 +174,29 @@ fn every_call_does_what_its_route_does() {
             assert_eq!(broker.labels["rack"], "7");
             assert!(registered.version >= broker.version && broker.version > 0);
         }
+        let report = |broker: &str, incarnation| {
+            caller.request(proto::ReportHealthRequest {
+                broker_id: broker.into(),
+                status: Some(proto::HealthStatus {
+                    healthy: true,
+                    message: String::new(),
+                    uptime_seconds: 1,
+                }),
+                metrics: None,
+                shard_status: Vec::new(),
+                incarnation,
+            })
+        };
+        let told = admin.report_health(report("one", u64::MAX)).await.unwrap();
+        let told = told.into_inner();
+        assert_eq!(
+            (told.next_ms, told.status()),
+            (5_000, proto::BrokerStatus::Active)
+        );
+        let another = admin.report_health(report("one", 7)).await;
+        refused(another, Code::Aborted, "other_incarnation");
+        let nobody = admin.report_health(report("three", 7)).await;
+        refused(nobody, Code::NotFound, "not_found");
         ops.post("/v1/tenants", json!({ "name": "acme" }))
             .await
             .is(201);

@@ -154,6 +154,7 @@ const TABLE: &[(&str, &str)] = &[
     ("GET /v1/brokers/{b}", "113333333333y"),
     ("POST /v1/brokers/{b}/drain", "113333333333y"),
     ("POST /v1/brokers/{b}/activate", "113333333333y"),
+    ("POST /v1/brokers/{b}/health", "113333333333y"),
     ("DELETE /v1/brokers/{b}", "113333333333y"),
     ("GET /v1/metadata/snapshot", "113333333333y"),
     ("GET /v1/metadata/watch", "113333333333y"),
