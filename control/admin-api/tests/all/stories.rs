@@ -1,7 +1,12 @@
 //! What administrators do, through HTTP, from one end to the other.
 
+use pinion_metadata::command::UpdateSettings;
+use pinion_metadata::{Command, Expect};
+use pinion_plane::Answer;
 use serde_json::json;
 
+use crate::front::ana;
+use crate::host::PATIENCE;
 use crate::http::{Client, tell};
 
 /// A broker that takes things.
@@ -392,5 +397,50 @@ fn answers_are_what_the_document_tells() {
         checked("GET", "/v1/audit", "/v1/audit", None).await.is(200);
         let page = ops.send("GET", "/v1/docs", None).await;
         assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+    });
+}
+
+#[test]
+fn a_broker_that_says_that_it_lives_is_up_and_one_that_is_silent_is_down() {
+    tell(|ops, plane| async move {
+        let settings = UpdateSettings {
+            heartbeat_ms: Some(200),
+            missed: Some(5),
+            grace_ms: None,
+            token_life_s: None,
+        };
+        let command = Command::UpdateSettings(settings);
+        let set = plane.write(ana(), Expect::Any, command, PATIENCE).await;
+        assert!(matches!(set, Answer::Written { .. }), "{set:?}");
+        broker(&ops, "one").await;
+        broker(&ops, "two").await;
+        let health = |name: &str| format!("/v1/brokers/{name}/health");
+        let lives = json!({ "incarnation": "7" });
+        let other = json!({ "incarnation": "8" });
+        let other = ops.post(&health("one"), other).await;
+        other.refused(409, "other_incarnation");
+        let nobody = ops.post(&health("nobody"), lives.clone()).await;
+        nobody.refused(404, "not_found");
+        // One that is not well says so, and is not counted.
+        let unwell = json!({ "incarnation": "7", "healthy": false });
+        loop {
+            let told = ops.post(&health("one"), lives.clone()).await.is(200);
+            assert_eq!(told.body, json!({ "next_ms": 200, "status": "active" }));
+            let two = ops.post(&health("two"), unwell.clone()).await.is(200);
+            if two.body["status"] == "down" {
+                break;
+            }
+        }
+        let late = ops.post(&health("two"), lives.clone()).await;
+        late.refused(412, "broker_unavailable");
+        let again = json!({
+            "name": "two",
+            "address": "localhost:4433",
+            "capacity": { "max_shards": 1, "max_connections": 1 },
+            "incarnation": "7",
+        });
+        ops.post("/v1/brokers", again).await.is(200);
+        let told = ops.post(&health("two"), lives).await.is(200);
+        assert_eq!(told.body["status"], "active");
     });
 }
