@@ -148,7 +148,8 @@ pub enum PlaneError {
     /// The metadata refused the command.
     #[error(transparent)]
     Meta(#[from] MetaError),
-    /// The node that leads could not read the command: it is of another release.
+    /// The command says something that no replica could read, such as an object against the
+    /// grammar; or the node that leads is of another release and could not.
     #[error("the command: {0}")]
     Malformed(FormatError),
     /// Nobody leads, and nobody did before the deadline.

@@ -176,7 +176,11 @@ impl Plane {
         if !self.audit.takes() {
             return Err(PlaneError::AuditUnavailable);
         }
-        Ok(envelope.encode()?)
+        let bytes = envelope.encode()?;
+        // An entry that replicas cannot read stops all of them, for good: no grammar that its
+        // writer forgot to check may be the reason. So it is read here first, as they will.
+        Envelope::decode(&bytes).map_err(PlaneError::Malformed)?;
+        Ok(bytes)
     }
 
     /// Stamped when it is proposed.

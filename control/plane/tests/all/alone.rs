@@ -8,8 +8,11 @@ use crate::support::{
 };
 use bytes::Bytes;
 use pinion_commitlog::DiskError;
+use pinion_metadata::command::DeleteRules;
 use pinion_metadata::limits::COMMAND_BYTES_MAX;
-use pinion_metadata::{BrokerNumber, Command, Envelope, Expect, MetaCode, MetaVersion, ObjectKey};
+use pinion_metadata::{
+    BrokerNumber, Command, Envelope, Expect, MetaCode, MetaVersion, ObjectKey, PolicyObject, RowId,
+};
 use pinion_plane::limits::{AUDIT_TRIM_EVERY, REQUESTS_MAX, WAITING_BYTES_MAX};
 use pinion_plane::{
     Answer, Caller, Consistency, Halt, PlaneError, PlaneNotice, PlaneOpenError, Query, QueryValue,
@@ -196,6 +199,16 @@ fn a_command_that_replicas_could_not_read_is_refused_and_harms_nobody() {
         panic!("{error}");
     };
     assert_eq!(error.code(), MetaCode::BadName);
+    // What is no key is not looked at by the writer, and is read all the same.
+    let id = node.write(Command::DeletePolicies(DeleteRules {
+        tenant: "default".into(),
+        scope: Box::new([PolicyObject::Tenant("\u{b4}".into())]),
+        ids: Box::new([RowId(1)]),
+    }));
+    node.rest();
+    let error = node.refused(id);
+    assert!(matches!(error, PlaneError::Malformed(_)), "{error}");
+    assert_eq!(error.outcome(), Outcome::NotAdmitted);
     node.done(create_tenant("a"));
 }
 
