@@ -112,6 +112,14 @@ pub(super) fn declared(
     })
 }
 
+/// What a client is told of a resource that another node serves. Asking this one again
+/// does not help, so it is not to be tried again by itself.
+pub(super) fn elsewhere(node: BrokerNumber) -> Refusal {
+    let mut refusal = Refusal::new(ErrorCode::Redirect).with(FactId::Node, u64::from(node.0));
+    refusal.retry = RetryClass::Fatal;
+    refusal
+}
+
 /// What a client of the data path is told of a declaration that was not done.
 /// `full` says that it is for want of room on the disk when rows of the audit log
 /// cannot be written.

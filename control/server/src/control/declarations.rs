@@ -106,6 +106,13 @@ impl Declarations {
             self.askers += 1;
             return Ok(None);
         }
+        let here = known.directory.map().find(tenant, kind, &address.2);
+        if here.is_none()
+            && let Some(metadata) = driver.plane.metadata()
+            && let Some(node) = known.elsewhere(metadata, (tenant, kind, &address.2))
+        {
+            return Err(convert::elsewhere(node));
+        }
         let draft = match known.directory.admit(tenant, kind, &address.2, spec)? {
             Admitted::Exists(resource) => return Ok(Some(resource)),
             Admitted::New(draft) => draft,
@@ -155,8 +162,15 @@ impl Declarations {
                 let (tenant, kind, name) = &address;
                 let map = known.directory.map();
                 let found = map.find(*tenant, *kind, name).map(Arc::clone);
-                // It was there before, and another node serves it.
-                found.ok_or(convert::refusal(&PlaneError::NotReady, full))
+                found.ok_or_else(|| {
+                    // Another node was first.
+                    let metadata = driver.plane.metadata();
+                    let of = (*tenant, *kind, name);
+                    match metadata.and_then(|metadata| known.elsewhere(metadata, of)) {
+                        Some(node) => convert::elsewhere(node),
+                        None => convert::refusal(&PlaneError::NotReady, full),
+                    }
+                })
             }
         };
         match &result {

@@ -255,6 +255,21 @@ impl Known {
         }
     }
 
+    /// Who serves a resource that is not this node's.
+    pub(super) fn elsewhere(
+        &self,
+        metadata: &Metadata,
+        (tenant, kind, name): (TenantId, ResourceKind, &ResourceName),
+    ) -> Option<BrokerNumber> {
+        let tenant = self.tenant(tenant)?;
+        let key = ObjectKey::placement(kind, tenant, name.namespace(), name.name());
+        let Body::Placement(placement) = &metadata.get(&key)?.body else {
+            return None;
+        };
+        let mut leaders = placement.shards.iter().map(|shard| shard.seat.leader);
+        leaders.find(|leader| *leader != self.broker)
+    }
+
     /// The name of a tenant.
     pub(super) fn tenant(&self, id: TenantId) -> Option<&str> {
         self.names.get(&TenantNumber(id.0)).map(|name| &**name)
