@@ -36,9 +36,11 @@ fn every_request_is_allowed_by_its_grant_and_by_nothing_else() {
             ],
         ),
     ];
+    let mut rows = 0;
     for far in [false, true] {
         for entry in REQUESTS.iter().filter(|e| e.opcode != opcode::HELLO) {
             for (permissions, allowed) in &sets {
+                rows += 1;
                 let mut w = World::two();
                 let scene = Scene::new(&mut w, 0, ADMIN, far);
                 grant(&mut w, ADMIN, *permissions);
@@ -61,6 +63,28 @@ fn every_request_is_allowed_by_its_grant_and_by_nothing_else() {
             }
         }
     }
+    println!("authorisation matrix: {rows} rows of opcodes and grants");
+}
+
+#[test]
+fn no_request_reaches_what_another_tenant_opened() {
+    let mut rows = 0;
+    for far in [false, true] {
+        let named = |e: &&opcode::Entry| e.needs != Permission::None;
+        for entry in REQUESTS.iter().filter(named) {
+            rows += 1;
+            let mut w = World::two();
+            let scene = Scene::new(&mut w, 0, ADMIN, far);
+            let stranger = w.client(0, STRANGER);
+            let stream = w.clients[stranger].first_stream();
+            w.send_bytes(stranger, stream, &scene.sample(entry.opcode, 7777));
+            w.settle();
+            let answer = w.answer(stranger, 7777);
+            let refused = answer.as_ref().and_then(|a| a.code());
+            assert!(refused.is_some(), "{}, far {far}: {answer:?}", entry.name);
+        }
+    }
+    println!("authorisation matrix: {rows} rows of opcodes and tenants");
 }
 
 #[test]
