@@ -49,12 +49,24 @@ pub(crate) struct Listed {
 }
 
 impl Call {
-    /// Objects of a kind, as the query wants them.
+    /// Objects of a kind, as the query wants them. Below something that does not exist
+    /// there is not nothing: that is not found, for whoever could see it.
     pub(crate) async fn list(
         &self,
         kind: ObjectKind,
         under: Option<ObjectKey>,
     ) -> Result<Listed, Failure> {
+        let listed = self.page(kind, under.clone()).await?;
+        if let Some(parent) = under
+            && listed.items.is_empty()
+            && self.who.sees(&policy_object(&parent))
+        {
+            self.get(parent).await?;
+        }
+        Ok(listed)
+    }
+
+    async fn page(&self, kind: ObjectKind, under: Option<ObjectKey>) -> Result<Listed, Failure> {
         let query = ListQuery {
             kind,
             under,

@@ -545,6 +545,10 @@ fn bearers_that_prove_nothing_open_no_call() {
         town.found("other").await.is(201);
         let ops = Caller::new(&town.ops).await;
         let ana = ops.showing(&town.token("acme", "ana").await);
+        refused(ana.list("acme").await, Code::NotFound, "not_found");
+        let namespaces = "/v1/tenants/acme/namespaces";
+        let made = town.ops.post(namespaces, json!({ "name": "pay" })).await;
+        made.is(201);
         ana.list("acme").await.unwrap();
         let mut bad = bad_tokens(&town, "acme").await;
         bad.push(("nothing", String::new()));

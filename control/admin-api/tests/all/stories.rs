@@ -21,6 +21,22 @@ pub(crate) async fn broker(ops: &Client, name: &str) {
 }
 
 #[test]
+fn what_is_empty_lists_nothing_and_what_is_not_there_is_not_found() {
+    tell(|ops, _| async move {
+        let body = json!({ "name": "acme" });
+        ops.post("/v1/tenants", body).await.is(201);
+        let listed = ops.get("/v1/tenants/acme/namespaces").await.is(200);
+        assert_eq!(listed.body["namespaces"], json!([]));
+        for path in [
+            "/v1/tenants/nobody/namespaces",
+            "/v1/tenants/acme/namespaces/nowhere/streams",
+        ] {
+            ops.get(path).await.refused(404, "not_found");
+        }
+    });
+}
+
+#[test]
 fn a_tenant_is_made_changed_deleted_and_taken_back() {
     tell(|ops, _| async move {
         let body = json!({
