@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -43,13 +43,21 @@ fn pinion(dir: &Path, words: &str) {
     assert!(output.status.success(), "{words}: {output:?}");
 }
 
-/// Ports that nobody has now.
+/// Ports that nobody has now, for UDP and TCP. They are none that the kernel gives to
+/// whoever asks for any: a node that is killed and started again wants its own back.
 fn ports() -> Vec<u16> {
-    let sockets: Vec<UdpSocket> = (0..NODES)
-        .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
-        .collect();
-    let port = |socket: &UdpSocket| socket.local_addr().unwrap().port();
-    sockets.iter().map(port).collect()
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let given: u16 = range.split_whitespace().next().unwrap().parse().unwrap();
+    // Another run on this machine begins elsewhere.
+    let first = u16::try_from(std::process::id() % u32::from(given / 2)).unwrap();
+    let is_free = |port: &u16| {
+        let address = ("127.0.0.1", *port);
+        UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok()
+    };
+    let ports = (given / 2 + first..given).chain(given / 2..given);
+    let ports: Vec<u16> = ports.filter(is_free).take(NODES).collect();
+    assert_eq!(ports.len(), NODES, "no free port below {given}");
+    ports
 }
 
 impl Cluster {
