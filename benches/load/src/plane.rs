@@ -32,6 +32,9 @@ const CLIENTS: usize = 64;
 const ASK_EVERY: Duration = Duration::from_millis(50);
 const ASK_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Longest time that is told; what takes longer is given up before.
+const TOOK_MAX: Duration = Duration::from_secs(60);
+
 /// Longest a cluster may be without a leader before the measurement is given up.
 const LEADERLESS_MAX: Duration = Duration::from_secs(30);
 
@@ -485,8 +488,11 @@ impl Drop for Raw {
     }
 }
 
+/// Of microseconds up to [`TOOK_MAX`]. One that grows by itself does not when what is
+/// too long is taken for its longest.
 fn histogram() -> Histogram<u64> {
-    Histogram::new(3).expect("three digits")
+    let most = u64::try_from(TOOK_MAX.as_micros()).unwrap_or(u64::MAX);
+    Histogram::new_with_bounds(1, most, 3).expect("three digits")
 }
 
 fn record(into: &mut Histogram<u64>, took: Duration) {
@@ -508,7 +514,17 @@ fn line(what: &str, found: &Histogram<u64>) {
 
 #[cfg(test)]
 mod tests {
-    use super::whole;
+    use std::time::Duration;
+
+    use super::{histogram, record, whole};
+
+    #[test]
+    fn what_took_seconds_is_told_as_seconds() {
+        let mut found = histogram();
+        record(&mut found, Duration::from_micros(100));
+        record(&mut found, Duration::from_secs(5));
+        assert!(found.max() >= 5_000_000, "{}", found.max());
+    }
 
     #[test]
     fn an_answer_is_whole_when_its_body_is() {
