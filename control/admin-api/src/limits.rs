@@ -21,6 +21,10 @@ pub const CONNECTIONS_MAX: usize = 1_024;
 /// Connections at a time from one address, so that one client cannot have all.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 128;
 
+/// Pause after the process could not take a connection: it has no descriptor for one, and
+/// asking at once would only spend the processor.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// How long a connection may wait with its first byte, which says what it speaks.
 pub const FIRST_BYTE_WAIT: Duration = Duration::from_secs(5);
 

@@ -28,8 +28,8 @@ use tower::ServiceExt;
 
 use crate::call::Remote;
 use crate::limits::{
-    CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, DRAIN_WAIT, FIRST_BYTE_WAIT, HEADER_BYTES_MAX,
-    HEADER_WAIT, HEADERS_MAX, IDLE_WAIT, STREAMS_MAX, UNREAD_WAIT,
+    ACCEPT_PAUSE, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, DRAIN_WAIT, FIRST_BYTE_WAIT,
+    HEADER_BYTES_MAX, HEADER_WAIT, HEADERS_MAX, IDLE_WAIT, STREAMS_MAX, UNREAD_WAIT,
 };
 
 /// Who may speak without TLS.
@@ -71,7 +71,7 @@ pub(crate) async fn listen(listener: TcpListener, door: Door, mut stop: watch::R
                 // Of one connection, or of the process: descriptors may be used up, and
                 // are not there sooner for asking at once.
                 if !is_of_one(&error) {
-                    tokio::time::sleep(core::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
                 continue;
             }
