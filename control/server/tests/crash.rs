@@ -535,6 +535,9 @@ fn disk() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
+/// Nodes that are killed side by side, each with its own data and its own clients.
+const WORLDS: u64 = 4;
+
 /// The CPUs of the next life's data cores. Logs move between cores when there
 /// are fewer or more.
 fn cores(random: &mut Random) -> &'static str {
@@ -555,17 +558,52 @@ fn newest_segment(data: &Path) -> u64 {
         .unwrap()
 }
 
-#[test]
-fn nothing_acknowledged_is_lost_however_often_the_node_is_killed() {
-    let (kills, seed) = (
-        number("PINION_CRASH_KILLS", 100),
-        number("PINION_CRASH_SEED", 1),
-    );
+/// What became of one world, for the sum of all of them.
+#[derive(Debug, Default)]
+struct Tally {
+    kills: u64,
+    kills_at_start: u64,
+    stops: u64,
+    acked_records: u64,
+    read_back: u64,
+    repeats: u64,
+    unacked_found: u64,
+    put: u64,
+    delivered: u64,
+    redelivered: u64,
+    acked: u64,
+    dead: u64,
+    segments: u64,
+    trimmed: bool,
+    slowest_start: Duration,
+}
+
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.kills += other.kills;
+        self.kills_at_start += other.kills_at_start;
+        self.stops += other.stops;
+        self.acked_records += other.acked_records;
+        self.read_back += other.read_back;
+        self.repeats += other.repeats;
+        self.unacked_found += other.unacked_found;
+        self.put += other.put;
+        self.delivered += other.delivered;
+        self.redelivered += other.redelivered;
+        self.acked += other.acked;
+        self.dead += other.dead;
+        self.segments += other.segments;
+        self.trimmed |= other.trimmed;
+        self.slowest_start = self.slowest_start.max(other.slowest_start);
+    }
+}
+
+/// One node, killed `kills` times and more.
+fn killed_again_and_again(kills: u64, seed: u64) -> Tally {
     let dir = disk();
     let home = Home::new(dir.path(), CONFIG, &[]);
     let mut world = World::new(seed);
     let mut lives = 0_u64;
-    eprintln!("seed={seed}");
     while world.kills < kills {
         lives += 1;
         let cores = ["--data-cores", cores(&mut world.random)];
@@ -600,32 +638,67 @@ fn nothing_acknowledged_is_lost_however_often_the_node_is_killed() {
     assert_eq!(ended.code, 0, "{}", ended.said);
 
     let jobs = world.jobs.borrow();
-    let repeats: u64 = world.producers.iter().map(|p| p.repeats).sum();
-    let found: u64 = world.producers.iter().map(|p| p.unacked_found).sum();
+    Tally {
+        kills: world.kills,
+        kills_at_start: world.kills_at_start,
+        stops: world.stops,
+        acked_records: world.acked_records(),
+        read_back: world.read_back,
+        repeats: world.producers.iter().map(|p| p.repeats).sum(),
+        unacked_found: world.producers.iter().map(|p| p.unacked_found).sum(),
+        put: jobs.put,
+        delivered: jobs.delivered,
+        redelivered: jobs.redelivered,
+        acked: jobs.acked,
+        dead,
+        segments: newest_segment(&home.data),
+        trimmed: world.kept[0].borrow().trimmed(),
+        slowest_start: world.slowest_start,
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_however_often_the_node_is_killed() {
+    let (kills, seed) = (
+        number("PINION_CRASH_KILLS", 100),
+        number("PINION_CRASH_SEED", 1),
+    );
+    eprintln!("seed={seed}");
+    // A node that starts, or that one waits for, leaves the processors to others.
+    let worlds: Vec<_> = (0..WORLDS)
+        .map(|i| {
+            std::thread::spawn(move || killed_again_and_again(kills.div_ceil(WORLDS), seed + i))
+        })
+        .collect();
+    let mut sum = Tally::default();
+    for world in worlds {
+        sum.add(&world.join().unwrap());
+    }
     println!(
-        "kills={} ({} while it started) clean stops={} acked records={} read back={} \
-         repeats={repeats} unacknowledged batches found stored={found} \
-         queue messages={} delivered={} again={} acked={} dead letters={dead} segments={} \
-         slowest start={} ms",
-        world.kills,
-        world.kills_at_start,
-        world.stops,
-        world.acked_records(),
-        world.read_back,
-        jobs.put,
-        jobs.delivered,
-        jobs.redelivered,
-        jobs.acked,
-        newest_segment(&home.data),
-        world.slowest_start.as_millis(),
+        "nodes={WORLDS} kills={} ({} while it started) clean stops={} acked records={} \
+         read back={} repeats={} unacknowledged batches found stored={} queue messages={} \
+         delivered={} again={} acked={} dead letters={} segments={} slowest start={} ms",
+        sum.kills,
+        sum.kills_at_start,
+        sum.stops,
+        sum.acked_records,
+        sum.read_back,
+        sum.repeats,
+        sum.unacked_found,
+        sum.put,
+        sum.delivered,
+        sum.redelivered,
+        sum.acked,
+        sum.dead,
+        sum.segments,
+        sum.slowest_start.as_millis(),
     );
     if kills >= 50 {
         // Otherwise it did not test what it says.
-        assert!(jobs.acked > 0 && jobs.redelivered > 0 && dead > 0);
-        assert!(repeats > 0 && world.kills_at_start > 0 && world.stops > 0);
-        assert!(newest_segment(&home.data) > kills / 4, "the log rolled");
-        let kept = world.kept[0].borrow();
-        assert!(kept.trimmed(), "retention took nothing away");
+        assert!(sum.acked > 0 && sum.redelivered > 0 && sum.dead > 0);
+        assert!(sum.repeats > 0 && sum.kills_at_start > 0 && sum.stops > 0);
+        assert!(sum.segments > kills / 4, "the logs rolled");
+        assert!(sum.trimmed, "retention took nothing away");
     }
 }
 
