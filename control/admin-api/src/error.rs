@@ -106,6 +106,18 @@ impl Failure {
         failure
     }
 
+    /// A data core did not say what must be known.
+    pub(crate) fn core_silent() -> Self {
+        Self {
+            retry: Some(Duration::from_secs(1)),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "core_silent",
+                "a data core of this node did not answer in time",
+            )
+        }
+    }
+
     pub(crate) fn too_often(retry: Duration, denied: bool) -> Self {
         let status = StatusCode::TOO_MANY_REQUESTS;
         Self {

@@ -2,8 +2,8 @@
 //!
 //! Everything here runs on tokio, on the control thread, and only carries: what is
 //! decided is decided by [`pinion_plane::Plane`], what somebody may do by
-//! `pinion_auth`. It keeps no state of its own but connections and rates, and never
-//! touches a data core.
+//! `pinion_auth`. It keeps no state of its own but connections, rates and what the data
+//! cores last said; it asks them by mail, and waits for none.
 //!
 //! Start reading at [`routes()`], which says all that can be asked, then `call.rs`: what
 //! happens to one request. [`front()`] is how handlers reach the plane of the thread
@@ -13,6 +13,7 @@
 
 mod access;
 mod call;
+mod cores;
 mod error;
 mod front;
 pub mod grpc;
@@ -22,6 +23,7 @@ pub mod limits;
 mod listener;
 mod live;
 mod model;
+pub mod observer;
 mod openapi;
 mod rates;
 mod rest;
@@ -48,9 +50,11 @@ use crate::access::Who;
 use crate::call::{Remote, answer, random_id};
 use crate::error::Failure;
 use crate::listener::{Door, listen};
+use crate::observer::Observer;
 use crate::rates::Rates;
 use crate::rest::bootstrap;
 
+pub use cores::{NodeError, NodeFront, NodeHandle, node_front};
 pub use front::{Front, PlaneHandle, WatchStream, front};
 pub use identity::{Identity, ROTATE_EVERY_MS_DEFAULT};
 pub use listener::Cleartext;
@@ -79,8 +83,8 @@ pub struct ApiConfig {
     pub writes: Rate,
     /// Requests without a credential that counts, of one address.
     pub strangers: Rate,
-    /// What the data cores last said of resources.
-    pub live: watch::Receiver<Arc<Live>>,
+    /// The data cores of this node.
+    pub cores: NodeHandle,
     /// What credentials are issued with.
     pub identity: Identity,
     /// Where tenants have their first day; off where there is none.
@@ -111,7 +115,7 @@ impl ApiConfig {
             reads: rate(200, 400),
             writes: rate(100, 200),
             strangers: rate(20, 40),
-            live: watch::channel(Arc::default()).1,
+            cores: node_front(0).0,
             identity: Identity::default(),
             bootstrap: None,
         }
@@ -151,7 +155,7 @@ pub async fn serve(
         access,
         node: config.node,
         defaults: config.defaults,
-        live: config.live,
+        observer: Observer::new(config.cores),
         reads: Mutex::new(Rates::new(config.reads)),
         writes: Mutex::new(Rates::new(config.writes)),
         strangers: Mutex::new(Rates::new(config.strangers)),
@@ -184,7 +188,8 @@ pub async fn serve(
         stop.await;
         let _ = stopped.send(true);
     };
-    tokio::join!(listen(listener, door, stopping), first_days, stop);
+    let sampling = api.observer.sample(stopping.clone());
+    tokio::join!(listen(listener, door, stopping), first_days, sampling, stop);
     Ok(())
 }
 
@@ -195,7 +200,8 @@ pub(crate) struct Api {
     access: watch::Receiver<Arc<AccessTable>>,
     pub(crate) node: Box<str>,
     pub(crate) defaults: SpecDefaults,
-    live: watch::Receiver<Arc<Live>>,
+    /// The data cores of this node, and what they are like.
+    pub(crate) observer: Observer,
     reads: Mutex<Rates>,
     writes: Mutex<Rates>,
     strangers: Mutex<Rates>,
@@ -244,11 +250,6 @@ impl Api {
     /// What the cluster knows of credentials, if it is there yet.
     pub(crate) fn credentials(&self) -> Option<Arc<CredentialTable>> {
         self.access.borrow().credentials().cloned()
-    }
-
-    /// What the data cores last said.
-    pub(crate) fn live(&self) -> Arc<Live> {
-        self.live.borrow().clone()
     }
 
     /// Since when it serves.

@@ -11,6 +11,23 @@ pub const ASKS_MAX: usize = 1_024;
 /// pause between two heartbeats of a leader; fewer makes more turns of one flood.
 pub const ASKS_PER_TURN: usize = 256;
 
+/// Questions to the data cores that are not in a core's lane yet. More lets more people
+/// look at once, fewer tells them sooner to come back.
+pub const QUESTIONS_MAX: usize = 256;
+
+/// How long a data core may take for one question.
+pub const QUESTION_WAIT: Duration = Duration::from_secs(2);
+
+/// How old what is gathered from the data cores may be when somebody asks for it. Longer
+/// costs the cores less where many look, shorter shows what is newer.
+pub const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
+
+/// How often each data core is asked how it is.
+pub const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+
+/// Answers to that which are kept of each core: five minutes.
+pub const HISTORY_SAMPLES: usize = 300;
+
 /// Changes on their way to one watcher. Larger lets one that reads slowly hold more of
 /// them; smaller makes one that reads fast wait for the plane's next turn more often.
 pub const WATCH_AHEAD: u32 = 128;

@@ -330,6 +330,19 @@ impl AccessTable {
         &self.principals[id.0 as usize]
     }
 
+    /// What to call somebody: the name in the configuration, or the subject of the
+    /// credential. Empty when the configuration does not know the token any more.
+    #[must_use]
+    pub fn name_of<'a>(&'a self, caller: &'a Caller) -> &'a str {
+        match caller {
+            Caller::Configured { digest, .. } => self
+                .by_token
+                .get(digest)
+                .map_or("", |id| &self.principal(*id).name),
+            Caller::Known(known) => &known.subject,
+        }
+    }
+
     /// Everything `id` may do on one resource: the union of its grants.
     #[must_use]
     pub fn permissions(

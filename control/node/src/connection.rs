@@ -115,10 +115,25 @@ pub(crate) struct Connection {
     /// Nothing new is taken on. The connection is closed so once all streams are
     /// finished and acknowledged, when nothing can be lost by it.
     pub(crate) leaving: Option<CloseCode>,
+    pub(crate) counts: Counts,
+}
+
+/// What a connection counts for whoever looks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counts {
+    pub(crate) connected_at: Monotonic,
+    /// When it last sent something.
+    pub(crate) heard_at: Monotonic,
+    /// Requests.
+    pub(crate) received: u64,
+    /// Of these, such that have no answer.
+    pub(crate) unanswered: u64,
+    /// Frames given to its subscriptions.
+    pub(crate) delivered: u64,
 }
 
 impl Connection {
-    pub(crate) fn new(id: SessionId) -> Self {
+    pub(crate) fn new(id: SessionId, now: Monotonic) -> Self {
         Self {
             id,
             session: Session::default(),
@@ -138,6 +153,13 @@ impl Connection {
             went_elsewhere: false,
             unacknowledged: 0,
             leaving: None,
+            counts: Counts {
+                connected_at: now,
+                heard_at: now,
+                received: 0,
+                unanswered: 0,
+                delivered: 0,
+            },
         }
     }
 

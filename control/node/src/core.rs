@@ -27,6 +27,7 @@ use crate::map::ShardMap;
 use crate::queue_looks::Looks;
 use crate::quota_meters::Quotas;
 use crate::stats::CoreStats;
+use crate::views::{NODE, Questions, View};
 
 /// Received bytes that are not whole frames yet, or wait unread, of all
 /// connections of a core. Beyond it the connection that asks for more is closed:
@@ -105,6 +106,7 @@ pub struct Core {
     pub(crate) identities: Identities,
     pub(crate) quotas: Quotas,
     pub(crate) purges: Purges,
+    pub(crate) questions: Questions,
 }
 
 impl Core {
@@ -139,6 +141,7 @@ impl Core {
             identities: Identities::default(),
             quotas: Quotas::default(),
             purges: Purges::default(),
+            questions: Questions::default(),
         }
     }
 
@@ -188,6 +191,7 @@ impl Core {
             || !self.mails.is_empty()
             || !self.control.is_empty()
             || self.hellos_wait()
+            || self.questions_wait()
     }
 
     /// Bytes received and not worked off yet, of all connections.
@@ -216,7 +220,7 @@ impl Core {
             core: self.config.core,
             token: conn,
         };
-        let before = self.connections[slot].replace(Box::new(Connection::new(id)));
+        let before = self.connections[slot].replace(Box::new(Connection::new(id, self.now)));
         assert!(before.is_none(), "slot {slot} of {conn:#x} was in use");
         self.open += 1;
         self.expect_hello(conn);
@@ -336,6 +340,7 @@ impl Core {
         let mut reader = core::mem::take(&mut state.reader);
         let mut replies = core::mem::take(&mut state.replies);
         self.held_bytes -= reader.held_len();
+        let before = self.stats.requests;
         let mut paused = false;
         let mut fetched = 0;
         loop {
@@ -382,11 +387,13 @@ impl Core {
         if self.held_bytes > HELD_BYTES_MAX && held > 0 {
             self.close(conn, CloseCode::Limit);
         }
+        let (received, now) = (self.stats.requests - before, self.now);
         // Nothing a request does takes the stream away or answers behind its back.
-        let state = self
-            .connection(conn)
-            .and_then(|connection| connection.session.stream(stream))
-            .expect("a request closes no stream");
+        let connection = self.connection(conn).expect("a request closes no stream");
+        connection.counts.received += received;
+        connection.counts.heard_at = now;
+        let state = connection.session.stream(stream);
+        let state = state.expect("a request closes no stream");
         debug_assert!(state.replies.is_empty(), "replies were taken out above");
         state.reader = reader;
         state.replies = replies;
@@ -495,7 +502,11 @@ impl Core {
             .admit(conn, origin, request)
             .and_then(|()| self.dispatch(conn, origin, body, request, out));
         match executed {
-            Ok(Executed::Replied | Executed::Silent) => {}
+            Ok(Executed::Replied) => {}
+            Ok(Executed::Silent) => {
+                let connection = self.connection(conn).expect("the caller found it");
+                connection.counts.unanswered += 1;
+            }
             Ok(executed @ (Executed::Deferred | Executed::Held(_))) => {
                 if let Executed::Held(ticket) = executed {
                     self.hold(ticket, origin, &out[start..]);
@@ -521,9 +532,9 @@ impl Core {
             return Err(ErrorCode::Draining.into());
         }
         let connection = self.connection(conn).expect("the caller found it");
-        if connection.leaving.is_some() {
-            // Its credential is over; END and the close say the same.
-            return Err(ErrorCode::Unauthenticated.into());
+        if let Some(code) = connection.leaving {
+            // END and the close say the same.
+            return Err(left_for(code).into());
         }
         match connection.session.in_flight.admit(origin.correlation) {
             Admission::Admitted => {}
@@ -620,6 +631,7 @@ impl Core {
             CoreMail::Quotas(table) => self.handle_quotas(table),
             CoreMail::Drain => self.drain(),
             CoreMail::NoMoreRequests => self.lifecycle.peers_quiet += 1,
+            CoreMail::Question { id, question } => self.handle_question(id, question),
         }
     }
 
@@ -658,15 +670,25 @@ impl Core {
         if origin.session.core == self.config.core {
             self.handle_late_reply(origin, &frame, true);
         } else {
-            self.post(
-                origin.session.core,
-                CoreMail::Reply {
-                    origin,
-                    frame,
-                    awaited: true,
-                },
-            );
+            self.send_reply(origin, frame, true);
         }
+    }
+
+    /// A whole frame for somebody who asked from elsewhere.
+    pub(crate) fn send_reply(&mut self, origin: Origin, frame: Vec<u8>, awaited: bool) {
+        let to = origin.session.core;
+        if to == NODE {
+            self.answer_question(origin.session.token, View::Reply(frame));
+            return;
+        }
+        self.post(
+            to,
+            CoreMail::Reply {
+                origin,
+                frame,
+                awaited,
+            },
+        );
     }
 
     /// The connection broke the protocol.
@@ -764,6 +786,15 @@ fn refused_with(frame: &[u8]) -> Option<u16> {
         .get(ERROR_CODE_AT..)
         .and_then(|body| body.first_chunk())
         .map(|code| u16::from_le_bytes(*code))
+}
+
+/// What somebody is told whose connection is to be closed with `code`.
+pub(crate) const fn left_for(code: CloseCode) -> ErrorCode {
+    match code {
+        CloseCode::Administrator => ErrorCode::EndedByOperator,
+        CloseCode::Draining => ErrorCode::Draining,
+        _ => ErrorCode::Unauthenticated,
+    }
 }
 
 /// A reply that can be large, to a request that changed nothing.

@@ -22,6 +22,7 @@ impl Core {
     /// Ends the turn: what was appended becomes visible and goes out. Call
     /// after all inputs, before [`Core::poll_output`].
     pub fn end_turn(&mut self) {
+        self.take_question();
         self.shard.end_turn(self.now);
         while let Some(output) = self.shard.poll_output(self.now, self.wall) {
             self.route(output);
@@ -186,6 +187,8 @@ impl Core {
         if known.is_some_and(|subscription| subscription.number == to.number)
             && connection.session.deliver(id, chunk, charge)
         {
+            // The head of a watch's frame goes before it and is not counted.
+            connection.counts.delivered += u64::from(charge > 0 || end);
             if end && let Some(queue) = connection.session.deliveries(id) {
                 queue.end();
             }

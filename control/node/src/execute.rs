@@ -15,7 +15,7 @@ use pinion_wire::reply::{CachePageBuilder, CacheStoredManyBuilder, CacheValuesBu
 
 use crate::core::{Core, answer};
 use crate::deliveries::WINDOW_BYTES;
-use crate::mail::{CoreMail, LANE_BYTES_HIGH, Origin, Subscriber};
+use crate::mail::{LANE_BYTES_HIGH, Origin, Subscriber};
 use crate::map::Resource;
 
 /// Entries one scan request looks at. Bounds its work where few keys match.
@@ -150,14 +150,7 @@ impl Core {
                 answer(&mut frame, origin.correlation, &Reply::Error(refusal));
             }
         }
-        self.post(
-            origin.session.core,
-            CoreMail::Reply {
-                origin,
-                frame,
-                awaited,
-            },
-        );
+        self.send_reply(origin, frame, awaited);
     }
 
     fn admit_for_other(&self, origin: Origin) -> Result<(), Refusal> {

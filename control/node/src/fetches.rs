@@ -8,7 +8,7 @@ use pinion_wire::reply::FetchedBuilder;
 
 use crate::core::{Core, answer};
 use crate::execute::{Executed, WireFilter};
-use crate::mail::{CoreMail, Origin};
+use crate::mail::Origin;
 
 /// Fetches of one core that may wait for the disk. More lets a crowd of cold
 /// readers hold more memory; fewer refuses it sooner.
@@ -29,6 +29,12 @@ pub(crate) struct WaitingFetch {
 pub(crate) struct Fetches {
     waiting: FixedMap<Slot, Vec<WaitingFetch>>,
     count: usize,
+}
+
+impl Fetches {
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
 }
 
 impl Core {
@@ -138,14 +144,7 @@ impl Core {
         if origin.session.core == self.config.core {
             self.handle_late_reply(origin, frame, true);
         } else {
-            self.post(
-                origin.session.core,
-                CoreMail::Reply {
-                    origin,
-                    frame: frame.to_vec(),
-                    awaited: true,
-                },
-            );
+            self.send_reply(origin, frame.to_vec(), true);
         }
     }
 }

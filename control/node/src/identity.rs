@@ -14,7 +14,7 @@ use pinion_session::{CloseCode, Phase};
 use pinion_types::{CoreId, ErrorCode, Monotonic, Refusal, SubscriptionId};
 
 use crate::access::AccessTable;
-use crate::core::Core;
+use crate::core::{Core, left_for};
 use crate::mail::CoreMail;
 use crate::map::Resource;
 
@@ -160,7 +160,7 @@ impl Core {
             self.look_when_over(conn);
         }
         for conn in lost {
-            self.leave(conn);
+            self.leave(conn, CloseCode::Unauthenticated);
         }
         for (conn, id) in withdrawn {
             self.withdraw_subscription(conn, id, ErrorCode::Forbidden);
@@ -189,7 +189,7 @@ impl Core {
             };
             match table.still_valid(wall, caller) {
                 Ok(()) => self.look_when_over(conn),
-                Err(_) => self.leave(conn),
+                Err(_) => self.leave(conn, CloseCode::Unauthenticated),
             }
         }
     }
@@ -230,10 +230,10 @@ impl Core {
         }
     }
 
-    /// The credential of a connection is over. It may ask for nothing more, what it
-    /// waits for ends here and elsewhere, its subscriptions say END; then it is
-    /// closed.
-    fn leave(&mut self, conn: u64) {
+    /// The connection is to end, because its credential is over or an administrator
+    /// wants it. It may ask for nothing more, what it waits for ends here and elsewhere,
+    /// its subscriptions say END; then it is closed with `code`.
+    pub(crate) fn leave(&mut self, conn: u64, code: CloseCode) {
         let (now, wall) = (self.now, self.wall);
         let Some(connection) = self.connection(conn) else {
             return;
@@ -241,12 +241,12 @@ impl Core {
         if connection.session.phase != Phase::Ready {
             return;
         }
-        connection.leaving = Some(CloseCode::Unauthenticated);
+        connection.leaving = Some(code);
         let session = connection.id;
         let elsewhere = connection.went_elsewhere;
         let ids: Vec<SubscriptionId> = connection.subscriptions.keys().copied().collect();
         for id in ids {
-            self.withdraw_subscription(conn, id, ErrorCode::Unauthenticated);
+            self.withdraw_subscription(conn, id, left_for(code));
         }
         // A take that waits must not get messages now; an append session has
         // nobody who may commit it.

@@ -17,6 +17,7 @@ pub mod declared;
 mod deliveries;
 mod durable;
 mod execute;
+pub mod facts;
 mod fetches;
 mod identity;
 mod lifecycle;
@@ -31,6 +32,7 @@ mod quota_meters;
 pub mod quota_shares;
 mod requests;
 pub mod stats;
+pub mod views;
 
 pub use pinion_auth::access;
 

@@ -18,6 +18,7 @@ use crate::access::{AccessTable, TenantId};
 use crate::map::Resource;
 use crate::quota::{CoreReport, QuotaTable};
 use crate::stats::CoreStats;
+use crate::views::{Question, View};
 
 /// From a data core, or the control thread, to a data core.
 #[derive(Debug)]
@@ -144,6 +145,13 @@ pub enum CoreMail {
     /// A core that drains has sent its last request: what it was owed here is
     /// behind this in nobody's lane.
     NoMoreRequests,
+    /// Somebody looks into the core. Answered with [`ControlMail::View`], once.
+    Question {
+        /// Given back with the answer.
+        id: u64,
+        /// What is asked.
+        question: Box<Question>,
+    },
 }
 
 impl CoreMail {
@@ -191,6 +199,15 @@ pub enum ControlMail {
         core: CoreId,
         /// The resource.
         resource: ResourceId,
+    },
+    /// The answer to [`CoreMail::Question`].
+    View {
+        /// Which core.
+        core: CoreId,
+        /// The question's.
+        id: u64,
+        /// What there is.
+        view: Box<View>,
     },
     /// The core has closed its last connection after a drain.
     Drained {
@@ -243,6 +260,11 @@ impl Lanes {
             waiting: 0,
             next: 0,
         }
+    }
+
+    /// Mails that wait, and their bytes, roughly.
+    pub(crate) fn depth(&self) -> (usize, usize) {
+        (self.waiting, self.lanes.iter().map(|lane| lane.bytes).sum())
     }
 
     /// Whether nothing waits.

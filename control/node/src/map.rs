@@ -105,6 +105,11 @@ impl ShardMap {
         self.closed.values()
     }
 
+    /// Resources that are not deleted.
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
     /// Every resource that is not deleted, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.by_name.values()

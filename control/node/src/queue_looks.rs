@@ -120,6 +120,12 @@ pub(crate) struct Looks {
     last: u64,
 }
 
+impl Looks {
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
 impl Core {
     /// Answers a peek or a list of dead letters, at once or after the disk.
     pub(crate) fn look(

@@ -26,7 +26,7 @@ use crate::map::Resource;
 use crate::quota_meters::records_of;
 
 /// Where in a resource a request goes.
-enum Place<'a> {
+pub(crate) enum Place<'a> {
     Partition(PartitionId),
     Key(&'a [u8]),
 }
@@ -357,6 +357,7 @@ impl Core {
         let Some(connection) = self.connection(conn) else {
             return;
         };
+        connection.counts.unanswered += 1;
         let Some(subscription) = connection.subscriptions.get(&credit.subscription) else {
             return;
         };
@@ -545,7 +546,7 @@ fn pong(out: &mut Vec<u8>, correlation: u32, payload: &[u8]) {
 
 /// The resource a request is about and where in it; `None` for requests that
 /// are not about a resource.
-fn target<'a>(request: &Request<'a>) -> Option<(Handle, ResourceKind, Place<'a>)> {
+pub(crate) fn target<'a>(request: &Request<'a>) -> Option<(Handle, ResourceKind, Place<'a>)> {
     use Place::{Key, Partition};
     use ResourceKind::{Cache, Queue, Stream};
     Some(match request {

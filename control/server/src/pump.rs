@@ -2,6 +2,8 @@
 //! node's `Core`, and what both want done to the socket and the mailboxes. It
 //! decides nothing; it carries.
 
+mod facts;
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -286,7 +288,10 @@ impl NodePump {
                     }
                 }
                 Output::Disk(request) => io.disk(request),
-                Output::Control(mail) => {
+                Output::Control(mut mail) => {
+                    if let ControlMail::View { view, .. } = &mut mail {
+                        self.complete(view);
+                    }
                     if let Err(Full(Mail::Control(mail))) =
                         io.try_mail(self.control, Mail::Control(mail))
                     {

@@ -42,13 +42,19 @@ impl Log {
             pending_bytes: self.pending_bytes,
             reads_pending: self.reads.pending(),
             partitions: self.partitions.len(),
-            state: match self.phase {
-                Phase::Failed => LogState::Failed,
-                Phase::Sealing | Phase::Sealed => LogState::Sealed,
-                Phase::Running if self.files.read_only => LogState::ReadOnly,
-                Phase::Running => LogState::Running,
-            },
+            state: self.state(),
             ..self.stats
+        }
+    }
+
+    /// Whether it takes records.
+    #[must_use]
+    pub const fn state(&self) -> LogState {
+        match self.phase {
+            Phase::Failed => LogState::Failed,
+            Phase::Sealing | Phase::Sealed => LogState::Sealed,
+            Phase::Running if self.files.read_only => LogState::ReadOnly,
+            Phase::Running => LogState::Running,
         }
     }
 

@@ -22,4 +22,7 @@ pub use durable::{OpenedLog, PartitionSpec, Senseless, Ticket};
 pub use origin::{Origin, Subscriber};
 pub use output::{LateAnswer, MessagesFor, ShardOutput};
 pub use queues::{QueueSubscription, TakeRequest};
-pub use shard::{PARTITIONS_MAX, Shard, ShardConfig, Slot};
+pub use shard::{
+    PARTITIONS_MAX, PartitionDetail, PartitionFacts, QueueFacts, Shard, ShardConfig, Slot,
+    Standing, StreamFacts, SubscriptionFacts,
+};

@@ -62,6 +62,9 @@ pub enum ErrorCode {
     CoreLost = 65,
     /// The tenant or namespace has used what its quota allows. Fact: `Limit`.
     QuotaExceeded = 66,
+    /// An administrator ended the session or the subscription. Begin another if it is
+    /// still wanted.
+    EndedByOperator = 67,
 
     /// A record is too large. Fact: `Limit`.
     RecordTooLarge = 80,
@@ -325,6 +328,7 @@ codes! {
     Backlogged => RetryAfter, "a blocking subscriber has not kept up";
     CoreLost => OutcomeUnknown, "the core that had the request went away";
     QuotaExceeded => RetryAfter, "the tenant or namespace has used what its quota allows";
+    EndedByOperator => Fatal, "an administrator ended it";
     RecordTooLarge => Fatal, "a record is too large";
     SequenceGap => Fatal, "records are missing before this sequence: resend from the expected one";
     SequenceTooOld => Fatal, "a repeat older than the partition remembers";

@@ -299,6 +299,9 @@ fn code_hint(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::QuotaExceeded => Some(
             "send less, or have the quotas of the tenant or namespace raised: `pinion admin tenant get` and `pinion admin namespace get` show them",
         ),
+        ErrorCode::EndedByOperator => {
+            Some("begin again if it is still wanted; the audit log of the node says who ended it")
+        }
         ErrorCode::ResourceClosed => Some(
             "`pinion admin stream undelete`, or the same for a queue or cache, takes its deletion back as long as its data is there",
         ),

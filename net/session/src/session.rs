@@ -36,6 +36,8 @@ pub enum CloseCode {
     Limit = 4,
     /// A bug of this server.
     Internal = 5,
+    /// An administrator ended the session.
+    Administrator = 6,
 }
 
 impl CloseCode {
@@ -49,6 +51,7 @@ impl CloseCode {
             Self::Draining => "node is shutting down",
             Self::Limit => "limit reached",
             Self::Internal => "internal error",
+            Self::Administrator => "an administrator ended the session",
         }
     }
 }

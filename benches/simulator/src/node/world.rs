@@ -545,6 +545,7 @@ impl NodeWorld {
             }
             mail @ ControlMail::Purged { .. } => unreachable!("{mail:?}: nobody deletes"),
             ControlMail::Report(report) => unreachable!("{report:?}: nobody has a quota"),
+            ControlMail::View { view, .. } => unreachable!("{view:?}: nobody looks in"),
             ControlMail::Drained { .. } => {}
         }
         Ok(())

@@ -34,12 +34,14 @@ use pinion_metadata::{
     PolicyObject,
 };
 use pinion_plane::{PlaneError, Query, QueryValue};
+use pinion_types::ResourceId;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::call::{Call, Read, Reply, Written, json};
 use crate::error::Failure;
 use crate::limits::{FILTER_BYTES_MAX, PAGE_DEFAULT};
+use crate::live::ResourceLoad;
 
 /// A page of objects, before it is shown.
 pub(crate) struct Listed {
@@ -137,8 +139,11 @@ impl Call {
         let (usual, id) = self
             .look(move |metadata| (metadata.settings().grace_ms, resource_id(metadata, &looked)))
             .await?;
-        let live = self.api.live();
-        let load = id.and_then(|id| live.resources.get(&id));
+        // Nothing of before is good enough to decide by, and force needs no facts.
+        let load = match id {
+            Some(id) if !force => self.load(id).await?,
+            _ => None,
+        };
         let command = Delete {
             key,
             force,
@@ -150,9 +155,18 @@ impl Call {
         };
         self.write(self.expect(), Command::Delete(command)).await
     }
+
+    /// What the data cores of this node say of a resource now.
+    async fn load(&self, id: ResourceId) -> Result<Option<ResourceLoad>, Failure> {
+        let snapshot = self.api.observer.fresh().await;
+        if !snapshot.missing.is_empty() {
+            return Err(Failure::core_silent());
+        }
+        Ok(snapshot.live.resources.get(&id).copied())
+    }
 }
 
-fn resource_id(metadata: &Metadata, key: &ObjectKey) -> Option<pinion_types::ResourceId> {
+fn resource_id(metadata: &Metadata, key: &ObjectKey) -> Option<ResourceId> {
     match metadata.get(key).map(|object| &object.body) {
         Some(Body::Resource(resource)) => Some(resource.id),
         _ => None,

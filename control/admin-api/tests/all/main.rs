@@ -4,6 +4,7 @@
 
 mod abuse;
 mod commands;
+mod cores;
 mod front;
 mod grpc;
 mod host;

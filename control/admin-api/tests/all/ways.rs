@@ -6,11 +6,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use pinion_admin_api::{
-    ApiConfig, Cleartext, Live, PlaneHandle, ResourceLoad, front, routes, serve,
-};
+use pinion_admin_api::{ApiConfig, Cleartext, PlaneHandle, front, node_front, routes, serve};
 use pinion_auth::access::AccessTable;
-use pinion_types::ResourceId;
+use pinion_types::{CoreId, ResourceId};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::cores::{Said, play, stream};
 use crate::host::OPERATOR;
 use crate::http::{Client, config, tell, tell_with};
 use crate::roles::{ROLES, furnish, key};
@@ -138,37 +137,34 @@ fn a_node_without_a_plane_says_on_every_route_that_it_is_not_ready() {
 
 #[test]
 fn what_is_read_and_what_has_data_is_not_deleted_unless_forced() {
-    let (live, watched) = watch::channel(Arc::new(Live::default()));
-    let config = ApiConfig {
-        live: watched,
-        ..config()
-    };
+    let (cores, front) = node_front(2);
+    let config = ApiConfig { cores, ..config() };
     tell_with(config, |ops, _| async move {
+        let said = Said::default();
+        tokio::spawn(play(front, said.clone()));
         furnish(&ops).await;
         let orders = "/v1/tenants/acme/namespaces/pay/streams/orders";
         let is = ops.get(orders).await.is(200);
         assert!(is.body["metrics"].is_null());
         let id = ResourceId(is.body["id"].as_u64().unwrap());
         let has = |subscribers, durable_bytes| {
-            let load = ResourceLoad {
-                subscribers,
-                durable_bytes,
-                bytes: 9,
-                records: 3,
-            };
-            live.send_replace(Arc::new(Live {
-                resources: [(id, load)].into(),
-            }));
+            let of = |core| stream(id, core, subscribers, durable_bytes);
+            said.set(vec![of(0), of(1)]);
         };
         has(2, 0);
-        let is = ops.get(orders).await.is(200);
-        assert_eq!(is.body["metrics"]["subscribers"], 2);
-        assert_eq!(is.body["metrics"]["records"], 3);
+        // What a deletion goes by is never from before, and is what a page shows then.
         let refused = ops.delete(orders).await.refused(412, "has_subscribers");
-        assert_eq!(refused.body["details"]["subscribers"], 2);
+        assert_eq!(refused.body["details"]["subscribers"], 4);
+        let is = ops.get(orders).await.is(200);
+        assert_eq!(is.body["metrics"]["subscribers"], 4);
+        assert_eq!(is.body["metrics"]["records"], 6);
         has(0, 77);
         let refused = ops.delete(orders).await.refused(412, "has_data");
-        assert_eq!(refused.body["details"]["durable_bytes"], 77);
+        assert_eq!(refused.body["details"]["durable_bytes"], 154);
+        // Who is not heard may have anything.
+        said.lose(CoreId(1));
+        has(0, 0);
+        ops.delete(orders).await.refused(503, "core_silent");
         ops.delete(&format!("{orders}?force")).await.is(202);
     });
 }

@@ -18,6 +18,7 @@ use pinion_node::mail::{ControlMail, CoreMail, StorageNotice};
 use pinion_node::map::{Directory, EMPTY_SPEC, Resource, SpecDefaults};
 use pinion_node::quota_shares::QuotaShares;
 use pinion_node::stats::CoreStats;
+use pinion_node::views::{Question, View};
 use pinion_node::{Core, CoreConfig, Feed, Output};
 use pinion_session::CloseCode;
 use pinion_simkit::{CrashMode, SimDisk, SimDiskConfig, SimRng};
@@ -160,6 +161,9 @@ pub(crate) struct World {
     /// Cores that have nothing left of a purged resource.
     pub(crate) purged: Vec<(CoreId, ResourceId)>,
     epoch: u64,
+    /// Answers of those who look in, with the core's number and the question's.
+    pub(crate) views: Vec<(CoreId, u64, View)>,
+    questions: u64,
     /// Partitions of the last start that nobody declares.
     pub(crate) orphans: usize,
     pub(crate) clients: Vec<Client>,
@@ -222,6 +226,8 @@ impl World {
             unknown: BTreeSet::new(),
             purged: Vec::new(),
             epoch: 1,
+            views: Vec::new(),
+            questions: 0,
             orphans: 0,
             clients: Vec::new(),
             rng: Rng::new(setup.seed),
@@ -576,6 +582,28 @@ impl World {
         }
     }
 
+    /// Asks a core; gives the question's number.
+    pub(crate) fn question(&mut self, core: usize, question: Question) -> u64 {
+        self.questions += 1;
+        let (id, question) = (self.questions, Box::new(question));
+        self.from_control[core].push_back(CoreMail::Question { id, question });
+        id
+    }
+
+    /// The answer to a question, if it is there.
+    pub(crate) fn view(&mut self, id: u64) -> Option<View> {
+        let at = self.views.iter().position(|(_, of, _)| *of == id)?;
+        Some(self.views.remove(at).2)
+    }
+
+    /// Asks a core and waits for the answer.
+    #[track_caller]
+    pub(crate) fn ask(&mut self, core: usize, question: Question) -> View {
+        let id = self.question(core, question);
+        self.settle();
+        self.view(id).expect("answered")
+    }
+
     /// The resource of that name of tenant 1, whatever became of it.
     pub(crate) fn resource(&self, kind: ResourceKind, name: &str) -> Arc<Resource> {
         let name = pinion_types::ResourceName::new("n", name).unwrap();
@@ -715,6 +743,10 @@ impl World {
         }
         if let ControlMail::Purged { core, resource } = mail {
             self.purged.push((core, resource));
+            return;
+        }
+        if let ControlMail::View { core, id, view } = mail {
+            self.views.push((core, id, *view));
             return;
         }
         if let ControlMail::Report(report) = mail {

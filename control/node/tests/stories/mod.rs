@@ -17,6 +17,7 @@ mod storage;
 mod storm;
 mod streams;
 mod two_cores;
+mod views;
 
 use pinion_types::route::partition_of;
 use pinion_types::{Offset, PartitionId, ResourceKind, SubscriptionId};

@@ -182,7 +182,7 @@ fn group(w: &mut World, id: Id, handle: Handle, action: GroupAction, group: &str
     done(w, id, &Request::QueueGroup(request));
 }
 
-fn peek_request(handle: Handle) -> Request<'static> {
+pub(super) fn peek_request(handle: Handle) -> Request<'static> {
     Request::QueuePeek(QueuePeek {
         handle,
         partition: FIRST,

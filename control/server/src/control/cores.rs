@@ -66,16 +66,29 @@ impl Cores {
 
     /// A core that panicked takes only its own connections and partitions with
     /// it; the node says so and goes on with the others.
-    pub(super) fn look(&mut self) {
-        for slot in &mut self.handles {
+    /// Tells `gone` which have ended since it last looked.
+    pub(super) fn look(&mut self, mut gone: impl FnMut(CoreId)) {
+        for (core, slot) in (0..).zip(&mut self.handles) {
             if slot.as_ref().is_some_and(CoreHandle::is_finished)
                 && let Some(handle) = slot.take()
-                && let Err(error) = handle.join()
             {
-                tracing::error!(%error, "a data core ended");
-                self.failures.push(error.to_string());
+                gone(CoreId(core));
+                if let Err(error) = handle.join() {
+                    tracing::error!(%error, "a data core ended");
+                    self.failures.push(error.to_string());
+                }
             }
         }
+    }
+
+    /// For one core, unless it has ended.
+    pub(super) fn ask(&mut self, core: CoreId, mail: CoreMail) -> bool {
+        let there = self.handles.get(usize::from(core.0));
+        let there = there.is_some_and(Option::is_some);
+        if there {
+            self.tell(core, mail);
+        }
+        there
     }
 
     /// What a core counted that has drained.

@@ -27,7 +27,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pinion_admin_api::idp;
-use pinion_admin_api::{ApiConfig, Front, Identity, PlaneHandle, front};
+use pinion_admin_api::{
+    ApiConfig, Front, Identity, NodeFront, NodeHandle, PlaneHandle, front, node_front,
+};
 use pinion_node::mail::{ControlMail, CoreMail, StorageNotice};
 use pinion_node::stats::CoreStats;
 use pinion_plane::PlaneOutput;
@@ -80,6 +82,9 @@ pub(crate) struct Control {
     access: Access,
     front: Front,
     handle: PlaneHandle,
+    /// Where administrators look into the cores.
+    node_front: NodeFront,
+    node_handle: NodeHandle,
     /// What keys are made with.
     identity: Identity,
     cores: Cores,
@@ -92,6 +97,7 @@ impl Control {
     pub(crate) fn new(booted: Booted, identity: Identity, cores: Vec<CoreHandle>) -> Self {
         let (handle, front) = front();
         let count = u16::try_from(cores.len()).expect("bounded by DATA_CORES_MAX");
+        let (node_handle, node_front) = node_front(count);
         let mut purges = Purges::default();
         for resource in &booted.inventory.purges {
             purges.begun(*resource, count);
@@ -107,6 +113,8 @@ impl Control {
             access: booted.access,
             front,
             handle,
+            node_front,
+            node_handle,
             identity,
             known: booted.known,
             declarations: booted.declarations,
@@ -133,8 +141,14 @@ impl Control {
                 return self.cores.ending();
             }
         };
-        let mut admin =
-            admin.map(|config| Admin::start(config, self.handle.clone(), self.access.subscribe()));
+        let mut admin = admin.map(|(mut config, driver)| {
+            config.cores = self.node_handle.clone();
+            Admin::start(
+                (config, driver),
+                self.handle.clone(),
+                self.access.subscribe(),
+            )
+        });
         let mut give_up = None;
         let mut happened = None;
         let mut look = tokio::time::interval(LOOK_EVERY);
@@ -156,8 +170,10 @@ impl Control {
                 self.cores
                     .tell_everyone(|| CoreMail::Quotas(Arc::clone(&table)));
             }
+            let (front, cores) = (&mut self.node_front, &mut self.cores);
+            front.feed(|core, mail| cores.ask(core, mail));
             self.cores.post(&mut mailbox.end);
-            self.cores.look();
+            self.cores.look(|core| self.node_front.core_gone(core));
             if self.cores.are_gone() {
                 break;
             }
@@ -171,6 +187,7 @@ impl Control {
                     () = mailbox.rung() => {}
                     what = self.driver.happened() => happened = Some(what),
                     () = self.front.ready() => {}
+                    () = self.node_front.ready() => {}
                     () = until(self.access.due()) => {}
                     () = until(self.purges.due()) => {}
                     () = until(self.quotas.due()) => {}
@@ -238,6 +255,9 @@ impl Control {
             Mail::Control(ControlMail::Purged { core, resource }) => {
                 tracing::debug!(%core, %resource, "purged");
                 self.purges.purged(core, resource);
+            }
+            Mail::Control(ControlMail::View { core, id, view }) => {
+                self.node_front.handle_view(core, id, *view);
             }
             Mail::Core(mail) => unreachable!("{mail:?} is for a core"),
             Mail::Stray(_) => unreachable!("strays go to cores"),

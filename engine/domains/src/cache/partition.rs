@@ -135,6 +135,9 @@ pub struct CacheStats {
     pub watches: u32,
     /// Bytes of events that wait for watches.
     pub watch_bytes: u64,
+    /// The version that the next change gets: two of them tell how much was changed
+    /// between.
+    pub next_version: u64,
 }
 
 /// What one request may still spend on making room.
@@ -596,6 +599,7 @@ impl CachePartition {
             waiting: self.flights.waiting(),
             watches: self.watches.len(),
             watch_bytes: self.watches.queued_bytes(),
+            next_version: self.next_version,
         }
     }
 

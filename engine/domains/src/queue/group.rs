@@ -46,6 +46,29 @@ pub struct GroupCounters {
     pub stuck: u64,
 }
 
+impl GroupCounters {
+    pub(super) fn add(&mut self, other: &Self) {
+        let Self {
+            delivered,
+            redelivered,
+            acked,
+            nacked,
+            lapsed,
+            dead,
+            dropped,
+            stuck,
+        } = other;
+        self.delivered += delivered;
+        self.redelivered += redelivered;
+        self.acked += acked;
+        self.nacked += nacked;
+        self.lapsed += lapsed;
+        self.dead += dead;
+        self.dropped += dropped;
+        self.stuck += stuck;
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) name: Box<[u8]>,

@@ -111,6 +111,39 @@ pub struct GroupCounts {
     pub counters: GroupCounters,
 }
 
+impl GroupCounts {
+    fn add(&mut self, other: &Self) {
+        // Taken apart so that a new one cannot be forgotten here.
+        let Self {
+            ready,
+            delayed,
+            in_flight,
+            blocked,
+            dead,
+            bytes,
+            done_below,
+            oldest,
+            demands,
+            consumers,
+            counters,
+        } = other;
+        self.ready += ready;
+        self.delayed += delayed;
+        self.in_flight += in_flight;
+        self.blocked += blocked;
+        self.dead += dead;
+        self.bytes += bytes;
+        self.done_below = self.done_below.min(*done_below);
+        self.oldest = match (self.oldest, *oldest) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.demands += demands;
+        self.consumers += consumers;
+        self.counters.add(counters);
+    }
+}
+
 /// How much the whole partition has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueCounts {
@@ -374,6 +407,24 @@ impl QueuePartition {
         }
         let group = self.open_group(name)?;
         Ok(self.counts(group))
+    }
+
+    /// How much all open groups have together: a message that two of them have counts
+    /// twice. `done_below` and `oldest` are those of the group that is furthest behind.
+    /// While nobody has used any group, the default one has everything.
+    pub fn all_counts(&mut self) -> GroupCounts {
+        let mut all: Option<GroupCounts> = None;
+        for group in self.group_bits() {
+            if self.t.group(group).life != Life::Open {
+                continue;
+            }
+            let counts = self.counts(group);
+            match &mut all {
+                Some(all) => all.add(&counts),
+                None => all = Some(counts),
+            }
+        }
+        all.unwrap_or_else(|| self.unused_counts())
     }
 
     /// The oldest message a group is not done with, or the next put's first. A

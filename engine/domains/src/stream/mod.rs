@@ -78,7 +78,7 @@ pub use read::{FETCH_SCAN_BYTES_MAX, FetchResult, Fetched};
 pub use sessions::SESSION_IDLE;
 pub use subscribers::{
     DELIVERY_BYTES_MAX, Delivery, FILTER_SCAN_BYTES_MAX, Lag, LagReason, Start, SubKey,
-    SubscribeOptions, Subscribed,
+    SubPosition, SubscribeOptions, Subscribed,
 };
 
 use ring::Ring;

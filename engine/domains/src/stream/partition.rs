@@ -12,7 +12,9 @@ use super::producers::{Producers, Verdict};
 use super::read::{self, FetchResult};
 use super::ring::{CHUNK_OVERHEAD_BYTES, Ring};
 use super::sessions::Sessions;
-use super::subscribers::{Delivery, SubKey, SubscribeOptions, Subscribed, Subscribers};
+use super::subscribers::{
+    Delivery, SubKey, SubPosition, SubscribeOptions, Subscribed, Subscribers,
+};
 use super::{Overflow, RecordFilter};
 
 /// Most bytes of records in one append: its block must fit a delivery frame.
@@ -283,6 +285,12 @@ impl Partition {
     #[must_use]
     pub fn subscriptions(&self) -> usize {
         self.subscribers.len()
+    }
+
+    /// Where a subscription stands; `None` when it is not known.
+    #[must_use]
+    pub fn position(&self, key: SubKey) -> Option<SubPosition> {
+        self.subscribers.position(key)
     }
 
     /// Append sessions at this moment.

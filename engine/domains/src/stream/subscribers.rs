@@ -127,6 +127,17 @@ pub struct Lag {
     pub count: u64,
 }
 
+/// Where a subscription stands, for whoever looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubPosition {
+    /// The first offset that it has not been given, or passed over.
+    pub next: Offset,
+    /// Records it may be given before it grants more.
+    pub credit_records: u64,
+    /// Bytes it may be given; below nothing when the last delivery was more.
+    pub credit_bytes: i64,
+}
+
 /// One thing for one subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
@@ -340,6 +351,15 @@ pub(crate) struct Subscribers {
 }
 
 impl Subscribers {
+    pub(crate) fn position(&self, key: SubKey) -> Option<SubPosition> {
+        let sub = &self.slots[*self.by_key.get(&key)?];
+        Some(SubPosition {
+            next: Offset(sub.next),
+            credit_records: sub.credit_records,
+            credit_bytes: sub.credit_bytes,
+        })
+    }
+
     pub(crate) fn new(max: u32) -> Self {
         Self {
             slots: Slab::new(),

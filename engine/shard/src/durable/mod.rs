@@ -81,6 +81,10 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
+    pub(crate) fn log(&self, id: LogId) -> Option<&Log> {
+        self.index(id).map(|at| &self.slots[at].log)
+    }
+
     fn index(&self, id: LogId) -> Option<usize> {
         self.by_id.get(&id).copied()
     }

@@ -252,6 +252,7 @@ impl Shard {
                 }
                 Kind::Cache(_) => {}
             }
+            owned.begun = owned.kind.end();
         }
         if !*keeps_all {
             log.ready();

@@ -16,7 +16,7 @@ use crate::output::ShardOutput;
 
 /// Whether a partition is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub enum Standing {
     /// Yes.
     Served,
     /// Its resource is deleted; that may be taken back.

@@ -2,6 +2,7 @@
 
 mod attached;
 mod closing;
+mod facts;
 mod turn;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -20,7 +21,8 @@ use crate::durable::{Logs, PartitionSpec};
 use crate::output::ShardOutput;
 use attached::Belongings;
 pub(crate) use attached::{Attached, Waiting};
-pub(crate) use closing::Standing;
+pub use closing::Standing;
+pub use facts::{PartitionDetail, PartitionFacts, QueueFacts, StreamFacts, SubscriptionFacts};
 
 /// Partitions one core may own. Each costs a map entry and, once used, what it
 /// keeps in memory.
@@ -65,6 +67,15 @@ impl Kind {
             Self::Cache(_) => None,
         }
     }
+
+    /// The offset, id or version of what comes next.
+    pub(crate) fn end(&self) -> u64 {
+        match self {
+            Self::Stream(stream) => stream.appended_end().0,
+            Self::Queue(queue) => queue.queue_counts().next_id,
+            Self::Cache(cache) => cache.stats().next_version,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -89,6 +100,12 @@ pub(crate) struct Owned {
     in_tails: bool,
     /// First offset the log was told of.
     pub(crate) told_first: Offset,
+    /// Its end when this life began: what came after is counted by the difference.
+    pub(crate) begun: u64,
+    /// Records given to subscriptions to a stream.
+    out_records: u64,
+    /// Bytes of them.
+    out_bytes: u64,
 }
 
 /// Everything one data core owns.
@@ -244,8 +261,12 @@ impl Shard {
             return None;
         }
         let slot = Slot(u32::try_from(self.partitions.len()).expect("bounded above"));
+        let kind = make(self.config.seed);
         self.partitions.push(Owned {
-            kind: make(self.config.seed),
+            begun: kind.end(),
+            out_records: 0,
+            out_bytes: 0,
+            kind,
             key,
             log,
             fenced: false,

@@ -45,9 +45,14 @@ impl Shard {
         if let Kind::Queue(_) = &self.partitions[slot.index()].kind {
             return self.poll_queue(now, wall, slot);
         }
-        match &mut self.partitions[slot.0 as usize].kind {
+        let owned = &mut self.partitions[slot.0 as usize];
+        match &mut owned.kind {
             Kind::Stream(stream) => {
                 let (key, delivery) = stream.poll_delivery()?;
+                if let Delivery::Records { bytes, records, .. } = &delivery {
+                    owned.out_records += u64::from(*records);
+                    owned.out_bytes += bytes.len() as u64;
+                }
                 let key = usize::try_from(key.0).expect("a slab index");
                 let to = match delivery {
                     Delivery::End { .. } => self.forget_subscriber(key),

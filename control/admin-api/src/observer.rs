@@ -1,0 +1,313 @@
+//! What the data cores of this node are like, gathered for everybody who asks.
+//!
+//! However many ask, the cores are asked once in [`SNAPSHOT_EVERY`], by one gathering at
+//! a time and page by page. Besides that a sampler asks each core how it is, once in
+//! [`SAMPLE_EVERY`], so that whoever looks sees what was, too.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use pinion_node::facts::{CoreFacts, PumpFacts};
+use pinion_node::stats::CoreStats;
+use pinion_node::views::{Page, PartitionFacts, Question, View};
+use pinion_types::{CoreId, ResourceId, WallMs};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use crate::cores::{NodeError, NodeHandle};
+use crate::limits::{HISTORY_SAMPLES, QUESTION_WAIT, SAMPLE_EVERY, SNAPSHOT_EVERY};
+use crate::live::Live;
+use crate::wall;
+
+/// Everything that the cores said, at about one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// When the gathering ended.
+    pub taken_at: WallMs,
+    /// How long it took: as far apart the moments of its parts may be.
+    pub took: Duration,
+    /// Cores that answered, in order.
+    pub cores: Arc<[CoreFacts]>,
+    /// Cores that did not: what they own is missing here.
+    pub missing: Arc<[CoreId]>,
+    /// The open partitions of each resource, in order. What nobody has used since the
+    /// start is not open.
+    pub resources: Arc<BTreeMap<ResourceId, Vec<PartitionFacts>>>,
+    /// The sums of each resource.
+    pub live: Arc<Live>,
+    /// The one before, without its own before: what counters grew by between the two, in
+    /// [`Snapshot::since_before`].
+    pub before: Option<Arc<Snapshot>>,
+    /// When the gathering began.
+    begun: Instant,
+}
+
+impl Snapshot {
+    /// How much time lies between this one and the one before.
+    #[must_use]
+    pub fn since_before(&self) -> Option<Duration> {
+        let before = self.before.as_ref()?;
+        Some(self.begun.saturating_duration_since(before.begun))
+    }
+
+    /// What a counter grew by in a second since the one before; `None` without one.
+    /// A counter that is lower now was begun anew.
+    #[must_use]
+    pub fn per_second(&self, now: u64, before: u64) -> Option<f64> {
+        let seconds = self.since_before()?.as_secs_f64();
+        let grown = now.saturating_sub(before) as f64;
+        (seconds > 0.0).then(|| grown / seconds)
+    }
+
+    /// The partitions of a resource.
+    #[must_use]
+    pub fn partitions(&self, resource: ResourceId) -> &[PartitionFacts] {
+        self.resources.get(&resource).map_or(&[], |all| all)
+    }
+}
+
+/// How a core was at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// When it was taken.
+    pub at: WallMs,
+    /// What the core had counted.
+    pub stats: CoreStats,
+    /// Connections.
+    pub connections: u64,
+    /// Bytes received and not worked off.
+    pub held_bytes: u64,
+    /// Open partitions.
+    pub partitions: u64,
+    /// Subscriptions and watches.
+    pub subscriptions: u64,
+    /// Mails for other cores that waited.
+    pub mails_waiting: u64,
+    /// What the pump had counted.
+    pub pump: PumpFacts,
+}
+
+impl Sample {
+    fn of(facts: &CoreFacts, at: WallMs) -> Self {
+        Self {
+            at,
+            stats: facts.stats,
+            connections: facts.connections,
+            held_bytes: facts.held_bytes,
+            partitions: facts.partitions,
+            subscriptions: facts.subscriptions,
+            mails_waiting: facts.mails_waiting,
+            pump: facts.pump,
+        }
+    }
+}
+
+/// The last [`HISTORY_SAMPLES`] samples of each core, the oldest first; a core that did
+/// not answer has none of that moment.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// By core.
+    pub cores: Vec<VecDeque<Sample>>,
+}
+
+/// One per node. Shared by every request.
+#[derive(Debug)]
+pub struct Observer {
+    cores: NodeHandle,
+    /// Held by whoever gathers: the others find what it found.
+    gathering: tokio::sync::Mutex<()>,
+    last: Mutex<Option<Arc<Snapshot>>>,
+    history: Mutex<Arc<History>>,
+}
+
+impl Observer {
+    /// Of the cores behind `cores`; nothing is asked before somebody asks, or
+    /// [`Observer::sample`] runs.
+    #[must_use]
+    pub fn new(cores: NodeHandle) -> Self {
+        let history = History {
+            cores: vec![VecDeque::new(); usize::from(cores.cores())],
+        };
+        Self {
+            cores,
+            gathering: tokio::sync::Mutex::default(),
+            last: Mutex::default(),
+            history: Mutex::new(Arc::new(history)),
+        }
+    }
+
+    /// The data cores, to be asked something else.
+    #[must_use]
+    pub fn cores(&self) -> &NodeHandle {
+        &self.cores
+    }
+
+    /// At most [`SNAPSHOT_EVERY`] old.
+    pub async fn snapshot(&self) -> Arc<Snapshot> {
+        let oldest = Instant::now().checked_sub(SNAPSHOT_EVERY);
+        self.begun_after(oldest).await
+    }
+
+    /// Nothing of it is from before this was called.
+    pub async fn fresh(&self) -> Arc<Snapshot> {
+        self.begun_after(Some(Instant::now())).await
+    }
+
+    /// `None`: however old.
+    async fn begun_after(&self, oldest: Option<Instant>) -> Arc<Snapshot> {
+        let good = |one: &Arc<Snapshot>| oldest.is_none_or(|oldest| one.begun >= oldest);
+        if let Some(last) = self.last().filter(good) {
+            return last;
+        }
+        let _gathering = self.gathering.lock().await;
+        // Somebody else has gathered it meanwhile.
+        if let Some(last) = self.last().filter(good) {
+            return last;
+        }
+        let taken = Arc::new(self.gather().await);
+        *lock(&self.last) = Some(taken.clone());
+        taken
+    }
+
+    fn last(&self) -> Option<Arc<Snapshot>> {
+        lock(&self.last).clone()
+    }
+
+    async fn gather(&self) -> Snapshot {
+        let begun = Instant::now();
+        let mut asked = JoinSet::new();
+        for core in (0..self.cores.cores()).map(CoreId) {
+            let cores = self.cores.clone();
+            asked.spawn(async move { (core, gather_core(&cores, core).await) });
+        }
+        let (mut cores, mut missing) = (Vec::new(), Vec::new());
+        let mut resources: BTreeMap<ResourceId, Vec<PartitionFacts>> = BTreeMap::new();
+        while let Some(gathered) = asked.join_next().await {
+            let Ok((core, gathered)) = gathered else {
+                continue;
+            };
+            let Ok((facts, pages)) = gathered else {
+                missing.push(core);
+                continue;
+            };
+            cores.push(facts);
+            for page in pages {
+                for facts in page {
+                    resources.entry(facts.resource).or_default().push(facts);
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        cores.sort_unstable_by_key(|facts| facts.core);
+        missing.sort_unstable();
+        for partitions in resources.values_mut() {
+            partitions.sort_unstable_by_key(|facts| facts.partition);
+        }
+        let live = Arc::new(Live::of(&resources));
+        // Rates want some time between the two.
+        let before = self.last().and_then(|last| {
+            let long_ago = begun.saturating_duration_since(last.begun) >= SNAPSHOT_EVERY / 2;
+            match long_ago {
+                true => Some(Arc::new(Snapshot {
+                    before: None,
+                    ..(*last).clone()
+                })),
+                false => last.before.clone(),
+            }
+        });
+        Snapshot {
+            taken_at: wall(),
+            took: begun.elapsed(),
+            cores: cores.into(),
+            missing: missing.into(),
+            resources: Arc::new(resources),
+            live,
+            before,
+            begun,
+        }
+    }
+
+    /// How the cores were lately.
+    #[must_use]
+    pub fn history(&self) -> Arc<History> {
+        lock(&self.history).clone()
+    }
+
+    /// Asks each core how it is, until it is told to stop.
+    pub async fn sample(&self, mut stopping: watch::Receiver<bool>) {
+        let mut due = tokio::time::interval(SAMPLE_EVERY);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let stopped = async move {
+            // A sender that is gone is a stop, too.
+            let _ = stopping.wait_for(|stop| *stop).await.is_ok();
+        };
+        tokio::pin!(stopped);
+        loop {
+            tokio::select! {
+                () = &mut stopped => return,
+                _ = due.tick() => self.sample_once().await,
+            }
+        }
+    }
+
+    async fn sample_once(&self) {
+        let mut asked = JoinSet::new();
+        for core in (0..self.cores.cores()).map(CoreId) {
+            let cores = self.cores.clone();
+            asked.spawn(async move { core_facts(&cores, core).await });
+        }
+        let mut samples = Vec::new();
+        while let Some(answered) = asked.join_next().await {
+            if let Ok(Ok(facts)) = answered {
+                samples.push((facts.core, Sample::of(&facts, wall())));
+            }
+        }
+        let mut history = lock(&self.history);
+        // Whoever looks at the old one keeps it.
+        let history = Arc::make_mut(&mut history);
+        for (core, sample) in samples {
+            let of = &mut history.cores[usize::from(core.0)];
+            if of.len() >= HISTORY_SAMPLES {
+                of.pop_front();
+            }
+            of.push_back(sample);
+        }
+    }
+}
+
+async fn core_facts(cores: &NodeHandle, core: CoreId) -> Result<CoreFacts, NodeError> {
+    match cores.ask(core, Question::Core, QUESTION_WAIT).await? {
+        View::Core(facts) => Ok(*facts),
+        _ => Err(NodeError::Gone),
+    }
+}
+
+/// How a core is, and its partitions page by page.
+async fn gather_core(
+    cores: &NodeHandle,
+    core: CoreId,
+) -> Result<(CoreFacts, Vec<Vec<PartitionFacts>>), NodeError> {
+    let facts = core_facts(cores, core).await?;
+    let (mut pages, mut after) = (Vec::new(), None);
+    loop {
+        let question = Question::Partitions { after };
+        let View::Partitions(Page { items, next }) =
+            cores.ask(core, question, QUESTION_WAIT).await?
+        else {
+            return Err(NodeError::Gone);
+        };
+        pages.push(items);
+        if next.is_none() {
+            return Ok((facts, pages));
+        }
+        after = next;
+    }
+}
+
+/// Nothing in here panics half way.
+fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}

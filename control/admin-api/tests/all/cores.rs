@@ -1,0 +1,116 @@
+//! Data cores that say what a test tells them to.
+
+use std::sync::{Arc, Mutex};
+
+use pinion_admin_api::NodeFront;
+use pinion_node::facts::CoreFacts;
+use pinion_node::mail::CoreMail;
+use pinion_node::views::{
+    Page, PartitionDetail, PartitionFacts, Question, Standing, StreamFacts, View,
+};
+use pinion_types::{CoreId, Offset, PartitionId, ResourceId};
+
+/// What the cores say; shared with the test.
+#[derive(Clone, Default)]
+pub(crate) struct Said(Arc<Mutex<Script>>);
+
+#[derive(Default)]
+struct Script {
+    partitions: Vec<PartitionFacts>,
+    lost: Vec<CoreId>,
+    /// Questions of each kind that were answered.
+    pages: usize,
+}
+
+impl Said {
+    pub(crate) fn set(&self, partitions: Vec<PartitionFacts>) {
+        self.0.lock().unwrap().partitions = partitions;
+    }
+
+    /// From now on this core is gone.
+    pub(crate) fn lose(&self, core: CoreId) {
+        self.0.lock().unwrap().lost.push(core);
+    }
+
+    /// Pages of partitions that were asked for.
+    pub(crate) fn pages(&self) -> usize {
+        self.0.lock().unwrap().pages
+    }
+}
+
+/// A stream's partition with three records.
+pub(crate) fn stream(
+    resource: ResourceId,
+    core: u16,
+    subscriptions: u32,
+    durable_bytes: u64,
+) -> PartitionFacts {
+    PartitionFacts {
+        core: CoreId(core),
+        resource,
+        partition: PartitionId(core),
+        log: None,
+        standing: Standing::Served,
+        fenced: false,
+        read_only: false,
+        bytes: 9,
+        durable_bytes,
+        detail: PartitionDetail::Stream(StreamFacts {
+            first: Offset(2),
+            end: Offset(5),
+            appended_end: Offset(5),
+            records_in: 5,
+            records_out: 0,
+            bytes_out: 0,
+            subscriptions,
+            append_sessions: 0,
+            producers: 0,
+        }),
+    }
+}
+
+/// Answers for as long as anybody asks. Each page holds one partition.
+pub(crate) async fn play(mut front: NodeFront, said: Said) {
+    loop {
+        front.ready().await;
+        let mut asked = Vec::new();
+        front.feed(|core, mail| {
+            let there = !said.0.lock().unwrap().lost.contains(&core);
+            if there {
+                asked.push((core, mail));
+            }
+            there
+        });
+        for (core, mail) in asked {
+            let CoreMail::Question { id, question } = mail else {
+                panic!("{mail:?}");
+            };
+            let view = said.answer(core, &question);
+            front.handle_view(core, id, view);
+        }
+    }
+}
+
+impl Said {
+    fn answer(&self, core: CoreId, question: &Question) -> View {
+        let mut script = self.0.lock().unwrap();
+        match question {
+            Question::Core => View::Core(Box::new(CoreFacts {
+                core,
+                ..CoreFacts::default()
+            })),
+            Question::Partitions { after } => {
+                script.pages += 1;
+                let first = after.map_or(0, |after| after as usize + 1);
+                let all = script.partitions.iter().filter(|one| one.core == core);
+                let last = u32::try_from(first).unwrap();
+                let more = all.clone().count() > first + 1;
+                View::Partitions(Page {
+                    items: all.skip(first).take(1).cloned().collect(),
+                    next: more.then_some(last),
+                })
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
