@@ -291,6 +291,15 @@ pub enum LogState {
     Sealed,
 }
 
+/// Sizes that [`LogStats::groups_by_records`] tells apart.
+pub const GROUP_SIZES: usize = 12;
+
+/// Which of them a group of so many records has.
+pub(crate) fn group_size(records: u64) -> usize {
+    let power = u64::BITS - records.saturating_sub(1).leading_zeros();
+    (power as usize).min(GROUP_SIZES - 1)
+}
+
 /// What a log did and holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogStats {
@@ -299,6 +308,10 @@ pub struct LogStats {
     pub writes: u64,
     /// Groups that became durable.
     pub groups: u64,
+    /// The same by their records: at most 1, 2, 4 and so on to 1,024, and more.
+    pub groups_by_records: [u64; GROUP_SIZES],
+    /// Records of those groups.
+    pub committed_records: u64,
     /// Records appended.
     pub records: u64,
     /// Bytes of records appended, headers included.
@@ -325,4 +338,15 @@ pub struct LogStats {
     pub partitions: usize,
     /// Whether it takes records.
     pub state: LogState,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_told_apart_by_powers_of_two() {
+        let sizes = [0, 1, 2, 3, 4, 5, 8, 9, 1024, 1025, u64::MAX].map(group_size);
+        assert_eq!(sizes, [0, 0, 1, 2, 2, 3, 3, 4, 10, 11, 11]);
+    }
 }

@@ -34,8 +34,8 @@ pub use disk::{
     BLOCK, Background, BlockBuf, DiskDone, DiskError, DiskOutput, DiskRequest, FileId, Files, OpId,
 };
 pub use events::{
-    Damage, DamageKind, DamagedPartitions, LogEvent, LogState, LogStats, ReadError, RecordBytes,
-    RecoverError, RecoveryReport, StreamChunk, Torn,
+    Damage, DamageKind, DamagedPartitions, GROUP_SIZES, LogEvent, LogState, LogStats, ReadError,
+    RecordBytes, RecoverError, RecoveryReport, StreamChunk, Torn,
 };
 pub use ids::{Location, LogId, Lsn, RecordHead};
 pub use log::{Appended, CONTROL, Log, RECORD_OVERHEAD, RecordIn, SEGMENT_REMOVED};

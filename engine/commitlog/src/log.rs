@@ -18,7 +18,7 @@ use crate::config::{AdmitError, LogConfig};
 use crate::disk::{
     BLOCK, BlockBuf, DiskDone, DiskError, DiskOutput, DiskRequest, FileId, OpId, UNIT,
 };
-use crate::events::{Damage, LogEvent, LogStats};
+use crate::events::{Damage, LogEvent, LogStats, group_size};
 use crate::files::FileWork;
 use crate::format::{
     Chain, GROUP_HEADER, GROUP_TAIL, GroupWriter, RECORD_HEADER, RecordFlags, SegmentHeader,
@@ -643,9 +643,12 @@ impl Log {
             .expect("it is being written");
         segment.durable = group.end;
         self.pending_bytes -= group.bytes;
+        let records = group.last.0 - self.committed.0;
         self.committed = group.last;
         self.stats.writes += 1;
         self.stats.groups += 1;
+        self.stats.groups_by_records[group_size(records)] += 1;
+        self.stats.committed_records += records;
         // The next write leaves before anything is done with this one.
         self.pump(true);
         self.events
