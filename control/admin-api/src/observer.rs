@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use pinion_node::facts::{CoreFacts, PumpFacts};
+use pinion_commitlog::LogState;
+use pinion_node::facts::{CoreFacts, LogFacts, PumpFacts};
 use pinion_node::stats::CoreStats;
 use pinion_node::views::{Page, PartitionFacts, Question, View};
 use pinion_types::{CoreId, ResourceId, WallMs};
@@ -70,7 +71,7 @@ impl Snapshot {
 }
 
 /// How a core was at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sample {
     /// When it was taken.
     pub at: WallMs,
@@ -86,12 +87,15 @@ pub struct Sample {
     pub subscriptions: u64,
     /// Mails for other cores that waited.
     pub mails_waiting: u64,
+    /// Logs that took only what frees space.
+    pub logs_read_only: usize,
     /// What the pump had counted.
-    pub pump: PumpFacts,
+    pub pump: Arc<PumpFacts>,
 }
 
 impl Sample {
-    fn of(facts: &CoreFacts, at: WallMs) -> Self {
+    fn of(facts: CoreFacts, at: WallMs) -> Self {
+        let is_full = |log: &&LogFacts| log.stats.state == LogState::ReadOnly;
         Self {
             at,
             stats: facts.stats,
@@ -100,7 +104,8 @@ impl Sample {
             partitions: facts.partitions,
             subscriptions: facts.subscriptions,
             mails_waiting: facts.mails_waiting,
-            pump: facts.pump,
+            logs_read_only: facts.logs.iter().filter(is_full).count(),
+            pump: Arc::new(facts.pump),
         }
     }
 }
@@ -121,6 +126,8 @@ pub struct Observer {
     gathering: tokio::sync::Mutex<()>,
     last: Mutex<Option<Arc<Snapshot>>>,
     history: Mutex<Arc<History>>,
+    /// When each core last answered the sampler.
+    heard: Mutex<Box<[Instant]>>,
 }
 
 impl Observer {
@@ -131,11 +138,13 @@ impl Observer {
         let history = History {
             cores: vec![VecDeque::new(); usize::from(cores.cores())],
         };
+        let heard = vec![Instant::now(); usize::from(cores.cores())];
         Self {
             cores,
             gathering: tokio::sync::Mutex::default(),
             last: Mutex::default(),
             history: Mutex::new(Arc::new(history)),
+            heard: Mutex::new(heard.into()),
         }
     }
 
@@ -236,6 +245,13 @@ impl Observer {
         lock(&self.history).clone()
     }
 
+    /// For how long each core has not answered; since this was made, if it never did.
+    #[must_use]
+    pub fn silent(&self) -> Vec<Duration> {
+        let heard = lock(&self.heard);
+        heard.iter().map(Instant::elapsed).collect()
+    }
+
     /// Asks each core how it is, until it is told to stop.
     pub async fn sample(&self, mut stopping: watch::Receiver<bool>) {
         let mut due = tokio::time::interval(SAMPLE_EVERY);
@@ -262,7 +278,14 @@ impl Observer {
         let mut samples = Vec::new();
         while let Some(answered) = asked.join_next().await {
             if let Ok(Ok(facts)) = answered {
-                samples.push((facts.core, Sample::of(&facts, wall())));
+                let core = facts.core;
+                samples.push((core, Sample::of(facts, wall())));
+            }
+        }
+        {
+            let mut heard = lock(&self.heard);
+            for (core, _) in &samples {
+                heard[usize::from(core.0)] = Instant::now();
             }
         }
         let mut history = lock(&self.history);

@@ -26,7 +26,8 @@ use crate::mail::{ControlMail, CoreMail, Lanes, Origin};
 use crate::map::ShardMap;
 use crate::queue_looks::Looks;
 use crate::quota_meters::Quotas;
-use crate::stats::CoreStats;
+use crate::samples::{Mark, Sample, Samples};
+use crate::stats::{CODES, CoreStats, OPCODES, Tally};
 use crate::views::{NODE, Questions, View};
 
 /// Received bytes that are not whole frames yet, or wait unread, of all
@@ -89,6 +90,8 @@ pub struct Core {
     pub(crate) fetches: Fetches,
     pub(crate) looks: Looks,
     pub(crate) stats: CoreStats,
+    pub(crate) samples: Samples,
+    pub(crate) tally: Tally,
     pub(crate) now: Monotonic,
     pub(crate) wall: WallMs,
     /// Index is the slot of the transport's connection id.
@@ -127,6 +130,8 @@ impl Core {
             fetches: Fetches::default(),
             looks: Looks::default(),
             stats: CoreStats::default(),
+            samples: Samples::default(),
+            tally: Tally::default(),
             now: Monotonic::ZERO,
             wall: WallMs(0),
             connections: Vec::new(),
@@ -150,6 +155,7 @@ impl Core {
         debug_assert!(now >= self.now, "the monotonic clock went back");
         self.now = now;
         self.wall = wall;
+        self.samples.arrived = now;
         self.mails.start_turn();
         self.control_full = false;
         self.start_hellos();
@@ -159,6 +165,33 @@ impl Core {
     #[must_use]
     pub fn stats(&self) -> CoreStats {
         self.stats
+    }
+
+    /// Requests by opcode, and refusals by code.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// What is read in this turn came in at `at`, which is not after the time of the
+    /// turn. To be told after [`Core::start_turn`]; without it that is the time.
+    pub fn arrived(&mut self, at: Monotonic) {
+        self.samples.arrived = at;
+    }
+
+    /// A request that was timed and is answered now. To be asked for when the turn's
+    /// answers are on their way.
+    pub fn poll_sample(&mut self) -> Option<Sample> {
+        self.samples.poll()
+    }
+
+    pub(crate) fn count_refused(&mut self, code: ErrorCode) {
+        self.count_refused_with(code as u16);
+    }
+
+    fn count_refused_with(&mut self, code: u16) {
+        self.stats.refused += 1;
+        self.tally.refusals[usize::from(code) % CODES] += 1;
     }
 
     /// Connections open now.
@@ -369,7 +402,7 @@ impl Core {
                         break;
                     }
                     Err(error) => {
-                        self.stats.refused += 1;
+                        self.count_refused(error.refusal().code);
                         answer(replies.tail(), 0, &Reply::Error(error.refusal()));
                         self.break_off(conn);
                         reader = FrameReader::default();
@@ -419,7 +452,7 @@ impl Core {
         let request = match &decoded {
             Ok(request) => request,
             Err(error) => {
-                self.stats.refused += 1;
+                self.count_refused(error.refusal().code);
                 answer(out, correlation, &Reply::Error(error.refusal()));
                 if error.is_fatal() {
                     self.break_off(conn);
@@ -432,6 +465,7 @@ impl Core {
                 };
             }
         };
+        self.tally.requests[usize::from(opcode) % OPCODES] += 1;
         let Some(connection) = self.connection(conn) else {
             return false;
         };
@@ -448,7 +482,7 @@ impl Core {
                         true
                     }
                     Err(refusal) => {
-                        self.stats.refused += 1;
+                        self.count_refused(refusal.code);
                         answer(out, correlation, &Reply::Error(refusal));
                         match refusal.code {
                             ErrorCode::Unauthenticated => {
@@ -463,7 +497,7 @@ impl Core {
                 }
             }
             (Phase::AwaitingHello, _) | (Phase::Ready, Request::Hello(_)) => {
-                self.stats.refused += 1;
+                self.count_refused(ErrorCode::WrongOrder);
                 let refusal = Refusal::new(ErrorCode::WrongOrder);
                 answer(out, correlation, &Reply::Error(refusal));
                 self.break_off(conn);
@@ -497,12 +531,18 @@ impl Core {
             }
             return;
         }
+        // Few are timed, and those are told apart by one comparison.
+        let mark = if self.stats.requests >= self.samples.next {
+            self.samples.begin(self.stats.requests, request)
+        } else {
+            Mark::NONE
+        };
         let start = out.len();
         let executed = self
             .admit(conn, origin, request)
             .and_then(|()| self.dispatch(conn, origin, body, request, out));
         match executed {
-            Ok(Executed::Replied) => {}
+            Ok(Executed::Replied) => self.samples.end(mark),
             Ok(Executed::Silent) => {
                 let connection = self.connection(conn).expect("the caller found it");
                 connection.counts.unanswered += 1;
@@ -513,15 +553,17 @@ impl Core {
                     out.truncate(start);
                 }
                 let connection = self.connection(conn).expect("the caller found it");
-                connection.session.in_flight.defer(origin.correlation);
+                let in_flight = &mut connection.session.in_flight;
+                in_flight.defer(origin.correlation, mark.0);
                 if let Some(state) = connection.session.stream(origin.stream) {
                     state.owed += 1;
                 }
             }
             Err(refusal) => {
-                self.stats.refused += 1;
+                self.count_refused(refusal.code);
                 out.truncate(start);
                 answer(out, origin.correlation, &Reply::Error(refusal));
+                self.samples.end(mark);
             }
         }
     }
@@ -641,9 +683,11 @@ impl Core {
         let Some(connection) = self.connection(conn) else {
             return;
         };
+        let mut mark = Mark::NONE;
         if awaited {
-            let expected = connection.session.in_flight.settle(origin.correlation);
-            debug_assert!(expected, "answered twice: {origin:?}");
+            let settled = connection.session.in_flight.settle(origin.correlation);
+            debug_assert!(settled.is_some(), "answered twice: {origin:?}");
+            mark = settled.map_or(Mark::NONE, Mark);
         }
         if let Some(state) = connection.session.stream(origin.stream) {
             state.owed -= 1;
@@ -657,8 +701,17 @@ impl Core {
                 out.extend_from_slice(frame);
             }
         }
-        if awaited && let Some(provisional) = connection.provisional.remove(&origin.correlation) {
-            self.settle(conn, provisional, refused_with(frame));
+        let refused = refused_with(frame);
+        let provisional = match awaited {
+            true => connection.provisional.remove(&origin.correlation),
+            false => None,
+        };
+        self.samples.end(mark);
+        if let Some(code) = refused {
+            self.count_refused_with(code);
+        }
+        if let Some(provisional) = provisional {
+            self.settle(conn, provisional, refused);
         }
         self.touch(conn);
     }

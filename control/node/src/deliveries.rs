@@ -36,7 +36,8 @@ impl Core {
     fn route(&mut self, output: ShardOutput) {
         match output {
             ShardOutput::Delivery { to, delivery } => match delivery {
-                Delivery::Records { bytes, .. } => {
+                Delivery::Records { bytes, records, .. } => {
+                    self.stats.delivered += u64::from(records);
                     // Whole blocks, encoded once when they were appended and
                     // shared by everyone who gets them.
                     let charge = u32::try_from(bytes.len()).expect("a delivery fits u32");

@@ -1,10 +1,16 @@
 //! What a data core says of itself: its counters, what waits in it, its logs, and what
 //! the pump around it has counted.
 
+mod pump;
+
 use pinion_commitlog::{LogId, LogStats};
 use pinion_types::{CoreId, Epoch};
 
-use crate::stats::CoreStats;
+use crate::stats::{CoreStats, Tally};
+
+pub use pump::{
+    DiskFacts, LATENCY_BOUNDS, LATENCY_QUANTILES, Latency, LoopFacts, PHASES, PumpFacts, QuicFacts,
+};
 
 /// One data core as it is at this moment. Bounded in size.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +19,8 @@ pub struct CoreFacts {
     pub core: CoreId,
     /// What it has counted since it started.
     pub stats: CoreStats,
+    /// Requests by opcode, and refusals by code.
+    pub tally: Box<Tally>,
     /// Connections at this moment, those before HELLO included.
     pub connections: u64,
     /// Bytes received and not worked off yet, of all connections.
@@ -53,15 +61,4 @@ pub struct LogFacts {
     pub log: LogId,
     /// What it has counted and holds.
     pub stats: LogStats,
-}
-
-/// What the pump of a core has counted since it started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PumpFacts {
-    /// Turns that took longer than they may.
-    pub stalls: u64,
-    /// Datagrams of other cores' connections that wait to be handed over.
-    pub strays_waiting: u64,
-    /// The same that found no room and were dropped.
-    pub strays_dropped: u64,
 }

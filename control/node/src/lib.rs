@@ -31,6 +31,7 @@ pub mod quota;
 mod quota_meters;
 pub mod quota_shares;
 mod requests;
+mod samples;
 pub mod stats;
 pub mod views;
 
@@ -40,3 +41,4 @@ pub use crate::core::{Core, CoreConfig, Feed, REPLY_BYTES_LATE_MAX};
 pub use crate::identity::{EXPIRY_LOOK_MAX, LEAVE_WAIT, SIGNATURES_PER_TURN_MAX};
 pub use crate::lifecycle::HELLO_WAIT;
 pub use crate::output::Output;
+pub use crate::samples::{SAMPLE_EVERY, Sample, TimedOp};

@@ -250,7 +250,7 @@ impl Core {
                 // The rest of the frame will never come.
                 let refusal = Refusal::new(ErrorCode::Malformed);
                 answer(state.replies.tail(), 0, &Reply::Error(refusal));
-                self.stats.refused += 1;
+                self.count_refused(ErrorCode::Malformed);
                 self.break_off(conn);
                 return self.pick(conn);
             } else if (state.finished || draining) && state.owed == 0 {

@@ -32,9 +32,9 @@ pub const QUESTIONS_WAITING_MAX: usize = 64;
 /// Partitions of one page. More makes fewer turns of a large node and each longer.
 pub const PARTITIONS_PER_PAGE: usize = 1024;
 
-/// Groups of queues counted for one page: a partition of a queue costs as many looks as
-/// it has groups.
-pub const GROUPS_PER_PAGE: u64 = 1024;
+/// Groups of queues and subscriptions of streams looked at for one page: a partition
+/// costs as many looks as it has of them. The last partition may have more.
+pub const LOOKS_PER_PAGE: u64 = 1024;
 
 /// Places of connections looked at for one page, in use or not.
 pub const SESSIONS_PER_PAGE: usize = 256;

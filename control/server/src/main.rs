@@ -16,6 +16,7 @@ mod identity;
 mod issuing;
 mod log;
 mod meta;
+mod meters;
 mod names;
 mod node;
 mod peers;

@@ -19,6 +19,7 @@ use pinion_reactor::{
 };
 use pinion_types::{CoreId, Monotonic, WallMs};
 
+use crate::meters::Meters;
 use crate::peers::PeerDoor;
 
 /// Sends of one turn. More favours bulk, fewer lets arrivals be looked at sooner.
@@ -110,14 +111,15 @@ pub(crate) struct NodePump {
     /// Streams with bytes to be read, each at most once.
     readable: VecDeque<(ConnId, StreamId)>,
     strays: VecDeque<(u16, Box<Stray>)>,
-    strays_dropped: u64,
+    /// When the first datagram of this turn was taken.
+    arrived: Option<Instant>,
+    meters: Meters,
     outbox: Outbox,
     drain_timeout: Duration,
     drain_deadline: Option<Instant>,
     /// When the drained core may leave.
     leave_at: Option<Instant>,
     finished: bool,
-    stalls: u64,
 }
 
 impl NodePump {
@@ -140,13 +142,13 @@ impl NodePump {
             wall: Wall::read(started),
             readable: VecDeque::new(),
             strays: VecDeque::new(),
-            strays_dropped: 0,
+            arrived: None,
+            meters: Meters::new(started),
             outbox: Outbox::default(),
             drain_timeout,
             drain_deadline: None,
             leave_at: None,
             finished: false,
-            stalls: 0,
         }
     }
 
@@ -290,7 +292,7 @@ impl NodePump {
                 Output::Disk(request) => io.disk(request),
                 Output::Control(mut mail) => {
                     if let ControlMail::View { view, .. } = &mut mail {
-                        self.complete(view);
+                        self.complete(now, io, view);
                     }
                     if let Err(Full(Mail::Control(mail))) =
                         io.try_mail(self.control, Mail::Control(mail))
@@ -364,6 +366,15 @@ impl NodePump {
         worked
     }
 
+    /// Takes the times of requests whose answers are on their way.
+    fn take_samples(&mut self) {
+        let mut now = None;
+        while let Some(sample) = self.core.poll_sample() {
+            let now = *now.get_or_insert_with(|| self.monotonic(Instant::now()));
+            self.meters.answered(sample, now);
+        }
+    }
+
     fn forward_strays(&mut self, io: &mut Io<'_, Mail>) {
         for _ in 0..self.strays.len() {
             let Some((core, stray)) = self.strays.pop_front() else {
@@ -406,10 +417,12 @@ impl Pump for NodePump {
     type Mail = Mail;
 
     fn handle_datagram(&mut self, now: Instant, meta: DatagramMeta, data: BytesMut) {
+        self.arrived = Some(now);
         match self.quic.owner(&data) {
             Some(owner) if owner != self.me => {
+                self.meters.strays += 1;
                 if self.strays.len() >= STRAYS_WAITING_MAX {
-                    self.strays_dropped += 1;
+                    self.meters.strays_dropped += 1;
                     return;
                 }
                 let stray = Stray {
@@ -462,6 +475,10 @@ impl Pump for NodePump {
 
     fn drive(&mut self, now: Instant, io: &mut Io<'_, Mail>) -> bool {
         self.start_turn(now);
+        if let Some(at) = self.arrived.take() {
+            let at = self.monotonic(at);
+            self.core.arrived(at);
+        }
         if self.quic.next_deadline().is_some_and(|at| at <= now) {
             self.quic.handle_timeout(now);
         }
@@ -482,6 +499,7 @@ impl Pump for NodePump {
         self.advance_drain(now, io);
         worked |= self.transmit(now, io);
         self.forward_strays(io);
+        self.take_samples();
         let door_has_work = self.door.as_ref().is_some_and(PeerDoor::has_work);
         worked || self.core.has_work() || !self.readable.is_empty() || door_has_work
     }
@@ -505,7 +523,7 @@ impl Pump for NodePump {
     }
 
     fn handle_stall(&mut self, stall: Stall) {
-        self.stalls += 1;
+        self.meters.stalled(&stall);
         tracing::debug!(core = self.me, ?stall, "stall");
     }
 }

@@ -63,6 +63,7 @@ pub(crate) fn stream(
             records_out: 0,
             bytes_out: 0,
             subscriptions,
+            lag_max: 0,
             append_sessions: 0,
             producers: 0,
         }),

@@ -11,7 +11,7 @@ use pinion_wire::frame::{Split, split};
 use pinion_wire::message::{Reply, Request};
 
 use super::{
-    CoreFacts, GROUPS_PER_PAGE, LogFacts, NODE, PARTITIONS_PER_PAGE, Page, PartitionDetail,
+    CoreFacts, LOOKS_PER_PAGE, LogFacts, NODE, PARTITIONS_PER_PAGE, Page, PartitionDetail,
     PartitionFacts, PumpFacts, QUESTIONS_WAITING_MAX, Question, SESSIONS_PER_PAGE,
     SUBSCRIPTIONS_PER_PAGE, SessionFacts, SubscriptionFacts, View,
 };
@@ -107,6 +107,7 @@ impl Core {
         CoreFacts {
             core: self.config.core,
             stats: self.stats,
+            tally: Box::new(self.tally().clone()),
             connections: self.open as u64,
             held_bytes: self.held_bytes as u64,
             epoch: self.map.epoch(),
@@ -130,12 +131,14 @@ impl Core {
         let places = self.shard.partitions();
         let first = first_after(after);
         let mut items = Vec::new();
-        let (mut groups, mut place) = (0, first);
-        while place < places && place - first < PARTITIONS_PER_PAGE && groups < GROUPS_PER_PAGE {
+        let (mut looks, mut place) = (0, first);
+        while place < places && place - first < PARTITIONS_PER_PAGE && looks < LOOKS_PER_PAGE {
             if let Some(facts) = self.shard.partition_facts(place) {
-                if let PartitionDetail::Queue(queue) = &facts.detail {
-                    groups += queue.counts.groups;
-                }
+                looks += match &facts.detail {
+                    PartitionDetail::Stream(stream) => stream.subscriptions.into(),
+                    PartitionDetail::Queue(queue) => queue.counts.groups,
+                    PartitionDetail::Cache(_) => 0,
+                };
                 items.push(PartitionFacts {
                     core,
                     resource: facts.resource,

@@ -13,6 +13,7 @@ mod identity;
 mod limits;
 mod queues;
 mod quotas;
+mod samples;
 mod storage;
 mod storm;
 mod streams;

@@ -293,6 +293,14 @@ impl Partition {
         self.subscribers.position(key)
     }
 
+    /// Records up to the end that the subscription furthest behind has not been given; 0
+    /// without any. Looks at all of them.
+    #[must_use]
+    pub fn lag_max(&self) -> u64 {
+        let next = self.subscribers.furthest_behind();
+        next.map_or(0, |next| self.end().0.saturating_sub(next.0))
+    }
+
     /// Append sessions at this moment.
     #[must_use]
     pub fn sessions(&self) -> usize {

@@ -360,6 +360,12 @@ impl Subscribers {
         })
     }
 
+    /// The first offset that the one furthest behind has not been given.
+    pub(crate) fn furthest_behind(&self) -> Option<Offset> {
+        let all = self.slots.iter().map(|(_, sub)| sub.next);
+        all.min().map(Offset)
+    }
+
     pub(crate) fn new(max: u32) -> Self {
         Self {
             slots: Slab::new(),

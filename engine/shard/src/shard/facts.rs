@@ -63,6 +63,8 @@ pub struct StreamFacts {
     pub bytes_out: u64,
     /// Subscriptions at this moment.
     pub subscriptions: u32,
+    /// Records that the one furthest behind has not been given.
+    pub lag_max: u64,
     /// Append sessions at this moment.
     pub append_sessions: u32,
     /// Idempotent producers remembered.
@@ -134,6 +136,7 @@ impl Shard {
                     records_out: owned.out_records,
                     bytes_out: owned.out_bytes,
                     subscriptions: small(stream.subscriptions()),
+                    lag_max: stream.lag_max(),
                     append_sessions: small(stream.sessions()),
                     producers: small(stream.producers()),
                 };
