@@ -26,7 +26,7 @@ use crate::Api;
 use crate::access::{Who, bearer};
 use crate::error::Failure;
 use crate::limits::{BODY_BYTES_MAX, BODY_WAIT, PLANE_WAIT};
-use crate::routes::{Need, Route};
+use crate::routes::{METRICS, Need, Route};
 
 /// The client's id of a request: on a write, what a repeat is known by.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -112,7 +112,11 @@ async fn run(
                 return Err(error.into());
             }
         }
-        api.rate(who, route.is_write())?;
+        if route.path == METRICS {
+            api.rate_scrape(who)?;
+        } else {
+            api.rate(who, route.is_write())?;
+        }
     }
     let parts = Parts(
         parts
@@ -226,6 +230,14 @@ impl Call {
         let mut all = self.headers.get_all(name).iter();
         let value = all.next()?;
         all.next().is_none().then(|| value.as_bytes())
+    }
+
+    /// A header that is a list, however often it is there (RFC 9110 §5.3). What is no text
+    /// is left out.
+    pub(crate) fn header_list(&self, name: &HeaderName) -> String {
+        let all = self.headers.get_all(name).iter();
+        let texts: Vec<&str> = all.filter_map(|value| value.to_str().ok()).collect();
+        texts.join(",")
     }
 
     /// What the target must be like, by the headers.

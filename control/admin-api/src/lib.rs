@@ -22,6 +22,7 @@ pub mod idp;
 pub mod limits;
 mod listener;
 mod live;
+mod metrics;
 mod model;
 pub mod observer;
 mod openapi;
@@ -30,8 +31,8 @@ mod rest;
 mod routes;
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::rejection::RawPathParamsRejection;
@@ -59,6 +60,7 @@ pub use front::{Front, PlaneHandle, WatchStream, front};
 pub use identity::{Identity, ROTATE_EVERY_MS_DEFAULT};
 pub use listener::Cleartext;
 pub use live::{Live, ResourceLoad};
+pub use metrics::{Host, HostFacts};
 pub use model::SpecDefaults;
 pub use rates::Rate;
 pub use routes::{Need, ObjectOf, Route, Verb, routes};
@@ -81,8 +83,12 @@ pub struct ApiConfig {
     pub reads: Rate,
     /// Writes of one principal.
     pub writes: Rate,
+    /// Readings of the metrics by one principal; they count for nothing else.
+    pub scrapes: Rate,
     /// Requests without a credential that counts, of one address.
     pub strangers: Rate,
+    /// The machine under the node.
+    pub host: Host,
     /// The data cores of this node.
     pub cores: NodeHandle,
     /// What credentials are issued with.
@@ -114,7 +120,9 @@ impl ApiConfig {
             defaults: SpecDefaults::default(),
             reads: rate(200, 400),
             writes: rate(100, 200),
+            scrapes: rate(10, 20),
             strangers: rate(20, 40),
+            host: Host::default(),
             cores: node_front(0).0,
             identity: Identity::default(),
             bootstrap: None,
@@ -158,7 +166,11 @@ pub async fn serve(
         observer: Observer::new(config.cores),
         reads: Mutex::new(Rates::new(config.reads)),
         writes: Mutex::new(Rates::new(config.writes)),
+        scrapes: Mutex::new(Rates::new(config.scrapes)),
         strangers: Mutex::new(Rates::new(config.strangers)),
+        host: config.host,
+        metrics: metrics::Kept::default(),
+        started: OnceLock::new(),
         identity: config.identity,
         bootstrap: secret,
         begun: Instant::now(),
@@ -189,7 +201,9 @@ pub async fn serve(
         let _ = stopped.send(true);
     };
     let sampling = api.observer.sample(stopping.clone());
-    tokio::join!(listen(listener, door, stopping), first_days, sampling, stop);
+    let starting = rest::probes::await_start(&api);
+    let listening = listen(listener, door, stopping);
+    tokio::join!(listening, first_days, sampling, starting, stop);
     Ok(())
 }
 
@@ -204,7 +218,13 @@ pub(crate) struct Api {
     pub(crate) observer: Observer,
     reads: Mutex<Rates>,
     writes: Mutex<Rates>,
+    scrapes: Mutex<Rates>,
     strangers: Mutex<Rates>,
+    /// The machine under the node.
+    pub(crate) host: Host,
+    pub(crate) metrics: metrics::Kept,
+    /// How long it took until the node was ready for the first time.
+    pub(crate) started: OnceLock<Duration>,
     pub(crate) identity: Identity,
     /// Of the first day.
     pub(crate) bootstrap: Option<TokenDigest>,
@@ -230,6 +250,11 @@ impl Api {
         self.count(rates, &who.bucket())
     }
 
+    /// Counts a reading of the metrics.
+    pub(crate) fn rate_scrape(&self, who: &Who) -> Result<(), Failure> {
+        self.count(&self.scrapes, &who.bucket())
+    }
+
     /// Counts a request without a credential that counts.
     pub(crate) fn rate_nobody(&self, who: &Who) -> Result<(), Failure> {
         self.count(&self.strangers, &access::address(who.remote))
@@ -253,7 +278,7 @@ impl Api {
     }
 
     /// Since when it serves.
-    pub(crate) fn uptime(&self) -> core::time::Duration {
+    pub(crate) fn uptime(&self) -> Duration {
         self.begun.elapsed()
     }
 }

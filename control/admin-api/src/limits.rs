@@ -64,6 +64,18 @@ pub const BODY_WAIT: Duration = Duration::from_secs(15);
 /// and the body's time hears of it.
 pub const PLANE_WAIT: Duration = Duration::from_secs(5);
 
+/// Resources with series of their own in the metrics, the most active first. Each has up
+/// to ten: more tell more, and whoever reads them keeps all that ever were there.
+pub const RESOURCES_TOLD_MAX: usize = 200;
+
+/// How often the machine is looked at, however often somebody asks.
+pub const HOST_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A data core that has said nothing for so long is stuck: whoever runs the process is
+/// told to end it. Shorter ends one that a slow disk of the machine's held up, longer
+/// keeps clients of a dead one waiting.
+pub const STUCK_AFTER: Duration = Duration::from_secs(5);
+
 /// Requests under way on one HTTP/2 connection.
 pub const STREAMS_MAX: u32 = 64;
 

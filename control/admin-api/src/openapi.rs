@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::error::ErrorBody;
-use crate::limits::{FILTER_BYTES_MAX, PAGE_DEFAULT};
+use crate::limits::{FILTER_BYTES_MAX, PAGE_DEFAULT, RESOURCES_TOLD_MAX};
 use crate::model::{
     Broker, BrokerRegister, MovePlan, Namespace, NamespaceCreate, NamespacePatch, ObjectView,
     Placement, RebalanceRequest, Resource, ResourceCreate, ResourcePatch, Tenant, TenantCreate,
@@ -19,14 +19,14 @@ use crate::rest::audit::AuditList;
 use crate::rest::health::{HealthAnswer, HealthReport};
 use crate::rest::issuers::{Issuer, IssuerInput};
 use crate::rest::keys::KeyNames;
-use crate::rest::probes::{Health, Probe};
+use crate::rest::probes::{Health, Probe, Ready, Startup};
 use crate::rest::raft::{LeaderTransfer, Raft};
 use crate::rest::rbac::{
     Grouping, GroupingsAdd, GroupingsAdded, PoliciesAdd, PoliciesAdded, Policy, RowIds,
 };
 use crate::rest::system::SystemInfo;
 use crate::rest::tokens::{ExchangeRequest, ExchangeResponse, RevokeRequest};
-use crate::routes::{Need, Route, routes};
+use crate::routes::{METRICS, Need, Route, routes};
 
 /// The document (OpenAPI 3.1).
 pub(crate) fn document() -> &'static Value {
@@ -63,6 +63,8 @@ fn schemas() -> BTreeMap<String, Value> {
     let mut all = Schemas::default();
     all.answer::<ErrorBody>();
     all.answer::<Probe>();
+    all.answer::<Ready>();
+    all.answer::<Startup>();
     all.answer::<Health>();
     all.answer::<Tenant>();
     all.answer::<Namespace>();
@@ -389,6 +391,7 @@ fn query_schema(name: &str) -> Value {
         }),
         "limit" => json!({ "type": "integer", "minimum": 1, "maximum": 1_000 }),
         "deleted" | "force" | "dry_run" => json!({ "type": "boolean" }),
+        "resources" => json!({ "type": "integer", "minimum": 0, "default": RESOURCES_TOLD_MAX }),
         "grace_ms" | "from_version" => {
             json!({ "type": "integer", "format": "int64", "minimum": 0 })
         }
@@ -402,19 +405,23 @@ fn query_schema(name: &str) -> Value {
 }
 
 fn responses(route: &Route) -> Map<String, Value> {
+    let of_json = |schema| json!({ "application/json": { "schema": schema } });
     let one = |status: u16| {
         let (about, content) = match (status, route.answer) {
             (202, None) | (204, _) => ("Done.", None),
-            (200..300, Some(answer)) => ("Done.", Some(("application/json", reference(answer)))),
-            (200..300, None) => ("Done.", Some((plain(route), json!({ "type": "string" })))),
-            _ => (
-                refusal(status),
-                Some(("application/json", reference("Error"))),
+            (200..300, Some(answer)) => ("Done.", Some(of_json(reference(answer)))),
+            (200..300, None) => ("Done.", Some(plain(route))),
+            (503, Some(answer)) if route.is_probe() => (
+                "It is not.",
+                Some(of_json(
+                    json!({ "oneOf": [reference(answer), reference("Error")] }),
+                )),
             ),
+            _ => (refusal(status), Some(of_json(reference("Error")))),
         };
         let mut response = json!({ "description": about });
-        if let Some((media, schema)) = content {
-            response["content"] = json!({ media: { "schema": schema } });
+        if let Some(content) = content {
+            response["content"] = content;
         }
         (status.to_string(), response)
     };
@@ -422,11 +429,14 @@ fn responses(route: &Route) -> Map<String, Value> {
 }
 
 /// What an answer is that is no JSON.
-fn plain(route: &Route) -> &'static str {
+fn plain(route: &Route) -> Value {
+    let text = json!({ "schema": { "type": "string" } });
     if route.path.ends_with("/watch") {
-        "text/event-stream"
+        json!({ "text/event-stream": text })
+    } else if route.path == METRICS {
+        json!({ "text/plain": text, "application/openmetrics-text": text })
     } else {
-        "text/html"
+        json!({ "text/html": text })
     }
 }
 

@@ -11,6 +11,7 @@ use pinion_metadata::Action;
 use pinion_types::ResourceKind;
 
 use crate::call::{Call, Reply};
+use crate::metrics;
 use crate::rest::{
     apply, audit, brokers, health, metadata, namespaces, placements, probes, raft, system, tenants,
 };
@@ -130,6 +131,12 @@ impl Route {
         all
     }
 
+    /// Whether 503 has the schema of the answer: it is what was asked for.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.need == Need::Public
+            && matches!(self.answer, Some("Probe" | "Ready" | "Startup" | "Health"))
+    }
+
     /// Whether it changes something.
     #[must_use]
     pub fn is_write(&self) -> bool {
@@ -151,6 +158,9 @@ pub fn routes() -> impl Iterator<Item = &'static Route> {
     ];
     groups.into_iter().flatten()
 }
+
+/// Where the metrics are.
+pub(crate) const METRICS: &str = "/metrics";
 
 const LIST: &[&str] = &[
     "filter",
@@ -233,7 +243,7 @@ const PROBES: &[Route] = &[
             })
         },
         "",
-        "Whether the process answers",
+        "Whether the process lives and its data cores answer",
     ),
     told(
         Route {
@@ -248,22 +258,22 @@ const PROBES: &[Route] = &[
     told(
         Route {
             query: &[],
-            ..get("/readyz", Need::Public, "Probe", |call| {
+            ..get("/readyz", Need::Public, "Ready", |call| {
                 Box::pin(probes::ready(call))
             })
         },
         "",
-        "Whether the node has caught up and serves",
+        "Whether the node has caught up and takes requests",
     ),
     told(
         Route {
             query: &[],
-            ..get("/startupz", Need::Public, "Probe", |call| {
-                Box::pin(probes::ready(call))
+            ..get("/startupz", Need::Public, "Startup", |call| {
+                Box::pin(probes::startup(call))
             })
         },
         "",
-        "The same",
+        "Whether the node was ready once, and how long that took",
     ),
     told(
         Route {
@@ -273,7 +283,18 @@ const PROBES: &[Route] = &[
             })
         },
         "",
-        "Version and time since the start",
+        "Version, time since the start, and what is wrong if anything is",
+    ),
+    told(
+        Route {
+            query: &["resources"],
+            answer: None,
+            ..get(METRICS, OPERATOR_READS, "", |call| {
+                Box::pin(metrics::metrics(call))
+            })
+        },
+        "",
+        "Metrics as Prometheus text or OpenMetrics; series of the most active resources, at most as many as asked for",
     ),
     told(
         Route {

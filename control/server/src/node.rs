@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use pinion_admin_api::{ApiConfig, Cleartext, Rate, SpecDefaults};
+use pinion_admin_api::{ApiConfig, Cleartext, Host, HostFacts, Rate, SpecDefaults};
 use pinion_commitlog::{LogId, RecoveryReport};
 use pinion_metadata::broker::Capacity;
 use pinion_node::CoreConfig;
@@ -20,7 +20,7 @@ use pinion_quic::{
 use pinion_reactor::{
     BindError, CoreConfig as ReactorConfig, DiskConfig, GroupOptions, MAILBOX_CAPACITY_DEFAULT,
     Placement, PlacementError, PlacementMode, SpinPolicy, UdpGroup, bind_group, cpu, mesh,
-    run_core,
+    run_core, statfs_free,
 };
 use pinion_types::CoreId;
 use rand::RngExt;
@@ -502,7 +502,12 @@ fn admin_config(
         per_second,
         burst: per_second.saturating_mul(2).max(1),
     };
+    let dir = config.data_dir.clone();
     Ok(ApiConfig {
+        host: Host::new(move || HostFacts {
+            space: statfs_free(&dir).ok(),
+            throttled: cpu::throttled(),
+        }),
         reads: rate(config.admin.reads_per_second),
         writes: rate(config.admin.writes_per_second),
         tls: Some(Arc::new(tls)),

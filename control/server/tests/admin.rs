@@ -37,6 +37,21 @@ fn ask(node: &Node, token: &str, method: &str, path: &str, body: Option<&Value>)
     (status, serde_json::from_str(body).unwrap_or(Value::Null))
 }
 
+/// Cores are asked for the first time when the door opens: until they have answered the
+/// node is not ready.
+fn await_ready(node: &Node) {
+    let patience = Instant::now() + Duration::from_secs(30);
+    loop {
+        let (status, said) = ask(node, "", "GET", "/startupz", None);
+        if status == 200 {
+            break;
+        }
+        assert!(Instant::now() < patience, "{said}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(ask(node, "", "GET", "/readyz", None).0, 200);
+}
+
 const STREAMS: &str = "/v1/tenants/default/namespaces/shop/streams";
 
 #[test]
@@ -45,7 +60,10 @@ fn what_administrators_make_the_data_plane_has_and_the_other_way_round() {
     let home = Home::new(dir.path(), CONFIG, &[]);
     let node = home.start(&[]);
     let token = node.token();
-    assert_eq!(ask(&node, "", "GET", "/readyz", None).0, 200);
+    await_ready(&node);
+    let (status, started) = ask(&node, "", "GET", "/startupz", None);
+    assert_eq!((status, &started["status"]), (200, &json!("started")));
+    assert!(started["startup_time_seconds"].as_f64().unwrap() < 60.0);
 
     let namespace = json!({"name": "shop"});
     let namespaces = "/v1/tenants/default/namespaces";

@@ -18,6 +18,8 @@ pub(crate) struct Said(Arc<Mutex<Script>>);
 struct Script {
     partitions: Vec<PartitionFacts>,
     lost: Vec<CoreId>,
+    /// Of one page; 0 is one.
+    per_page: usize,
     /// Questions of each kind that were answered.
     pages: usize,
 }
@@ -25,6 +27,11 @@ struct Script {
 impl Said {
     pub(crate) fn set(&self, partitions: Vec<PartitionFacts>) {
         self.0.lock().unwrap().partitions = partitions;
+    }
+
+    /// Pages are of so many partitions.
+    pub(crate) fn page_by(&self, partitions: usize) {
+        self.0.lock().unwrap().per_page = partitions;
     }
 
     /// From now on this core is gone.
@@ -70,7 +77,7 @@ pub(crate) fn stream(
     }
 }
 
-/// Answers for as long as anybody asks. Each page holds one partition.
+/// Answers for as long as anybody asks.
 pub(crate) async fn play(mut front: NodeFront, said: Said) {
     loop {
         front.ready().await;
@@ -104,10 +111,11 @@ impl Said {
                 script.pages += 1;
                 let first = after.map_or(0, |after| after as usize + 1);
                 let all = script.partitions.iter().filter(|one| one.core == core);
-                let last = u32::try_from(first).unwrap();
-                let more = all.clone().count() > first + 1;
+                let count = script.per_page.max(1);
+                let last = u32::try_from(first + count - 1).unwrap();
+                let more = all.clone().count() > first + count;
                 View::Partitions(Page {
-                    items: all.skip(first).take(1).cloned().collect(),
+                    items: all.skip(first).take(count).cloned().collect(),
                     next: more.then_some(last),
                 })
             }

@@ -173,6 +173,7 @@ pub(crate) fn config() -> ApiConfig {
         cleartext: Cleartext::Loopback,
         reads: UNLIMITED,
         writes: UNLIMITED,
+        scrapes: UNLIMITED,
         strangers: UNLIMITED,
         ..ApiConfig::new(listener)
     }

@@ -12,6 +12,7 @@ mod http;
 mod identity;
 mod idp;
 mod matrix;
+mod metrics;
 mod proto;
 mod roles;
 mod schema;

@@ -23,6 +23,7 @@ const TABLE: &[(&str, &str)] = &[
     ("GET /readyz", "yyyyyyyyyyyyy"),
     ("GET /startupz", "yyyyyyyyyyyyy"),
     ("GET /health", "yyyyyyyyyyyyy"),
+    ("GET /metrics", "113333333333y"),
     ("GET /v1/openapi.json", "yyyyyyyyyyyyy"),
     ("GET /v1/docs", "yyyyyyyyyyyyy"),
     ("GET /v1/tenants", "11yyyyyyyyyyy"),
