@@ -89,7 +89,7 @@ pub mod actions {
     /// GET shows what a force action would do. Its query is `operation` and `target`, or
     /// the word of an operation with the target as its value
     /// ([`crate::model::Operation::asked_for`]), and what belongs to it: `tenant`, and
-    /// `queue`, `resource`, `partition`, `action`, `object`, `role`, `q`.
+    /// `queue`, `resource`, `partition`, `action`, `object`, `role`, `prefix`, `q`.
     pub const CONFIRM: &str = "/ui/confirm";
     /// POST does it.
     pub const PERFORM: &str = "/ui/do";

@@ -7,8 +7,8 @@ use super::{Fresh, Level, Listing, State, page};
 /// What is used of a quota.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Usage {
-    /// Used.
-    pub used: u64,
+    /// Used; `None` where nobody counts it.
+    pub used: Option<u64>,
     /// At most; `None` is no quota.
     pub quota: Option<u64>,
 }
@@ -24,15 +24,15 @@ pub struct TenantRow {
     pub state: State,
     /// Namespaces it has.
     pub namespaces: u64,
-    /// Streams.
-    pub streams: Usage,
-    /// Bytes on disk.
+    /// Streams, queues and caches.
+    pub resources: Usage,
+    /// Bytes on disk that durable resources ask for.
     pub storage_bytes: Usage,
     /// Connections.
     pub connections: Usage,
     /// Records a second.
     pub publish_per_s: Usage,
-    /// Bytes of caches.
+    /// Bytes of memory that caches ask for.
     pub cache_bytes: Usage,
 }
 
@@ -58,12 +58,8 @@ pub struct NamespaceRow {
     pub description: String,
     /// How it is.
     pub state: State,
-    /// Streams in it.
-    pub streams: Usage,
-    /// Queues in it.
-    pub queues: u64,
-    /// Caches in it.
-    pub caches: u64,
+    /// Streams, queues and caches in it.
+    pub resources: Usage,
     /// Records a second.
     pub publish_per_s: Usage,
     /// How often what was asked of it has changed.
@@ -94,9 +90,7 @@ pub struct PolicyRow {
     pub action: String,
     /// On what.
     pub object: String,
-    /// Who made it.
-    pub made_by: String,
-    /// When, milliseconds since 1970.
+    /// When it was made, milliseconds since 1970.
     pub made_unix_ms: u64,
 }
 
@@ -107,9 +101,7 @@ pub struct GroupingRow {
     pub subject: String,
     /// Has this role.
     pub role: String,
-    /// Who made it.
-    pub made_by: String,
-    /// When, milliseconds since 1970.
+    /// When it was made, milliseconds since 1970.
     pub made_unix_ms: u64,
 }
 
@@ -144,15 +136,15 @@ pub struct ProviderRow {
     /// Algorithms it is held to.
     pub algorithms: Vec<String>,
     /// Keys that are known.
-    pub keys: u64,
+    pub keys: Option<u64>,
     /// How the last fetch went.
     pub state: State,
     /// Time since the last fetch that went well, milliseconds.
     pub fetched_ms: Option<u64>,
     /// Exchanges since this node started.
-    pub exchanges: u64,
+    pub exchanges: Option<u64>,
     /// Exchanges refused since this node started.
-    pub refused: u64,
+    pub refused: Option<u64>,
 }
 
 /// Identity providers of a tenant.
@@ -177,8 +169,8 @@ pub struct SigningKeyRow {
     pub role: String,
     /// How good that is.
     pub level: Level,
-    /// Since when, milliseconds since 1970.
-    pub from_unix_ms: u64,
+    /// Since when, milliseconds since 1970, if that is known.
+    pub from_unix_ms: Option<u64>,
     /// Until when, milliseconds since 1970, if that is known.
     pub until_unix_ms: Option<u64>,
 }

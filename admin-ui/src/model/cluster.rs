@@ -34,8 +34,8 @@ pub struct ShardPlace {
     pub shard: u32,
     /// Column, which is the broker's place in [`Placement::brokers`].
     pub broker: u16,
-    /// Core of that broker.
-    pub core: u16,
+    /// Log of that broker, where it leads.
+    pub log: Option<u16>,
     /// Whether it leads there.
     pub leads: bool,
 }
@@ -183,12 +183,8 @@ pub struct Raft {
     pub undecided: u64,
     /// Entry of the last snapshot.
     pub snapshot: u64,
-    /// Time from proposal to decision, microseconds, half of them below.
-    pub decide_p50_us: Option<u64>,
-    /// 99 of 100 below.
-    pub decide_p99_us: Option<u64>,
-    /// Changes of the leader since this node started.
-    pub elections: u64,
+    /// Flush of this member's log, microseconds, half of the last ones below.
+    pub flush_p50_us: Option<u64>,
     /// What these are worth.
     pub fresh: Fresh,
     /// The members.

@@ -53,11 +53,19 @@ impl Who {
             bearer: bearer(headers)?,
             workload: None,
         };
-        let caller = table.admit(wall, shown)?;
-        let tenant = table.tenant_name(&caller);
-        let (principal, rights) = match &caller {
+        Self::holding(table, &table.admit(wall, shown)?, remote)
+    }
+
+    /// Whoever this table let in.
+    pub(crate) fn holding(
+        table: &AccessTable,
+        caller: &Caller,
+        remote: Option<SocketAddr>,
+    ) -> Result<Self, AuthError> {
+        let tenant = table.tenant_name(caller);
+        let (principal, rights) = match caller {
             Caller::Configured { id, .. } => {
-                let rights = if table.is_operator(&caller) {
+                let rights = if table.is_operator(caller) {
                     operator()
                 } else {
                     // Its grants are for the data plane.

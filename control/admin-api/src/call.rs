@@ -44,6 +44,10 @@ pub(crate) type Reply = Result<Response, Failure>;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Remote(pub(crate) SocketAddr);
 
+/// Whether a request came over TLS; its listener puts it there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Secure(pub(crate) bool);
+
 /// One request that was let in.
 pub(crate) struct Call {
     pub(crate) api: Arc<Api>,
@@ -153,6 +157,18 @@ pub(crate) async fn refuse(
     number: u128,
     failure: Failure,
 ) -> Failure {
+    let operation = format!("{} {}", route.method.text(), route.path);
+    record(api, who, number, &operation, failure).await
+}
+
+/// The same of what is no route.
+pub(crate) async fn record(
+    api: &Api,
+    who: &Who,
+    number: u128,
+    operation: &str,
+    failure: Failure,
+) -> Failure {
     let Some(status) = failure.denied else {
         return failure;
     };
@@ -163,7 +179,7 @@ pub(crate) async fn refuse(
             remote: who.remote,
         },
         tenant: who.tenant.clone().unwrap_or_default(),
-        operation: format!("{} {}", route.method.text(), route.path).into(),
+        operation: operation.into(),
         target: failure
             .details
             .get("object")
@@ -175,6 +191,55 @@ pub(crate) async fn refuse(
     match api.plane.denied(denied).await {
         Ok(()) => failure,
         Err(error) => error.into(),
+    }
+}
+
+/// A request of a route that did not come over the wire.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// Parts of the path, decoded.
+    pub(crate) parts: Vec<(&'static str, String)>,
+    pub(crate) query: Vec<(&'static str, String)>,
+    /// What the target must be like.
+    pub(crate) expect: Option<MetaVersion>,
+    pub(crate) body: Option<Value>,
+}
+
+/// Asks a route on behalf of somebody who is known and was counted: with the same rights,
+/// the same checks and the same rows as when they ask it themselves.
+pub(crate) async fn ask(
+    api: &Arc<Api>,
+    route: &'static Route,
+    who: &Who,
+    number: u128,
+    wanted: Wanted,
+) -> Reply {
+    let owned = |pairs: Vec<(&'static str, String)>| {
+        let pairs = pairs.into_iter();
+        pairs
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    };
+    let parts = Parts(owned(wanted.parts));
+    let body = wanted.body.map(|body| body.to_string());
+    let call = Call {
+        api: Arc::clone(api),
+        who: who.clone(),
+        number,
+        parts,
+        query: owned(wanted.query),
+        expect: wanted.expect.map_or(Expect::Any, Expect::Version),
+        headers: HeaderMap::new(),
+        body: body.unwrap_or_default().into(),
+    };
+    let may = who.check_need(route.need, |name| call.parts.get(name));
+    let reply = match may {
+        Ok(()) => (route.handler)(call).await,
+        Err(failure) => Err(failure),
+    };
+    match reply {
+        Ok(response) => Ok(response),
+        Err(failure) => Err(refuse(api, route, who, number, failure).await),
     }
 }
 
@@ -502,7 +567,8 @@ pub(crate) fn read_query(
     Ok(all)
 }
 
-fn percent_decode(text: &str) -> Option<String> {
+/// What is percent-encoded, if it is so rightly and UTF-8.
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     let mut out = Vec::with_capacity(text.len());
     while let Some(byte) = bytes.next() {
@@ -538,22 +604,31 @@ pub(crate) async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, 
             "the body is expected as Content-Type: application/json",
         ));
     }
+    read_whole(headers, body, BODY_BYTES_MAX).await
+}
+
+/// The whole body, whatever it is, if it is short enough and there in time.
+pub(crate) async fn read_whole(
+    headers: &HeaderMap,
+    body: Body,
+    bytes_max: usize,
+) -> Result<Bytes, Failure> {
     let too_large = || {
         Failure::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "body_too_large",
-            format!("a body has at most {BODY_BYTES_MAX} bytes"),
+            format!("a body has at most {bytes_max} bytes"),
         )
-        .with("limit", BODY_BYTES_MAX)
+        .with("limit", bytes_max)
     };
     let length = headers
         .get("content-length")
         .and_then(|value| value.to_str().ok());
     let length: Option<u64> = length.and_then(|text| text.parse().ok());
-    if length.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
+    if length.is_some_and(|length| length > bytes_max as u64) {
         return Err(too_large());
     }
-    let whole = Limited::new(body, BODY_BYTES_MAX).collect();
+    let whole = Limited::new(body, bytes_max).collect();
     match tokio::time::timeout(BODY_WAIT, whole).await {
         Err(_) => Err(Failure::new(
             StatusCode::REQUEST_TIMEOUT,

@@ -29,6 +29,7 @@ mod openapi;
 mod rates;
 mod rest;
 mod routes;
+mod ui;
 
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -42,8 +43,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::on;
 use pinion_auth::AuthError;
-use pinion_auth::access::{AccessTable, TokenDigest};
-use pinion_auth::compile::CredentialTable;
+use pinion_auth::access::{AccessTable, Caller, TokenDigest};
+use pinion_auth::compile::{CredentialTable, Credentials};
 use pinion_types::{Monotonic, WallMs};
 use tokio::sync::watch;
 
@@ -177,7 +178,7 @@ pub async fn serve(
         stopping: stopping.clone(),
     });
     let door = Door {
-        router: grpc::mount(router(&api, routes()), &api),
+        router: ui::mount(grpc::mount(router(&api, routes()), &api), &api)?,
         tls,
         cleartext: config.cleartext,
     };
@@ -242,6 +243,33 @@ impl Api {
     ) -> Result<Who, AuthError> {
         let table = self.access.borrow().clone();
         Who::of(&table, headers, remote, wall())
+    }
+
+    /// Who holds this token or API key, for a session of theirs.
+    pub(crate) fn admit_bearer(
+        &self,
+        bearer: &[u8],
+        remote: Option<core::net::SocketAddr>,
+    ) -> Result<(Caller, Who), AuthError> {
+        let table = self.access.borrow().clone();
+        let shown = Credentials {
+            bearer,
+            workload: None,
+        };
+        let caller = table.admit(wall(), shown)?;
+        let who = Who::holding(&table, &caller, remote)?;
+        Ok((caller, who))
+    }
+
+    /// Whether somebody who was let in is so still, and what they may do from here on.
+    pub(crate) fn still(
+        &self,
+        caller: &mut Caller,
+        remote: Option<core::net::SocketAddr>,
+    ) -> Result<Who, AuthError> {
+        let table = self.access.borrow().clone();
+        table.still_valid(wall(), caller)?;
+        Who::holding(&table, caller, remote)
     }
 
     /// Counts a request of somebody who is known.

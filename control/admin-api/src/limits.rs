@@ -57,6 +57,9 @@ pub const HEADERS_MAX: usize = 64;
 /// Bytes of a body: what fits one command of the metadata, in JSON.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of a form of the dashboard: the longest token, percent-encoded.
+pub const FORM_BYTES_MAX: usize = 52 << 10;
+
 /// How long a body may take, however it drips.
 pub const BODY_WAIT: Duration = Duration::from_secs(15);
 
@@ -105,6 +108,13 @@ pub const FILTER_BYTES_MAX: usize = 256;
 /// between does not take it for dead.
 pub const WATCH_COMMENT_EVERY: Duration = Duration::from_secs(15);
 
+/// Pages of the dashboard that are followed at a time. Each is drawn anew once in
+/// [`LIVE_EVERY`], so more of them make everybody's turn on the control core longer.
+pub const LIVE_STREAMS_MAX: usize = 32;
+
+/// How often somebody who looks at a page is told what has changed on it.
+pub const LIVE_EVERY: Duration = Duration::from_secs(1);
+
 /// Pieces of an answer made ahead of what its client has taken.
 pub const PIECES_AHEAD: usize = 4;
 
@@ -117,3 +127,5 @@ const _: () = assert!(WATCH_AHEAD <= pinion_plane::limits::WATCH_CREDIT_MAX);
 const _: () = assert!(ASKS_MAX <= pinion_plane::limits::REQUESTS_MAX);
 // Every connection could watch.
 const _: () = assert!(CONNECTIONS_MAX <= pinion_plane::limits::WATCHERS_MAX);
+// A token that is taken as a header is taken from a form.
+const _: () = assert!(3 * BEARER_BYTES_MAX < FORM_BYTES_MAX);

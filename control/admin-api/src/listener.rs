@@ -12,7 +12,8 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use axum::http::{HeaderValue, Request, Response, StatusCode};
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -26,7 +27,7 @@ use tokio::time::{sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-use crate::call::Remote;
+use crate::call::{Remote, Secure};
 use crate::limits::{
     ACCEPT_PAUSE, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, DRAIN_WAIT, FIRST_BYTE_WAIT,
     HEADER_BYTES_MAX, HEADER_WAIT, HEADERS_MAX, IDLE_WAIT, STREAMS_MAX, UNREAD_WAIT,
@@ -146,13 +147,14 @@ async fn connection(
             if found == 0 || judge(first[0]) != Speaks::Http {
                 return Ok(());
             }
-            http(Begun::new(first[0], stream), remote, door, stop).await;
+            let stream = Begun::new(first[0], stream);
+            http(stream, (remote, Secure(true)), door, stop).await;
         }
         (Speaks::Http, _)
             if door.cleartext == Cleartext::Loopback
                 && remote.ip().to_canonical().is_loopback() =>
         {
-            http(stream, remote, door, stop).await;
+            http(stream, (remote, Secure(false)), door, stop).await;
         }
         (Speaks::Http, _) => {
             stream.write_all(USE_HTTPS).await?;
@@ -203,8 +205,12 @@ impl Activity {
 }
 
 /// Speaks HTTP until the client goes, is silent, or the API ends.
-async fn http<S>(stream: S, remote: SocketAddr, door: &Door, mut stop: watch::Receiver<bool>)
-where
+async fn http<S>(
+    stream: S,
+    (remote, secure): (SocketAddr, Secure),
+    door: &Door,
+    mut stop: watch::Receiver<bool>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = Arc::new(Activity {
@@ -215,9 +221,17 @@ where
         let (router, activity) = (door.router.clone(), activity.clone());
         service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Remote(remote));
+            request.extensions_mut().insert(secure);
             let (router, under_way) = (router.clone(), UnderWay::new(&activity));
+            let length = Length::of(&request);
             async move {
-                let response = router.oneshot(request).await.into_response();
+                let response = match length {
+                    Length::Twofold => StatusCode::BAD_REQUEST.into_response(),
+                    Length::Plain | Length::InChunks => {
+                        router.oneshot(request).await.into_response()
+                    }
+                };
+                let response = length.last_of(response);
                 Ok::<_, core::convert::Infallible>(held(response, under_way))
             }
         })
@@ -260,6 +274,42 @@ where
                 connection.as_mut().graceful_shutdown();
             }
         }
+    }
+}
+
+/// How a request of HTTP/1.1 says where its body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    /// By its length, or it has none.
+    Plain,
+    /// By its last chunk.
+    InChunks,
+    /// Both ways, of which somebody between may believe the other (RFC 9112 §11.2).
+    Twofold,
+}
+
+impl Length {
+    fn of<B>(request: &Request<B>) -> Self {
+        let headers = request.headers();
+        match (
+            headers.contains_key(TRANSFER_ENCODING),
+            headers.contains_key(CONTENT_LENGTH),
+        ) {
+            (false, _) => Self::Plain,
+            (true, false) => Self::InChunks,
+            (true, true) => Self::Twofold,
+        }
+    }
+
+    /// After what came in chunks a connection ends: of a second length that stood after
+    /// the first nobody is told here, and what follows may be somebody's who knows only
+    /// that (RFC 9112 §6.1).
+    fn last_of(self, mut response: Response<Body>) -> Response<Body> {
+        if self != Self::Plain {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        response
     }
 }
 

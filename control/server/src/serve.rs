@@ -81,6 +81,14 @@ fn print_facts(config: &Config, node: &Node) {
     if node.has_admin {
         let scheme = if config.dev { "http" } else { "https" };
         eprintln!("  admin       {scheme}://{} (HTTP, TCP)", node.address);
+        if config.dev {
+            let token = identity::directory(config).join("admin.token");
+            let token = token.display();
+            eprintln!(
+                "  dashboard   {scheme}://{}/ (log in with what {token} has)",
+                node.address
+            );
+        }
     }
     eprintln!(
         "  data cores  CPU {:?}, control CPU {}; datagrams {steering}",

@@ -117,6 +117,7 @@ pub(crate) async fn list(call: Call) -> Reply {
         to: moment(&call, "to")?,
         limit,
         first: call.number_param("page_token")?.unwrap_or(0),
+        before: None,
     };
     match call.api.plane.audit(query, PLANE_WAIT).await {
         Answer::Audit(page) => {

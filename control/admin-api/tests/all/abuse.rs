@@ -9,7 +9,7 @@ use pinion_admin_api::limits::{
 use pinion_admin_api::{ApiConfig, Cleartext, Rate};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::http::{Client, config, tell, tell_with};
 
@@ -238,6 +238,98 @@ fn a_head_that_drips_is_cut_off_while_others_are_served() {
             }
         };
         tokio::join!(drip, others);
+        let took = begun.elapsed();
+        assert!(took < HEADER_WAIT + Duration::from_secs(10), "{took:?}");
+    });
+}
+
+/// Answers that came on one connection.
+fn answers(bytes: &[u8]) -> usize {
+    String::from_utf8_lossy(bytes).matches("HTTP/1.1 ").count()
+}
+
+#[test]
+fn a_request_whose_end_two_would_see_in_two_places_is_the_last_of_its_connection() {
+    tell(|ops, _| async move {
+        let smuggled = "GET /healthz HTTP/1.1\r\nhost: x\r\nx-smuggled: 1\r\n\r\n";
+        for (head, body) in [
+            (
+                "content-length: 5\r\ntransfer-encoding: chunked",
+                "0\r\n\r\n",
+            ),
+            ("content-length: 5\r\ncontent-length: 6", "12345"),
+            ("content-length: 5, 6", "12345"),
+            ("content-length: +5", "12345"),
+            ("content-length: 0x5", "12345"),
+            ("content-length : 5", "12345"),
+            ("content-length: 5\r\n folded: 1", "12345"),
+            ("transfer-encoding: xchunked", "0\r\n\r\n"),
+            ("transfer-encoding: chunked, identity", "0\r\n\r\n"),
+            ("transfer-encoding : chunked", "0\r\n\r\n"),
+            ("x\0: y", ""),
+        ] {
+            for path in ["/v1/tenants", "/ui/login"] {
+                let request = format!("POST {path} HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n");
+                let all = format!("{request}{body}{smuggled}");
+                let answer = speak(&ops, all.as_bytes()).await;
+                let line = status_line(&answer);
+                assert!(line.contains(" 400 "), "{head:?}: {line}");
+                assert_eq!(answers(&answer), 1, "{head:?}");
+            }
+        }
+        // The second length is not seen: the connection ends all the same.
+        for head in [
+            "transfer-encoding: chunked\r\ncontent-length: 3",
+            "transfer-encoding: chunked",
+        ] {
+            let request = format!("POST /v1/tenants HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n");
+            let all = format!("{request}0\r\n\r\n{smuggled}");
+            let answer = speak(&ops, all.as_bytes()).await;
+            assert_eq!(answers(&answer), 1, "{head:?}");
+        }
+        // Of the older protocol nobody expects chunks.
+        let old = "POST /v1/tenants HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+        let answer = speak(&ops, old.as_bytes()).await;
+        assert!(status_line(&answer).contains(" 400 "));
+        ops.get("/healthz").await.is(200);
+    });
+}
+
+#[test]
+fn five_hundred_that_drip_hold_up_nobody_else() {
+    const EACH: usize = CONNECTIONS_PER_ADDRESS_MAX - 3;
+    tell(|ops, _| async move {
+        let mut slow = Vec::new();
+        for address in 2..=5 {
+            for _ in 0..EACH {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind(([127, 0, 0, address], 0).into()).unwrap();
+                let mut stream = socket.connect(ops.address).await.unwrap();
+                let head = b"POST /ui/login HTTP/1.1\r\nhost: x\r\n";
+                stream.write_all(head).await.unwrap();
+                slow.push(stream);
+            }
+        }
+        assert_eq!(slow.len(), 500);
+        let begun = Instant::now();
+        for _ in 0..20 {
+            ops.get("/healthz").await.is(200);
+            ops.get("/ui/login").await.is(200);
+            for stream in slow.iter_mut().step_by(25) {
+                stream.write_all(b"x: y\r\n").await.unwrap();
+            }
+        }
+        // Loose: it is a debug build, on a machine that may be busy.
+        let took = begun.elapsed();
+        assert!(took < HEADER_WAIT / 2, "{took:?}");
+        for mut stream in slow {
+            let mut answer = Vec::new();
+            let ended = stream.read_to_end(&mut answer);
+            tokio::time::timeout(2 * HEADER_WAIT, ended)
+                .await
+                .expect("those that drip are cut off")
+                .ok();
+        }
         let took = begun.elapsed();
         assert!(took < HEADER_WAIT + Duration::from_secs(10), "{took:?}");
     });

@@ -5,6 +5,7 @@
 mod abuse;
 mod commands;
 mod cores;
+mod dashboard;
 mod front;
 mod grpc;
 mod host;

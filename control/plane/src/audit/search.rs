@@ -24,6 +24,8 @@ pub struct AuditQuery {
     pub limit: usize,
     /// The row to begin with: [`AuditPage::next`] of the page before, or 0.
     pub first: u64,
+    /// Only rows before this one, for whoever reads from the end.
+    pub before: Option<u64>,
 }
 
 /// Some rows, oldest first.
@@ -34,6 +36,8 @@ pub struct AuditPage {
     /// Where to go on, if there may be more. A page may be short, or even empty, and not
     /// the last: a query does not read more than so much at a time.
     pub next: Option<u64>,
+    /// The row that was to be written next when it was asked.
+    pub end: u64,
 }
 
 /// What comes of what was read.
@@ -62,12 +66,16 @@ pub(crate) struct Search {
 
 impl Search {
     pub(crate) fn new(id: RequestId, query: AuditQuery, end: u64) -> Self {
+        let page = AuditPage {
+            end,
+            ..AuditPage::default()
+        };
         Self {
             id,
             at: query.first,
+            end: query.before.map_or(end, |before| before.min(end)),
             query,
-            page: AuditPage::default(),
-            end,
+            page,
             scanned: 0,
         }
     }

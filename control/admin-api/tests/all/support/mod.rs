@@ -1,5 +1,6 @@
 //! What the tests have in common.
 
+pub(crate) mod browser;
 pub(crate) mod oidc;
 pub(crate) mod town;
 

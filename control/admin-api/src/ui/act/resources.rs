@@ -1,0 +1,244 @@
+//! What is done to a stream, a queue or a cache.
+
+use pinion_admin_ui::links::Place;
+use pinion_admin_ui::model::{Address, Fact, Kind, Operation, Quantity};
+use pinion_metadata::resource::Strategy;
+use pinion_metadata::{Body, MetaVersion, Metadata, ObjectKey};
+use pinion_types::{ResourceId, ResourceKind};
+use serde_json::json;
+
+use super::tenants::{alive, consequences};
+use super::{Plan, Planned, Unplanned, code, fact, force, force_input, input};
+use crate::call::Wanted;
+use crate::error::Failure;
+use crate::routes::Verb;
+use crate::ui::context::PageContext;
+use crate::ui::form::Fields;
+use crate::ui::session::Asked;
+
+/// The resource that is asked for.
+struct Target {
+    kind: ResourceKind,
+    address: Address,
+    key: ObjectKey,
+}
+
+impl Target {
+    /// Of `namespace/name`, where it may be seen.
+    fn of(context: &PageContext, asked: &Asked, kind: ResourceKind) -> Result<Self, Failure> {
+        if !context.access.sees(&asked.tenant) {
+            return Err(Failure::hidden());
+        }
+        let (namespace, name) = asked
+            .target
+            .split_once('/')
+            .ok_or_else(Failure::not_found)?;
+        Ok(Self {
+            kind,
+            address: Address {
+                tenant: asked.tenant.clone(),
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            },
+            key: ObjectKey::resource(kind, &asked.tenant, namespace, name),
+        })
+    }
+
+    fn parts(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("t", self.address.tenant.clone()),
+            ("ns", self.address.namespace.clone()),
+            ("r", self.address.name.clone()),
+        ]
+    }
+}
+
+/// What there is to say of it.
+struct Found {
+    id: ResourceId,
+    version: MetaVersion,
+    /// Where its shards are is an object of its own.
+    placed: Option<MetaVersion>,
+    shards: u16,
+    durable: bool,
+    grace_ms: u64,
+}
+
+impl Found {
+    fn of(metadata: &Metadata, key: &ObjectKey) -> Option<Self> {
+        let object = alive(metadata, key)?;
+        let Body::Resource(resource) = &object.body else {
+            return None;
+        };
+        let placed = match key {
+            ObjectKey::Resource {
+                kind,
+                tenant,
+                namespace,
+                name,
+            } => metadata.get(&ObjectKey::placement(*kind, tenant, namespace, name)),
+            _ => None,
+        };
+        Some(Self {
+            id: resource.id,
+            version: object.meta.version,
+            placed: placed.map(|placed| placed.meta.version),
+            shards: resource.spec.shards,
+            durable: resource.spec.durable,
+            grace_ms: metadata.settings().grace_ms,
+        })
+    }
+
+    fn preview(&self) -> Vec<Fact> {
+        let durable = if self.durable { "yes" } else { "no" };
+        vec![
+            fact("Shards", Quantity::Count(self.shards.into())),
+            fact("Durable", Quantity::Text(durable.to_owned())),
+        ]
+    }
+}
+
+async fn found(context: &PageContext, target: &Target) -> Result<Found, Failure> {
+    let key = target.key.clone();
+    let found = context.look(move |metadata| Found::of(metadata, &key));
+    found.await?.ok_or_else(Failure::not_found)
+}
+
+pub(super) async fn delete(context: &PageContext, asked: &Asked, filled: &Fields) -> Planned {
+    let (kind, back, path) = match asked.operation {
+        Operation::DeleteQueue => (
+            ResourceKind::Queue,
+            Place::Queues,
+            "/v1/tenants/{t}/namespaces/{ns}/queues/{r}",
+        ),
+        Operation::DeleteCache => (
+            ResourceKind::Cache,
+            Place::Caches,
+            "/v1/tenants/{t}/namespaces/{ns}/caches/{r}",
+        ),
+        _ => (
+            ResourceKind::Stream,
+            Place::Streams,
+            "/v1/tenants/{t}/namespaces/{ns}/streams/{r}",
+        ),
+    };
+    let target = Target::of(context, asked, kind)?;
+    let found = found(context, &target).await?;
+    let mut preview = found.preview();
+    if let Some(load) = context.api.live().resources.get(&found.id) {
+        preview.extend([
+            fact("Subscriptions", Quantity::Count(load.subscribers.into())),
+            fact("Records", Quantity::Count(load.records)),
+            fact("On disk", Quantity::Bytes(load.durable_bytes)),
+        ]);
+    }
+    Ok(Plan {
+        preview,
+        kind: Kind::Mixed,
+        consequences: consequences("It", found.grace_ms),
+        inputs: vec![force_input("subscribers or durable data")],
+        back,
+        version: Some(found.version),
+        row: ("delete", target.key.to_string()),
+        route: (Verb::Delete, path),
+        wanted: Wanted {
+            parts: target.parts(),
+            query: force(filled)?,
+            expect: Some(found.version),
+            body: None,
+        },
+        done: format!(
+            "The {} {} is deleted; until its grace is over it can be taken back.",
+            target.kind.scheme(),
+            asked.target
+        ),
+    })
+}
+
+pub(super) async fn rebalance(context: &PageContext, asked: &Asked, filled: &Fields) -> Planned {
+    let target = Target::of(context, asked, ResourceKind::Stream)?;
+    let found = found(context, &target).await?;
+    let word = match filled.get("strategy").trim() {
+        "" => "balanced",
+        word => word,
+    };
+    let strategy = match word {
+        "balanced" => Strategy::Balanced,
+        "minimize_movement" => Strategy::MinimizeMovement,
+        "locality_aware" => Strategy::LocalityAware,
+        _ => return Err(Unplanned::BadInput),
+    };
+    let key = target.key.clone();
+    let moves = context.look(move |metadata| metadata.plan(&key, strategy).map(|all| all.len()));
+    let moves = moves.await?.map_err(Failure::from)?;
+    let mut preview = found.preview();
+    preview.push(fact("Moves of the plan", Quantity::Count(moves as u64)));
+    Ok(Plan {
+        preview,
+        kind: Kind::Durable,
+        consequences: vec![
+            "A plan of which shards go where is written down.".to_owned(),
+            "Nothing moves before brokers carry it out; until then it can be cancelled.".to_owned(),
+        ],
+        inputs: vec![input(
+            "strategy",
+            "Strategy",
+            "balanced",
+            "balanced, minimize_movement or locality_aware",
+        )],
+        back: Place::Stream(target.address.clone()),
+        version: found.placed,
+        row: ("rebalance", target.key.to_string()),
+        route: (
+            Verb::Post,
+            "/v1/tenants/{t}/namespaces/{ns}/streams/{r}/rebalance",
+        ),
+        wanted: Wanted {
+            parts: target.parts(),
+            query: Vec::new(),
+            expect: None,
+            body: Some(json!({ "strategy": word })),
+        },
+        done: format!("The shards of {} have a plan.", asked.target),
+    })
+}
+
+pub(super) async fn transfer(context: &PageContext, asked: &Asked, filled: &Fields) -> Planned {
+    let target = Target::of(context, asked, ResourceKind::Stream)?;
+    let found = found(context, &target).await?;
+    let shard: u16 = asked
+        .more("partition")
+        .parse()
+        .map_err(|_| Failure::bad("bad_parameter", "The number of a shard is expected."))?;
+    let broker = filled.get("broker").trim();
+    let mut preview = found.preview();
+    preview.push(fact("Shard", code(&shard)));
+    let mut parts = target.parts();
+    parts.push(("n", shard.to_string()));
+    Ok(Plan {
+        preview,
+        kind: Kind::Durable,
+        consequences: vec![
+            "A plan is written down by which the broker leads the shard.".to_owned(),
+            "Until it is carried out the one that leads now goes on.".to_owned(),
+        ],
+        inputs: vec![input("broker", "Broker", "", "one that has a copy")],
+        back: Place::Stream(target.address.clone()),
+        version: found.placed,
+        row: ("transfer_leadership", target.key.to_string()),
+        route: (
+            Verb::Post,
+            "/v1/tenants/{t}/namespaces/{ns}/streams/{r}/shards/{n}/transfer-leadership",
+        ),
+        wanted: Wanted {
+            parts,
+            query: Vec::new(),
+            expect: None,
+            body: Some(json!({ "target_broker": broker })),
+        },
+        done: format!(
+            "Shard {shard} of {} is to be led by {broker}.",
+            asked.target
+        ),
+    })
+}

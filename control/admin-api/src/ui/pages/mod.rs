@@ -1,0 +1,55 @@
+//! What pages show, page by page: each looks, and fills its model.
+//!
+//! A page is an `async fn page(&PageContext) -> Result<Shown, Failure>` and a line in
+//! [`PAGES`]. It shows what [`PageContext::access`] sees, and no more.
+
+mod about;
+mod access;
+mod audit;
+mod keys;
+mod list;
+mod namespaces;
+mod overview;
+mod placement;
+mod providers;
+mod raft;
+mod tenants;
+
+use core::pin::Pin;
+
+use super::context::{PageContext, Shown};
+use crate::error::Failure;
+
+/// Fills one page.
+pub(crate) type Handler =
+    for<'c> fn(
+        &'c PageContext,
+    ) -> Pin<Box<dyn Future<Output = Result<Shown, Failure>> + Send + 'c>>;
+
+/// By name, as [`pinion_admin_ui::links::ROUTES`] has them.
+const PAGES: &[(&str, Handler)] = &[
+    ("overview", |context| Box::pin(overview::page(context))),
+    ("placement", |context| Box::pin(placement::page(context))),
+    ("raft", |context| Box::pin(raft::page(context))),
+    ("tenants", |context| Box::pin(tenants::page(context))),
+    ("namespaces", |context| Box::pin(namespaces::page(context))),
+    ("access", |context| Box::pin(access::page(context))),
+    ("providers", |context| Box::pin(providers::page(context))),
+    ("keys", |context| Box::pin(keys::page(context))),
+    ("audit", |context| Box::pin(audit::page(context))),
+    ("about", |context| Box::pin(about::page(context))),
+];
+
+/// The page of that name, if this node has it.
+pub(crate) fn handler(name: &str) -> Option<Handler> {
+    let found = PAGES.iter().find(|(known, _)| *known == name);
+    found.map(|(_, handler)| *handler)
+}
+
+/// How many issues there are, for the navigation. Who does not see the cluster has none.
+pub(crate) async fn issues(context: &PageContext) -> u64 {
+    if context.access.tenant().is_some() {
+        return 0;
+    }
+    overview::issues(context).await.len() as u64
+}

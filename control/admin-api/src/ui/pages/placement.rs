@@ -1,0 +1,254 @@
+//! Which broker has which shard.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use pinion_admin_ui::model::{
+    self, Address, BrokerRow, Kind, Level, Pages, PlacementRow, ROWS_MAX, ShardPlace, Sort, State,
+};
+use pinion_metadata::broker::BrokerStatus;
+use pinion_metadata::resource::Placement;
+use pinion_metadata::{
+    Body, BrokerNumber, Filter, ListQuery, Metadata, Object, ObjectKey, ObjectKind,
+};
+use pinion_types::ResourceKind;
+
+use super::list::{listing, search};
+use crate::error::Failure;
+use crate::ui::context::{PageContext, Shown};
+
+/// Brokers that are columns of the map.
+const COLUMNS_MAX: usize = 16;
+
+/// Resources of one page: each has a cell for every broker and a word for every shard.
+const RESOURCES_SHOWN: usize = 50;
+
+const KINDS: [ResourceKind; 3] = [
+    ResourceKind::Stream,
+    ResourceKind::Queue,
+    ResourceKind::Cache,
+];
+
+pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
+    let node = context.api.node.clone();
+    let brokers = context
+        .look(move |metadata| brokers(metadata, &node))
+        .await?;
+    let columns = brokers.iter().take(COLUMNS_MAX);
+    let columns: Vec<BrokerNumber> = columns.map(|(number, _)| *number).collect();
+    let tenant = context.chosen_tenant().map(ToOwned::to_owned);
+    let filter = match search(context) {
+        "" => Filter::All,
+        part => Filter::Contains(part.into()),
+    };
+    let after = read_token(context.param("page"));
+    let is_first = after.is_none();
+    let found = context.look(move |metadata| {
+        let (objects, next) = placed(metadata, tenant.as_deref(), &filter, after);
+        let rows = objects.iter();
+        let rows = rows.filter_map(|object| row(metadata, &columns, object));
+        (rows.collect::<Vec<_>>(), next, metadata.version())
+    });
+    let (rows, next, version) = found.await?;
+    let pages = Pages {
+        from: u64::from(!rows.is_empty()),
+        to: rows.len() as u64,
+        total: None,
+        // The way back is the beginning.
+        previous: (!is_first).then(String::new),
+        next: next.map(|key| URL_SAFE_NO_PAD.encode(key.to_string())),
+    };
+    let mut list = listing(context, Sort::default(), pages);
+    list.tenants = tenants(context).await?;
+    list.tenant = context.param("tenant").to_owned();
+    Ok(model::Placement {
+        list,
+        // Of brokers a tenant is told the names, which shards have anyway.
+        brokers: brokers.into_iter().map(|(_, row)| row).collect(),
+        brokers_fresh: context.fresh(Kind::Durable),
+        rows,
+        fresh: context.fresh(Kind::Durable),
+        version: version.0,
+    }
+    .into())
+}
+
+/// Tenants to choose from.
+async fn tenants(context: &PageContext) -> Result<Vec<String>, Failure> {
+    if let Some(own) = context.access.tenant() {
+        return Ok(vec![own.to_owned()]);
+    }
+    context
+        .look(|metadata| {
+            let query = ListQuery {
+                kind: ObjectKind::Tenant,
+                under: None,
+                filter: Filter::All,
+                deleted: false,
+                limit: ROWS_MAX,
+                after: None,
+            };
+            let page = metadata.list(&query);
+            let names = page.items.iter();
+            let names = names.filter_map(|object| match &object.meta.key {
+                ObjectKey::Tenant(name) => Some(name.to_string()),
+                _ => None,
+            });
+            names.collect()
+        })
+        .await
+}
+
+fn brokers(metadata: &Metadata, node: &str) -> Vec<(BrokerNumber, BrokerRow)> {
+    let rows = metadata.brokers().map(|(name, broker)| {
+        let (level, text) = match broker.status() {
+            BrokerStatus::Active => (Level::Ok, "active"),
+            BrokerStatus::Draining => (Level::Info, "draining"),
+            BrokerStatus::Down => (Level::Bad, "down"),
+        };
+        let usage = metadata.broker_usage(broker.number);
+        let facts = &broker.facts;
+        let zone = [&*facts.region, &*facts.zone];
+        let zone: Vec<&str> = zone.into_iter().filter(|part| !part.is_empty()).collect();
+        let row = BrokerRow {
+            name: name.to_owned(),
+            state: State {
+                level,
+                text: text.to_owned(),
+            },
+            address: facts.address.to_string(),
+            zone: zone.join(" / "),
+            cores: facts.capacity.cores,
+            leads: usage.leads,
+            copies: usage.copies,
+            // When it last said that it lives only the leader knows, for itself.
+            beat_ms: None,
+            this_node: name == node,
+        };
+        (broker.number, row)
+    });
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
+    rows.truncate(ROWS_MAX);
+    rows
+}
+
+/// A page of placements, one kind after the other, and where the next one begins.
+fn placed(
+    metadata: &Metadata,
+    tenant: Option<&str>,
+    filter: &Filter,
+    after: Option<ObjectKey>,
+) -> (Vec<Arc<Object>>, Option<ObjectKey>) {
+    let first = match &after {
+        Some(ObjectKey::Placement { kind, .. }) => {
+            KINDS.iter().position(|one| one == kind).unwrap_or(0)
+        }
+        _ => 0,
+    };
+    let mut all = Vec::new();
+    let mut after = after;
+    for kind in &KINDS[first..] {
+        let query = ListQuery {
+            kind: ObjectKind::Placement(*kind),
+            under: tenant.map(ObjectKey::tenant),
+            filter: filter.clone(),
+            deleted: false,
+            limit: RESOURCES_SHOWN + 1 - all.len(),
+            after: after.take(),
+        };
+        all.extend(metadata.list(&query).items);
+        if all.len() > RESOURCES_SHOWN {
+            all.truncate(RESOURCES_SHOWN);
+            let last = all
+                .last()
+                .map(|object: &Arc<Object>| object.meta.key.clone());
+            return (all, last);
+        }
+    }
+    (all, None)
+}
+
+fn read_token(text: &str) -> Option<ObjectKey> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let key: ObjectKey = String::from_utf8(bytes).ok()?.parse().ok()?;
+    matches!(key, ObjectKey::Placement { .. }).then_some(key)
+}
+
+fn row(
+    metadata: &Metadata,
+    columns: &[BrokerNumber],
+    object: &Arc<Object>,
+) -> Option<PlacementRow> {
+    let ObjectKey::Placement {
+        kind,
+        tenant,
+        namespace,
+        name,
+    } = &object.meta.key
+    else {
+        return None;
+    };
+    let Body::Placement(placement) = &object.body else {
+        return None;
+    };
+    Some(PlacementRow {
+        domain: kind.scheme().to_owned(),
+        address: Address {
+            tenant: tenant.to_string(),
+            namespace: namespace.to_string(),
+            name: name.to_string(),
+        },
+        state: state(metadata, placement),
+        shards: shards(columns, placement),
+    })
+}
+
+fn state(metadata: &Metadata, placement: &Placement) -> State {
+    let up = |number: BrokerNumber| {
+        let broker = metadata.broker(number).and_then(|object| object.broker());
+        broker.is_some_and(|broker| broker.status() != BrokerStatus::Down)
+    };
+    let led = placement
+        .shards
+        .iter()
+        .filter(|shard| up(shard.seat.leader))
+        .count();
+    let (level, text) = if led < placement.shards.len() {
+        (Level::Bad, "its broker is down")
+    } else if placement
+        .plan
+        .as_ref()
+        .is_some_and(|plan| plan.is_pending())
+    {
+        (Level::Info, "is to move")
+    } else {
+        (Level::Ok, "placed")
+    };
+    State {
+        level,
+        text: text.to_owned(),
+    }
+}
+
+fn shards(columns: &[BrokerNumber], placement: &Placement) -> Vec<ShardPlace> {
+    let column = |number: &BrokerNumber| columns.iter().position(|one| one == number);
+    let mut all = Vec::new();
+    for (number, shard) in (0..).zip(&placement.shards) {
+        let seat = &shard.seat;
+        let leader = [(seat.leader, true)].into_iter();
+        let others = seat.replicas.iter().filter(|one| **one != seat.leader);
+        for (broker, leads) in leader.chain(others.map(|one| (*one, false))) {
+            if let Some(column) = column(&broker) {
+                all.push(ShardPlace {
+                    shard: number,
+                    broker: u16::try_from(column).unwrap_or(u16::MAX),
+                    log: leads.then_some(seat.log),
+                    leads,
+                });
+            }
+        }
+    }
+    all
+}

@@ -1,0 +1,155 @@
+//! From a path to its page.
+
+use axum::http::StatusCode;
+use pinion_admin_ui::links::ROUTES;
+
+use super::pages::{Handler, handler};
+use crate::call::percent_decode;
+use crate::error::Failure;
+
+/// Longest path with its query, in bytes: it stands in the page, in its forms and links.
+pub(crate) const PATH_BYTES_MAX: usize = 2_048;
+
+/// A page, and what the path says that it is about.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// As [`ROUTES`] has it.
+    pub(crate) route: &'static str,
+    pub(crate) handler: Handler,
+    pub(crate) parts: Vec<(&'static str, String)>,
+}
+
+/// The page of a path.
+pub(crate) fn find(path: &str) -> Result<Found, Failure> {
+    for (name, route) in ROUTES {
+        if let Some(parts) = matched(path, route)? {
+            let handler = handler(name).ok_or_else(unknown)?;
+            return Ok(Found {
+                route,
+                handler,
+                parts,
+            });
+        }
+    }
+    Err(unknown())
+}
+
+pub(crate) fn unknown() -> Failure {
+    Failure::new(
+        StatusCode::NOT_FOUND,
+        "unknown_path",
+        "There is no such page.",
+    )
+}
+
+/// The parts of a path, if it is one of the route. No part is empty, and the last may be
+/// several segments.
+fn matched(
+    path: &str,
+    route: &'static str,
+) -> Result<Option<Vec<(&'static str, String)>>, Failure> {
+    let mut parts = Vec::new();
+    let mut segments = path.split('/');
+    for wanted in route.split('/') {
+        let Some(name) = wanted.strip_prefix('{') else {
+            if segments.next() != Some(wanted) {
+                return Ok(None);
+            }
+            continue;
+        };
+        let name = name.trim_end_matches('}');
+        let (name, rest) = match name.strip_prefix('*') {
+            Some(name) => {
+                let rest: Vec<&str> = segments.by_ref().collect();
+                (name, rest)
+            }
+            None => (name, Vec::from_iter(segments.next())),
+        };
+        if rest.is_empty() || rest.iter().any(|part| part.is_empty()) {
+            return Ok(None);
+        }
+        let decoded = percent_decode(&rest.join("/"));
+        let decoded = decoded
+            .ok_or_else(|| Failure::bad("bad_path", "The path is not percent-encoded UTF-8."));
+        parts.push((name, decoded?));
+    }
+    Ok(segments.next().is_none().then_some(parts))
+}
+
+/// Where to go on after a form, if that is a page of ours: a browser takes `//` and `/\`
+/// for another host.
+pub(crate) fn way_back(path: &str) -> &str {
+    let plain = path.bytes().all(|byte| byte.is_ascii_graphic());
+    let place = path.split(['?', '#']).next().unwrap_or_default();
+    let known = plain && path.len() <= PATH_BYTES_MAX && find(place).is_ok();
+    if known && !path.contains(['\\', '"', '<', '>']) {
+        path
+    } else {
+        "/"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_says_what_its_page_is_about() {
+        let parts = |path, route| matched(path, route).expect("it decodes");
+        let route = "/ui/streams/{tenant}/{namespace}/{*name}";
+        assert_eq!(
+            parts("/ui/streams/acme/pay/eu/or%20ders", route),
+            Some(vec![
+                ("tenant", "acme".to_owned()),
+                ("namespace", "pay".to_owned()),
+                ("name", "eu/or ders".to_owned()),
+            ])
+        );
+        for other in [
+            "/ui/streams",
+            "/ui/streams/acme/pay",
+            "/ui/streams/acme/pay/",
+            "/ui/streams/acme//a",
+            "/ui/queues/acme/pay/a",
+        ] {
+            assert_eq!(parts(other, route), None, "{other}");
+        }
+        assert_eq!(parts("/", "/"), Some(vec![]));
+        assert_eq!(parts("/ui/raft/", "/ui/raft"), None);
+        assert!(matched("/ui/tenants/%ff/keys", "/ui/tenants/{tenant}/keys").is_err());
+    }
+
+    #[test]
+    fn every_page_has_its_route() {
+        for (name, _) in ROUTES {
+            if handler(name).is_none() {
+                continue;
+            }
+            let path = ROUTES
+                .iter()
+                .find(|(other, _)| *other == name)
+                .map(|(_, route)| route.replace(['{', '}', '*'], ""));
+            assert!(find(&path.unwrap_or_default()).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_leads_away_from_this_node() {
+        assert_eq!(way_back("/ui/tenants?q=a%20b"), "/ui/tenants?q=a%20b");
+        assert_eq!(way_back("/"), "/");
+        for elsewhere in [
+            "",
+            "//example.com",
+            "/\\example.com",
+            "https://example.com",
+            "/ui/do",
+            "/ui/login",
+            "/ui/tenants\r\nset-cookie: a=b",
+            "/ui/tenants?q=a b",
+            "/v1/docs",
+            "/ui/../v1",
+        ] {
+            assert_eq!(way_back(elsewhere), "/", "{elsewhere}");
+        }
+    }
+}

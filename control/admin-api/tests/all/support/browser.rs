@@ -1,0 +1,186 @@
+//! What a browser does with the dashboard: keeps cookies, follows links, sends forms.
+
+use std::collections::BTreeMap;
+
+use http_body_util::BodyExt;
+
+use crate::http::Client;
+
+/// One browser, with or without somebody in front of it.
+pub(crate) struct Browser {
+    pub(crate) client: Client,
+    pub(crate) cookies: BTreeMap<String, String>,
+}
+
+/// What it was answered.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) status: u16,
+    pub(crate) headers: hyper::HeaderMap,
+    pub(crate) html: String,
+}
+
+impl Browser {
+    pub(crate) fn new(client: &Client) -> Self {
+        Self {
+            client: client.showing_nothing(),
+            cookies: BTreeMap::new(),
+        }
+    }
+
+    /// Somebody who is logged in.
+    pub(crate) async fn of(client: &Client, token: &str) -> Self {
+        let mut browser = Self::new(client);
+        browser.log_in(token).await.is(303);
+        browser
+    }
+
+    /// The same cookies in another window.
+    pub(crate) fn stolen(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            cookies: self.cookies.clone(),
+        }
+    }
+
+    pub(crate) fn origin(&self) -> String {
+        "http://localhost".to_owned()
+    }
+
+    pub(crate) fn asking(&self) -> Client {
+        let pairs: Vec<String> = self
+            .cookies
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        match pairs.is_empty() {
+            true => self.client.clone(),
+            false => self.client.with("cookie", pairs.join("; ")),
+        }
+    }
+
+    pub(crate) async fn get(&mut self, path: &str) -> Page {
+        self.send("GET", path, None, &[]).await
+    }
+
+    /// Sends a form as a page of this node does.
+    pub(crate) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
+        let origin = self.origin();
+        self.post_from(path, fields, &[("origin", &origin)]).await
+    }
+
+    /// Sends a form with these headers.
+    pub(crate) async fn post_from(
+        &mut self,
+        path: &str,
+        fields: &[(&str, &str)],
+        headers: &[(&'static str, &str)],
+    ) -> Page {
+        let pairs: Vec<String> = fields
+            .iter()
+            .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
+            .collect();
+        self.send("POST", path, Some(pairs.join("&")), headers)
+            .await
+    }
+
+    pub(crate) async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<String>,
+        headers: &[(&'static str, &str)],
+    ) -> Page {
+        let mut client = self.asking();
+        if body.is_some() {
+            client = client.with("content-type", "application/x-www-form-urlencoded");
+        }
+        for (name, value) in headers {
+            client = client.with(name, *value);
+        }
+        let (head, body) = client.send(method, path, body).await.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        for line in head.headers.get_all("set-cookie") {
+            self.keep(line.to_str().unwrap());
+        }
+        Page {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            html: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    fn keep(&mut self, line: &str) {
+        let (pair, rest) = line.split_once(';').unwrap();
+        let (name, value) = pair.split_once('=').unwrap();
+        if rest.contains("Max-Age=0") {
+            self.cookies.remove(name);
+        } else {
+            self.cookies.insert(name.to_owned(), value.to_owned());
+        }
+    }
+
+    pub(crate) async fn log_in(&mut self, token: &str) -> Page {
+        let form = self.get("/ui/login").await.is(200);
+        let csrf = form.field("csrf");
+        self.post("/ui/login", &[("csrf", &csrf), ("token", token)])
+            .await
+    }
+
+    /// Looks at what an action would do.
+    pub(crate) async fn confirm(&mut self, query: &str) -> Page {
+        self.get(&format!("/ui/confirm?{query}")).await
+    }
+
+    /// Sends the form of a confirm page, with what somebody wrote into it.
+    pub(crate) async fn perform(&mut self, confirm: &Page, written: &[(&str, &str)]) -> Page {
+        let names = ["csrf", "operation", "target", "request_id"];
+        let own = names.map(|name| (name, confirm.field(name)));
+        let mut fields: Vec<(&str, &str)> =
+            own.iter().map(|(name, value)| (*name, &**value)).collect();
+        fields.extend(written);
+        self.post("/ui/do", &fields).await
+    }
+}
+
+impl Page {
+    #[track_caller]
+    pub(crate) fn is(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{self:#?}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn has(&self, text: &str) -> &Self {
+        assert!(self.html.contains(text), "no {text:?} in {self:#?}");
+        self
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name);
+        value.map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The value of a hidden field.
+    #[track_caller]
+    pub(crate) fn field(&self, name: &str) -> String {
+        let mark = format!("name=\"{name}\" value=\"");
+        let (_, rest) = self
+            .html
+            .split_once(&mark)
+            .unwrap_or_else(|| panic!("no field {name} in {self:#?}"));
+        let (value, _) = rest.split_once('"').unwrap();
+        value.replace("&amp;", "&").replace("&quot;", "\"")
+    }
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() {
+            out.push(byte.into());
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        out
+    })
+}
