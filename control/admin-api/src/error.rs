@@ -282,6 +282,7 @@ pub(crate) fn status(code: MetaCode) -> StatusCode {
         | MetaCode::TooEarly
         | MetaCode::StillLeading
         | MetaCode::StillMember
+        | MetaCode::LastVoter
         | MetaCode::BrokerUnavailable
         | MetaCode::NotAReplica
         | MetaCode::StillActive => StatusCode::PRECONDITION_FAILED,
@@ -305,6 +306,7 @@ fn facts(error: &MetaError) -> Map<String, Value> {
         | MetaError::NotAReplica(broker)
         | MetaError::MemberExists(broker)
         | MetaError::BrokerUnavailable(broker) => json!({ "broker_number": broker.0 }),
+        MetaError::LastVoter(member) => json!({ "member": member.0 }),
         MetaError::BadAddress { address } => json!({ "address": address }),
         MetaError::LabelOrder { at } => json!({ "at": at }),
         MetaError::BadUrl { url } => json!({ "url": url }),

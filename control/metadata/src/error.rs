@@ -5,7 +5,7 @@ use core::fmt;
 use pinion_types::{NameError, WallMs};
 
 use crate::command::Expect;
-use crate::ids::{BrokerNumber, MetaVersion};
+use crate::ids::{BrokerNumber, MemberNumber, MetaVersion};
 use crate::object::ObjectKey;
 use crate::policy::PolicyObject;
 
@@ -250,6 +250,9 @@ pub enum MetaError {
         /// What is used of it.
         used: u64,
     },
+    /// Nobody else votes: without this member nothing would ever be decided again.
+    #[error("member {0} is the only one that votes: let another vote first")]
+    LastVoter(MemberNumber),
     /// The command has too many bytes for one entry of the replicated log.
     #[error("the command has {bytes} bytes, the most is {limit}")]
     TooLarge {
@@ -398,6 +401,7 @@ codes! {
     BrokerUnavailable = 408 "broker_unavailable",
     NotAReplica = 409 "not_a_replica",
     StillActive = 410 "still_active",
+    LastVoter = 411 "last_voter",
     LimitReached = 501 "limit_reached",
     QuotaExceeded = 502 "quota_exceeded",
     QuotaBelowUse = 503 "quota_below_use",

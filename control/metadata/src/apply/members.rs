@@ -8,7 +8,7 @@ use crate::error::MetaError;
 use crate::ids::MemberNumber;
 use crate::limits::{OBSERVERS_MAX, VOTERS_MAX};
 use crate::member::{Member, MemberRole};
-use crate::object::{Body, ObjectKey};
+use crate::object::{Body, Object, ObjectKey};
 use crate::usage::Scope;
 
 fn member<'a>(draft: &'a Draft<'_>, key: &ObjectKey) -> Result<&'a Member, MetaError> {
@@ -85,6 +85,19 @@ pub(super) fn set_role(draft: &mut Draft<'_>, command: &SetMemberRole) -> Result
 }
 
 pub(super) fn remove(draft: &mut Draft<'_>, number: MemberNumber) -> Result<Made, MetaError> {
-    draft.remove(&ObjectKey::Member(number))?;
+    let key = ObjectKey::Member(number);
+    let votes = |object: &Object| match &object.body {
+        Body::Member(member) => member.role == MemberRole::Voter,
+        _ => false,
+    };
+    let first = ObjectKey::Member(MemberNumber(0));
+    let members = draft.range(&first, |key| matches!(key, ObjectKey::Member(_)));
+    // One that is still to vote counts for nothing yet.
+    let others = members.filter(|object| object.meta.key != key && votes(object));
+    let others = others.count();
+    if votes(draft.existing(&key)?) && others == 0 {
+        return Err(MetaError::LastVoter(number));
+    }
+    draft.remove(&key)?;
     Ok(Made::Nothing)
 }

@@ -54,7 +54,7 @@ fn brokers(count: u64) -> Replica {
 }
 
 #[test]
-fn a_member_joins_votes_and_leaves() {
+fn a_member_joins_votes_and_leaves_unless_nobody_else_votes() {
     let mut replica = brokers(2);
     let made = replica.done(add(2, false));
     assert_eq!(object(&made).meta.key, ObjectKey::Member(MemberNumber(1)));
@@ -67,13 +67,21 @@ fn a_member_joins_votes_and_leaves() {
     let used = replica.state.cluster_usage();
     assert_eq!((used.voters, used.observers), (1, 1));
 
-    replica.done(Command::RemoveMember(MemberNumber(1)));
+    // Nobody else votes, and one that is to vote does not yet.
+    let remove = Command::RemoveMember(MemberNumber(1));
+    replica.refused(remove, MetaCode::LastVoter);
+    replica.done(Command::RemoveMember(MemberNumber(2)));
+    replica.done(add(1, false));
+    let remove = Command::RemoveMember(MemberNumber(1));
+    replica.refused(remove.clone(), MetaCode::LastVoter);
+    replica.done(now(3, MemberRole::Voter));
+    replica.done(remove);
     let again = Command::RemoveMember(MemberNumber(1));
     replica.refused(again, MetaCode::NotFound);
     replica.refused(now(1, MemberRole::Voter), MetaCode::NotFound);
     // Who comes again is another.
     let made = replica.done(add(2, false));
-    assert_eq!(object(&made).meta.key, ObjectKey::Member(MemberNumber(3)));
+    assert_eq!(object(&made).meta.key, ObjectKey::Member(MemberNumber(4)));
 }
 
 #[test]
