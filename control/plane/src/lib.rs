@@ -29,6 +29,7 @@ mod peer;
 mod pending;
 mod plane;
 mod request;
+mod usage;
 
 pub use audit::{
     AUDIT_LOG, AuditConfig, AuditOpenError, AuditPage, AuditQuery, AuditResult, AuditRow, RowError,
@@ -45,3 +46,4 @@ pub use plane::Plane;
 pub use request::{
     Answer, Caller, Consistency, Denied, PlaneError, Query, QueryValue, Request, RequestId, Write,
 };
+pub use usage::{Usage, UseRow};

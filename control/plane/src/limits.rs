@@ -73,6 +73,31 @@ pub const BEATS_LOOK: Duration = Duration::from_secs(1);
 /// that the metadata knows already waits for it before it serves.
 pub const REGISTER_RETRY: Duration = Duration::from_secs(2);
 
+/// How often a node says what tenants use on it, while that changes, and how long what it
+/// hears is gathered before it is added up. Shorter divides a quota among nodes sooner by
+/// what is asked where, and costs each of them a message to every other.
+pub const USE_EVERY: Duration = Duration::from_millis(250);
+
+/// How often it says so although nothing has changed: what was lost with a connection is
+/// known again after that.
+pub const USE_REPEAT: Duration = Duration::from_secs(5);
+
+/// Rows of one message about what is used: tenants, and namespaces with a quota of their own.
+pub const USE_ROWS_MAX: usize = 1_024;
+
+/// Such messages that say together what is used on a node: there is a row for every tenant
+/// that there may be, and for some thousands of namespaces. What is beyond counts on its own
+/// node alone.
+pub const USE_PARTS_MAX: u16 = 16;
+
+/// How long a node goes on waiting for what became of its commands after it cannot reach the
+/// node that it sent them to, or after another leads. What that one had decided is mostly
+/// known by then; longer answers later, shorter says of more commands that nobody knows.
+pub const UNCERTAIN_WAIT: Duration = Duration::from_millis(500);
+
+/// Pause before a command is sent again to a leader to which there is no connection now.
+pub const FORWARD_RETRY: Duration = Duration::from_millis(100);
+
 /// How far the wall clock may be behind the stamps before people are told.
 pub const CLOCK_BEHIND_MS: u64 = 1_000;
 

@@ -10,6 +10,7 @@ use crate::hub::WatchId;
 use crate::names::PeerName;
 use crate::peer::PlaneMessage;
 use crate::request::{Answer, PlaneError, RequestId};
+use crate::usage::UseRow;
 
 /// Something for the owner to do or know, in order.
 #[derive(Clone, Debug)]
@@ -63,6 +64,15 @@ pub enum PlaneOutput {
         leader: Option<PeerName>,
         /// The term.
         term: u64,
+    },
+    /// What the other nodes of the cluster use of the quotas of tenants, added up, and how many
+    /// data cores those of them have that live: in place of what was told before. Told when
+    /// either changes; before the first time there is nobody else.
+    Elsewhere {
+        /// Data cores.
+        cores: u64,
+        /// By tenant and namespace; what is not there is not used.
+        used: Vec<UseRow>,
     },
     /// A tenant's keys are to be rotated: make one, and ask for `Command::RotateKeys` with
     /// this version expected. Told by the node that leads, every minute until it is done.

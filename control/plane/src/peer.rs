@@ -12,6 +12,7 @@ use pinion_raft_group::{FRAME_HEAD, PeerError, PeerMessage};
 
 use crate::meet::{Beat, Join, JoinAnswer, Meet};
 use crate::request::PlaneError;
+use crate::usage::Usage;
 
 const VERSION: u16 = 1;
 const KIND_FORWARD: u16 = 6;
@@ -20,6 +21,7 @@ const KIND_MEET: u16 = 8;
 const KIND_JOIN: u16 = 9;
 const KIND_JOIN_ANSWER: u16 = 10;
 const KIND_BEAT: u16 = 11;
+const KIND_USAGE: u16 = 12;
 
 /// Bytes of a frame of kind 7 behind its head.
 const RETURNED_BYTES: usize = 24;
@@ -41,6 +43,8 @@ pub enum PlaneMessage {
     JoinAnswer(JoinAnswer),
     /// A broker lives.
     Beat(Beat),
+    /// What tenants use on the sender.
+    Usage(Usage),
 }
 
 /// A command for whoever leads.
@@ -122,6 +126,7 @@ impl PlaneMessage {
             Self::Join(_) => KIND_JOIN,
             Self::JoinAnswer(_) => KIND_JOIN_ANSWER,
             Self::Beat(_) => KIND_BEAT,
+            Self::Usage(_) => KIND_USAGE,
         };
         out.resize(begin + FRAME_HEAD, 0);
         match self {
@@ -130,6 +135,7 @@ impl PlaneMessage {
             Self::Join(join) => join.encode(out),
             Self::JoinAnswer(answer) => answer.encode(out),
             Self::Beat(beat) => beat.encode(out),
+            Self::Usage(usage) => usage.encode(out),
             Self::Forward(Forward { number, envelope }) => {
                 let len = envelope.len();
                 assert!(len <= COMMAND_BYTES_MAX, "an envelope of {len} bytes");
@@ -168,7 +174,7 @@ impl PlaneMessage {
             return Err(PeerError::Short { needed, found });
         };
         let kind = u16::from_le_bytes([head[6], head[7]]);
-        if !(KIND_FORWARD..=KIND_BEAT).contains(&kind) {
+        if !(KIND_FORWARD..=KIND_USAGE).contains(&kind) {
             return PeerMessage::decode(frame).map(Self::Raft);
         }
         let needed = PeerMessage::frame_len(head)?;
@@ -184,6 +190,7 @@ impl PlaneMessage {
             KIND_JOIN => return Ok(Self::Join(Join::decode(body)?)),
             KIND_JOIN_ANSWER => return Ok(Self::JoinAnswer(JoinAnswer::decode(body)?)),
             KIND_BEAT => return Ok(Self::Beat(Beat::decode(body)?)),
+            KIND_USAGE => return Ok(Self::Usage(Usage::decode(body)?)),
             _ => {}
         }
         let field = |name| Err(PeerError::Body(FormatError::Field { name }));

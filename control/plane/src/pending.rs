@@ -100,6 +100,17 @@ impl Requests {
         Some((deadline, state))
     }
 
+    /// The request is answered by `at` if it is not before.
+    pub(crate) fn hurry(&mut self, id: RequestId, at: Monotonic) {
+        if let Some(pending) = self.by_id.get_mut(&id)
+            && at < pending.deadline
+        {
+            self.deadlines.remove(&(pending.deadline, id));
+            self.deadlines.insert((at, id));
+            pending.deadline = at;
+        }
+    }
+
     /// The address that a proposed write came from.
     pub(crate) fn remote(&self, id: RequestId) -> Option<SocketAddr> {
         match &self.by_id.get(&id)?.state {

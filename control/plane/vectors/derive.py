@@ -244,6 +244,32 @@ def beat(broker, incarnation):
     return [(incarnation.to_bytes(8, "little"), f"incarnation {incarnation}"), (broker, "broker")]
 
 
+def row_of_use(tenant, asked, connections=0, stored=0, namespace=b"", length=None):
+    length = len(namespace) if length is None else length
+    return [
+        (tenant.to_bytes(8, "little"), f"tenant {tenant}"),
+        (asked.to_bytes(8, "little"), f"asked {asked}"),
+        (connections.to_bytes(8, "little"), f"connections {connections}"),
+        (stored.to_bytes(8, "little"), f"stored {stored}"),
+        (bytes([length]), "bytes of the namespace"),
+        (namespace, "namespace"),
+    ]
+
+
+def usage(rows, part=0, last=1, zero=0, count=None):
+    count = len(rows) if count is None else count
+    fields = [
+        ((9).to_bytes(8, "little"), "round 9"),
+        (part.to_bytes(2, "little"), f"part {part}"),
+        (bytes([last]), f"last {last}"),
+        (bytes([zero]), "zero"),
+        (count.to_bytes(4, "little"), f"rows {count}"),
+    ]
+    return fields + [field for row in rows for field in row]
+
+
+IN_USE = [row_of_use(7, 40, 2, 1 << 40), row_of_use(7, 30, namespace=b"pay"), row_of_use(9, 1)]
+
 FRAMES += [
     {"name": "a node that is nobody asks", "hex": frame(8, meet(asks=1)), "meet": "fresh"},
     {"name": "a member answers", "hex": frame(8, meet(state=1, cluster=CLUSTER)), "meet": "member"},
@@ -255,6 +281,9 @@ FRAMES += [
     {"name": "it is under way", "hex": frame(10, join_answer(3, members=[])), "answer": "later"},
     {"name": "the name is in use", "hex": frame(10, join_answer(4, members=[])), "answer": "alive"},
     {"name": "a broker lives", "hex": frame(11, beat(b"n2", 1 << 63)), "beat": "n2"},
+    {"name": "what tenants use", "hex": frame(12, usage(IN_USE)), "usage": "all"},
+    {"name": "more follows", "hex": frame(12, usage(IN_USE, part=15, last=0)), "usage": "part"},
+    {"name": "nothing is used", "hex": frame(12, usage([])), "usage": "none"},
 ]
 
 REFUSED_FRAMES = [
@@ -264,7 +293,7 @@ REFUSED_FRAMES = [
         ("a head that is cut short", "short", [f"{bytes(11).hex()} 11 bytes"]),
         ("a body that is cut short", "short", frame(6, forward(1, ENVELOPE), length=30)),
         ("version 2", "version", frame(6, forward(1, ENVELOPE), version=2)),
-        ("kind 12", "kind", frame(12, forward(1, ENVELOPE))),
+        ("kind 13", "kind", frame(13, forward(1, ENVELOPE))),
         ("a word that is cut short", "length", frame(8, meet()[:8])),
         ("a word that asks twice", "asks", frame(8, meet(asks=2))),
         ("a state that there is not", "state", frame(8, meet(state=2))),
@@ -295,6 +324,19 @@ REFUSED_FRAMES = [
         ("a beat that is cut short", "length", frame(11, [(bytes(7), "seven bytes")])),
         ("a beat of nobody", "name", frame(11, beat(b"", 1))),
         ("a beat of a name that is none", "name", frame(11, beat(b"a/b", 1))),
+        ("use that is cut short", "length", frame(12, usage([])[:3])),
+        ("part 16 of what is used", "part", frame(12, usage([], part=16))),
+        ("a last part twice", "last", frame(12, usage([], last=2))),
+        ("use with something else", "zero", frame(12, usage([], zero=1))),
+        ("more use than there may be", "rows", frame(12, usage([row_of_use(n, 1) for n in range(1025)]))),
+        ("use that is missing", "rows", frame(12, usage(IN_USE, count=5))),
+        ("use that goes on", "length", frame(12, usage(IN_USE, count=2))),
+        ("use that ends in a namespace", "length", frame(12, usage([row_of_use(7, 1, namespace=b"pay", length=4)]))),
+        ("use that ends before a namespace", "length", frame(12, usage([row_of_use(7, 1, namespace=b"p" * 40)], count=2))),
+        ("a tenant that is there twice", "order", frame(12, usage([row_of_use(7, 1), row_of_use(7, 1)]))),
+        ("tenants in disorder", "order", frame(12, usage([row_of_use(9, 1), row_of_use(7, 1)]))),
+        ("connections of a namespace", "namespace", frame(12, usage([row_of_use(7, 1, 1, namespace=b"pay")]))),
+        ("a namespace that is not UTF-8", "namespace", frame(12, usage([row_of_use(7, 1, namespace=b"\xff")]))),
         ("a wrong checksum", "checksum", frame(6, forward(1, ENVELOPE), crc=7)),
         ("a command of no bytes", "envelope", frame(6, forward(1, b""))),
         ("a command without its number", "number", frame(6, [(bytes(7), "seven bytes")])),

@@ -571,6 +571,8 @@ impl World {
                 let names = peers.iter().map(|(name, _)| name.to_string());
                 self.nodes[at].peers = names.collect();
             }
+            // Nothing of a tenant is used here.
+            PlaneOutput::Elsewhere { .. } => {}
             // No tenant has keys.
             PlaneOutput::RotateKeys { .. } => {}
             PlaneOutput::Notice(notice) => self.notice(at, notice)?,

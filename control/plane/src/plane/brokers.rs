@@ -87,6 +87,10 @@ impl Plane {
         let Some(machine) = &self.machine else {
             return;
         };
+        let is_node = |key: &ObjectKey| matches!(key, ObjectKey::Broker(_) | ObjectKey::Member(_));
+        if changes.iter().any(|change| is_node(&change.key)) {
+            self.uses.brokers_changed();
+        }
         for change in changes {
             if matches!(change.key, ObjectKey::Broker(_) | ObjectKey::Settings) {
                 self.beats.changed(self.now, machine, &change.key);

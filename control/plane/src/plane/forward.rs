@@ -3,15 +3,20 @@
 //! The leader proposes them under the number of the node that was asked, so that this one
 //! finds it on the entry when it applies it: what became of the command, it then knows
 //! itself, as every replica does. Only that a command was *not* taken is told. A command
-//! is sent once: one that may have been lost may also have been taken, and nobody knows.
+//! is sent once: one that may have been lost may also have been taken, and nobody knows. So
+//! when the node that it was sent to is lost, or leads no more, whoever asked is told that
+//! nobody knows, as soon as what that node had decided must have come.
 
 use pinion_metadata::Envelope;
 use pinion_raft_group::{MemberId, ProposalId, Role};
+use pinion_types::Monotonic;
 
 use super::writes::Attempt;
 use super::{Plane, Proposer};
+use crate::limits::{FORWARD_RETRY, UNCERTAIN_WAIT};
 use crate::names::PeerName;
 use crate::peer::{Forward, PlaneMessage, Returned, Why};
+use crate::pending::{State, Waiting};
 use crate::request::PlaneError;
 
 impl Plane {
@@ -26,6 +31,48 @@ impl Plane {
             }
             Err(error) => Attempt::Refused(error),
         }
+    }
+
+    /// Commands sent to some nodes are not waited for much longer.
+    pub(super) fn hurry(&mut self, lost: impl Fn(MemberId) -> bool) {
+        let by = self.now + UNCERTAIN_WAIT;
+        for proposal in self.proposals.values() {
+            if let Proposer::Request(id) = proposal.from
+                && proposal.to.is_some_and(&lost)
+            {
+                self.requests.hurry(id, by);
+            }
+        }
+    }
+
+    /// A command of this node did not leave: it waits as it did before.
+    pub(super) fn take_back(&mut self, forward: &Forward) {
+        let Some(proposal) = self.proposals.remove(&forward.number) else {
+            return;
+        };
+        let id = match proposal.from {
+            Proposer::Request(id) => id,
+            Proposer::Registration => return self.not_registered(None),
+            Proposer::Duty | Proposer::Join => return,
+        };
+        let (Some((deadline, State::Proposed(_, remote))), Ok(envelope)) = (
+            self.requests.remove(id),
+            Envelope::decode(&forward.envelope),
+        ) else {
+            return;
+        };
+        let state = State::Waiting(
+            Box::new(Waiting { envelope, remote }),
+            forward.envelope.len(),
+        );
+        self.requests.insert(id, deadline, state);
+        self.forward_at = Some(self.now + FORWARD_RETRY);
+    }
+
+    /// When a command is sent again.
+    pub(super) fn forward_deadline(&self) -> Option<Monotonic> {
+        let waits = self.requests.first_waiting().is_some() && self.leader.is_some();
+        self.forward_at.filter(|_| waits)
     }
 
     /// A command that another node was asked for.

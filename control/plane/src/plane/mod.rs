@@ -5,6 +5,7 @@ mod forward;
 mod joining;
 mod nodes;
 mod reads;
+mod usage;
 mod writes;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -29,6 +30,7 @@ use crate::output::{Halt, PlaneNotice, PlaneOutput, PlanePeer, PlaneStatus};
 use crate::peer::PlaneMessage;
 use crate::pending::{Requests, State};
 use crate::request::{Answer, Denied, PlaneError, Request, RequestId};
+use crate::usage::Uses;
 
 pub(crate) use nodes::Nodes;
 
@@ -61,6 +63,8 @@ pub struct Plane {
     term: u64,
     requests: Requests,
     proposals: BTreeMap<u64, Proposal>,
+    /// Not before this are commands sent to a leader: there was no connection to it.
+    forward_at: Option<Monotonic>,
     /// Number of the last proposal of this life. It begins anywhere, so that no two lives
     /// have the same numbers.
     last_number: u64,
@@ -71,6 +75,7 @@ pub struct Plane {
     hub: Hub,
     duties: Duties,
     beats: Beats,
+    uses: Uses,
     outputs: VecDeque<PlaneOutput>,
     /// Nothing more is taken: the group failed, the plane halted or is sealed.
     closed: Option<PlaneError>,
@@ -85,6 +90,8 @@ struct Proposal {
     /// which this node led may not have this term: who leads anew does so in a new one.
     term: u64,
     from: Proposer,
+    /// The node that it was sent to, if it is not this one.
+    to: Option<MemberId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +145,7 @@ impl Plane {
             term: 0,
             requests: Requests::default(),
             proposals: BTreeMap::new(),
+            forward_at: None,
             last_number: first_number(seed),
             reads: BTreeMap::new(),
             last_read: 0,
@@ -145,6 +153,7 @@ impl Plane {
             hub: Hub::default(),
             duties: Duties::default(),
             beats: Beats::default(),
+            uses: Uses::default(),
             outputs: VecDeque::new(),
             closed: None,
             halted: false,
@@ -232,15 +241,26 @@ impl Plane {
             PlaneMessage::Join(join) => self.take_join(from, &join),
             PlaneMessage::JoinAnswer(answer) => self.take_join_answer(&answer),
             PlaneMessage::Beat(beat) => self.take_beat(&beat),
+            PlaneMessage::Usage(usage) => self.take_usage(from, usage),
         }
     }
 
     /// What was sent to `peer` may not have reached it.
     pub fn handle_unreachable(&mut self, peer: &PeerName) {
         if !self.halted {
-            for member in self.nodes.names.members(peer) {
-                self.group.handle_unreachable(member);
+            let members: Vec<MemberId> = self.nodes.names.members(peer).collect();
+            for member in &members {
+                self.group.handle_unreachable(*member);
             }
+            self.hurry(|to| members.contains(&to));
+        }
+    }
+
+    /// A message of [`PlaneOutput::Send`] was dropped: it left in no part, and never will.
+    /// A command in it is sent again while somebody waits for it.
+    pub fn handle_unsent(&mut self, message: &PlaneMessage) {
+        if let PlaneMessage::Forward(forward) = message {
+            self.take_back(forward);
         }
     }
 
@@ -400,6 +420,7 @@ impl Plane {
         while let Some(id) = self.requests.expired(self.now) {
             self.give_up(id, PlaneError::TimedOut);
         }
+        self.share_usage();
         if let Some(machine) = &self.machine {
             for id in self.hub.stirred(machine) {
                 self.outputs.push_back(PlaneOutput::WatchReady { id });
@@ -446,6 +467,8 @@ impl Plane {
             },
             Output::Role { role, leader, term } => {
                 (self.role, self.leader, self.term) = (role, leader, term);
+                self.forward_at = None;
+                self.hurry(|to| Some(to) != leader);
                 self.follow_leader();
                 let leader = leader.and_then(|leader| self.nodes.names.name(leader).cloned());
                 self.outputs
@@ -485,6 +508,7 @@ impl Plane {
         self.audit.skipped(restored.applied_index());
         self.machine = Some(restored);
         self.update_names();
+        self.uses.brokers_changed();
         self.hub.replaced();
         self.outputs.push_back(PlaneOutput::Replaced { version });
     }
@@ -665,7 +689,9 @@ impl Plane {
             .into_iter()
             .chain(self.joining_deadline());
         let nodes = nodes.chain(self.beats_deadline());
+        let nodes = nodes.chain(self.usage_deadline());
         let requests = self.requests.next_deadline();
+        let requests = requests.into_iter().chain(self.forward_deadline());
         let group = group.into_iter().chain(audit);
         group.chain(requests).chain(duties).chain(nodes).min()
     }

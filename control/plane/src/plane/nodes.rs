@@ -181,6 +181,7 @@ impl Plane {
     /// What was decided before this life is known now.
     pub(super) fn caught_up(&mut self) {
         self.ready = Ready::Caught;
+        self.uses.brokers_changed();
         self.follow_leader();
     }
 
@@ -239,7 +240,7 @@ impl Plane {
         };
         match attempt {
             Attempt::Proposed => {
-                self.proposed(number, Proposer::Registration);
+                self.sent_to(number, Proposer::Registration, elsewhere);
                 self.nodes.registration.number = Some(number);
                 true
             }

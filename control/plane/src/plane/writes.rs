@@ -2,7 +2,7 @@
 //! what it changed.
 
 use pinion_metadata::{Applied, Command, Duty, Envelope, Expect, MetaError};
-use pinion_raft_group::{ProposalId, ProposeError, Role};
+use pinion_raft_group::{MemberId, ProposalId, ProposeError, Role};
 use pinion_types::WallMs;
 
 use super::{Plane, Proposal, Proposer};
@@ -28,12 +28,19 @@ impl Plane {
             if elsewhere.is_none() && self.role != Role::Leader {
                 break;
             }
+            if elsewhere.is_some() && self.forward_at.is_some_and(|at| self.now < at) {
+                break;
+            }
             let Some((deadline, State::Waiting(mut waiting, bytes))) = self.requests.remove(id)
             else {
                 break;
             };
             if deadline <= self.now {
-                self.refuse(id, PlaneError::TimedOut);
+                let why = match elsewhere.and(self.forward_at) {
+                    Some(_) => PlaneError::NO_LEADER,
+                    None => PlaneError::TimedOut,
+                };
+                self.refuse(id, why);
                 continue;
             }
             let number = self.next_number();
@@ -43,7 +50,7 @@ impl Plane {
             };
             match attempt {
                 Attempt::Proposed => {
-                    self.proposed(number, Proposer::Request(id));
+                    self.sent_to(number, Proposer::Request(id), elsewhere);
                     let state = State::Proposed(number, waiting.remote);
                     self.requests.insert(id, deadline, state);
                     given = true;
@@ -128,8 +135,13 @@ impl Plane {
 
     /// Notes whose the proposal is.
     pub(super) fn proposed(&mut self, number: u64, from: Proposer) {
+        self.sent_to(number, from, None);
+    }
+
+    /// The same, of one that was sent to another node.
+    pub(super) fn sent_to(&mut self, number: u64, from: Proposer, to: Option<MemberId>) {
         let term = self.term;
-        self.proposals.insert(number, Proposal { term, from });
+        self.proposals.insert(number, Proposal { term, from, to });
     }
 
     pub(super) fn propose_own(&mut self, number: u64, envelope: &mut Envelope) -> Attempt {

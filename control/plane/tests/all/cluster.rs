@@ -18,10 +18,14 @@ pub(crate) struct Cluster {
     pub(crate) down: BTreeSet<usize>,
     /// Wires that lose everything.
     pub(crate) cut: BTreeSet<(usize, usize)>,
+    /// Nodes without a connection to send commands on.
+    pub(crate) unconnected: BTreeSet<usize>,
     /// One frame in so many is lost or comes twice; 0 for never.
     pub(crate) trouble: u64,
     wires: BTreeMap<(Monotonic, u64), (usize, usize, Vec<u8>)>,
     frames: u64,
+    /// Messages about what is used.
+    pub(crate) usages: usize,
     lives: u64,
     /// What nodes are told of the cluster.
     pub(crate) config: Option<ClusterConfig>,
@@ -88,9 +92,11 @@ impl Cluster {
             rng: SimRng::new(seed),
             down: BTreeSet::new(),
             cut: BTreeSet::new(),
+            unconnected: BTreeSet::new(),
             trouble: 0,
             wires: BTreeMap::new(),
             frames: 0,
+            usages: 0,
             lives: 0,
             config: None,
             disks: seed * 64,
@@ -187,6 +193,11 @@ impl Cluster {
         node.turn();
         let sent: Vec<_> = node.sent.drain(..).collect();
         for (to, message) in sent {
+            if matches!(message, PlaneMessage::Forward(_)) && self.unconnected.contains(&at) {
+                self.nodes[at].plane.handle_unsent(&message);
+                continue;
+            }
+            self.usages += usize::from(matches!(message, PlaneMessage::Usage(_)));
             let to = at_of(&to);
             let mut frame = Vec::new();
             message.encode(&mut frame);

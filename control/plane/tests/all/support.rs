@@ -12,7 +12,7 @@ use pinion_metadata::{Change, Command, Expect, Founder, MetaVersion, Metadata, O
 use pinion_plane::{
     AUDIT_LOG, Answer, AuditConfig, Caller, Consistency, NodeFacts, PeerName, Plane, PlaneConfig,
     PlaneError, PlaneMessage, PlaneNotice, PlaneOpenError, PlaneOutput, Query, QueryValue, Request,
-    RequestId, WatchId, Write,
+    RequestId, UseRow, WatchId, Write,
 };
 use pinion_raft_group::{Found, GroupConfig, MemberId, RAFT_LOG, Role};
 use pinion_simkit::{CrashMode, SimDisk, SimDiskConfig, SimRng};
@@ -156,6 +156,8 @@ pub(crate) struct Node {
     pub(crate) notices: Vec<PlaneNotice>,
     /// Whose keys were to be rotated, as of which version.
     pub(crate) rotations: Vec<(String, MetaVersion)>,
+    /// What was told last of the other nodes.
+    pub(crate) elsewhere: Option<(u64, Vec<UseRow>)>,
     /// Snapshots that were asked for.
     pub(crate) snapshots: Vec<u64>,
     /// Hash of the state after the entries at which it was seen.
@@ -203,6 +205,7 @@ impl Node {
             watch_ready: BTreeSet::new(),
             notices: Vec::new(),
             rotations: Vec::new(),
+            elsewhere: None,
             snapshots: Vec::new(),
             hashes: BTreeMap::new(),
             disk_held: false,
@@ -404,6 +407,7 @@ impl Node {
                 let anew = self.watch_ready.insert(id);
                 assert!(anew, "{id:?} was told already");
             }
+            PlaneOutput::Elsewhere { cores, used } => self.elsewhere = Some((cores, used)),
             PlaneOutput::RotateKeys { tenant, version } => {
                 self.rotations.push((tenant.into(), version));
             }

@@ -4,10 +4,10 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use pinion_metadata::{BrokerNumber, MetaVersion};
+use pinion_metadata::{BrokerNumber, MetaVersion, TenantNumber};
 use pinion_plane::{
     AuditResult, AuditRow, Beat, Forward, Join, JoinAnswer, JoinVerdict, Meet, MeetState, PeerName,
-    PlaneMessage, Returned, Why,
+    PlaneMessage, Returned, Usage, UseRow, Why,
 };
 use pinion_raft_group::format::FormatError;
 use pinion_raft_group::{MemberId, PeerError};
@@ -110,7 +110,7 @@ fn no_row_is_read_from_a_part_of_one() {
     }
 }
 
-/// A message of kind 8 to 11, if it is one.
+/// A message of kind 8 to 12, if it is one.
 fn between_nodes(vector: &Value) -> Option<PlaneMessage> {
     let store = std::array::from_fn(|at| u8::try_from(at).unwrap());
     let cluster = std::array::from_fn(|at| u8::try_from(at).unwrap() + 16);
@@ -152,6 +152,30 @@ fn between_nodes(vector: &Value) -> Option<PlaneMessage> {
             what => panic!("{what}"),
         };
         return Some(PlaneMessage::JoinAnswer(JoinAnswer { verdict, members }));
+    }
+    if let Some(what) = vector["usage"].as_str() {
+        let row = |tenant, namespace: &str, [asked, connections, stored]: [u64; 3]| UseRow {
+            tenant: TenantNumber(tenant),
+            namespace: namespace.into(),
+            asked,
+            connections,
+            stored,
+        };
+        let all = [
+            row(7, "", [40, 2, 1 << 40]),
+            row(7, "pay", [30, 0, 0]),
+            row(9, "", [1, 0, 0]),
+        ];
+        return Some(PlaneMessage::Usage(Usage {
+            round: 9,
+            part: if what == "part" { 15 } else { 0 },
+            last: what != "part",
+            rows: if what == "none" {
+                Box::default()
+            } else {
+                all.into()
+            },
+        }));
     }
     let broker = name(vector["beat"].as_str()?);
     let incarnation = 1 << 63;

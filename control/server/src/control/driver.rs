@@ -140,8 +140,10 @@ impl Driver {
                     }
                     PlaneOutput::Notice(notice) => self.say(&notice),
                     PlaneOutput::Send { to, message } => {
-                        if let Some(network) = &mut self.network {
-                            network.send(&to, &message);
+                        if let Some(network) = &mut self.network
+                            && !network.send(&to, &message)
+                        {
+                            self.plane.handle_unsent(&message);
                         }
                     }
                     PlaneOutput::Peers(peers) => {

@@ -106,6 +106,8 @@ impl Control {
         if let Some(metadata) = booted.driver.plane.metadata() {
             quotas.read(Instant::now(), metadata);
         }
+        let (elsewhere, used) = booted.driver.plane.elsewhere_used();
+        quotas.elsewhere(Instant::now(), elsewhere, used.to_vec());
         Self {
             purges,
             quotas,
@@ -165,6 +167,9 @@ impl Control {
             if let Some(table) = self.access.poll(Instant::now(), &self.known) {
                 self.cores
                     .tell_everyone(|| CoreMail::Access(Arc::clone(&table)));
+            }
+            if let Some(used) = self.quotas.poll_used() {
+                self.driver.plane.handle_use(used);
             }
             if let Some(table) = self.quotas.poll(Instant::now()) {
                 self.cores
@@ -298,6 +303,9 @@ impl Control {
                 self.access.replaced(now, metadata);
                 self.quotas.read(now, metadata);
                 self.spread(&news);
+            }
+            PlaneOutput::Elsewhere { cores, used } => {
+                self.quotas.elsewhere(Instant::now(), cores, used);
             }
             PlaneOutput::RotateKeys { tenant, version } => {
                 if let Some(metadata) = self.driver.plane.metadata() {

@@ -59,8 +59,9 @@ impl Network {
         take_frame(&mut self.peers, plane, from, frame);
     }
 
-    pub(super) fn send(&mut self, to: &PeerName, message: &PlaneMessage) {
-        self.peers.send(to, message);
+    /// Whether it is on its way, as far as anybody knows.
+    pub(super) fn send(&mut self, to: &PeerName, message: &PlaneMessage) -> bool {
+        self.peers.send(to, message)
     }
 
     pub(super) fn set(&mut self, peers: &[(PeerName, Box<str>)]) {

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use pinion_metadata::{Body, Change, Metadata, Object, ObjectKey, TenantNumber};
 use pinion_node::access::TenantId;
-use pinion_node::quota::{CoreReport, QuotaTable, REPORT_EVERY};
+use pinion_node::quota::{CoreReport, QuotaTable, REPORT_EVERY, TenantUse};
 use pinion_node::quota_shares::{Allowance, QuotaShares};
+use pinion_plane::UseRow;
 
 /// What is allowed to one tenant.
 #[derive(Debug, Default)]
@@ -28,6 +29,29 @@ pub(super) struct Quotas {
     tenants: BTreeMap<Box<str>, Allowed>,
     /// When the cores get a table, if it is another.
     due: Option<Instant>,
+    /// A core has said what is used since the others were told, or a tenant's quotas are
+    /// others.
+    is_reported: bool,
+}
+
+/// What one tenant uses, as nodes tell each other.
+fn rows(used: TenantUse) -> impl Iterator<Item = UseRow> {
+    let tenant = TenantNumber(used.tenant.0);
+    let whole = UseRow {
+        tenant,
+        namespace: Box::default(),
+        asked: used.asked,
+        connections: used.connections,
+        stored: used.stored,
+    };
+    let namespaces = used.namespaces.into_iter();
+    let namespaces = namespaces.map(move |(namespace, asked)| UseRow {
+        tenant,
+        namespace,
+        asked,
+        ..UseRow::default()
+    });
+    std::iter::once(whole).chain(namespaces)
 }
 
 impl Quotas {
@@ -37,6 +61,7 @@ impl Quotas {
             shares: QuotaShares::new(data_cores),
             tenants: BTreeMap::new(),
             due: None,
+            is_reported: false,
         }
     }
 
@@ -119,17 +144,49 @@ impl Quotas {
         };
         self.shares.handle_allowance(TenantId(number.0), allowance);
         self.due = Some(now);
+        self.is_reported = true;
     }
 
     /// A core says what is used.
     pub(super) fn report(&mut self, now: Instant, report: CoreReport) {
         self.shares.handle_report(report);
+        self.is_reported = true;
         self.due.get_or_insert(now + REPORT_EVERY);
     }
 
     /// When [`Quotas::poll`] may have something.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
+    }
+
+    /// What the other nodes use, and how many data cores they have.
+    pub(super) fn elsewhere(&mut self, now: Instant, cores: u64, used: Vec<UseRow>) {
+        let mut tenants: BTreeMap<TenantId, TenantUse> = BTreeMap::new();
+        for row in used {
+            let id = TenantId(row.tenant.0);
+            let tenant = tenants.entry(id).or_insert_with(|| TenantUse {
+                tenant: id,
+                ..TenantUse::default()
+            });
+            if row.namespace.is_empty() {
+                tenant.asked = row.asked;
+                tenant.connections = row.connections;
+                tenant.stored = row.stored;
+            } else {
+                tenant.namespaces.push((row.namespace, row.asked));
+            }
+        }
+        let used = tenants.into_values().collect();
+        self.shares.handle_elsewhere(cores, used);
+        self.due = Some(now);
+    }
+
+    /// What is used here, when it may be otherwise: for the other nodes.
+    pub(super) fn poll_used(&mut self) -> Option<Vec<UseRow>> {
+        std::mem::take(&mut self.is_reported).then(|| {
+            let used = self.shares.used();
+            used.into_iter().flat_map(rows).collect()
+        })
     }
 
     /// A table that the cores have not.

@@ -152,13 +152,13 @@ impl Dialer {
         }
     }
 
-    /// Queues a message. What finds no connection, or no room, is dropped.
-    pub(super) fn send(&mut self, to: &PeerName, message: &PlaneMessage) {
+    /// Queues a message. What finds no connection, or no room, is dropped: false.
+    pub(super) fn send(&mut self, to: &PeerName, message: &PlaneMessage) -> bool {
         let Some(link) = self.links.get_mut(to) else {
-            return;
+            return false;
         };
         if !matches!(link.state, State::Up { .. }) {
-            return;
+            return false;
         }
         let lane = &mut link.lanes[Lane::of(message) as usize];
         let mut frame = Vec::new();
@@ -166,10 +166,13 @@ impl Dialer {
         if lane.bytes + frame.len() <= LANE_BYTES_MAX {
             lane.bytes += frame.len();
             lane.frames.push_back(frame.into());
-        } else if !std::mem::replace(&mut link.is_behind, true) {
+            return true;
+        }
+        if !std::mem::replace(&mut link.is_behind, true) {
             tracing::warn!(peer = %to, "a peer is too slow for what it is sent");
             self.lost.insert(to.clone());
         }
+        false
     }
 
     /// A node was heard: if it waits to be dialled, it need not for long.

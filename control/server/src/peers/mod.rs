@@ -110,10 +110,11 @@ impl Peers {
     }
 
     /// Queues a message; it leaves with the next pump. Without a connection, or when too
-    /// much waits already, it is dropped: whoever sends it repeats it or gives it up.
-    pub(crate) fn send(&mut self, to: &PeerName, message: &PlaneMessage) {
-        self.dialer.send(to, message);
+    /// much waits already, it is dropped, and the answer is false: whoever sends it repeats
+    /// it or gives it up.
+    pub(crate) fn send(&mut self, to: &PeerName, message: &PlaneMessage) -> bool {
         self.asked = true;
+        self.dialer.send(to, message)
     }
 
     /// Something came from a node: if this one waits before it dials that one again, it
