@@ -294,7 +294,16 @@ impl Log {
     }
 
     pub(crate) fn remove_old_checkpoints(&mut self) {
-        while let Some(number) = self.checkpoints.old.pop_front() {
+        for _ in 0..self.checkpoints.old.len() {
+            let Some(number) = self.checkpoints.old.pop_front() else {
+                return;
+            };
+            // Somebody copies it: it goes after that.
+            let pin = self.pin.as_ref();
+            if pin.is_some_and(|pin| pin.has_checkpoint(number)) {
+                self.checkpoints.old.push_back(number);
+                continue;
+            }
             let file = FileId::Checkpoint {
                 log: self.config.log,
                 number,

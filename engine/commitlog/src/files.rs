@@ -238,6 +238,7 @@ impl Log {
     }
 
     fn pump_removals(&mut self) {
+        self.limit_pin();
         if self.files.retry_at.is_some() {
             return;
         }
@@ -248,12 +249,10 @@ impl Log {
             let Some(number) = self.files.due.pop_front() else {
                 return;
             };
-            // A read of it is under way: the file goes after it.
-            if self
-                .segments
-                .get(number)
-                .is_some_and(|segment| segment.reads > 0)
-            {
+            // A read of it is under way, or a copy: the file goes after it.
+            let pinned = self.pin.as_ref().is_some_and(|pin| pin.has_segment(number));
+            let read = self.segments.get(number);
+            if pinned || read.is_some_and(|segment| segment.reads > 0) {
                 self.files.due.push_back(number);
                 continue;
             }

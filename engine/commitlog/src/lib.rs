@@ -23,6 +23,7 @@ mod index;
 pub mod inspect;
 mod log;
 mod owner;
+mod pin;
 mod reads;
 mod recover;
 mod scan;
@@ -39,4 +40,5 @@ pub use events::{
 };
 pub use ids::{Location, LogId, Lsn, RecordHead};
 pub use log::{Appended, CONTROL, Log, RECORD_OVERHEAD, RecordIn, SEGMENT_REMOVED};
+pub use pin::{PinLimits, PinRefused, Pinned, PinnedFile};
 pub use recover::{Recovered, Replay, recover};

@@ -25,6 +25,7 @@ use crate::format::{
     SegmentKey,
 };
 use crate::index::{Partitions, Place};
+use crate::pin::Pin;
 use crate::reads::Reads;
 use crate::segments::{FileState, Segment, Segments};
 use crate::{Location, Lsn, RecordHead};
@@ -162,6 +163,8 @@ pub struct Log {
     pub(crate) reads: Reads,
     pub(crate) compaction: Compaction,
     pub(crate) checkpoints: Checkpoints,
+    /// Somebody copies the log.
+    pub(crate) pin: Option<Pin>,
     pub(crate) stats: LogStats,
 }
 
@@ -511,6 +514,7 @@ impl Log {
             self.files.retry_at,
             self.compaction.resume_at,
             self.checkpoints.retry_at,
+            self.pin.as_ref().map(|pin| pin.limits.until),
         ]
         .into_iter()
         .flatten()
@@ -528,6 +532,7 @@ impl Log {
         if self.checkpoints.retry_at.is_some_and(|at| at <= now) {
             self.checkpoints.retry_at = None;
         }
+        self.pin_timeout(now);
         self.background_work(now);
         self.pump(true);
     }
@@ -737,6 +742,7 @@ impl Log {
             reads: Reads::default(),
             compaction: Compaction::default(),
             checkpoints,
+            pin: None,
             stats: LogStats::default(),
             config,
         };

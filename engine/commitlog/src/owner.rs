@@ -143,6 +143,8 @@ impl Log {
         if self.phase != Phase::Running {
             return;
         }
+        // A file that waits for a copy would keep the end from coming.
+        self.unpin();
         self.phase = Phase::Sealing;
         self.compaction.stop();
         self.stop_collecting();
