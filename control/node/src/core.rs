@@ -110,6 +110,8 @@ pub struct Core {
     pub(crate) quotas: Quotas,
     pub(crate) purges: Purges,
     pub(crate) questions: Questions,
+    /// The backup that the logs are pinned for.
+    pub(crate) pinned_for: Option<u64>,
 }
 
 impl Core {
@@ -147,6 +149,7 @@ impl Core {
             quotas: Quotas::default(),
             purges: Purges::default(),
             questions: Questions::default(),
+            pinned_for: None,
         }
     }
 
@@ -671,6 +674,8 @@ impl Core {
             CoreMail::DeclareDone { origin, result } => self.handle_declared(origin, result),
             CoreMail::Access(table) => self.handle_access(table),
             CoreMail::Quotas(table) => self.handle_quotas(table),
+            CoreMail::Pin(order) => self.pin(order),
+            CoreMail::Unpin { backup } => self.unpin(backup),
             CoreMail::Drain => self.drain(),
             CoreMail::NoMoreRequests => self.lifecycle.peers_quiet += 1,
             CoreMail::Question { id, question } => self.handle_question(id, question),

@@ -24,6 +24,7 @@ mod lifecycle;
 pub mod mail;
 pub mod map;
 mod output;
+pub mod pins;
 mod queue_looks;
 mod queue_views;
 mod queues;

@@ -16,6 +16,7 @@ pub use pinion_shard::{Origin, Subscriber};
 
 use crate::access::{AccessTable, TenantId};
 use crate::map::Resource;
+use crate::pins::{PinOrder, PinnedLogs};
 use crate::quota::{CoreReport, QuotaTable};
 use crate::stats::CoreStats;
 use crate::views::{Question, View};
@@ -140,6 +141,14 @@ pub enum CoreMail {
     Access(Arc<AccessTable>),
     /// Quotas, or this core's share of them, have changed.
     Quotas(Arc<QuotaTable>),
+    /// The node is to be backed up: hold the logs still. Answered with
+    /// [`ControlMail::Pinned`].
+    Pin(PinOrder),
+    /// The backup of this number is over.
+    Unpin {
+        /// Which.
+        backup: u64,
+    },
     /// Take no more work, flush, close.
     Drain,
     /// A core that drains has sent its last request: what it was owed here is
@@ -208,6 +217,15 @@ pub enum ControlMail {
         id: u64,
         /// What there is.
         view: Box<View>,
+    },
+    /// Answers [`CoreMail::Pin`].
+    Pinned {
+        /// Which core.
+        core: CoreId,
+        /// As in the order.
+        backup: u64,
+        /// Every log of the core.
+        logs: PinnedLogs,
     },
     /// The core has closed its last connection after a drain.
     Drained {

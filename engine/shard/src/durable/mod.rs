@@ -7,11 +7,12 @@
 //! waits for the answer holds a [`Ticket`].
 //!
 //! `commit.rs` has the way of a change, `open.rs` the start; `reads.rs`,
-//! `checkpoints.rs` and `retention.rs` what else a log does.
+//! `checkpoints.rs`, `retention.rs` and `pins.rs` what else a log does.
 
 mod checkpoints;
 mod commit;
 mod open;
+mod pins;
 mod purged;
 mod reads;
 mod retention;
