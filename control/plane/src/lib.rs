@@ -42,7 +42,7 @@ pub use open::{Opened, PlaneConfig, PlaneOpenError};
 pub use output::{Halt, PlaneNotice, PlaneOutput, PlanePeer, PlaneStatus};
 pub use peer::{Forward, PlaneMessage, Returned, Why};
 pub use pinion_raft_group::TransferError;
-pub use plane::Plane;
+pub use plane::{Plane, PlanePinned};
 pub use request::{
     Answer, Caller, Consistency, Denied, PlaneError, Query, QueryValue, Request, RequestId, Write,
 };

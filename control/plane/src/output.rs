@@ -9,6 +9,7 @@ use pinion_raft_group::{MemberId, Notice, Role, Status};
 use crate::hub::WatchId;
 use crate::names::PeerName;
 use crate::peer::PlaneMessage;
+use crate::plane::PlanePinned;
 use crate::request::{Answer, PlaneError, RequestId};
 use crate::usage::UseRow;
 
@@ -86,6 +87,8 @@ pub enum PlaneOutput {
     /// is registered; where the metadata had it before and it cannot be registered anew now,
     /// that is tried again. Told once.
     Ready,
+    /// Answers [`crate::Plane::pin`].
+    Pinned(Box<PlanePinned>),
     /// For people.
     Notice(PlaneNotice),
     /// After [`crate::Plane::seal`]: everything is written.

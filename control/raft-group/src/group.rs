@@ -93,24 +93,59 @@ impl Group {
             "{voters:?} are no group"
         );
         assert!(ids.contains(&id.0), "{id:?} is not one of {voters:?}");
+        self.begin((id, cluster), ids, (BEGINNING, BEGINNING), machine);
+    }
+
+    /// Begins as the only member of a group that was, from a backup of its machine: it
+    /// goes on behind entry `index` in a later term than `term`. Whoever else was a member
+    /// must not take part any more: it would know of another history.
+    ///
+    /// It takes part when its first checkpoint is durable, as with [`Group::bootstrap`].
+    ///
+    /// # Panics
+    /// When it is somebody already, when `id`, `index` or `term` is 0, or `machine` is
+    /// larger than [`SNAPSHOT_BYTES_MAX`].
+    pub fn restore(
+        &mut self,
+        id: MemberId,
+        cluster: [u8; 16],
+        (index, term): (u64, u64),
+        machine: Bytes,
+    ) {
+        assert!(self.member.is_none(), "it is a member already");
+        assert!(machine.len() <= SNAPSHOT_BYTES_MAX, "{}", machine.len());
+        assert!(
+            id.0 != 0 && index > 0 && term > 0,
+            "{id:?} at {index}, {term}"
+        );
+        self.begin((id, cluster), vec![id.0], (index, term), machine);
+    }
+
+    fn begin(
+        &mut self,
+        whose: (MemberId, [u8; 16]),
+        voters: Vec<u64>,
+        (index, term): (u64, u64),
+        machine: Bytes,
+    ) {
         let meta = SnapshotMeta {
-            index: BEGINNING,
-            term: BEGINNING,
-            conf: ConfState::from((ids, Vec::new())),
+            index,
+            term,
+            conf: ConfState::from((voters, Vec::new())),
         };
         let hard = HardState {
-            term: BEGINNING,
-            commit: BEGINNING,
+            term,
+            commit: index,
             ..HardState::default()
         };
         self.wal.set_written(HardBody {
-            term: BEGINNING,
+            term,
             vote: 0,
-            commit: BEGINNING,
+            commit: index,
         });
-        let memory = Memory::new((BEGINNING, BEGINNING), meta, hard);
+        let memory = Memory::new((index, term), meta, hard);
         let (life, wal) = (self.config.seed, &mut self.wal);
-        self.member = Some(Member::born((id, cluster), life, memory, machine, wal));
+        self.member = Some(Member::born(whose, life, memory, machine, wal));
     }
 
     /// Begins as a member that has nothing and waits for a leader's snapshot: when the

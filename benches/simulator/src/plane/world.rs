@@ -575,6 +575,7 @@ impl World {
             PlaneOutput::Elsewhere { .. } => {}
             // No tenant has keys.
             PlaneOutput::RotateKeys { .. } => {}
+            PlaneOutput::Pinned(_) => unreachable!("nobody makes a backup"),
             PlaneOutput::Notice(notice) => self.notice(at, notice)?,
         }
         Ok(())

@@ -15,7 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use pinion_commitlog::{
     Damage, DiskDone, DiskError, DiskRequest, Files, Log, LogConfig, LogEvent, LogId, Lsn,
-    RECORD_OVERHEAD, RecordHead, RecordIn, RecoverError, RecoveryReport, Replay, recover,
+    PinLimits, PinRefused, Pinned, RECORD_OVERHEAD, RecordHead, RecordIn, RecoverError,
+    RecoveryReport, Replay, recover,
 };
 use pinion_metadata::{BrokerNumber, MetaVersion};
 use pinion_types::{Monotonic, Offset, PartitionId, ResourceId, WallMs};
@@ -398,6 +399,16 @@ impl AuditLog {
             | LogEvent::Relocated { .. }
             | LogEvent::CheckpointDone => {}
         }
+    }
+
+    /// Holds the log still for a backup, as of its last durable row.
+    pub(crate) fn pin(&mut self, limits: PinLimits) -> Result<Pinned, PinRefused> {
+        self.log.pin(limits)
+    }
+
+    /// The backup is over.
+    pub(crate) fn unpin(&mut self) {
+        self.log.unpin();
     }
 
     pub(crate) fn seal(&mut self) {

@@ -4,6 +4,7 @@ mod brokers;
 mod forward;
 mod joining;
 mod nodes;
+mod pins;
 mod reads;
 mod usage;
 mod writes;
@@ -33,6 +34,7 @@ use crate::request::{Answer, Denied, PlaneError, Request, RequestId};
 use crate::usage::Uses;
 
 pub(crate) use nodes::Nodes;
+pub use pins::PlanePinned;
 
 /// One node's part of the control plane. One thread owns it.
 ///
@@ -47,6 +49,8 @@ pub struct Plane {
     audit: AuditLog,
     /// A snapshot that waits for the rows of what is in it, up to the given one.
     encoded: Option<(u64, Vec<u8>, Lsn)>,
+    /// A backup that waits for rows.
+    pinning: Option<pins::Pinning>,
     /// Queries of the audit log.
     searches: usize,
     /// Parts that have not ended yet, since they were told to.
@@ -133,6 +137,7 @@ impl Plane {
             group,
             audit,
             encoded: None,
+            pinning: None,
             searches: 0,
             sealing: None,
             member,
@@ -416,6 +421,7 @@ impl Plane {
             self.take_audit(event);
         }
         self.give_snapshot();
+        self.give_pinned();
         // Last, so that what was decided by now is not taken for unknown.
         while let Some(id) = self.requests.expired(self.now) {
             self.give_up(id, PlaneError::TimedOut);

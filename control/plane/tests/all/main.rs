@@ -11,6 +11,7 @@ mod duties;
 mod formation;
 mod lost;
 mod nodes;
+mod pins;
 mod support;
 mod three;
 mod usage;

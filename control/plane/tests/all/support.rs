@@ -11,8 +11,8 @@ use pinion_metadata::tenant::{NamespaceQuotas, TenantQuotas};
 use pinion_metadata::{Change, Command, Expect, Founder, MetaVersion, Metadata, Object, ObjectKey};
 use pinion_plane::{
     AUDIT_LOG, Answer, AuditConfig, Caller, Consistency, NodeFacts, PeerName, Plane, PlaneConfig,
-    PlaneError, PlaneMessage, PlaneNotice, PlaneOpenError, PlaneOutput, Query, QueryValue, Request,
-    RequestId, UseRow, WatchId, Write,
+    PlaneError, PlaneMessage, PlaneNotice, PlaneOpenError, PlaneOutput, PlanePinned, Query,
+    QueryValue, Request, RequestId, UseRow, WatchId, Write,
 };
 use pinion_raft_group::{Found, GroupConfig, MemberId, RAFT_LOG, Role};
 use pinion_simkit::{CrashMode, SimDisk, SimDiskConfig, SimRng};
@@ -148,6 +148,8 @@ pub(crate) struct Node {
     pub(crate) role: Role,
     pub(crate) ready: bool,
     pub(crate) sealed: bool,
+    /// What was told for a backup.
+    pub(crate) pinned: Option<PlanePinned>,
     /// In the order in which they came.
     pub(crate) answers: Vec<(u64, Answer)>,
     /// Everything that changed since the plane was opened.
@@ -199,6 +201,7 @@ impl Node {
             role: Role::Follower,
             ready: false,
             sealed: false,
+            pinned: None,
             replaced: 0,
             answers: Vec::new(),
             changes: Vec::new(),
@@ -246,7 +249,7 @@ impl Node {
         WallMs(since.checked_add_signed(self.wall_set).unwrap())
     }
 
-    fn start_turn(&mut self) {
+    pub(crate) fn start_turn(&mut self) {
         let wall = self.wall();
         self.plane.start_turn(self.now, wall);
     }
@@ -416,6 +419,7 @@ impl Node {
                 assert!(!self.ready, "told once");
                 self.ready = true;
             }
+            PlaneOutput::Pinned(pinned) => self.pinned = Some(*pinned),
             PlaneOutput::Notice(notice) => self.notices.push(notice),
             PlaneOutput::Sealed => {
                 assert!(!self.sealed, "told once");
