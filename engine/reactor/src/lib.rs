@@ -19,6 +19,7 @@
 //! the way of a write.
 #![deny(unsafe_code)]
 
+mod bulk;
 mod core_loop;
 pub mod cpu;
 mod disk;
@@ -37,6 +38,7 @@ pub mod store;
 mod tx;
 mod udp;
 
+pub use bulk::BulkFile;
 pub use bytes::BytesMut;
 pub use core_loop::{CoreConfig, CoreError, CoreHandle, run_core};
 pub use disk::DiskConfig;
