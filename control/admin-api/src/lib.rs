@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod backup;
 mod call;
 mod cores;
 mod error;
@@ -57,6 +58,7 @@ use crate::rates::Rates;
 use crate::rest::bootstrap;
 
 pub use cores::{NodeError, NodeFront, NodeHandle, node_front};
+pub use backup::{BackupAsk, BackupFront, BackupHandle, BackupRefused, BackupStream, backup_front};
 pub use front::{Front, PlaneHandle, WatchStream, front};
 pub use identity::{Identity, ROTATE_EVERY_MS_DEFAULT};
 pub use listener::Cleartext;
@@ -96,6 +98,8 @@ pub struct ApiConfig {
     pub identity: Identity,
     /// Where tenants have their first day; off where there is none.
     pub bootstrap: Option<Bootstrap>,
+    /// Who makes backups; nobody where nothing is said.
+    pub backup: BackupHandle,
 }
 
 /// A listener of its own for the first day of tenants, to be bound where only operators
@@ -127,6 +131,7 @@ impl ApiConfig {
             cores: node_front(0).0,
             identity: Identity::default(),
             bootstrap: None,
+            backup: backup_front().0,
         }
     }
 }
@@ -174,6 +179,7 @@ pub async fn serve(
         started: OnceLock::new(),
         identity: config.identity,
         bootstrap: secret,
+        backup: config.backup,
         begun: Instant::now(),
         stopping: stopping.clone(),
     });
@@ -229,6 +235,7 @@ pub(crate) struct Api {
     pub(crate) identity: Identity,
     /// Of the first day.
     pub(crate) bootstrap: Option<TokenDigest>,
+    pub(crate) backup: BackupHandle,
     begun: Instant,
     /// True when long answers are to end.
     pub(crate) stopping: watch::Receiver<bool>,

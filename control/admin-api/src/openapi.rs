@@ -16,6 +16,7 @@ use crate::model::{
 use crate::rest::api_keys::{ApiKey, ApiKeyCreate, ApiKeyMade};
 use crate::rest::apply::{ApplyRequest, ApplyResult};
 use crate::rest::audit::AuditList;
+use crate::rest::backup::BackupRequest;
 use crate::rest::health::{HealthAnswer, HealthReport};
 use crate::rest::issuers::{Issuer, IssuerInput};
 use crate::rest::keys::KeyNames;
@@ -88,6 +89,7 @@ fn schemas() -> BTreeMap<String, Value> {
     all.request::<BrokerRegister>();
     all.request::<ApplyRequest>();
     all.request::<LeaderTransfer>();
+    all.request::<BackupRequest>();
     all.answer::<HealthAnswer>();
     all.request::<HealthReport>();
     all.answer::<ExchangeResponse>();
@@ -300,6 +302,7 @@ fn tag(route: &Route) -> &'static str {
         ("/metadata", "metadata"),
         ("/apply", "apply"),
         ("/audit", "audit"),
+        ("/backup", "system"),
         ("/raft", "raft"),
     ];
     let found = known.iter().find(|(part, _)| route.path.contains(part));
@@ -346,6 +349,15 @@ fn parameters(route: &Route) -> Vec<Value> {
             "in": "header",
             "description": "The ETag of an answer: done only if nothing changed since.",
             "schema": { "type": "string", "pattern": "^(\\*|\"[0-9]{1,18}\")$" },
+        }));
+    }
+    if route.others.contains(&428) {
+        all.push(json!({
+            "name": "X-Confirm",
+            "in": "header",
+            "required": true,
+            "description": "That it is meant.",
+            "schema": { "type": "string", "enum": ["true"] },
         }));
     }
     all
@@ -435,6 +447,8 @@ fn plain(route: &Route) -> Value {
         json!({ "text/event-stream": text })
     } else if route.path == METRICS {
         json!({ "text/plain": text, "application/openmetrics-text": text })
+    } else if route.path.ends_with("/backup") {
+        json!({ "application/x-tar": text })
     } else {
         json!({ "text/html": text })
     }
@@ -451,6 +465,7 @@ const fn refusal(status: u16) -> &'static str {
         412 => "It is not safe now, or If-Match failed.",
         413 => "The body is too large.",
         415 => "The body is not JSON.",
+        428 => "X-Confirm: true is missing.",
         429 => "Too many requests, or a quota.",
         _ => "The node cannot do it now.",
     }

@@ -13,7 +13,8 @@ use pinion_types::ResourceKind;
 use crate::call::{Call, Reply};
 use crate::metrics;
 use crate::rest::{
-    apply, audit, brokers, health, metadata, namespaces, placements, probes, raft, system, tenants,
+    apply, audit, backup, brokers, health, metadata, namespaces, placements, probes, raft, system,
+    tenants,
 };
 
 /// What is done.
@@ -670,6 +671,17 @@ const CLUSTER: &[Route] = &[
         ),
         "raft remove",
         "Take a member out of the group",
+    ),
+    told(
+        Route {
+            body: Some("BackupRequest"),
+            others: &[409, 428],
+            ..write(Verb::Post, "/v1/backup", OPERATOR_WRITES, 200, |call| {
+                Box::pin(backup::begin(call))
+            })
+        },
+        "",
+        "Everything that this node has, as one archive; `pinion backup` asks for it",
     ),
     told(
         Route {

@@ -5,6 +5,7 @@
 pub(crate) mod api_keys;
 pub(crate) mod apply;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod bootstrap;
 pub(crate) mod brokers;
 pub(crate) mod health;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod abuse;
+mod backup;
 mod commands;
 mod cores;
 mod dashboard;

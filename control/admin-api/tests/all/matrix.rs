@@ -164,6 +164,7 @@ const TABLE: &[(&str, &str)] = &[
     ("GET /v1/raft", "113333333333y"),
     ("POST /v1/raft/transfer-leadership", "113333333333y"),
     ("DELETE /v1/raft/members/{m}", "113333333333y"),
+    ("POST /v1/backup", "113333333333y"),
     ("GET /v1/system/info", "11yyyyyyyyyyy"),
     ("POST /v1/tenants/{t}/token/exchange", "1yyyyyyyyyyyy"),
     ("GET /v1/tenants/{t}/.well-known/jwks.json", "yyyyyyyyyyyyy"),
