@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod backup;
 pub mod bench;
 mod cache;
 pub mod completions;
@@ -52,6 +53,8 @@ pub enum ClientCommand {
     Cache(cache::CacheArgs),
     /// Ask and tell the control plane: tenants, resources, brokers, rights
     Admin(AdminArgs),
+    /// Copy everything that a running node has into a file
+    Backup(backup::BackupArgs),
     /// Measure a running node
     Bench(bench::BenchArgs),
 }
@@ -66,6 +69,7 @@ pub fn run(command: &ClientCommand) -> ExitCode {
         ClientCommand::Queue(args) => block_on(queue::run(args)),
         ClientCommand::Cache(args) => block_on(cache::run(args)),
         ClientCommand::Admin(args) => block_on(admin::run(args)),
+        ClientCommand::Backup(args) => block_on(backup::run(args)),
         ClientCommand::Bench(args) => return bench::run(args),
     };
     match result {
@@ -182,6 +186,8 @@ mod tests {
             "pinion admin apply --file -",
             "pinion admin watch --from 3 --count 1",
             "pinion admin audit --from 15m --to 2026-01-02T03:04:05Z",
+            "pinion backup --out node-1.tar",
+            "pinion backup --server h:1 --ca c --token t --out b.tar --with-secrets --json",
             "pinion bench rtt --seconds 1",
         ] {
             if let Err(error) = Cli::try_parse_from(line.split(' ')) {
@@ -223,6 +229,7 @@ mod tests {
             "pinion admin stream create a/b --wait 10s",
             "pinion admin shard rebalance a/b --cancel --dry-run",
             "pinion admin audit --from tomorrow",
+            "pinion backup",
         ] {
             let Err(error) = Cli::try_parse_from(line.split(' ')) else {
                 panic!("{line} was accepted");

@@ -16,7 +16,7 @@ mod idp;
 mod key;
 mod list;
 mod namespace;
-mod node;
+pub(crate) mod node;
 mod raft;
 mod rbac;
 mod resource;

@@ -73,7 +73,7 @@ fn request_id(text: &str) -> Result<u128, String> {
 
 impl NodeArgs {
     /// Reads the files; connects to nobody yet.
-    pub(super) fn http(&self) -> Result<Http, Failure> {
+    pub(crate) fn http(&self) -> Result<Http, Failure> {
         self.http_from(Path::new(DEV_DIR))
     }
 

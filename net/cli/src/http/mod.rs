@@ -17,8 +17,8 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
-    RETRY_AFTER, USER_AGENT,
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderName,
+    HeaderValue, IF_MATCH, RETRY_AFTER, USER_AGENT,
 };
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -166,8 +166,10 @@ impl Http {
     pub(crate) async fn open(&mut self, ask: &Ask) -> Result<Stream, HttpError> {
         let deadline = Instant::now() + self.total;
         let response = self.respond(ask, None, deadline).await?;
+        let len = response.headers().get(CONTENT_LENGTH);
         Ok(Stream {
             server: self.node.server.clone(),
+            len: len.and_then(|len| len.to_str().ok()?.parse().ok()),
             body: response.into_body(),
             _connection: self.connection.take(),
         })
@@ -437,11 +439,18 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, Broken> {
 /// An answer of any length, as it comes.
 pub(crate) struct Stream {
     server: String,
+    /// Bytes of all of it, if that is known.
+    len: Option<u64>,
     body: Incoming,
     _connection: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Stream {
+    /// How long it will be, if the node has said so.
+    pub(crate) fn len(&self) -> Option<u64> {
+        self.len
+    }
+
     /// The next bytes; `None` at the end. An answer that stays silent for too long is lost.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, HttpError> {
         let lost = |why: String| HttpError::Lost {
