@@ -57,8 +57,8 @@ use crate::observer::Observer;
 use crate::rates::Rates;
 use crate::rest::bootstrap;
 
-pub use cores::{NodeError, NodeFront, NodeHandle, node_front};
 pub use backup::{BackupAsk, BackupFront, BackupHandle, BackupRefused, BackupStream, backup_front};
+pub use cores::{NodeError, NodeFront, NodeHandle, node_front};
 pub use front::{Front, PlaneHandle, WatchStream, front};
 pub use identity::{Identity, ROTATE_EVERY_MS_DEFAULT};
 pub use listener::Cleartext;

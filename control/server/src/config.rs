@@ -2,6 +2,8 @@
 //! flags; each overrides what came before. A key nobody knows is an error.
 
 mod cluster;
+#[cfg(test)]
+mod documented;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -50,6 +52,7 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) defaults: Defaults,
     pub(crate) storage: Storage,
+    pub(crate) backup: Backup,
     pub(crate) admin: Admin,
     pub(crate) auth: Auth,
     pub(crate) token: Vec<Token>,
@@ -178,6 +181,34 @@ pub(crate) struct Storage {
     /// Bytes of log after which the state of all partitions is written down, so
     /// that a start reads no more than about this.
     pub(crate) checkpoint_every_bytes: u64,
+}
+
+/// Shortest and longest time that may be given to a backup, in seconds. What it holds
+/// back is not removed meanwhile.
+const BACKUP_S_MIN: u64 = 60;
+const BACKUP_S_MAX: u64 = 7 * 24 * 3600;
+
+/// How a backup uses the disk while the node serves.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Backup {
+    /// Bytes a second that it reads at most; 0: as fast as it goes.
+    pub(crate) bytes_per_second: u64,
+    /// Longest that it may take, in seconds.
+    pub(crate) time_max_s: u64,
+    /// Bytes of each log that may wait for it to be removed. Beyond it the backup is
+    /// given up.
+    pub(crate) held_bytes_max: u64,
+}
+
+impl Default for Backup {
+    fn default() -> Self {
+        Self {
+            bytes_per_second: 128 << 20,
+            time_max_s: 12 * 3600,
+            held_bytes_max: 16 << 30,
+        }
+    }
 }
 
 /// The administrators' door: HTTP on the TCP port of the same number.
@@ -349,6 +380,7 @@ impl Default for Config {
             limits: Limits::default(),
             defaults: Defaults::default(),
             storage: Storage::default(),
+            backup: Backup::default(),
             admin: Admin::default(),
             auth: Auth::default(),
             token: Vec::new(),
@@ -532,6 +564,14 @@ impl Config {
                 key: "storage.segment_bytes",
                 value: segment.to_string(),
                 expected: "a multiple of 4096 from 4194304 (4 MiB) to 1073741824 (1 GiB)",
+            });
+        }
+        let time = self.backup.time_max_s;
+        if !(BACKUP_S_MIN..=BACKUP_S_MAX).contains(&time) {
+            return Err(ConfigError::Value {
+                key: "backup.time_max_s",
+                value: time.to_string(),
+                expected: "60 (a minute) to 604800 (a week)",
             });
         }
         Ok(())

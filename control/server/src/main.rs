@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backup;
 mod cert;
 mod cluster;
 mod config;
@@ -52,6 +53,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Look at the logs in a data directory: list, verify, dump
     Log(log::LogArgs),
+    /// Put a backup into an empty directory
+    Restore(backup::restore::RestoreArgs),
     /// Make a bearer token and the configuration lines that grant it
     Token(token::TokenArgs),
     /// Make certificates for nodes of a cluster and for clients
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::Restore(args) => backup::restore::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Cert(args) => cert::run(&args),
         Command::Completions(args) => pinion_cli::completions::run(&args, Cli::command()),

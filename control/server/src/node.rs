@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use pinion_admin_api::{ApiConfig, Cleartext, Host, HostFacts, Rate, SpecDefaults};
+use pinion_admin_api::{ApiConfig, Cleartext, Host, HostFacts, Rate, SpecDefaults, backup_front};
 use pinion_commitlog::{LogId, RecoveryReport};
 use pinion_metadata::broker::Capacity;
 use pinion_node::CoreConfig;
@@ -25,9 +25,11 @@ use pinion_reactor::{
 use pinion_types::CoreId;
 use rand::RngExt;
 
+use crate::backup::copy::Origin;
 use crate::cluster::{ClusterError, Place};
 use crate::config::{self, Cluster, Config, ConfigError, SteeringMode};
 use crate::control::admin;
+use crate::control::backups::BackupConfig;
 use crate::control::boot::Boot;
 use crate::control::{Control, Ending};
 use crate::identity::{self, Identity, IdentityError};
@@ -309,13 +311,16 @@ impl Node {
         }
 
         let issues = issuing.identity;
+        let (backup, backups) = backup_front();
+        let name = place.as_ref().map_or(NODE, |place| place.node().as_str());
+        let backup_config = backup_config(config, name, &store);
         let admin = match door {
             Some(listener) => {
-                let name = place.as_ref().map_or(NODE, |place| place.node().as_str());
                 let api = admin_config(config, listener, &identity, (name, cores))?;
                 let api = ApiConfig {
                     identity: issues.clone(),
                     bootstrap: issuing.bootstrap,
+                    backup,
                     ..api
                 };
                 Some((api, issuing.driver))
@@ -340,7 +345,7 @@ impl Node {
                     let _group = group;
                     // And nobody else may have the directory.
                     let _store = store;
-                    let control = Control::new(booted, issues, handles);
+                    let control = Control::new(booted, issues, handles, (backups, backup_config));
                     runtime.block_on(control.serve(control_end, admin, &stop, drain_timeout))
                 })
                 .map_err(|source| StartError::System {
@@ -520,6 +525,22 @@ fn admin_config(
         defaults,
         ..ApiConfig::new(listener)
     })
+}
+
+/// How backups of this node are made.
+fn backup_config(config: &Config, node: &str, store: &Store) -> BackupConfig {
+    BackupConfig {
+        origin: Origin {
+            dir: store.dir.clone(),
+            identity: store.identity,
+            node: node.to_owned(),
+            own: if config.dev { "dev" } else { "tls" },
+            master_key: config.auth.master_key_file.clone(),
+            bytes_per_second: config.backup.bytes_per_second,
+        },
+        hold: Duration::from_secs(config.backup.time_max_s),
+        held_bytes_max: config.backup.held_bytes_max,
+    }
 }
 
 /// Loopback takes large packets, so that fewer carry the same bytes.

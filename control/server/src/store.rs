@@ -16,6 +16,7 @@ use pinion_reactor::store::{DirLock, FORMAT, Identity, StoreError};
 use pinion_shard::OpenedLog;
 use pinion_types::WallMs;
 
+use crate::backup::RESTORING;
 use crate::config::Config;
 use crate::control::boot::BootError;
 use crate::control::known::Inventory;
@@ -33,6 +34,10 @@ pub(crate) enum OpenError {
         dir: PathBuf,
         source: pinion_commitlog::DiskError,
     },
+    #[error(
+        "{dir} holds what an interrupted restore has left; empty it and run `pinion restore` again"
+    )]
+    Restoring { dir: PathBuf },
     #[error(transparent)]
     Boot(#[from] BootError),
     #[error("log {log}: {source}; look with `pinion log verify --data-dir {dir}`")]
@@ -80,6 +85,10 @@ impl Store {
             source,
         })?;
         let lock = DirLock::take(dir)?;
+        if dir.join(RESTORING).symlink_metadata().is_ok() {
+            let dir = dir.to_owned();
+            return Err(OpenError::Restoring { dir });
+        }
         let identity = match Identity::read(dir)? {
             Some(identity) => identity,
             None => {

@@ -1,16 +1,20 @@
 //! A backup of what a node knows: the metadata at one version, its rows, and a group that
 //! goes on behind both.
 
+use core::time::Duration;
+
 use pinion_commitlog::{PinLimits, PinRefused};
 use pinion_metadata::Metadata;
 use pinion_plane::{AuditResult, AuditRow, PlaneConfig, PlanePinned};
-use pinion_raft_group::{Found, Group, Output};
+use pinion_raft_group::{Found, Group, Output, Role};
 use pinion_simkit::SimDisk;
 use pinion_types::Monotonic;
 
 use crate::audit::all_rows;
+use crate::cluster::Cluster;
 use crate::support::{
-    Disks, Node, ONE, START, config, create_namespace, create_tenant, describe_tenant, disk,
+    Disks, NAMES, Node, ONE, START, config, create_namespace, create_tenant, describe_tenant, disk,
+    facts,
 };
 
 const NO_LIMITS: PinLimits = PinLimits {
@@ -169,4 +173,32 @@ fn a_second_backup_takes_the_place_of_the_first_and_a_sealed_plane_gives_none() 
     node.plane.seal();
     node.start_turn();
     assert!(!node.plane.pin(NO_LIMITS));
+}
+
+#[test]
+fn a_follower_of_three_is_restored_as_the_only_member() {
+    let mut cluster = Cluster::new(5);
+    let leader = cluster.elect();
+    cluster.pass(Duration::from_secs(1));
+    let id = cluster.nodes[leader].write(create_tenant("a"));
+    cluster.answer(leader, id);
+    cluster.pass(Duration::from_secs(1));
+    let at = (leader + 1) % 3;
+    pin(&mut cluster.nodes[at]);
+    cluster.pass(Duration::from_secs(1));
+    let pinned = cluster.nodes[at].pinned.take().unwrap();
+    let disks = restored(&pinned, &cluster.nodes[at].audit_disk);
+    let mut config = config();
+    config.node = facts(NAMES[at]);
+    config.node.incarnation = 9;
+    let mut again = Node::open(config, disks).unwrap();
+    again.rest();
+    assert!(again.ready && again.role == Role::Leader);
+    assert_eq!(again.plane.status().group.voters, [pinned.member]);
+    assert_eq!(
+        again.plane.metadata().unwrap().members().count(),
+        3,
+        "as it was"
+    );
+    again.done(describe_tenant("a", "alone"));
 }

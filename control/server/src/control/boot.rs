@@ -39,7 +39,7 @@ pub(crate) const FOLDER: &str = "control";
 
 /// An empty file there: what an earlier release declared is in the metadata, and its
 /// log need not be read again. Without it that is done again, and changes nothing.
-const IMPORTED: &str = "imported";
+pub(crate) const IMPORTED: &str = "imported";
 
 /// Longest the plane may take to come to know what was decided before. A disk
 /// that is full may keep it from that for longer: then the node serves what it
@@ -51,7 +51,7 @@ const COMMAND_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bytes of a segment of the metadata's log. Smaller makes the first start
 /// quicker and leaves more of a small disk to data; larger makes new ones rarer.
-const SEGMENT_BYTES: u64 = 4 << 20;
+pub(crate) const SEGMENT_BYTES: u64 = 4 << 20;
 
 /// The same of the audit log.
 const AUDIT_SEGMENT_BYTES: u64 = 1 << 20;

@@ -65,7 +65,8 @@ fn serve(
     }
 }
 
-fn execute(dir: &Path, request: DiskRequest) -> DiskDone {
+/// Does one request below `dir`, and waits for it.
+pub(crate) fn execute(dir: &Path, request: DiskRequest) -> DiskDone {
     let (op, file) = request.target();
     let path = dir.join(file.path());
     let result = match request {

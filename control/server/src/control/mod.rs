@@ -7,11 +7,12 @@
 
 pub(crate) mod access;
 pub(crate) mod admin;
+pub(crate) mod backups;
 pub(crate) mod boot;
 mod convert;
 mod cores;
 mod declarations;
-mod disk;
+pub(crate) mod disk;
 mod driver;
 mod import;
 mod keys;
@@ -28,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use pinion_admin_api::idp;
 use pinion_admin_api::{
-    ApiConfig, Front, Identity, NodeFront, NodeHandle, PlaneHandle, front, node_front,
+    ApiConfig, BackupFront, Front, Identity, NodeFront, NodeHandle, PlaneHandle, front, node_front,
 };
 use pinion_node::mail::{ControlMail, CoreMail, StorageNotice};
 use pinion_node::stats::CoreStats;
@@ -38,6 +39,7 @@ use tokio::time::MissedTickBehavior;
 
 use self::access::Access;
 use self::admin::Admin;
+use self::backups::{BackupConfig, Backups};
 use self::boot::Booted;
 use self::cores::Cores;
 use self::declarations::{Declarations, Wanted};
@@ -88,13 +90,19 @@ pub(crate) struct Control {
     /// What keys are made with.
     identity: Identity,
     cores: Cores,
+    backups: Backups,
     /// Of the plane, in order.
     outputs: VecDeque<PlaneOutput>,
 }
 
 impl Control {
     /// The cores know what `booted` found.
-    pub(crate) fn new(booted: Booted, identity: Identity, cores: Vec<CoreHandle>) -> Self {
+    pub(crate) fn new(
+        booted: Booted,
+        identity: Identity,
+        cores: Vec<CoreHandle>,
+        (backups, config): (BackupFront, BackupConfig),
+    ) -> Self {
         let (handle, front) = front();
         let count = u16::try_from(cores.len()).expect("bounded by DATA_CORES_MAX");
         let (node_handle, node_front) = node_front(count);
@@ -121,6 +129,7 @@ impl Control {
             known: booted.known,
             declarations: booted.declarations,
             cores: Cores::new(cores),
+            backups: Backups::new(backups, config),
             outputs: VecDeque::new(),
         }
     }
@@ -187,12 +196,15 @@ impl Control {
                 self.cores.failed(failure.to_owned());
                 break;
             }
+            let backup_due = self.backups.due();
             if mailbox.prepare_wait() {
                 tokio::select! {
                     () = mailbox.rung() => {}
                     what = self.driver.happened() => happened = Some(what),
                     () = self.front.ready() => {}
                     () = self.node_front.ready() => {}
+                    () = self.backups.ready() => {}
+                    () = until(backup_due) => {}
                     () = until(self.access.due()) => {}
                     () = until(self.purges.due()) => {}
                     () = until(self.quotas.due()) => {}
@@ -217,6 +229,7 @@ impl Control {
             };
             self.handle_mail(mail);
         }
+        self.backups.turn((&mut self.driver, &mut self.cores));
         let declarations = &mut self.declarations;
         let next_id = || declarations.next_id();
         let broker = self.known.broker;
@@ -263,6 +276,10 @@ impl Control {
             }
             Mail::Control(ControlMail::View { core, id, view }) => {
                 self.node_front.handle_view(core, id, *view);
+            }
+            Mail::Control(ControlMail::Pinned { core, backup, logs }) => {
+                let with = (&mut self.driver, &mut self.cores);
+                self.backups.core_pinned((core, backup), logs, with);
             }
             Mail::Core(mail) => unreachable!("{mail:?} is for a core"),
             Mail::Stray(_) => unreachable!("strays go to cores"),
@@ -311,6 +328,10 @@ impl Control {
                 if let Some(metadata) = self.driver.plane.metadata() {
                     keys::rotate(&self.identity, &self.handle, metadata, &tenant, version);
                 }
+            }
+            PlaneOutput::Pinned(plane) => {
+                let with = (&mut self.driver, &mut self.cores);
+                self.backups.plane_pinned(plane, with);
             }
             output => tracing::debug!(?output, "the plane"),
         }
