@@ -125,7 +125,8 @@ pub(super) async fn delete(context: &PageContext, asked: &Asked, filled: &Fields
     let target = Target::of(context, asked, kind)?;
     let found = found(context, &target).await?;
     let mut preview = found.preview();
-    if let Some(load) = context.api.live().resources.get(&found.id) {
+    let snapshot = context.api.observer.snapshot().await;
+    if let Some(load) = snapshot.live.resources.get(&found.id) {
         preview.extend([
             fact("Subscriptions", Quantity::Count(load.subscribers.into())),
             fact("Records", Quantity::Count(load.records)),
