@@ -124,10 +124,17 @@ pub struct Observer {
     cores: NodeHandle,
     /// Held by whoever gathers: the others find what it found.
     gathering: tokio::sync::Mutex<()>,
-    last: Mutex<Option<Arc<Snapshot>>>,
+    kept: Mutex<Kept>,
     history: Mutex<Arc<History>>,
     /// When each core last answered the sampler.
     heard: Mutex<Box<[Instant]>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    last: Option<Arc<Snapshot>>,
+    /// What the next ones are compared with, when it is long enough ago.
+    base: Option<Arc<Snapshot>>,
 }
 
 impl Observer {
@@ -142,7 +149,7 @@ impl Observer {
         Self {
             cores,
             gathering: tokio::sync::Mutex::default(),
-            last: Mutex::default(),
+            kept: Mutex::default(),
             history: Mutex::new(Arc::new(history)),
             heard: Mutex::new(heard.into()),
         }
@@ -176,13 +183,31 @@ impl Observer {
         if let Some(last) = self.last().filter(good) {
             return last;
         }
-        let taken = Arc::new(self.gather().await);
-        *lock(&self.last) = Some(taken.clone());
+        let mut taken = self.gather().await;
+        let mut kept = lock(&self.kept);
+        // Rates want some time between the two, however often is gathered.
+        let far = |one: &Arc<Snapshot>| {
+            taken.begun.saturating_duration_since(one.begun) >= SNAPSHOT_EVERY / 2
+        };
+        let base = kept.base.clone();
+        let moves = base.as_ref().is_none_or(far);
+        taken.before = match base {
+            Some(base) if moves => Some(Arc::new(Snapshot {
+                before: None,
+                ..(*base).clone()
+            })),
+            _ => kept.last.as_ref().and_then(|last| last.before.clone()),
+        };
+        let taken = Arc::new(taken);
+        if moves {
+            kept.base = Some(taken.clone());
+        }
+        kept.last = Some(taken.clone());
         taken
     }
 
     fn last(&self) -> Option<Arc<Snapshot>> {
-        lock(&self.last).clone()
+        lock(&self.kept).last.clone()
     }
 
     async fn gather(&self) -> Snapshot {
@@ -216,17 +241,6 @@ impl Observer {
             partitions.sort_unstable_by_key(|facts| facts.partition);
         }
         let live = Arc::new(Live::of(&resources));
-        // Rates want some time between the two.
-        let before = self.last().and_then(|last| {
-            let long_ago = begun.saturating_duration_since(last.begun) >= SNAPSHOT_EVERY / 2;
-            match long_ago {
-                true => Some(Arc::new(Snapshot {
-                    before: None,
-                    ..(*last).clone()
-                })),
-                false => last.before.clone(),
-            }
-        });
         Snapshot {
             taken_at: wall(),
             took: begun.elapsed(),
@@ -234,7 +248,7 @@ impl Observer {
             missing: missing.into(),
             resources: Arc::new(resources),
             live,
-            before,
+            before: None,
             begun,
         }
     }

@@ -76,6 +76,7 @@ impl Core {
     /// A resource is gone for good.
     pub(crate) fn handle_purge(&mut self, epoch: Epoch, id: ResourceId) {
         let known = self.map.purge(epoch, id);
+        self.barred.remove(&id);
         self.close_handles(id);
         let written = self.purges.written.iter().any(|(one, _)| *one == id);
         let refused = self.purges.refused.iter().any(|(one, _)| *one == id);

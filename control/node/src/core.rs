@@ -9,7 +9,8 @@ use pinion_session::{Admission, CloseCode, Frame, FrameReader, Phase, negotiate}
 use pinion_shard::{Shard, ShardConfig};
 use pinion_types::limits::{FRAME_BYTES_MAX, IN_FLIGHT_MAX, TOKEN_BYTES_MAX};
 use pinion_types::{
-    CoreId, ErrorCode, FactId, Monotonic, Refusal, SessionId, SubscriptionId, WallMs,
+    CoreId, ErrorCode, FactId, FixedSet, Monotonic, Refusal, ResourceId, SessionId, SubscriptionId,
+    WallMs,
 };
 use pinion_wire::message::{Reply, Request, Welcome};
 use pinion_wire::opcode;
@@ -112,6 +113,8 @@ pub struct Core {
     pub(crate) questions: Questions,
     /// The backup that the logs are pinned for.
     pub(crate) pinned_for: Option<u64>,
+    /// Resources of which partitions stay closed until the next start.
+    pub(crate) barred: FixedSet<ResourceId>,
 }
 
 impl Core {
@@ -150,6 +153,7 @@ impl Core {
             purges: Purges::default(),
             questions: Questions::default(),
             pinned_for: None,
+            barred: FixedSet::default(),
         }
     }
 
@@ -667,7 +671,11 @@ impl Core {
             CoreMail::SessionGone { session } => {
                 self.shard.end_session(self.now, self.wall, session);
             }
-            CoreMail::Declared { epoch, resource } => self.map.insert(epoch, resource),
+            CoreMail::Declared { epoch, resource } => {
+                self.note_barred(&resource);
+                self.map.insert(epoch, resource);
+            }
+            CoreMail::Changed { epoch, resource } => self.handle_changed(epoch, &resource),
             CoreMail::Closed { epoch, resource } => self.handle_deleted(epoch, resource),
             CoreMail::Reopened { epoch, resource } => self.handle_undeleted(epoch, resource),
             CoreMail::Purge { epoch, resource } => self.handle_purge(epoch, resource),

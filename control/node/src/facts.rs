@@ -33,8 +33,8 @@ pub struct CoreFacts {
     pub partitions: u64,
     /// Subscriptions and watches to its partitions.
     pub subscriptions: u64,
-    /// Partitions of declared resources that stay closed until the next start, because
-    /// a log holds records of before under the same number.
+    /// Resources of which partitions stay closed until the next start, because a log
+    /// holds records of before under the same number.
     pub barred: u64,
     /// Mails for other cores that wait here.
     pub mails_waiting: u64,

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+mod changing;
 mod closing;
 mod connection;
 mod core;

@@ -105,6 +105,14 @@ pub enum CoreMail {
         /// What it is.
         resource: Arc<Resource>,
     },
+    /// A resource has another specification, with as many partitions in the same places.
+    /// What is under way goes by the one of before.
+    Changed {
+        /// Version of the change, at least that of the mails before.
+        epoch: Epoch,
+        /// What it is now.
+        resource: Arc<Resource>,
+    },
     /// A resource is deleted, and that may be taken back: its name is free for nobody,
     /// it serves nobody, its data stays as it is. At a start between
     /// [`CoreMail::Declared`] and the opening of the logs.
@@ -198,6 +206,17 @@ pub enum ControlMail {
         log: LogId,
         /// What.
         notice: StorageNotice,
+    },
+    /// A resource is declared, and a log of this core holds records of before under its
+    /// number. They are not mixed with new ones: those partitions stay closed until the
+    /// node has been started again.
+    Barred {
+        /// Which core.
+        core: CoreId,
+        /// The resource.
+        resource: Arc<Resource>,
+        /// How many of its partitions.
+        partitions: u16,
     },
     /// What tenants with quotas use here, at most every
     /// [`REPORT_EVERY`](crate::quota::REPORT_EVERY).

@@ -13,7 +13,8 @@ use pinion_wire::message::{Overflow, QueueSpec, Spec};
 use crate::access::TenantId;
 use crate::declared::Declared;
 
-/// A stream, cache or queue as every core knows it; immutable once declared.
+/// A stream, cache or queue as every core knows it; immutable. When its specification
+/// changes there is another one of the same number.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resource {
     /// Its number.
@@ -126,6 +127,24 @@ impl ShardMap {
         self.closed.remove(&resource.id);
         self.by_id.insert(resource.id, Arc::clone(&resource));
         self.by_name.insert(key, resource);
+    }
+
+    /// A resource is like this from now on, deleted or not. False when there is none of
+    /// that number.
+    ///
+    /// # Panics
+    /// When the epoch goes back.
+    pub fn change(&mut self, epoch: Epoch, resource: Arc<Resource>) -> bool {
+        self.advance(epoch);
+        if let Some(closed) = self.closed.get_mut(&resource.id) {
+            *closed = resource;
+            return true;
+        }
+        let known = self.by_id.contains_key(&resource.id);
+        if known {
+            self.insert(epoch, resource);
+        }
+        known
     }
 
     /// A resource is deleted; it is kept among the closed ones. `None` when there is
@@ -320,6 +339,29 @@ impl Directory {
         self.next_id = self.next_id.max(declared.id.0 + 1);
         self.map.insert(epoch, Arc::clone(&resource));
         resource
+    }
+
+    /// The specification of a resource was changed elsewhere, deleted or not. Gives what
+    /// it is now, unless there is none of that number or it was like that before.
+    pub fn change(&mut self, epoch: Epoch, id: ResourceId, spec: Spec) -> Option<Arc<Resource>> {
+        let known = self.map.by_id(id).or_else(|| self.map.closed.get(&id))?;
+        if known.spec == spec {
+            return None;
+        }
+        let known = Arc::clone(known);
+        self.release(known.kind, &known.spec, &known.logs);
+        self.committed = self.load_with(&known.logs, known.kind, &spec);
+        let resource = Arc::new(Resource {
+            id,
+            tenant: known.tenant,
+            kind: known.kind,
+            name: known.name.clone(),
+            spec,
+            logs: known.logs.clone(),
+            cores: known.cores.clone(),
+        });
+        self.map.change(epoch, Arc::clone(&resource));
+        Some(resource)
     }
 
     /// A resource is deleted; what it takes stays put aside, because the deletion may

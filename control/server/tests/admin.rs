@@ -8,7 +8,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use pinion_client::{Client, ErrorCode, FetchOptions, PartitionId, Record, Stream, StreamSpec};
+use pinion_client::{
+    Client, ErrorCode, FetchOptions, PartitionId, Record, Stream, StreamSpec, SubscribeOptions,
+};
 use serde_json::{Value, json};
 use support::process::{Home, Node};
 use support::run;
@@ -135,6 +137,65 @@ fn a_tcp_port_in_use_is_said_so() {
     let home = Home::new(dir.path(), &config, &["--listen", &listen]);
     let mut node = home.start(&[]);
     assert!(!node.said().contains("HTTP"), "{}", node.said());
+    assert_eq!(node.stop().code, 0);
+}
+
+#[test]
+fn what_is_changed_there_holds_at_once_and_what_is_in_use_is_not_deleted() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let home = Home::new(dir.path(), CONFIG, &[]);
+    let node = home.start(&[]);
+    let token = node.token();
+    run(async {
+        let client = Client::connect(node.client_config()).await.unwrap();
+        let stream = client
+            .open_stream_with("shop/orders", StreamSpec::durable(1))
+            .await
+            .unwrap();
+        let orders = format!("{STREAMS}/orders");
+        let delete = |how: &str| {
+            let path = format!("{orders}{how}");
+            ask(&node, &token, "DELETE", &path, None)
+        };
+        // A subscriber stands against it, then what there is of it on the disk.
+        let subscription = stream.subscribe(SubscribeOptions::default()).await.unwrap();
+        let (status, answer) = delete("");
+        assert_eq!((status, &answer["code"]), (412, &json!("has_subscribers")));
+        drop(subscription);
+        publish(&stream).await.unwrap();
+        until("has data alone", async || {
+            let (status, answer) = delete("");
+            assert_eq!(status, 412, "{answer}");
+            answer["code"] == "has_data"
+        })
+        .await;
+        until("metrics are shown", async || {
+            let (_, shown) = ask(&node, &token, "GET", &orders, None);
+            shown["metrics"]["records"] == 1
+        })
+        .await;
+
+        // A record that was short enough is too long as soon as every core has heard.
+        let less = json!({"spec": {"max_record_bytes": 64}});
+        let long = Record::new(vec![7; 100]);
+        let publisher = stream.publisher(Default::default());
+        let sent = publisher.publish(long.clone()).await.unwrap().await;
+        assert!(sent.is_ok(), "{sent:?}");
+        let (status, answer) = ask(&node, &token, "PATCH", &orders, Some(&less));
+        assert_eq!(status, 200, "{answer}");
+        until("long records are refused", async || {
+            let refused = match publisher.publish(long.clone()).await {
+                Ok(ticket) => ticket.await.err().and_then(|error| error.code()),
+                Err(error) => error.code(),
+            };
+            assert!(matches!(refused, None | Some(ErrorCode::RecordTooLarge)));
+            refused.is_some()
+        })
+        .await;
+        let (status, answer) = delete("?force=true");
+        assert_eq!(status, 202, "{answer}");
+        client.close().await;
+    });
     assert_eq!(node.stop().code, 0);
 }
 

@@ -589,6 +589,7 @@ mod tests {
             ErrorCode::Forbidden,
             ErrorCode::NotFound,
             ErrorCode::ResourceClosed,
+            ErrorCode::EndedByOperator,
             ErrorCode::Unauthenticated,
         ] {
             assert!(may_try_again(&refused(code)).is_none(), "{code:?}");

@@ -546,6 +546,7 @@ impl NodeWorld {
             mail @ ControlMail::Purged { .. } => unreachable!("{mail:?}: nobody deletes"),
             mail @ ControlMail::Pinned { .. } => unreachable!("{mail:?}: nobody makes a backup"),
             ControlMail::Report(report) => unreachable!("{report:?}: nobody has a quota"),
+            mail @ ControlMail::Barred { .. } => unreachable!("{mail:?}: nobody loses metadata"),
             ControlMail::View { view, .. } => unreachable!("{view:?}: nobody looks in"),
             ControlMail::Drained { .. } => {}
         }

@@ -15,6 +15,7 @@ mod identity;
 mod idp;
 mod matrix;
 mod metrics;
+mod observer;
 mod proto;
 mod roles;
 mod schema;

@@ -114,7 +114,7 @@ impl Core {
             resources: self.map.len() as u64,
             partitions: self.shard.partitions() as u64,
             subscriptions: self.shard.subscriptions() as u64,
-            barred: 0,
+            barred: self.barred.len() as u64,
             mails_waiting: mails_waiting as u64,
             mail_bytes: mail_bytes as u64,
             control_waiting: self.control.len() as u64,

@@ -161,6 +161,8 @@ pub(crate) struct World {
     /// Cores that have nothing left of a purged resource.
     pub(crate) purged: Vec<(CoreId, ResourceId)>,
     epoch: u64,
+    /// Resources that a core found declared over data of before, and how many partitions.
+    pub(crate) barred: Vec<(CoreId, ResourceId, u16)>,
     /// Answers of those who look in, with the core's number and the question's.
     pub(crate) views: Vec<(CoreId, u64, View)>,
     questions: u64,
@@ -226,6 +228,7 @@ impl World {
             unknown: BTreeSet::new(),
             purged: Vec::new(),
             epoch: 1,
+            barred: Vec::new(),
             views: Vec::new(),
             questions: 0,
             orphans: 0,
@@ -611,6 +614,20 @@ impl World {
         Arc::clone(found.unwrap())
     }
 
+    /// The metadata says that a resource is otherwise; gives what it is now.
+    pub(crate) fn change(&mut self, id: ResourceId, spec: Spec) -> Arc<Resource> {
+        let epoch = Epoch(self.directory.map().epoch().0 + 1);
+        let resource = self.directory.change(epoch, id, spec).expect("otherwise");
+        self.epoch += 1;
+        let epoch = Epoch(self.epoch);
+        self.tell(|| CoreMail::Changed {
+            epoch,
+            resource: Arc::clone(&resource),
+        });
+        self.settle();
+        resource
+    }
+
     /// The metadata says that a resource is deleted.
     pub(crate) fn delete(&mut self, resource: ResourceId) {
         self.closed.insert(resource);
@@ -645,6 +662,17 @@ impl World {
     pub(crate) fn lose_metadata(&mut self, resource: ResourceId) {
         self.closed.remove(&resource);
         self.unknown.insert(resource);
+    }
+
+    /// A resource is declared once more under its number, as a restored backup may.
+    pub(crate) fn declare_again(&mut self, resource: &Arc<Resource>) {
+        self.epoch += 1;
+        let epoch = Epoch(self.epoch);
+        self.tell(|| CoreMail::Declared {
+            epoch,
+            resource: Arc::clone(resource),
+        });
+        self.settle();
     }
 
     /// It knows of it again.
@@ -743,6 +771,15 @@ impl World {
         }
         if let ControlMail::Purged { core, resource } = mail {
             self.purged.push((core, resource));
+            return;
+        }
+        if let ControlMail::Barred {
+            core,
+            resource,
+            partitions,
+        } = mail
+        {
+            self.barred.push((core, resource.id, partitions));
             return;
         }
         if let ControlMail::View { core, id, view } = mail {

@@ -3,6 +3,7 @@
 mod access;
 mod bad_input;
 mod caches;
+mod changes;
 mod deletion;
 mod deletion_histories;
 mod drain;

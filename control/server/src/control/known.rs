@@ -27,6 +27,8 @@ pub(super) struct Known {
 pub(super) enum News {
     /// A resource exists.
     Declared(Epoch, Arc<Resource>),
+    /// It has another specification.
+    Changed(Epoch, Arc<Resource>),
     /// It is deleted, and that may be taken back.
     Closed(Epoch, ResourceId),
     /// That was taken back.
@@ -51,6 +53,10 @@ impl News {
     pub(super) fn mail(&self) -> CoreMail {
         match self {
             Self::Declared(epoch, resource) => CoreMail::Declared {
+                epoch: *epoch,
+                resource: Arc::clone(resource),
+            },
+            Self::Changed(epoch, resource) => CoreMail::Changed {
                 epoch: *epoch,
                 resource: Arc::clone(resource),
             },
@@ -233,15 +239,22 @@ impl Known {
         news
     }
 
-    /// A resource of this node is deleted, or that was taken back.
-    fn changed(&mut self, epoch: Epoch, object: &Object, id: ResourceId) -> Option<News> {
-        if object.meta.deleting.is_none() {
-            let resource = self.directory.reopen(epoch, id)?;
-            return Some(News::Reopened(epoch, resource));
+    /// A resource of this node is otherwise, deleted, or that was taken back.
+    fn changed(&mut self, epoch: Epoch, object: &Object, id: ResourceId) -> Vec<News> {
+        let mut news = Vec::new();
+        if let Body::Resource(resource) = &object.body {
+            let spec = convert::to_wire(&resource.spec);
+            let changed = self.directory.change(epoch, id, spec);
+            news.extend(changed.map(|resource| News::Changed(epoch, resource)));
         }
-        self.directory.map().by_id(id)?;
-        self.directory.close(epoch, id)?;
-        Some(News::Closed(epoch, id))
+        if object.meta.deleting.is_none() {
+            let reopened = self.directory.reopen(epoch, id);
+            news.extend(reopened.map(|resource| News::Reopened(epoch, resource)));
+        } else if self.directory.map().by_id(id).is_some() {
+            let closed = self.directory.close(epoch, id);
+            news.extend(closed.map(|_| News::Closed(epoch, id)));
+        }
+        news
     }
 
     /// The resource whose data is to go from here: only because a tombstone that names

@@ -274,6 +274,18 @@ impl Control {
                 tracing::debug!(%core, %resource, "purged");
                 self.purges.purged(core, resource);
             }
+            Mail::Control(ControlMail::Barred {
+                core,
+                resource,
+                partitions,
+            }) => {
+                let (kind, name) = (resource.kind, &resource.name);
+                tracing::warn!(
+                    %core, ?kind, %name, partitions,
+                    "a resource is declared whose number the log of a core knows from before: \
+                     these partitions stay closed. Start the node again to serve what the log has"
+                );
+            }
             Mail::Control(ControlMail::View { core, id, view }) => {
                 self.node_front.handle_view(core, id, *view);
             }

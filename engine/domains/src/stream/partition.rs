@@ -162,6 +162,19 @@ impl Partition {
         &self.config
     }
 
+    /// Changes what it takes and how long it keeps it, while it is at work: the retention,
+    /// the longest record and the policy of subscribers that name none. What says how much
+    /// memory it has, and `durable`, stay. What is in it stays, too, until it is too old.
+    pub fn set_config(&mut self, config: &PartitionConfig) {
+        self.config = PartitionConfig {
+            retention_ms: config.retention_ms,
+            retention_bytes: config.retention_bytes,
+            max_record_bytes: config.max_record_bytes,
+            default_overflow: config.default_overflow,
+            ..self.config
+        };
+    }
+
     /// Appends a batch as one block. The acknowledgement is good at once, of a
     /// durable partition when it is committed (see [`Appended`]); readers see
     /// the records after [`Partition::seal`].

@@ -206,12 +206,7 @@ impl Shard {
         spec: &PartitionSpec,
         born: Option<(Monotonic, WallMs)>,
     ) -> Option<Slot> {
-        let retention = match spec {
-            PartitionSpec::Stream(config) if config.durable => {
-                (config.retention_ms, config.retention_bytes)
-            }
-            PartitionSpec::Stream(_) | PartitionSpec::Queue(_) => (None, None),
-        };
+        let retention = retention_of(spec);
         let slot = self.open((resource, partition), log, |seed| match spec {
             PartitionSpec::Stream(config) => Kind::Stream(Box::new(Partition::new(*config))),
             PartitionSpec::Queue(config) => {
@@ -228,6 +223,32 @@ impl Shard {
             self.watch_retention();
         }
         Some(slot)
+    }
+
+    /// A resource of `shards` partitions is to be like `spec` from now on, as far as
+    /// partitions at work can be changed: what they hold stays. Caches have nothing here
+    /// that changes.
+    pub fn change_resource(&mut self, resource: ResourceId, shards: u16, spec: &PartitionSpec) {
+        let slots: Vec<Slot> = self.slots_of(resource, shards).collect();
+        for slot in slots {
+            let owned = &mut self.partitions[slot.index()];
+            if !matches!(owned.standing, Standing::Served | Standing::Closed) {
+                continue;
+            }
+            match (&mut owned.kind, spec) {
+                (Kind::Stream(stream), PartitionSpec::Stream(config)) => {
+                    stream.set_config(config);
+                    owned.retention = retention_of(spec);
+                }
+                (Kind::Queue(queue), PartitionSpec::Queue(config)) => queue.set_config(*config),
+                _ => continue,
+            }
+            if self.partitions[slot.index()].retention != (None, None) {
+                self.watch_retention();
+            }
+            // `end_turn` finds its next deadline, and what may be delivered now.
+            self.touch(slot);
+        }
     }
 
     /// The slot of a cache partition with `budget_bytes`, creating it on first
@@ -341,6 +362,16 @@ impl Shard {
             owned.active = true;
             self.active.push_back(slot);
         }
+    }
+}
+
+/// What the log keeps of a partition: longest age in milliseconds and most bytes.
+fn retention_of(spec: &PartitionSpec) -> (Option<u64>, Option<u64>) {
+    match spec {
+        PartitionSpec::Stream(config) if config.durable => {
+            (config.retention_ms, config.retention_bytes)
+        }
+        PartitionSpec::Stream(_) | PartitionSpec::Queue(_) => (None, None),
     }
 }
 

@@ -1,0 +1,186 @@
+//! What is gathered from the data cores, and how often they are asked for it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pinion_admin_api::limits::QUESTIONS_MAX;
+use pinion_admin_api::observer::Observer;
+use pinion_admin_api::{NodeError, node_front};
+use pinion_node::mail::CoreMail;
+use pinion_node::views::{QUESTIONS_WAITING_MAX, Question, View};
+use pinion_types::{CoreId, PartitionId, ResourceId};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::cores::{Said, play, stream};
+use crate::host::PATIENCE;
+
+fn run(story: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, story).await.unwrap() });
+}
+
+const ONE: ResourceId = ResourceId(1);
+const TWO: ResourceId = ResourceId(2);
+
+#[test]
+fn however_many_look_the_cores_are_asked_once() {
+    let (cores, front) = node_front(2);
+    let said = Said::default();
+    said.set(vec![
+        stream(ONE, 1, 1, 10),
+        stream(ONE, 0, 2, 20),
+        stream(TWO, 0, 0, 0),
+    ]);
+    run(async {
+        tokio::spawn(play(front, said.clone()));
+        let observer = Arc::new(Observer::new(cores));
+        let mut looking = JoinSet::new();
+        for _ in 0..50 {
+            let observer = observer.clone();
+            looking.spawn(async move { observer.snapshot().await });
+        }
+        let seen = looking.join_all().await;
+        // Two pages of the first core, one of the second.
+        assert_eq!(said.pages(), 3);
+        let first = &seen[0];
+        assert!(seen.iter().all(|one| one.taken_at == first.taken_at));
+        assert_eq!((first.cores.len(), first.missing.len()), (2, 0));
+        let of_one: Vec<PartitionId> = first
+            .partitions(ONE)
+            .iter()
+            .map(|one| one.partition)
+            .collect();
+        assert_eq!(of_one, [PartitionId(0), PartitionId(1)], "in order");
+        assert!(first.partitions(ResourceId(3)).is_empty());
+        let sums = first.live.resources[&ONE];
+        assert_eq!((sums.subscribers, sums.durable_bytes), (3, 30));
+        assert_eq!((sums.records, sums.bytes), (6, 30));
+        assert!(first.before.is_none() && first.per_second(9, 1).is_none());
+
+        // Who wants to decide by it gets nothing of before: what is under way when it is
+        // asked for is of before, and all who wait for the next share that.
+        observer.fresh().await;
+        assert_eq!(said.pages(), 6);
+        let fresh = || observer.fresh();
+        let (first, second, third) = tokio::join!(fresh(), fresh(), fresh());
+        assert_eq!(said.pages(), 12);
+        assert!(!Arc::ptr_eq(&first, &second) && Arc::ptr_eq(&second, &third));
+
+        // When there is some time between two, there are rates.
+        said.lose(CoreId(1));
+        let rated = loop {
+            let one = observer.fresh().await;
+            if one.before.is_some() {
+                break one;
+            }
+            tokio::task::yield_now().await;
+        };
+        let seconds = rated.since_before().unwrap().as_secs_f64();
+        let rate = rated.per_second(30, 10).unwrap();
+        assert!((rate * seconds - 20.0).abs() < 0.01, "{rate} {seconds}");
+        assert_eq!(rated.per_second(3, 9), Some(0.0), "begun anew");
+        assert!(rated.before.as_ref().unwrap().before.is_none());
+        // A core that does not answer is named, and the others are there.
+        assert_eq!(rated.missing[..], [CoreId(1)]);
+        assert_eq!(rated.partitions(ONE).len(), 1);
+    });
+}
+
+#[test]
+fn the_cores_are_asked_how_they_are_whoever_looks() {
+    let (cores, front) = node_front(3);
+    let said = Said::default();
+    said.lose(CoreId(2));
+    run(async {
+        tokio::spawn(play(front, said));
+        let observer = Observer::new(cores);
+        let (stop, stopping) = watch::channel(false);
+        let looking = async {
+            loop {
+                let history = observer.history();
+                let of: Vec<usize> = history.cores.iter().map(|core| core.len()).collect();
+                if of[..2] == [2, 2] {
+                    assert_eq!(of[2], 0);
+                    stop.send(true).unwrap();
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::join!(observer.sample(stopping), looking);
+    });
+}
+
+#[test]
+fn a_question_is_answered_refused_or_late_and_never_forgotten() {
+    run(async {
+        let wait = Duration::from_millis(20);
+        let (cores, mut front) = node_front(2);
+        let ask = |core| cores.ask(CoreId(core), Question::Core, wait);
+        assert_eq!(ask(2).await.unwrap_err(), NodeError::Gone);
+        let began = Instant::now();
+        assert_eq!(ask(0).await.unwrap_err(), NodeError::Late);
+        assert!(began.elapsed() >= wait);
+        // Whoever does not wait any more is not asked for.
+        let mut told = 0;
+        front.feed(|_, _| {
+            told += 1;
+            true
+        });
+        assert_eq!(told, 0);
+
+        // More than may be on its way to a core, and more than may wait at all.
+        let patient = Duration::from_secs(3);
+        let mut asked = JoinSet::new();
+        for at in 0..=QUESTIONS_MAX {
+            let cores = cores.clone();
+            let core = CoreId(u16::from(at == 7));
+            asked.spawn(async move { (core, cores.ask(core, Question::Core, patient).await) });
+        }
+        // Until all of them have asked.
+        for _ in 0..QUESTIONS_MAX {
+            tokio::task::yield_now().await;
+        }
+        let mut told = Vec::new();
+        front.feed(|core, mail| {
+            let CoreMail::Question { id, .. } = mail else {
+                panic!("{mail:?}")
+            };
+            told.push((core, id));
+            true
+        });
+        assert_eq!(
+            told.len(),
+            QUESTIONS_WAITING_MAX + 1,
+            "of one and the other"
+        );
+        for (core, id) in &told {
+            if core.0 == 0 {
+                front.handle_view(*core, *id, View::Done(true));
+                // Nobody waits for it twice.
+                front.handle_view(*core, *id, View::Done(true));
+            }
+        }
+        front.core_gone(CoreId(1));
+        let (mut good, mut busy, mut gone) = (0, 0, 0);
+        for (_, answer) in asked.join_all().await {
+            match answer {
+                Ok(View::Done(true)) => good += 1,
+                Err(NodeError::Busy { .. }) => busy += 1,
+                Err(NodeError::Gone) => gone += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((good, gone), (QUESTIONS_WAITING_MAX, 1));
+        assert_eq!(busy, QUESTIONS_MAX - QUESTIONS_WAITING_MAX);
+        // There is room again; and a core that is not there is none.
+        let (answer, ()) = tokio::join!(ask(1), async { front.feed(|_, _| false) });
+        assert_eq!(answer.unwrap_err(), NodeError::Gone);
+        drop(front);
+        assert_eq!(ask(0).await.unwrap_err(), NodeError::Gone);
+    });
+}
