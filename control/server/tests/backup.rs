@@ -71,18 +71,18 @@ impl Resources {
         let durable = StreamSpec::durable(PARTITIONS);
         let kept = StreamSpec {
             retention_bytes: 1 << 20,
-            ..durable.clone()
+            ..durable
         };
         let work = StreamSpec {
             queue: QueueRules {
                 max_attempts: 1,
                 ..QueueRules::UNSET
             },
-            ..durable.clone()
+            ..durable
         };
         let resources = Self {
             plain: client
-                .open_stream_with(PLAIN, durable.clone())
+                .open_stream_with(PLAIN, durable)
                 .await
                 .unwrap(),
             kept: client.open_stream_with(KEPT, kept).await.unwrap(),
