@@ -181,6 +181,7 @@ pub async fn serve(
         bootstrap: secret,
         backup: config.backup,
         begun: Instant::now(),
+        begun_at: wall(),
         stopping: stopping.clone(),
     });
     let door = Door {
@@ -237,6 +238,8 @@ pub(crate) struct Api {
     pub(crate) bootstrap: Option<TokenDigest>,
     pub(crate) backup: BackupHandle,
     begun: Instant,
+    /// The same by the wall clock.
+    pub(crate) begun_at: WallMs,
     /// True when long answers are to end.
     pub(crate) stopping: watch::Receiver<bool>,
 }

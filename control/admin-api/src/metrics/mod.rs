@@ -21,11 +21,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use axum::body::Body;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use pinion_metadata::{Metadata, ObjectKey};
+use pinion_metadata::{Body, Metadata, ObjectKey};
 use pinion_plane::PlaneStatus;
 use pinion_raft_group::Role;
 use pinion_types::{ResourceId, WallMs};
@@ -48,6 +47,8 @@ use text::Format;
 pub(crate) struct Gathered<'a> {
     pub(crate) node: &'a str,
     pub(crate) now: WallMs,
+    /// When the node began to serve administrators, by the wall clock.
+    pub(crate) began: WallMs,
     pub(crate) uptime: Duration,
     pub(crate) ready: bool,
     pub(crate) process: ProcessFacts,
@@ -82,8 +83,8 @@ fn put_node(all: &mut Families, gathered: &Gathered<'_>) {
     all.put(&of::BUILD_INFO, &[version, gathered.node], 1_u64);
     all.put(&of::UPTIME, &[], gathered.uptime);
     all.put(&of::READY, &[], gathered.ready);
-    let started = Duration::from_millis(gathered.now.0).saturating_sub(gathered.uptime);
-    all.put(&of::PROCESS_START, &[], started);
+    let began = Duration::from_millis(gathered.began.0);
+    all.put(&of::PROCESS_START, &[], began);
     let process = &gathered.process;
     all.put_some(&of::PROCESS_CPU, &[], process.cpu);
     all.put_some(&of::PROCESS_RESIDENT, &[], process.resident_bytes);
@@ -152,8 +153,9 @@ pub(crate) fn ratio(part: u64, whole: u64) -> Option<f64> {
 /// What is kept between two gatherings.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    /// Names of resources that were told lately; a number never gets another name.
-    names: Mutex<BTreeMap<ResourceId, Named>>,
+    /// Names of resources that were told lately, or that they have none any more: a number
+    /// never gets another one.
+    names: Mutex<BTreeMap<ResourceId, Option<Named>>>,
     /// The machine, and when it was looked at.
     host: Mutex<Option<(Instant, HostFacts)>>,
 }
@@ -169,6 +171,7 @@ pub(crate) async fn gather(api: &Api, resources: usize) -> Vec<Family> {
     let gathered = Gathered {
         node: &api.node,
         now: wall(),
+        began: api.begun_at,
         uptime: api.uptime(),
         ready: standing.is_ready(),
         process: process::look(),
@@ -200,23 +203,21 @@ async fn names(api: &Api, wanted: &[ResourceId]) -> BTreeMap<ResourceId, Named> 
         .copied()
         .filter(|id| !known.contains_key(id))
         .collect();
-    if unknown.is_empty() {
-        return known;
+    if !unknown.is_empty() {
+        let looked = api.plane.look(move |metadata| find(metadata, unknown));
+        if let Ok(Some(found)) = looked.await {
+            known.extend(found);
+            lock().clone_from(&known);
+        }
     }
-    let looked = api
-        .plane
-        .look(move |metadata| find(metadata, unknown))
-        .await;
-    let found = looked.ok().flatten().unwrap_or_default();
-    known.extend(found.clone());
-    lock().extend(found);
-    known
+    let named = |(id, named): (ResourceId, Option<Named>)| Some((id, named?));
+    known.into_iter().filter_map(named).collect()
 }
 
 /// By going through all of them: the metadata is in the order of names.
-fn find(metadata: &Metadata, mut wanted: Vec<ResourceId>) -> BTreeMap<ResourceId, Named> {
-    wanted.sort_unstable();
-    let mut found = BTreeMap::new();
+fn find(metadata: &Metadata, wanted: Vec<ResourceId>) -> BTreeMap<ResourceId, Option<Named>> {
+    let mut left = wanted.len();
+    let mut found: BTreeMap<_, _> = wanted.into_iter().map(|id| (id, None)).collect();
     for object in metadata.objects() {
         if let ObjectKey::Resource {
             tenant,
@@ -224,16 +225,16 @@ fn find(metadata: &Metadata, mut wanted: Vec<ResourceId>) -> BTreeMap<ResourceId
             name,
             ..
         } = &object.meta.key
-            && let pinion_metadata::Body::Resource(resource) = &object.body
-            && wanted.binary_search(&resource.id).is_ok()
+            && let Body::Resource(resource) = &object.body
+            && let Some(named) = found.get_mut(&resource.id)
         {
-            let named = Named {
+            *named = Some(Named {
                 tenant: tenant.clone(),
                 namespace: namespace.clone(),
                 name: name.clone(),
-            };
-            found.insert(resource.id, named);
-            if found.len() == wanted.len() {
+            });
+            left -= 1;
+            if left == 0 {
                 break;
             }
         }
@@ -269,7 +270,7 @@ pub(crate) async fn metrics(call: Call) -> Reply {
     });
     let format = Format::accepted(&call.header_list(&ACCEPT));
     let families = gather(&call.api, resources).await;
-    let mut response = Response::new(Body::from(text::render(&families, format)));
+    let mut response = Response::new(axum::body::Body::from(text::render(&families, format)));
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(
