@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use axum::http::{HeaderValue, Request, Response, StatusCode};
+use axum::http::header::{CONNECTION, TRANSFER_ENCODING};
+use axum::http::{HeaderValue, Request, Response};
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -223,15 +223,15 @@ async fn http<S>(
             request.extensions_mut().insert(Remote(remote));
             request.extensions_mut().insert(secure);
             let (router, under_way) = (router.clone(), UnderWay::new(&activity));
-            let length = Length::of(&request);
+            let in_chunks = request.headers().contains_key(TRANSFER_ENCODING);
             async move {
-                let response = match length {
-                    Length::Twofold => StatusCode::BAD_REQUEST.into_response(),
-                    Length::Plain | Length::InChunks => {
-                        router.oneshot(request).await.into_response()
-                    }
-                };
-                let response = length.last_of(response);
+                let mut response = router.oneshot(request).await.into_response();
+                if in_chunks {
+                    // There may have been a length as well, which hyper takes away; what
+                    // follows is then somebody's who believes that (RFC 9112 §6.1).
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
                 Ok::<_, core::convert::Infallible>(held(response, under_way))
             }
         })
@@ -274,42 +274,6 @@ async fn http<S>(
                 connection.as_mut().graceful_shutdown();
             }
         }
-    }
-}
-
-/// How a request of HTTP/1.1 says where its body ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Length {
-    /// By its length, or it has none.
-    Plain,
-    /// By its last chunk.
-    InChunks,
-    /// Both ways, of which somebody between may believe the other (RFC 9112 §11.2).
-    Twofold,
-}
-
-impl Length {
-    fn of<B>(request: &Request<B>) -> Self {
-        let headers = request.headers();
-        match (
-            headers.contains_key(TRANSFER_ENCODING),
-            headers.contains_key(CONTENT_LENGTH),
-        ) {
-            (false, _) => Self::Plain,
-            (true, false) => Self::InChunks,
-            (true, true) => Self::Twofold,
-        }
-    }
-
-    /// After what came in chunks a connection ends: of a second length that stood after
-    /// the first nobody is told here, and what follows may be somebody's who knows only
-    /// that (RFC 9112 §6.1).
-    fn last_of(self, mut response: Response<Body>) -> Response<Body> {
-        if self != Self::Plain {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-        }
-        response
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::host::{OPERATOR, PLAIN, entry};
 use crate::http::{config, tell, tell_with, tell_with_access};
 use crate::roles::{ROLES, believe, furnish, key};
-use crate::support::browser::Browser;
+use crate::support::browser::{Browser, encoded};
 
 /// Pages of the control plane, and what each of them says when [`furnish`] was there.
 const PAGES: &[(&str, &str)] = &[
@@ -534,15 +534,14 @@ fn words_of_somebody_who_means_harm_stay_text() {
         let made = json!({ "name": word, "subject": "p:ci" });
         ops.post("/v1/tenants/acme/api-keys", made).await.is(201);
         let mut browser = Browser::of(&ops, OPERATOR).await;
-        let encoded = word.replace('<', "%3C").replace('>', "%3E");
-        let encoded = encoded.replace('"', "%22").replace(['{', '}'], "%7B");
+        let encoded = encoded(word);
         for path in [
             "/ui/tenants".to_owned(),
             "/ui/tenants/acme/namespaces".to_owned(),
             "/ui/tenants/acme/keys".to_owned(),
             format!("/ui/tenants?q={encoded}"),
             format!("/ui/audit?q={encoded}&principal={encoded}&from={encoded}"),
-            format!("/ui/placement?tenant={encoded}&sort={encoded}&page={encoded}"),
+            format!("/ui/placement?q={encoded}&tenant={encoded}&sort={encoded}"),
         ] {
             let page = browser.get(&path).await.is(200);
             page.has("&lt;script&gt;");

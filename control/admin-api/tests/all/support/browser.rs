@@ -174,7 +174,8 @@ impl Page {
     }
 }
 
-fn encoded(text: &str) -> String {
+/// Percent-encoded, every letter that could mean something.
+pub(crate) fn encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, byte| {
         if byte.is_ascii_alphanumeric() {
             out.push(byte.into());
