@@ -64,6 +64,8 @@ pub struct NamespaceRow {
     pub publish_per_s: Usage,
     /// How often what was asked of it has changed.
     pub generation: u64,
+    /// It was deleted and can be taken back.
+    pub deleted: bool,
 }
 
 /// Namespaces of a tenant.
@@ -71,6 +73,8 @@ pub struct NamespaceRow {
 pub struct Namespaces {
     /// Whose.
     pub tenant: String,
+    /// The tenant was deleted and can be taken back.
+    pub deleted: bool,
     /// How the list was asked for.
     pub list: Listing,
     /// The namespaces.

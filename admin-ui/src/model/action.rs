@@ -39,6 +39,10 @@ pub enum Operation {
     DeleteTenant,
     /// Delete a namespace.
     DeleteNamespace,
+    /// Take back the deletion of a tenant.
+    RestoreTenant,
+    /// Take back the deletion of a namespace.
+    RestoreNamespace,
     /// Add a policy.
     AddPolicy,
     /// Remove a policy.
@@ -55,7 +59,7 @@ pub enum Operation {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::ReplayDeadLetter,
         Self::PurgeDeadLetter,
         Self::RedriveDeadLetters,
@@ -71,6 +75,8 @@ impl Operation {
         Self::TransferRaftLeader,
         Self::DeleteTenant,
         Self::DeleteNamespace,
+        Self::RestoreTenant,
+        Self::RestoreNamespace,
         Self::AddPolicy,
         Self::RemovePolicy,
         Self::RemoveGrouping,
@@ -98,6 +104,8 @@ impl Operation {
             Self::TransferRaftLeader => "transfer_raft_leader",
             Self::DeleteTenant => "delete_tenant",
             Self::DeleteNamespace => "delete_namespace",
+            Self::RestoreTenant => "restore_tenant",
+            Self::RestoreNamespace => "restore_namespace",
             Self::AddPolicy => "add_policy",
             Self::RemovePolicy => "remove_policy",
             Self::RemoveGrouping => "remove_grouping",
@@ -158,6 +166,8 @@ impl Operation {
             Self::TransferRaftLeader => "Transfer Raft leader",
             Self::DeleteTenant => "Delete tenant",
             Self::DeleteNamespace => "Delete namespace",
+            Self::RestoreTenant => "Take back tenant",
+            Self::RestoreNamespace => "Take back namespace",
             Self::AddPolicy => "Add policy",
             Self::RemovePolicy => "Remove policy",
             Self::RemoveGrouping => "Remove role",

@@ -324,6 +324,16 @@ fn what_is_done_is_shown_first_done_once_and_recorded() {
         let list = browser.get("/ui/tenants").await.is(200);
         assert!(!list.html.contains("Tenant other is deleted"), "once");
         browser.perform(&bad, &[("typed", "other")]).await.is(409);
+        // Until its grace is over it can be taken back.
+        let deleted = browser.get("/ui/tenants/other/namespaces").await.is(200);
+        deleted.has("Take back tenant…").has("Take back…");
+        let form = browser.confirm("operation=restore_tenant&target=other");
+        let form = form.await.is(200);
+        browser.perform(&form, &[]).await.is(303);
+        let back = browser.get("/ui/tenants/other/namespaces").await.is(200);
+        back.has("Tenant other is there again")
+            .has("Delete tenant…");
+        ops.get("/v1/tenants/other/namespaces/pay").await.is(200);
         let row = "/ui/audit?operation=delete&q=tenant/other";
         let rows = browser.get(row).await.is(200);
         rows.has("<td><code>delete</code></td>")
@@ -338,7 +348,7 @@ fn what_is_done_is_shown_first_done_once_and_recorded() {
         ops.get("/v1/tenants/acme").await.is(200);
         // What is gone, unknown, or asked for twice is no action.
         for (query, status) in [
-            ("operation=delete_tenant&target=other", 404),
+            ("operation=restore_tenant&target=other", 404),
             ("operation=delete_tenant&target=nobody", 404),
             ("operation=delete_everything&target=x", 400),
             ("operation=delete_tenant", 400),

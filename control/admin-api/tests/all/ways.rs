@@ -21,6 +21,7 @@ use crate::cores::{Said, play, stream};
 use crate::host::OPERATOR;
 use crate::http::{Client, config, tell, tell_with};
 use crate::roles::{ROLES, furnish, key};
+use crate::support::browser::Browser;
 
 /// A certificate of its own, and a client that believes it.
 fn certificate() -> (Arc<rustls::ServerConfig>, rustls::ClientConfig) {
@@ -98,6 +99,61 @@ fn tls_lets_in_both_versions_of_http_and_nothing_else() {
 }
 
 #[test]
+fn over_tls_a_session_is_for_this_host_alone() {
+    let (server, trusting) = certificate();
+    let config = ApiConfig {
+        tls: Some(server),
+        cleartext: Cleartext::Never,
+        ..config()
+    };
+    tell_with(config, |ops, _| async move {
+        let io = TokioIo::new(connect(&ops, &trusting, b"h2").await);
+        let executor = TokioExecutor::new();
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let url = "https://localhost/ui/login";
+        let form = Request::get(url).body(Full::<Bytes>::default());
+        let form = form.unwrap();
+        let form = sender.send_request(form).await.unwrap();
+        let cookie = form.headers()["set-cookie"].to_str().unwrap().to_owned();
+        let (cookie, attributes) = cookie.split_once(';').unwrap();
+        assert!(cookie.starts_with("__Host-pinion-login="), "{cookie}");
+        assert!(attributes.contains("; Secure"), "{attributes}");
+        let page = form.into_body().collect().await.unwrap().to_bytes();
+        let page = String::from_utf8(page.to_vec()).unwrap();
+        let (_, token) = page.split_once("name=\"csrf\" value=\"").unwrap();
+        let (token, _) = token.split_once('"').unwrap();
+        let token_of = OPERATOR.replace(' ', "+").replace('\'', "%27");
+        let send = |origin: &'static str| {
+            let body = format!("csrf={token}&token={token_of}");
+            Request::post(url)
+                .header("cookie", cookie)
+                .header("origin", origin)
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(Full::from(body))
+                .unwrap()
+        };
+        // The same host without TLS is somebody else.
+        let cleartext = sender.send_request(send("http://localhost")).await.unwrap();
+        assert_eq!(cleartext.status(), 403);
+        let done = sender
+            .send_request(send("https://localhost"))
+            .await
+            .unwrap();
+        assert_eq!(done.status(), 303);
+        let cookies = done.headers().get_all("set-cookie").iter();
+        let cookies: Vec<&str> = cookies.map(|line| line.to_str().unwrap()).collect();
+        let session = cookies
+            .iter()
+            .find(|line| line.starts_with("__Host-pinion="));
+        let end = "; Path=/; HttpOnly; SameSite=Strict; Secure";
+        assert!(session.unwrap().ends_with(end), "{cookies:?}");
+    });
+}
+
+#[test]
 fn a_node_without_a_plane_says_on_every_route_that_it_is_not_ready() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -129,7 +185,14 @@ fn a_node_without_a_plane_says_on_every_route_that_it_is_not_ready() {
             asked += usize::from(answered.status == 503);
         }
         assert!(asked > 30, "{asked} said so");
+        // People are let in to see what is wrong.
+        let mut browser = Browser::of(&client, OPERATOR).await;
+        let first = browser.get("/").await.is(200);
+        first.has("The control plane does not answer");
+        browser.get("/ui/raft").await.is(503);
+        browser.confirm("drain_broker=one").await.is(503);
         // A refusal that cannot be recorded is answered as that.
+        Browser::new(&client).log_in("a guess").await.is(503);
         let guess = client.showing("a guess").get("/v1/tenants").await;
         guess.refused(503, "not_ready");
         stop.send(()).unwrap();

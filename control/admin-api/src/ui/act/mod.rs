@@ -76,6 +76,8 @@ async fn plan(context: &PageContext, asked: &Asked, filled: &Fields) -> Planned 
     match asked.operation {
         Operation::DeleteTenant => tenants::delete(context, asked, filled).await,
         Operation::DeleteNamespace => tenants::delete_namespace(context, asked, filled).await,
+        Operation::RestoreTenant => tenants::restore(context, asked).await,
+        Operation::RestoreNamespace => tenants::restore_namespace(context, asked).await,
         Operation::DeleteStream | Operation::DeleteQueue | Operation::DeleteCache => {
             resources::delete(context, asked, filled).await
         }

@@ -1,7 +1,7 @@
 //! Deleting what has other things in it.
 
 use pinion_admin_ui::links::Place;
-use pinion_admin_ui::model::{Kind, Quantity};
+use pinion_admin_ui::model::{Fact, Kind, Quantity};
 use pinion_metadata::{MetaVersion, Metadata, Object, ObjectKey, Usage};
 
 use super::{Plan, Planned, fact, force, force_input};
@@ -130,5 +130,80 @@ pub(super) async fn delete_namespace(
             body: None,
         },
         done: format!("Namespace {name} is deleted; until its grace is over it can be taken back."),
+    })
+}
+
+/// What is deleted and can be taken back: its version, and what is to be said of it.
+async fn deleted(
+    context: &PageContext,
+    key: &ObjectKey,
+) -> Result<(MetaVersion, Vec<Fact>), Failure> {
+    let looked = key.clone();
+    let found = context.look(move |metadata| {
+        let object = metadata.get(&looked)?;
+        Some((object.meta.version, object.meta.deleting?))
+    });
+    let (version, deleting) = found.await?.ok_or_else(Failure::not_found)?;
+    let preview = vec![
+        fact("Deleted", Quantity::UnixMs(deleting.since.0)),
+        fact("May be purged from", Quantity::UnixMs(deleting.purge_at.0)),
+    ];
+    Ok((version, preview))
+}
+
+fn restored(what: &str) -> Vec<String> {
+    vec![
+        format!("The {what} is there again, with what went with it."),
+        "Whoever used it may use it again; connections are not made anew by it.".to_owned(),
+    ]
+}
+
+pub(super) async fn restore(context: &PageContext, asked: &Asked) -> Planned {
+    let tenant = asked.target.clone();
+    if !context.access.sees(&tenant) {
+        return Err(Failure::hidden().into());
+    }
+    let key = ObjectKey::tenant(&tenant);
+    let (version, preview) = deleted(context, &key).await?;
+    Ok(Plan {
+        preview,
+        kind: Kind::Durable,
+        consequences: restored("tenant"),
+        inputs: Vec::new(),
+        back: Place::Namespaces(tenant.clone()),
+        version: Some(version),
+        row: ("undelete", key.to_string()),
+        route: (Verb::Post, "/v1/tenants/{t}/undelete"),
+        wanted: Wanted {
+            parts: vec![("t", tenant.clone())],
+            expect: Some(version),
+            ..Wanted::default()
+        },
+        done: format!("Tenant {tenant} is there again."),
+    })
+}
+
+pub(super) async fn restore_namespace(context: &PageContext, asked: &Asked) -> Planned {
+    let (tenant, name) = (asked.tenant.clone(), asked.target.clone());
+    if !context.access.sees(&tenant) {
+        return Err(Failure::hidden().into());
+    }
+    let key = ObjectKey::namespace(&tenant, &name);
+    let (version, preview) = deleted(context, &key).await?;
+    Ok(Plan {
+        preview,
+        kind: Kind::Durable,
+        consequences: restored("namespace"),
+        inputs: Vec::new(),
+        back: Place::Namespaces(tenant.clone()),
+        version: Some(version),
+        row: ("undelete", key.to_string()),
+        route: (Verb::Post, "/v1/tenants/{t}/namespaces/{ns}/undelete"),
+        wanted: Wanted {
+            parts: vec![("t", tenant), ("ns", name.clone())],
+            expect: Some(version),
+            ..Wanted::default()
+        },
+        done: format!("Namespace {name} is there again."),
     })
 }

@@ -16,12 +16,12 @@ pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
     let sort = context.sort(&["name"], "name");
     let (looked, wanted) = (tenant.clone(), search(context).to_owned());
     let found = context.look(move |metadata| {
-        metadata.get(&ObjectKey::tenant(&looked))?;
+        let tenant = metadata.get(&ObjectKey::tenant(&looked))?;
         let mut rows = rows_of(metadata, ObjectKind::Namespace, &looked);
         rows.retain(|object| name(object).contains(&*wanted));
-        Some(rows)
+        Some((rows, tenant.meta.deleting.is_some()))
     });
-    let mut found = found.await?.ok_or_else(Failure::not_found)?;
+    let (mut found, deleted) = found.await?.ok_or_else(Failure::not_found)?;
     order(&mut found, &sort, |a, b| name(a).cmp(name(b)));
     let (found, pages) = part(context, found);
     let of = tenant.clone();
@@ -34,6 +34,7 @@ pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
         rows: rows.await?,
         fresh: context.fresh(Kind::Mixed),
         tenant,
+        deleted,
     }
     .into())
 }
@@ -58,5 +59,6 @@ fn row(metadata: &Metadata, tenant: &str, object: &Arc<Object>) -> Option<Namesp
         resources: usage(Some(used.resources), namespace.quotas.max_streams),
         publish_per_s: usage(None, namespace.quotas.max_publish_rate),
         generation: object.meta.generation,
+        deleted: object.meta.deleting.is_some(),
     })
 }
