@@ -1,6 +1,6 @@
 //! `pinion admin`: everything the control plane can be asked and told, over HTTPS.
 //!
-//! Each command is one request of `/v1` (lists are one per page), so what the node refuses is
+//! Each command is one request of `/v1`, or of `/api/v1` where it is about what runs (lists are one per page), so what the node refuses is
 //! what the command says. Bodies are JSON; declarative files are YAML and read in `apply`.
 //!
 //! Start reading at [`Verb`], then `resource.rs` for a command and `../http.rs` for what happens
@@ -20,6 +20,7 @@ pub(crate) mod node;
 mod raft;
 mod rbac;
 mod resource;
+mod running;
 mod shard;
 mod snapshot;
 mod tenant;
@@ -115,6 +116,30 @@ enum Verb {
     Apply(apply::ApplyArgs),
     /// Version, cluster and features of the asked node
     System,
+    /// The asked node in numbers: connections, messages, what each domain has
+    Stats(running::cluster::Stats),
+    /// Streams as they run: records, readers, how fast
+    Streams(running::resources::Streams),
+    /// Queues as they run: what waits, what is in flight, what died, and why
+    Queues(running::resources::Queues),
+    /// Caches as they run: keys, memory, hits
+    Caches(running::resources::Caches),
+    /// Messages that somebody has reserved
+    Inflight(running::letters::InFlight),
+    /// Dead letters: look at them, make them ready again, delete them
+    #[command(subcommand)]
+    Dlq(running::letters::Verb),
+    /// Who is connected to the asked node; end a connection
+    #[command(subcommand)]
+    Sessions(running::sessions::Verb),
+    /// Cores, brokers and who leads
+    Topology,
+    /// Logs of the asked node and the space they take
+    Storage,
+    /// What is wrong, worst first, and what to do about it
+    Troubleshoot,
+    /// Where something is by a part of its name
+    Search(running::cluster::Search),
     /// Make the first administrators of a tenant, once, at a node's bootstrap listener
     Bootstrap(bootstrap::BootstrapArgs),
 }
@@ -175,6 +200,17 @@ impl Verb {
             Self::Watch(args) => args.run(context).await,
             Self::Snapshot => snapshot::run(context).await,
             Self::Apply(args) => args.run(context).await,
+            Self::Stats(args) => args.run(context).await,
+            Self::Streams(args) => args.run(context).await,
+            Self::Queues(args) => args.run(context).await,
+            Self::Caches(args) => args.run(context).await,
+            Self::Inflight(args) => args.run(context).await,
+            Self::Dlq(verb) => verb.run(context).await,
+            Self::Sessions(verb) => verb.run(context).await,
+            Self::Topology => running::cluster::topology(context).await,
+            Self::Storage => running::cluster::storage(context).await,
+            Self::Troubleshoot => running::cluster::troubleshoot(context).await,
+            Self::Search(args) => args.run(context).await,
             Self::System => context.show(&Ask::get(&[BASE, "system", "info"])).await,
             Self::Bootstrap(args) => args.run(context).await,
         }

@@ -16,6 +16,8 @@ pub(super) enum Form {
     Bytes,
     /// Milliseconds of which 0 is no limit.
     Span,
+    /// How often in a second.
+    Rate,
 }
 
 /// Columns, and where in a row their values are (RFC 6901).
@@ -47,6 +49,10 @@ fn cell(value: Option<&Value>, form: Form) -> String {
     let Some(value) = value else { return none() };
     match (form, value) {
         (_, Value::Null) => none(),
+        (Form::Rate, Value::Number(number)) => match number.as_f64() {
+            Some(rate) => format!("{rate:.1}"),
+            None => number.to_string(),
+        },
         (Form::Limit | Form::Bytes | Form::Span, Value::Number(number))
             if number.as_u64() == Some(0) =>
         {
