@@ -19,6 +19,33 @@ use crate::error::Failure;
 use crate::limits::BEARER_BYTES_MAX;
 use crate::routes::{Need, ObjectOf};
 
+/// Whose things somebody may see, or change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Everybody's.
+    All,
+    /// Those of one tenant.
+    Tenant(Box<str>),
+}
+
+impl Reach {
+    /// Whether a tenant's things are within it.
+    pub(crate) fn covers(&self, tenant: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Tenant(own) => **own == *tenant,
+        }
+    }
+
+    /// The tenant, if it is one.
+    pub(crate) fn tenant(&self) -> Option<&str> {
+        match self {
+            Self::All => None,
+            Self::Tenant(own) => Some(own),
+        }
+    }
+}
+
 /// Somebody who asks.
 #[derive(Clone, Debug)]
 pub(crate) struct Who {
@@ -87,12 +114,26 @@ impl Who {
         })
     }
 
-    /// Whether they may do this there.
+    /// Whether they may do this there. Who may change the state of something may see it.
     pub(crate) fn may(&self, action: Action, object: &PolicyObject) -> bool {
         self.rights.allow(action, object)
+            || (action == Action::AdminRead && self.rights.allow(Action::AdminWrite, object))
             || self
                 .rights
                 .allow(Action::AdminWrite, &PolicyObject::Cluster)
+    }
+
+    /// How far an action reaches that is not on any one object.
+    pub(crate) fn reach(&self, action: Action) -> Result<Reach, Failure> {
+        if self.may(action, &PolicyObject::Cluster) {
+            return Ok(Reach::All);
+        }
+        let own = self.tenant.as_ref();
+        let own = own.filter(|own| self.may(action, &PolicyObject::Tenant((*own).clone())));
+        match own {
+            Some(own) => Ok(Reach::Tenant(own.clone())),
+            None => Err(Failure::forbidden(action.text(), &PolicyObject::Cluster)),
+        }
     }
 
     /// Whether they may see all of the cluster.
@@ -141,6 +182,7 @@ impl Who {
         match need {
             Need::Public | Need::Credential | Need::EachObject => Ok(()),
             Need::Inside(of) => self.check_sees(&object(of)),
+            Need::Reach(action) => self.reach(action).map(drop),
             Need::On(action, of) => {
                 // What is for operators is said so to who may know of the tenant.
                 if of == ObjectOf::Cluster && !part("t").is_empty() {
@@ -318,5 +360,17 @@ mod tests {
             "names do not leak"
         );
         assert_eq!(status(PolicyObject::Cluster), Err(403));
+        assert!(ana.reach(Action::AdminRead).is_err());
+        assert_eq!(ops.reach(Action::AdminWrite).ok(), Some(Reach::All));
+        let mut rights = Rights::default();
+        rights.add(Actions::of(ActionPattern::One(Action::AdminWrite)), acme);
+        let bo = Who {
+            tenant: Some("acme".into()),
+            ..who(Arc::new(rights))
+        };
+        let own = Some(Reach::Tenant("acme".into()));
+        assert_eq!(bo.reach(Action::AdminWrite).ok(), own);
+        assert_eq!(bo.reach(Action::AdminRead).ok(), own, "write is read, too");
+        assert!(own.is_some_and(|own| own.covers("acme") && !own.covers("other")));
     }
 }

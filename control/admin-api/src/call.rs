@@ -25,11 +25,14 @@ use serde_json::Value;
 use crate::Api;
 use crate::access::{Who, bearer};
 use crate::error::Failure;
-use crate::limits::{BODY_BYTES_MAX, BODY_WAIT, PLANE_WAIT};
+use crate::limits::{BODY_BYTES_MAX, BODY_WAIT, PLANE_WAIT, ROWS_MAX};
 use crate::routes::{METRICS, Need, Route};
+use crate::views::Paging;
 
 /// The client's id of a request: on a write, what a repeat is known by.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// That somebody means it.
+pub(crate) const X_CONFIRM: HeaderName = HeaderName::from_static("x-confirm");
 /// The version of the metadata that an answer is of.
 const X_VERSION: HeaderName = HeaderName::from_static("x-pinion-version");
 /// On an answer that may be any time behind.
@@ -129,6 +132,9 @@ async fn run(
             .collect(),
     );
     who.check_need(route.need, |name| parts.get(name))?;
+    if route.confirm {
+        confirmed(&head.headers)?;
+    }
     let query = read_query(head.uri.query().unwrap_or(""), route.query)?;
     let expect = if_match(&head.headers)?;
     let body = match route.body {
@@ -274,6 +280,22 @@ impl Call {
         }
     }
 
+    /// Which rows of a list, by `limit` and `offset`.
+    pub(crate) fn paging(&self) -> Result<Paging, Failure> {
+        let usual = Paging::default();
+        let limit = match self.number_param("limit")? {
+            None => usual.limit,
+            Some(limit) => usize::try_from(limit)
+                .ok()
+                .filter(|limit| (1..=ROWS_MAX).contains(limit))
+                .ok_or_else(|| bad_parameter("limit", &format!("1 to {ROWS_MAX} is expected")))?,
+        };
+        let offset = self.number_param("offset")?.unwrap_or(0);
+        // Beyond what there can be there is nothing.
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        Ok(Paging { limit, offset })
+    }
+
     pub(crate) fn consistency(&self) -> Result<Consistency, Failure> {
         match self.param("consistency") {
             None | Some("linearizable") => Ok(Consistency::Linearizable),
@@ -303,6 +325,11 @@ impl Call {
         let all = self.headers.get_all(name).iter();
         let texts: Vec<&str> = all.filter_map(|value| value.to_str().ok()).collect();
         texts.join(",")
+    }
+
+    /// Whether whoever asks says that they mean it.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        confirmed(&self.headers).is_ok()
     }
 
     /// What the target must be like, by the headers.
@@ -508,6 +535,20 @@ pub(crate) fn random_id() -> String {
     format!("{:032x}", u128::from_be_bytes(bytes))
 }
 
+/// What cannot be taken back is done for who says that they mean it.
+fn confirmed(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut all = headers.get_all(X_CONFIRM).iter();
+    let (value, more) = (all.next(), all.next());
+    match value {
+        Some(value) if more.is_none() && value.as_bytes().eq_ignore_ascii_case(b"true") => Ok(()),
+        _ => Err(Failure::new(
+            StatusCode::PRECONDITION_REQUIRED,
+            "confirmation_required",
+            "this is done with X-Confirm: true, and not without",
+        )),
+    }
+}
+
 /// `If-Match` with the one tag of an object's version, or `*`.
 fn if_match(headers: &HeaderMap) -> Result<Expect, Failure> {
     let bad = || Failure::bad("bad_if_match", "If-Match is the ETag of an answer, or *");
@@ -532,7 +573,7 @@ fn if_match(headers: &HeaderMap) -> Result<Expect, Failure> {
     Ok(Expect::Version(MetaVersion(version)))
 }
 
-fn bad_parameter(name: &str, what: &str) -> Failure {
+pub(crate) fn bad_parameter(name: &str, what: &str) -> Failure {
     Failure::bad("bad_parameter", format!("{name}: {what}")).with("parameter", name)
 }
 
@@ -702,6 +743,21 @@ mod tests {
         assert_eq!(code("filter=a&filter=b"), "bad_parameter");
         assert_eq!(code("filter=%2"), "bad_parameter");
         assert_eq!(code("filter=%ff"), "bad_parameter");
+    }
+
+    #[test]
+    fn what_is_confirmed_says_true_once() {
+        let of = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(X_CONFIRM, HeaderValue::from_static(value));
+            }
+            confirmed(&headers).map_err(|failure| failure.status.as_u16())
+        };
+        assert_eq!((of(&["true"]), of(&["TRUE"])), (Ok(()), Ok(())));
+        for wrong in [&[][..], &[""], &["false"], &["yes"], &["true", "true"]] {
+            assert_eq!(of(wrong), Err(428), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -27,10 +27,12 @@ mod metrics;
 mod model;
 pub mod observer;
 mod openapi;
+mod prefix;
 mod rates;
 mod rest;
 mod routes;
 mod ui;
+mod views;
 
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -170,6 +172,9 @@ pub async fn serve(
         node: config.node,
         defaults: config.defaults,
         observer: Observer::new(config.cores),
+        shelf: views::Shelf::default(),
+        roster: views::Roster::default(),
+        ledger: views::Ledger::default(),
         reads: Mutex::new(Rates::new(config.reads)),
         writes: Mutex::new(Rates::new(config.writes)),
         scrapes: Mutex::new(Rates::new(config.scrapes)),
@@ -224,6 +229,12 @@ pub(crate) struct Api {
     pub(crate) defaults: SpecDefaults,
     /// The data cores of this node, and what they are like.
     pub(crate) observer: Observer,
+    /// What there is, in order.
+    pub(crate) shelf: views::Shelf,
+    /// Who is connected.
+    pub(crate) roster: views::Roster,
+    /// What everything comes to together.
+    pub(crate) ledger: views::Ledger,
     reads: Mutex<Rates>,
     writes: Mutex<Rates>,
     scrapes: Mutex<Rates>,

@@ -101,6 +101,9 @@ pub const BEARER_BYTES_MAX: usize = 16 << 10;
 /// Objects of one page of a list where a request does not say.
 pub const PAGE_DEFAULT: usize = 100;
 
+/// Rows of one page that is asked for by `limit` and `offset`.
+pub const ROWS_MAX: usize = 1_000;
+
 /// Longest filter of a list in bytes.
 pub const FILTER_BYTES_MAX: usize = 256;
 

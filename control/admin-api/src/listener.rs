@@ -32,6 +32,7 @@ use crate::limits::{
     ACCEPT_PAUSE, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, DRAIN_WAIT, FIRST_BYTE_WAIT,
     HEADER_BYTES_MAX, HEADER_WAIT, HEADERS_MAX, IDLE_WAIT, STREAMS_MAX, UNREAD_WAIT,
 };
+use crate::prefix;
 
 /// Who may speak without TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -222,6 +223,7 @@ async fn http<S>(
         service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Remote(remote));
             request.extensions_mut().insert(secure);
+            prefix::canonical(request.uri_mut());
             let (router, under_way) = (router.clone(), UnderWay::new(&activity));
             let in_chunks = request.headers().contains_key(TRANSFER_ENCODING);
             async move {

@@ -47,6 +47,21 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Of these partitions, for tests of what is made from it.
+    #[cfg(test)]
+    pub(crate) fn of_test(resources: BTreeMap<ResourceId, Vec<PartitionFacts>>) -> Self {
+        Self {
+            taken_at: WallMs(1_000),
+            took: Duration::ZERO,
+            cores: Arc::default(),
+            missing: Arc::default(),
+            resources: Arc::new(resources),
+            live: Arc::default(),
+            before: None,
+            begun: Instant::now(),
+        }
+    }
+
     /// How much time lies between this one and the one before.
     #[must_use]
     pub fn since_before(&self) -> Option<Duration> {

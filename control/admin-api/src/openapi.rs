@@ -17,6 +17,7 @@ use crate::rest::api_keys::{ApiKey, ApiKeyCreate, ApiKeyMade};
 use crate::rest::apply::{ApplyRequest, ApplyResult};
 use crate::rest::audit::AuditList;
 use crate::rest::backup::BackupRequest;
+use crate::rest::domains;
 use crate::rest::health::{HealthAnswer, HealthReport};
 use crate::rest::issuers::{Issuer, IssuerInput};
 use crate::rest::keys::KeyNames;
@@ -108,6 +109,34 @@ fn schemas() -> BTreeMap<String, Value> {
     all.request::<GroupingsAdd>();
     all.request::<RowIds>();
     all.request::<ApiKeyCreate>();
+    all.answer::<domains::stats::GlobalStatsAnswer>();
+    all.answer::<domains::stats::StreamStatsAnswer>();
+    all.answer::<domains::stats::QueueStatsAnswer>();
+    all.answer::<domains::stats::CacheStatsAnswer>();
+    all.answer::<domains::cluster::TopologyAnswer>();
+    all.answer::<domains::cluster::Storage>();
+    all.answer::<domains::cluster::Troubles>();
+    all.answer::<domains::cluster::SearchResults>();
+    all.answer::<domains::sessions::Sessions>();
+    all.answer::<domains::sessions::SessionEnded>();
+    all.answer::<domains::Realms>();
+    all.answer::<domains::Areas>();
+    all.answer::<domains::streams::Streams>();
+    all.answer::<domains::streams::StreamResources>();
+    all.answer::<domains::streams::StreamDetail>();
+    all.answer::<domains::streams::StreamReaders>();
+    all.answer::<domains::streams::StreamCursors>();
+    all.answer::<domains::queues::Queues>();
+    all.answer::<domains::queues::QueueResources>();
+    all.answer::<domains::queues::QueueDetail>();
+    all.answer::<domains::queues::QueueGroups>();
+    all.answer::<domains::queues::QueueReasons>();
+    all.answer::<domains::queues::QueueInFlight>();
+    all.answer::<domains::queues::QueueDeadLetters>();
+    all.answer::<domains::queues::LettersMoved>();
+    all.answer::<domains::caches::Caches>();
+    all.answer::<domains::caches::CacheResources>();
+    all.answer::<domains::caches::CacheDetail>();
     for (list, rows, row) in [
         ("TenantList", "tenants", "Tenant"),
         ("NamespaceList", "namespaces", "Namespace"),
@@ -174,6 +203,11 @@ struct Schemas(BTreeMap<String, Value>);
 impl Schemas {
     fn answer<T: ToSchema>(&mut self) {
         for (name, schema) in Self::of::<T>() {
+            let before = self.0.get(&name);
+            debug_assert!(
+                before.is_none_or(|before| *before == schema),
+                "two schemas are called {name}"
+            );
             self.0.insert(name, schema);
         }
     }
@@ -292,6 +326,7 @@ fn operation_id(route: &Route) -> String {
 
 fn tag(route: &Route) -> &'static str {
     let known = [
+        ("/api/v1/", "admin"),
         ("/streams", "streams"),
         ("/queues", "queues"),
         ("/caches", "caches"),
@@ -316,6 +351,7 @@ fn need(need: Need) -> String {
         Need::Credential => "any credential".into(),
         Need::Inside(of) => format!("any right in {of:?}"),
         Need::On(action, of) => format!("{action} on {of:?}"),
+        Need::Reach(action) => format!("{action} on the cluster, or on one's tenant"),
         Need::EachObject => "what each object takes".into(),
     }
 }
@@ -332,18 +368,41 @@ fn parameters(route: &Route) -> Vec<Value> {
     }
     for name in route.query {
         let mut parameter = json!({ "name": name, "in": "query", "schema": query_schema(name) });
-        if *name == "from_version" {
+        let demanded = match *name {
+            "from_version" => true,
+            "family" => route.is_write(),
+            "q" => route.path.ends_with("/search"),
+            _ => false,
+        };
+        if demanded {
             parameter["required"] = true.into();
         }
         all.push(parameter);
     }
+    if route.confirm {
+        all.push(json!({
+            "name": "X-Confirm",
+            "in": "header",
+            "required": true,
+            "description": "That it is meant.",
+            "schema": { "type": "string", "enum": ["true"] },
+        }));
+    }
+    // What is asked of the data cores has no version, and is done again when it is repeated.
+    let commands = route.path.starts_with("/v1/");
     if route.is_write() {
         all.push(json!({
             "name": "X-Request-Id",
             "in": "header",
-            "description": "A repeat under the same id is done once.",
+            "description": if commands {
+                "A repeat under the same id is done once."
+            } else {
+                "It is in the rows of the audit log."
+            },
             "schema": { "type": "string", "pattern": "^[0-9a-f]{32}$" },
         }));
+    }
+    if route.is_write() && commands {
         all.push(json!({
             "name": "If-Match",
             "in": "header",
@@ -387,8 +446,12 @@ fn path_parameter(name: &str) -> Value {
             "The issuer, percent-encoded.",
             json!({ "type": "string", "minLength": 1 }),
         ),
+        "s" => (
+            "The session: the number of its core and its number there.",
+            json!({ "type": "string", "pattern": "^[0-9]{1,5}\\.[0-9]{1,20}$" }),
+        ),
         "id" => (
-            "The number of a row.",
+            "The number of a row, a message or a subscription.",
             json!({ "type": "integer", "format": "int64", "minimum": 0 }),
         ),
         _ => ("", json!({ "type": "string", "minLength": 1 })),
@@ -402,12 +465,16 @@ fn query_schema(name: &str) -> Value {
             "type": "integer", "minimum": 1, "maximum": 1_000, "default": PAGE_DEFAULT,
         }),
         "limit" => json!({ "type": "integer", "minimum": 1, "maximum": 1_000 }),
+        "offset" => json!({ "type": "integer", "minimum": 0, "default": 0 }),
+        "family" => json!({ "type": "integer", "minimum": 0, "maximum": 65_535 }),
+        "rate" => json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
         "deleted" | "force" | "dry_run" => json!({ "type": "boolean" }),
         "resources" => json!({ "type": "integer", "minimum": 0, "default": RESOURCES_TOLD_MAX }),
         "grace_ms" | "from_version" => {
             json!({ "type": "integer", "format": "int64", "minimum": 0 })
         }
         "consistency" => json!({ "type": "string", "enum": ["linearizable", "stale"] }),
+        "q" => json!({ "type": "string", "maxLength": FILTER_BYTES_MAX }),
         "filter" => json!({ "type": "string", "maxLength": FILTER_BYTES_MAX }),
         "kind" => json!({ "type": "string", "enum": ["stream", "queue", "cache"] }),
         "cluster_id" => json!({ "type": "string", "pattern": "^[0-9a-f]{32}$" }),

@@ -1,6 +1,7 @@
 //! Every route, as data: what the router, the authorisation, the OpenAPI document, the
 //! commands of `pinion admin` and the tests of all of them go by.
 
+mod domains;
 mod identity;
 mod kinds;
 
@@ -75,6 +76,8 @@ pub struct Route {
     pub success: u16,
     /// Other statuses, besides those that all such routes have.
     pub others: &'static [u16],
+    /// It is done only with `X-Confirm: true`.
+    pub confirm: bool,
     /// The method of `pinion.admin.v1.Admin` that does the same.
     pub rpc: Option<&'static str>,
     /// `pinion admin …`; empty where there is no command for it.
@@ -95,6 +98,9 @@ pub enum Need {
     Inside(ObjectOf),
     /// This action on this.
     On(Action, ObjectOf),
+    /// This action on the cluster, or on the tenant of who asks: then it is about what
+    /// that tenant has, and nothing else.
+    Reach(Action),
     /// What each object of the body takes.
     EachObject,
 }
@@ -126,6 +132,9 @@ impl Route {
         if self.body.is_some() {
             all.extend([408, 413, 415]);
         }
+        if self.confirm {
+            all.push(428);
+        }
         all.extend(self.others);
         all.sort_unstable();
         all.dedup();
@@ -156,6 +165,7 @@ pub fn routes() -> impl Iterator<Item = &'static Route> {
         kinds::CACHES,
         CLUSTER,
         identity::IDENTITY,
+        domains::DOMAINS,
     ];
     groups.into_iter().flatten()
 }
@@ -183,6 +193,7 @@ const fn get(path: &'static str, need: Need, answer: &'static str, handler: Hand
         answer: Some(answer),
         success: 200,
         others: &[],
+        confirm: false,
         rpc: None,
         command: "",
         about: "",
@@ -214,6 +225,7 @@ const fn write(
         answer: None,
         success,
         others: &[409, 412],
+        confirm: false,
         rpc: None,
         command: "",
         about: "",

@@ -25,7 +25,7 @@ pub(crate) struct Row {
     tenant: String,
     action: String,
     target: String,
-    /// `done`, `repeated`, `refused`, `denied` or `gap`.
+    /// `begun`, `done`, `repeated`, `refused`, `denied`, `failed` or `gap`.
     result: &'static str,
     /// Why it was refused.
     code: Option<String>,
@@ -61,9 +61,11 @@ impl Row {
                 let word = known.map_or_else(|| code.to_string(), |code| code.text().into());
                 ("refused", Some(word))
             }
-            // What was let through, and is no command.
+            // What was let through, and is no command of the metadata.
+            AuditResult::Denied(100..200) => ("begun", None),
             AuditResult::Denied(200..300) => ("done", None),
-            AuditResult::Denied(status) => ("denied", Some(status.to_string())),
+            AuditResult::Denied(status @ (401 | 403 | 429)) => ("denied", Some(status.to_string())),
+            AuditResult::Denied(status) => ("failed", Some(status.to_string())),
             AuditResult::Gap { to } => ("gap", Some(to.to_string())),
         };
         Self {

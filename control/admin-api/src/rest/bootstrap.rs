@@ -33,6 +33,7 @@ pub(crate) static ROUTE: Route = Route {
     answer: Some("BootstrapResponse"),
     success: 201,
     others: &[401, 404, 409],
+    confirm: false,
     rpc: None,
     command: "",
     about: "A tenant's first day",

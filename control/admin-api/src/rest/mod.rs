@@ -8,6 +8,7 @@ pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod bootstrap;
 pub(crate) mod brokers;
+pub(crate) mod domains;
 pub(crate) mod health;
 pub(crate) mod issuers;
 pub(crate) mod keys;

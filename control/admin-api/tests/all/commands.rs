@@ -16,7 +16,7 @@ fn parser() -> Command {
 }
 
 /// Files and a node for commands.
-struct Shell {
+pub(crate) struct Shell {
     dir: tempfile::TempDir,
     address: SocketAddr,
     /// File with what they show.
@@ -24,7 +24,7 @@ struct Shell {
 }
 
 impl Shell {
-    fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(address: SocketAddr) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut shell = Self {
             dir,
@@ -63,17 +63,17 @@ impl Shell {
             .unwrap()
     }
 
-    async fn run(&self, line: &str) -> String {
+    pub(crate) async fn run(&self, line: &str) -> String {
         let ran = self.try_run(line).await;
         ran.unwrap_or_else(|(_, why)| panic!("{line}: {why}"))
     }
 
-    async fn json(&self, line: &str) -> Value {
+    pub(crate) async fn json(&self, line: &str) -> Value {
         let text = self.run(&format!("{line} --json")).await;
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{line}: {text}: {error}"))
     }
 
-    async fn fails(&self, line: &str) -> String {
+    pub(crate) async fn fails(&self, line: &str) -> String {
         match self.try_run(line).await {
             Ok(text) => panic!("{line} was done: {text}"),
             Err((_, why)) => why,

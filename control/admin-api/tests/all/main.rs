@@ -7,6 +7,7 @@ mod backup;
 mod commands;
 mod cores;
 mod dashboard;
+mod domains;
 mod front;
 mod grpc;
 mod host;

@@ -188,13 +188,101 @@ const TABLE: &[(&str, &str)] = &[
     ("GET /v1/tenants/{t}/api-keys", "1144333333yyy"),
     ("POST /v1/tenants/{t}/api-keys", "1144333333yyy"),
     ("DELETE /v1/tenants/{t}/api-keys/{id}", "1144333333yyy"),
+    ("GET /api/v1/stats", "113y3333333yy"),
+    ("GET /api/v1/topology", "113333333333y"),
+    ("GET /api/v1/storage", "113333333333y"),
+    ("GET /api/v1/troubleshooting", "113y3333333yy"),
+    ("GET /api/v1/search", "113y3333333yy"),
+    ("GET /api/v1/sessions", "113y3333333yy"),
+    ("POST /api/v1/sessions/{s}/close", "113y3333333yy"),
+    (
+        "POST /api/v1/sessions/{s}/subscriptions/{id}/end",
+        "113y3333333yy",
+    ),
+    ("GET /api/v1/stream/stats", "113y3333333yy"),
+    ("GET /api/v1/stream/streams", "113y3333333yy"),
+    ("GET /api/v1/stream/realms", "113y3333333yy"),
+    ("GET /api/v1/stream/realms/{t}/areas", "11443333333yy"),
+    (
+        "GET /api/v1/stream/realms/{t}/areas/{ns}/resources",
+        "11443333333yy",
+    ),
+    (
+        "GET /api/v1/stream/realms/{t}/areas/{ns}/resources/{r}",
+        "11443333333yy",
+    ),
+    ("GET /api/v1/queue/stats", "113y3333333yy"),
+    ("GET /api/v1/queue/queues", "113y3333333yy"),
+    ("GET /api/v1/queue/realms", "113y3333333yy"),
+    ("GET /api/v1/queue/realms/{t}/areas", "11443333333yy"),
+    (
+        "GET /api/v1/queue/realms/{t}/areas/{ns}/resources",
+        "11443333333yy",
+    ),
+    (
+        "GET /api/v1/queue/realms/{t}/areas/{ns}/resources/{r}",
+        "11443333333yy",
+    ),
+    ("GET /api/v1/cache/stats", "113y3333333yy"),
+    ("GET /api/v1/cache/caches", "113y3333333yy"),
+    ("GET /api/v1/cache/realms", "113y3333333yy"),
+    ("GET /api/v1/cache/realms/{t}/areas", "11443333333yy"),
+    (
+        "GET /api/v1/cache/realms/{t}/areas/{ns}/resources",
+        "11443333333yy",
+    ),
+    (
+        "GET /api/v1/cache/realms/{t}/areas/{ns}/resources/{r}",
+        "11443333333yy",
+    ),
+    ("GET /api/v1/queue/inflight", "113y3333333yy"),
+    (
+        "GET /api/v1/stream/realms/{t}/areas/{ns}/resources/{r}/subscriptions",
+        "11443333333yy",
+    ),
+    (
+        "GET /api/v1/stream/realms/{t}/areas/{ns}/resources/{r}/cursors",
+        "11443333333yy",
+    ),
+    (
+        "GET /api/v1/queue/realms/{t}/areas/{ns}/resources/{r}/groups",
+        "11443333333yy",
+    ),
+    (
+        "GET /api/v1/queue/realms/{t}/areas/{ns}/resources/{r}/why",
+        "11443333333yy",
+    ),
+    (
+        "GET /api/v1/queue/realms/{t}/areas/{ns}/resources/{r}/inflight",
+        "11443333333yy",
+    ),
+    (
+        "GET /api/v1/queue/realms/{t}/areas/{ns}/resources/{r}/dead-letters",
+        "11443333333yy",
+    ),
+    (
+        "POST /api/v1/queue/realms/{t}/areas/{ns}/resources/{r}/dead-letters/{id}/replay",
+        "11443333333yy",
+    ),
+    (
+        "DELETE /api/v1/queue/realms/{t}/areas/{ns}/resources/{r}/dead-letters/{id}",
+        "11443333333yy",
+    ),
+    (
+        "POST /api/v1/queue/realms/{t}/areas/{ns}/resources/{r}/dead-letters/replay",
+        "11443333333yy",
+    ),
+    (
+        "DELETE /api/v1/queue/realms/{t}/areas/{ns}/resources/{r}/dead-letters",
+        "11443333333yy",
+    ),
 ];
 
 /// The path of something that there is.
 fn path(route: &Route) -> String {
     let resource = match route.path {
-        path if path.contains("/queues") => "jobs",
-        path if path.contains("/caches") => "hot",
+        path if path.contains("/queue") => "jobs",
+        path if path.contains("/cache") => "hot",
         _ => "orders",
     };
     let path = route.path.replace("{t}", "acme").replace("{ns}", "pay");
@@ -202,6 +290,7 @@ fn path(route: &Route) -> String {
     let path = path.replace("{b}", "one").replace("{iss}", ISSUER_PART);
     // No number of a row: who may is told that, and changes nothing.
     let path = path.replace("{id}", "x").replace("{m}", "1");
+    let path = path.replace("{s}", "x");
     match route.path {
         "/v1/apply" => format!("{path}?dry_run=true"),
         _ => path,

@@ -1,6 +1,7 @@
 //! What the tests have in common.
 
 pub(crate) mod browser;
+pub(crate) mod data;
 pub(crate) mod oidc;
 pub(crate) mod town;
 

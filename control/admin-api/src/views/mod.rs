@@ -1,0 +1,460 @@
+//! What runs, gathered for people and tools: the metadata of this node joined with what its
+//! data cores said last.
+//!
+//! Routes write these facts down as JSON, pages of the dashboard show them. Reading never
+//! makes a core do more: whoever asks within the same second is answered from the same
+//! snapshot. What is asked of one partition (its dead letters, why it delivers nothing) is
+//! a request of the wire protocol, run by the core that has it.
+//!
+//! Numbers are those of the node that answers. Start reading at [`Gathered`].
+
+pub(crate) mod act;
+pub(crate) mod ask;
+pub(crate) mod caches;
+pub(crate) mod catalog;
+pub(crate) mod cluster;
+pub(crate) mod queues;
+pub(crate) mod sessions;
+pub(crate) mod stats;
+pub(crate) mod storage;
+pub(crate) mod streams;
+mod sums;
+pub(crate) mod trouble;
+
+use core::fmt;
+use std::sync::Arc;
+
+use pinion_metadata::{Action, Body, Object, ObjectKey, PolicyObject};
+use pinion_types::{ResourceId, ResourceKind, WallMs};
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+
+use crate::Api;
+use crate::access::{Reach, Who};
+use crate::error::Failure;
+use crate::limits::PAGE_DEFAULT;
+use crate::model::{Resource, time};
+use crate::observer::Snapshot;
+use catalog::{Catalog, Picked, look};
+pub(crate) use catalog::{Pick, Shelf};
+pub(crate) use sessions::Roster;
+pub(crate) use stats::Ledger;
+
+/// A moment. RFC 3339 in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct At(pub(crate) WallMs);
+
+impl Serialize for At {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&time(self.0))
+    }
+}
+
+/// Which rows of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Paging {
+    pub(crate) limit: usize,
+    pub(crate) offset: usize,
+}
+
+impl Default for Paging {
+    fn default() -> Self {
+        Self {
+            limit: PAGE_DEFAULT,
+            offset: 0,
+        }
+    }
+}
+
+impl Paging {
+    /// The part of `all` that it is.
+    pub(crate) fn cut<T>(self, all: &[T]) -> &[T] {
+        let from = self.offset.min(all.len());
+        let to = from.saturating_add(self.limit).min(all.len());
+        &all[from..to]
+    }
+}
+
+/// In which order rows are, if not in that of their names.
+#[derive(Debug)]
+pub(crate) struct Order<N> {
+    /// What they are ordered by; equals stay in the order of names.
+    pub(crate) key: fn(&N) -> f64,
+    /// Largest first.
+    pub(crate) descending: bool,
+}
+
+impl<N> Clone for Order<N> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<N> Copy for Order<N> {}
+
+/// Which resources, which of their rows, in which order.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a, N> {
+    pub(crate) pick: Pick<'a>,
+    pub(crate) paging: Paging,
+    pub(crate) order: Option<Order<N>>,
+}
+
+impl<N> Default for Wanted<'_, N> {
+    fn default() -> Self {
+        Self {
+            pick: Pick::default(),
+            paging: Paging::default(),
+            order: None,
+        }
+    }
+}
+
+/// Rows of a list.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed<R> {
+    pub(crate) rows: Vec<R>,
+    /// How many there are altogether.
+    pub(crate) total: usize,
+    /// When their numbers were taken.
+    pub(crate) as_of: At,
+}
+
+/// What a resource is called.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Address {
+    pub(crate) tenant: Box<str>,
+    pub(crate) namespace: Box<str>,
+    pub(crate) name: Box<str>,
+}
+
+impl Address {
+    pub(crate) fn new(tenant: &str, namespace: &str, name: &str) -> Self {
+        Self {
+            tenant: tenant.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    fn key(&self, kind: ResourceKind) -> ObjectKey {
+        ObjectKey::resource(kind, &self.tenant, &self.namespace, &self.name)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.tenant, self.namespace, self.name)
+    }
+}
+
+/// What a resource is called, as a part of its row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = RowName)]
+pub(crate) struct Named {
+    /// The tenant.
+    pub(crate) realm: String,
+    /// The namespace.
+    pub(crate) area: String,
+    /// The name; it may have slashes.
+    pub(crate) resource: String,
+}
+
+impl Named {
+    fn of(object: &Object) -> Self {
+        let (tenant, namespace, name) = catalog::address(object);
+        Self {
+            realm: tenant.into(),
+            area: namespace.into(),
+            resource: name.into(),
+        }
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        Address::new(&self.realm, &self.area, &self.resource)
+    }
+}
+
+/// How a resource is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Condition {
+    /// It serves.
+    Ok,
+    /// The disk of a log of it is full: it takes only what frees space.
+    ReadOnly,
+    /// A partition is closed until the node was started again, for damaged data or a
+    /// failed write.
+    Fenced,
+    /// It is deleted, and that can be taken back.
+    Deleting,
+}
+
+/// What everything is made from: who may see what, what there is, how it is.
+pub(crate) struct Gathered {
+    pub(crate) reach: Reach,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) snapshot: Arc<Snapshot>,
+}
+
+impl Gathered {
+    /// What somebody may see, as new as it is there.
+    ///
+    /// # Errors
+    /// They may see nothing; the node is not ready.
+    pub(crate) async fn of(api: &Api, who: &Who) -> Result<Self, Failure> {
+        let reach = who.reach(Action::AdminRead)?;
+        Ok(Self {
+            reach,
+            catalog: api.shelf.catalog(&api.plane).await?,
+            snapshot: api.observer.snapshot().await,
+        })
+    }
+
+    /// The same, of one tenant that there must be.
+    ///
+    /// # Errors
+    /// 404 when there is no such tenant, or none that they may see.
+    pub(crate) async fn of_tenant(api: &Api, who: &Who, tenant: &str) -> Result<Self, Failure> {
+        check(who, Action::AdminRead, tenant)?;
+        let all = Self {
+            reach: Reach::Tenant(tenant.into()),
+            catalog: api.shelf.catalog(&api.plane).await?,
+            snapshot: api.observer.snapshot().await,
+        };
+        if all.catalog.tenants(&all.reach).next().is_none() {
+            return Err(Failure::not_found());
+        }
+        Ok(all)
+    }
+
+    pub(crate) fn as_of(&self) -> At {
+        At(self.snapshot.taken_at)
+    }
+
+    /// Resources of a kind that somebody may see.
+    pub(crate) fn of_kind(&self, kind: ResourceKind, pick: Pick<'_>) -> Picked<'_> {
+        self.catalog.of(kind, &self.reach, pick)
+    }
+
+    /// A page of them. Only rows of the page are made: of all others their numbers at most.
+    fn page<N, R>(
+        &self,
+        kind: ResourceKind,
+        wanted: &Wanted<'_, N>,
+        numbers: impl Fn(&Object) -> N,
+        row: impl Fn(&Object, N) -> R,
+    ) -> Listed<R> {
+        let picked = self.of_kind(kind, wanted.pick);
+        let total = picked.len();
+        let make = |object: &Arc<Object>| row(object, numbers(object));
+        let rows = match wanted.order {
+            None => {
+                let Paging { limit, offset } = wanted.paging;
+                let to = offset.saturating_add(limit).min(total);
+                let on_page = (offset.min(to)..to).filter_map(|at| picked.get(at));
+                on_page.map(make).collect()
+            }
+            Some(order) => {
+                let all = picked.iter();
+                let mut all: Vec<_> = all
+                    .map(|object| ((order.key)(&numbers(object)), object))
+                    .collect();
+                all.sort_by(|(a, _), (b, _)| match order.descending {
+                    true => b.total_cmp(a),
+                    false => a.total_cmp(b),
+                });
+                let on_page = wanted.paging.cut(&all).iter();
+                on_page.map(|(_, object)| make(object)).collect()
+            }
+        };
+        Listed {
+            rows,
+            total,
+            as_of: self.as_of(),
+        }
+    }
+}
+
+/// One resource, as this node's metadata has it at this moment, and the last snapshot.
+struct Found {
+    object: Arc<Object>,
+    id: ResourceId,
+    snapshot: Arc<Snapshot>,
+}
+
+/// What a resource was declared to be.
+pub(crate) fn declared(object: &Object) -> Result<Resource, Failure> {
+    Resource::of(object).ok_or_else(crate::rest::other_kind)
+}
+
+/// Refuses unless somebody may see, or change, how things of a tenant are.
+fn check(who: &Who, action: Action, tenant: &str) -> Result<(), Failure> {
+    who.check(action, &PolicyObject::Tenant(tenant.into()))
+}
+
+/// The resource of an address. It is not the catalog's, which may be a second behind.
+///
+/// # Errors
+/// 404 when there is none, or none that they may see.
+async fn find(
+    api: &Api,
+    who: &Who,
+    kind: ResourceKind,
+    address: &Address,
+) -> Result<Found, Failure> {
+    check(who, Action::AdminRead, &address.tenant)?;
+    let object = object(api, kind, address).await?;
+    Ok(Found {
+        id: resource(&object)?.id,
+        object,
+        snapshot: api.observer.snapshot().await,
+    })
+}
+
+async fn object(api: &Api, kind: ResourceKind, address: &Address) -> Result<Arc<Object>, Failure> {
+    let key = address.key(kind);
+    let object = look(&api.plane, move |metadata| metadata.get(&key).cloned()).await?;
+    object.ok_or_else(Failure::not_found)
+}
+
+fn resource(object: &Object) -> Result<&pinion_metadata::resource::Resource, Failure> {
+    match &object.body {
+        Body::Resource(resource) => Ok(resource),
+        _ => Err(crate::rest::other_kind()),
+    }
+}
+
+/// Whole seconds from a moment to now; none when the moment is ahead.
+fn seconds_since(then: WallMs, now: WallMs) -> u64 {
+    now.0.saturating_sub(then.0) / 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::{Duration, Instant};
+
+    use pinion_metadata::resource::{AckPolicy, Resource, ResourceSpec};
+    use pinion_metadata::{Meta, MetaVersion};
+    use pinion_node::views::{PartitionDetail, PartitionFacts, Standing, StreamFacts};
+    use pinion_types::{CoreId, Offset, PartitionId};
+
+    use super::streams::StreamNumbers;
+    use super::*;
+
+    const STREAMS: u64 = 100_000;
+
+    /// What a page may take. A release build is held to 50 ms, which is measured with
+    /// `cargo test --release -p pinion-admin-api --lib a_list_of_100_000 -- --nocapture`;
+    /// without optimisation the same takes many times as long.
+    const PAGE_TIME: Duration = if cfg!(debug_assertions) {
+        Duration::from_secs(2)
+    } else {
+        Duration::from_millis(50)
+    };
+
+    fn stream(number: u64) -> Arc<Object> {
+        let name = format!("s{number:06}");
+        Arc::new(Object {
+            meta: Meta {
+                key: ObjectKey::resource(ResourceKind::Stream, "acme", "pay", &name),
+                created: WallMs(0),
+                updated: WallMs(0),
+                version: MetaVersion(1),
+                generation: 1,
+                deleting: None,
+            },
+            body: Body::Resource(Resource {
+                id: ResourceId(number),
+                spec: ResourceSpec {
+                    shards: 1,
+                    durable: true,
+                    overflow: 1,
+                    max_record_bytes: 1 << 20,
+                    ring_bytes: 1 << 20,
+                    retention_ms: 0,
+                    retention_bytes: 0,
+                    replication_factor: 1,
+                    ack: AckPolicy::Leader,
+                    queue: None,
+                },
+            }),
+        })
+    }
+
+    fn partition(number: u64) -> PartitionFacts {
+        PartitionFacts {
+            core: CoreId(0),
+            resource: ResourceId(number),
+            partition: PartitionId(0),
+            log: None,
+            standing: Standing::Served,
+            fenced: false,
+            read_only: false,
+            bytes: 10,
+            durable_bytes: number,
+            detail: PartitionDetail::Stream(StreamFacts {
+                first: Offset(0),
+                end: Offset(number),
+                appended_end: Offset(number),
+                records_in: number,
+                records_out: 0,
+                bytes_out: 0,
+                subscriptions: 0,
+                append_sessions: 0,
+                producers: 0,
+            }),
+        }
+    }
+
+    fn gathered() -> Gathered {
+        let resources: BTreeMap<_, _> = (0..STREAMS)
+            .map(|number| (ResourceId(number), vec![partition(number)]))
+            .collect();
+        Gathered {
+            reach: Reach::All,
+            catalog: Arc::new(Catalog::of_test("acme", (0..STREAMS).map(stream).collect())),
+            snapshot: Arc::new(Snapshot::of_test(resources)),
+        }
+    }
+
+    #[test]
+    fn a_list_of_100_000_streams_costs_its_page() {
+        let all = gathered();
+        let page = |search: Option<&str>, paging, order| {
+            let wanted = Wanted {
+                pick: Pick {
+                    search,
+                    ..Pick::default()
+                },
+                paging,
+                order,
+            };
+            let begun = Instant::now();
+            let listed = streams::page(&all, &wanted);
+            (listed, begun.elapsed())
+        };
+        let last = Paging {
+            limit: 1_000,
+            offset: 99_500,
+        };
+        let (listed, took) = page(None, last, None);
+        assert_eq!((listed.total, listed.rows.len()), (100_000, 500));
+        assert_eq!(listed.rows[0].named.resource, "s099500");
+        let (found, searched) = page(Some("9999"), Paging::default(), None);
+        assert_eq!(found.total, 19, "09999, and 99990 to 99999, and x9999");
+        let order = Order {
+            key: |numbers: &StreamNumbers| {
+                f64::from(u32::try_from(numbers.size_bytes).unwrap_or(0))
+            },
+            descending: true,
+        };
+        let (largest, sorted) = page(None, Paging::default(), Some(order));
+        assert_eq!(largest.rows[0].named.resource, "s099999");
+        println!("the last page {took:?}, a search {searched:?}, the largest {sorted:?}");
+        for took in [took, searched, sorted] {
+            assert!(took < PAGE_TIME, "{took:?}");
+        }
+    }
+}

@@ -1,0 +1,957 @@
+//! Routes below `/api/v1`, beside a real data core: what runs, and what is done to it.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use pinion_admin_api::limits::SNAPSHOT_EVERY;
+use pinion_admin_api::{ApiConfig, PlaneHandle, Rate, Route, Verb, routes};
+use pinion_metadata::{Body, ObjectKey};
+use pinion_node::access::{AccessTable, TenantId};
+use pinion_types::{PartitionId, ResourceId, ResourceKind, SubscriptionId};
+use pinion_wire::message::{
+    Ack, CacheSet, Condition, Filter, Handle, Open, Publish, QueueNack, QueuePut, QueueTake, Reply,
+    Request, Start, Subscribe, TokenList,
+};
+use serde_json::{Value, json};
+
+use crate::commands::Shell;
+use crate::host::{PLAIN, entry};
+use crate::http::{Answered, Client, config, tell_with};
+use crate::roles::{ROLES, key};
+use crate::schema::wrong;
+use crate::support::data::{Data, batch, play, reply};
+
+const PREFIXES: [&str; 3] = ["/api/v1", "/api/v1/admin", "/admin"];
+const JOBS: &str = "/api/v1/queue/realms/acme/areas/pay/resources/eu%2Fjobs";
+const ORDERS: &str = "/api/v1/stream/realms/acme/areas/pay/resources/orders";
+const HOT: &str = "/api/v1/cache/realms/acme/areas/pay/resources/hot";
+/// Who says HELLO in tests.
+const CLIENT: &[u8] = b"a client";
+
+/// A node with a stream, a queue with a slash in its name, and a cache.
+struct Place {
+    ops: Client,
+    plane: PlaneHandle,
+    data: Data,
+    orders: ResourceId,
+    jobs: ResourceId,
+    hot: ResourceId,
+}
+
+fn tell<F: Future<Output = ()>>(story: impl FnOnce(Place) -> F) {
+    tell_as(config(), story);
+}
+
+fn tell_as<F: Future<Output = ()>>(config: ApiConfig, story: impl FnOnce(Place) -> F) {
+    // The default tenant is the first, so these are the second and the third.
+    let (digest, mut client) = entry(core::str::from_utf8(CLIENT).unwrap(), "invoices");
+    client.tenant = TenantId(2);
+    let (data, cores, front) = Data::new(AccessTable::new([(digest, client)]));
+    let config = ApiConfig {
+        cores,
+        node: "n1".into(),
+        ..config
+    };
+    tell_with(config, |ops, plane| async move {
+        tokio::spawn(play(front, data.clone()));
+        for tenant in ["acme", "other"] {
+            ops.post("/v1/tenants", json!({ "name": tenant }))
+                .await
+                .is(201);
+            let namespaces = format!("/v1/tenants/{tenant}/namespaces");
+            ops.post(&namespaces, json!({ "name": "pay" }))
+                .await
+                .is(201);
+        }
+        let number = plane.look(|metadata| {
+            let acme = metadata.get(&ObjectKey::tenant("acme")).unwrap();
+            match &acme.body {
+                Body::Tenant(tenant) => tenant.number.0,
+                _ => panic!("a tenant"),
+            }
+        });
+        assert_eq!(number.await.unwrap(), Some(2));
+        let make = async |kind: ResourceKind, plural: &str, name: &str, shards: u16| {
+            let spec = json!({ "shards": shards, "durability": "ephemeral" });
+            let wanted = json!({ "name": name, "spec": spec, "placement": { "pinned": "n1" } });
+            let path = format!("/v1/tenants/acme/namespaces/pay/{plural}");
+            let made = ops.post(&path, wanted).await.is(201);
+            let id = ResourceId(made.body["id"].as_u64().unwrap());
+            let named = format!("pay/{name}");
+            data.declare((id, TenantId(2)), (kind, &named), shards);
+            id
+        };
+        let orders = make(ResourceKind::Stream, "streams", "orders", 2).await;
+        let jobs = make(ResourceKind::Queue, "queues", "eu/jobs", 2).await;
+        let hot = make(ResourceKind::Cache, "caches", "hot", 1).await;
+        story(Place {
+            ops,
+            plane,
+            data,
+            orders,
+            jobs,
+            hot,
+        })
+        .await;
+    });
+}
+
+impl Place {
+    fn publish(&self, partition: u16, values: &[&str]) {
+        let publish = Publish {
+            handle: Handle(0),
+            partition: PartitionId(partition),
+            ack: Ack::Leader,
+            producer: None,
+            expected_offset: None,
+            record_count: u32::try_from(values.len()).unwrap(),
+            records: &batch(values),
+        };
+        let frame = self
+            .data
+            .ask(self.orders, partition, &Request::Publish(publish));
+        assert!(matches!(reply(&frame), Reply::Published(_)));
+    }
+
+    fn put(&self, partition: u16, values: &[&str]) {
+        let put = QueuePut {
+            handle: Handle(0),
+            partition: PartitionId(partition),
+            producer: None,
+            delay_ms: 0,
+            ttl_ms: 0,
+            record_count: u32::try_from(values.len()).unwrap(),
+            records: &batch(values),
+        };
+        let frame = self.data.ask(self.jobs, partition, &Request::QueuePut(put));
+        assert!(matches!(reply(&frame), Reply::Enqueued(_)));
+    }
+
+    /// Takes one message; its number.
+    fn take(&self, partition: u16) -> (u64, pinion_wire::message::Token) {
+        let take = QueueTake {
+            handle: Handle(0),
+            partition: PartitionId(partition),
+            max_messages: 1,
+            max_bytes: 1 << 20,
+            wait_ms: 0,
+            lease_ms: 60_000,
+            group: "",
+        };
+        let frame = self
+            .data
+            .ask(self.jobs, partition, &Request::QueueTake(take));
+        let Reply::Taken(taken) = reply(&frame) else {
+            panic!("no message");
+        };
+        let message = taken.messages.iter().next().unwrap();
+        (message.id, message.token)
+    }
+
+    /// One message is taken and fails, for good.
+    fn kill(&self, partition: u16, error: &str) -> u64 {
+        let (id, token) = self.take(partition);
+        let mut scratch = Vec::new();
+        let nack = QueueNack {
+            handle: Handle(0),
+            partition: PartitionId(partition),
+            delay_ms: None,
+            error,
+            group: "",
+            tokens: TokenList::build(&mut scratch, [token]).unwrap(),
+        };
+        let frame = self
+            .data
+            .ask(self.jobs, partition, &Request::QueueNack(nack));
+        assert!(matches!(reply(&frame), Reply::Settled(_)));
+        id
+    }
+
+    fn set(&self, key: &str) {
+        let set = CacheSet {
+            handle: Handle(0),
+            condition: Condition::Always,
+            ttl_ms: 0,
+            key: key.as_bytes(),
+            value: b"value",
+        };
+        let frame = self.data.ask(self.hot, 0, &Request::CacheSet(set));
+        assert!(matches!(reply(&frame), Reply::CacheStored(_)));
+    }
+
+    /// What is told from here on is not from before: a deletion that is not forced looks
+    /// at the cores, and this one is of a version that there is not.
+    async fn look_anew(&self) {
+        let never = self.ops.with("if-match", "\"999999999\"");
+        let orders = "/v1/tenants/acme/namespaces/pay/streams/orders";
+        never.delete(orders).await.is(412);
+    }
+
+    /// Somebody who may do something in a tenant.
+    async fn someone(&self, role: &str) -> Client {
+        let at = ROLES.iter().position(|one| one.name == role).unwrap();
+        let number = u8::try_from(at).unwrap() + 1;
+        self.ops.showing(key(&self.plane, number, &ROLES[at]).await)
+    }
+
+    /// Rows of the audit log about what administrators did to what runs.
+    async fn deeds(&self) -> Vec<(String, String, String)> {
+        let page = self.ops.get("/v1/audit?limit=1000").await.is(200);
+        let rows = page.body["rows"].as_array().unwrap().clone();
+        let text = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
+        rows.iter()
+            .filter(|row| {
+                let action = row["action"].as_str().unwrap();
+                action.starts_with("queue.")
+                    || action.starts_with("session.")
+                    || action.starts_with("subscription.")
+            })
+            .map(|row| {
+                (
+                    text(row, "action"),
+                    text(row, "result"),
+                    text(row, "target"),
+                )
+            })
+            .collect()
+    }
+}
+
+/// The path of a route below a prefix, of what there is.
+fn path(route: &Route, prefix: &str) -> String {
+    let resource = match route.path {
+        path if path.contains("/queue/") => "eu%2Fjobs",
+        path if path.contains("/cache/") => "hot",
+        _ => "orders",
+    };
+    let rest = route.path.strip_prefix("/api/v1").unwrap();
+    let rest = rest.replace("{t}", "acme").replace("{ns}", "pay");
+    let rest = rest.replace("{r}", resource).replace("{s}", "0.999");
+    let rest = rest.replace("{id}", "999");
+    let query = match route.path {
+        path if path.ends_with("/search") => "?q=o",
+        _ if route.is_write() && route.query.contains(&"family") => "?family=0",
+        _ => "",
+    };
+    format!("{prefix}{rest}{query}")
+}
+
+fn domains() -> impl Iterator<Item = &'static Route> {
+    routes().filter(|route| route.path.starts_with("/api/v1/"))
+}
+
+/// An answer without what is another at every moment.
+fn still(mut body: Value) -> Value {
+    match &mut body {
+        Value::Object(fields) => {
+            fields.retain(|name, _| {
+                !name.ends_with("_per_second")
+                    && !name.ends_with("_seconds")
+                    && ![
+                        "as_of",
+                        "connected_at",
+                        "expires_at",
+                        "request_id",
+                        "hit_ratio",
+                    ]
+                    .contains(&name.as_str())
+            });
+            for value in fields.values_mut() {
+                *value = still(value.take());
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = still(item.take())),
+        _ => {}
+    }
+    body
+}
+
+/// Every field that a schema tells of.
+fn told(document: &Value, schema: &Value, found: &mut BTreeSet<String>) {
+    if let Some(to) = schema["$ref"].as_str() {
+        let schema = document.pointer(to.trim_start_matches('#')).unwrap();
+        told(document, schema, found);
+    }
+    for part in schema["allOf"].as_array().into_iter().flatten() {
+        told(document, part, found);
+    }
+    let fields = schema["properties"].as_object();
+    found.extend(fields.into_iter().flat_map(|fields| fields.keys().cloned()));
+}
+
+fn fits(document: &Value, route: &Route, answered: &Answered) {
+    let method = route.method.text().to_lowercase();
+    let status = answered.status.to_string();
+    let response = &document["paths"][route.path][method]["responses"][status];
+    assert!(response.is_object(), "{} {answered:#?}", route.path);
+    let schema = &response["content"]["application/json"]["schema"];
+    if !schema.is_object() {
+        assert!(answered.body.is_null(), "{} {answered:#?}", route.path);
+        return;
+    }
+    let wrong = wrong(document, schema, &answered.body, route.path);
+    assert_eq!(wrong, None, "{answered:#?}");
+    let mut fields = BTreeSet::new();
+    told(document, schema, &mut fields);
+    for name in answered.body.as_object().unwrap().keys() {
+        assert!(
+            fields.contains(name),
+            "{}: {name} is not told of",
+            route.path
+        );
+    }
+}
+
+#[test]
+fn every_row_answers_under_each_prefix_as_its_schema_says() {
+    tell(|place| async move {
+        place.publish(0, &["a", "b"]);
+        place.put(0, &["1", "2", "3"]);
+        place.put(1, &["4"]);
+        place.kill(0, "no such user");
+        place.take(0);
+        place.set("k");
+        place.data.connect(0, CLIENT);
+        place.look_anew().await;
+        let document = place.ops.get("/v1/openapi.json").await.is(200).body;
+        let mut asked = 0;
+        for route in domains() {
+            let mut answers = Vec::new();
+            for prefix in PREFIXES {
+                let client = place.ops.with("x-confirm", "true");
+                let answered = client
+                    .raw(route.method.text(), &path(route, prefix), None)
+                    .await;
+                fits(&document, route, &answered);
+                let expected = match (route.method, route.path.contains('{')) {
+                    (Verb::Get, _) => 200,
+                    // What is there no more, or never was.
+                    (_, true) if route.path.contains("{s}") || route.path.contains("{id}") => 404,
+                    _ => route.success,
+                };
+                assert_eq!(
+                    answered.status, expected,
+                    "{prefix} {} {answered:#?}",
+                    route.path
+                );
+                answers.push(still(answered.body));
+                asked += 1;
+            }
+            // Redriving is done the first time, and finds nothing afterwards.
+            if !route.confirm {
+                assert_eq!(answers[0], answers[1], "{}", route.path);
+                assert_eq!(answers[0], answers[2], "{}", route.path);
+            }
+        }
+        println!("{asked} requests, {} rows", asked / PREFIXES.len());
+        assert!(asked >= 3 * 30, "{asked}");
+    });
+}
+
+#[test]
+fn numbers_are_those_of_the_core() {
+    tell(|place| async move {
+        place.publish(0, &["a", "b"]);
+        place.publish(1, &["c"]);
+        place.put(0, &["1", "2", "3"]);
+        place.put(1, &["4"]);
+        let dead = place.kill(0, "no such user");
+        let (taken, _) = place.take(0);
+        place.set("k");
+        place.set("l");
+        place.look_anew().await;
+
+        let orders = place.ops.get(ORDERS).await.is(200).body;
+        assert_eq!(orders["realm"], "acme");
+        assert_eq!(orders["area"], "pay");
+        assert_eq!(orders["resource"], "orders");
+        assert_eq!(orders["offset"], 3);
+        assert_eq!(orders["watermark"], 3);
+        assert_eq!(orders["records"], 3);
+        assert_eq!(orders["events_total"], 3);
+        assert_eq!(orders["sessions_active"], 0);
+        assert_eq!(orders["partition_details"][0]["offset"], 2);
+        assert_eq!(orders["partition_details"][1]["offset"], 1);
+        assert_eq!(orders["declared"]["spec"]["shards"], 2);
+        assert!(orders["size_bytes"].as_u64().unwrap() > 0);
+
+        let jobs = place.ops.get(JOBS).await.is(200).body;
+        assert_eq!(jobs["resource"], "eu/jobs");
+        assert_eq!(jobs["messages_ready"], 2);
+        assert_eq!(jobs["messages_inflight"], 1);
+        assert_eq!(jobs["messages_dead_lettered"], 1);
+        assert_eq!(jobs["messages_total"], 4);
+        assert_eq!(jobs["enqueues_total"], 4);
+        assert_eq!(jobs["reserves_total"], 2);
+        assert_eq!(jobs["dead_letter_transitions_total"], 1);
+        let of_one = place
+            .ops
+            .get(&format!("{JOBS}?family=1"))
+            .await
+            .is(200)
+            .body;
+        assert_eq!(of_one["messages_total"], 1);
+        assert_eq!(of_one["partition_details"].as_array().unwrap().len(), 1);
+        place
+            .ops
+            .get(&format!("{JOBS}?family=2"))
+            .await
+            .refused(404, "not_found");
+
+        let reserved = place
+            .ops
+            .get(&format!("{JOBS}/inflight"))
+            .await
+            .is(200)
+            .body;
+        assert_eq!(reserved["total"], 1);
+        assert_eq!(reserved["inflight"][0]["message_id"], taken);
+        assert_eq!(reserved["inflight"][0]["family"], 0);
+        assert!(reserved["inflight"][0]["inflight_token"].is_null());
+        let all = place.ops.get("/api/v1/queue/inflight").await.is(200).body;
+        assert_eq!(all["inflight"], reserved["inflight"]);
+
+        let letters = place
+            .ops
+            .get(&format!("{JOBS}/dead-letters"))
+            .await
+            .is(200)
+            .body;
+        let letter = &letters["messages"][0];
+        assert_eq!(letters["total"], 1);
+        assert_eq!(letter["message_id"], dead);
+        assert_eq!(letter["reason"], "failed");
+        assert_eq!(letter["last_error"], "no such user");
+        assert_eq!(letter["attempts"], 1);
+        let other = format!("{JOBS}/dead-letters?error=yes");
+        assert_eq!(place.ops.get(&other).await.is(200).body["total"], 0);
+
+        let hot = place.ops.get(HOT).await.is(200).body;
+        assert_eq!(hot["keys_total"], 2);
+        assert!(hot["used_bytes"].as_u64().unwrap() > 0);
+
+        let stats = place.ops.get("/api/v1/stats").await.is(200).body;
+        assert_eq!(
+            stats["broker"]["realms"],
+            json!(["acme", "default", "other"])
+        );
+        let brief = &stats["domains"];
+        assert_eq!(brief["stream"]["streams_active"], 1);
+        assert_eq!(brief["stream"]["events_total"], 3);
+        assert_eq!(brief["queue"]["messages_pending"], 2);
+        assert_eq!(brief["queue"]["inflight_active"], 1);
+        assert_eq!(brief["cache"]["keys_total"], 2);
+        let streams = "/api/v1/stream/stats?realm=acme";
+        let streams = place.ops.get(streams).await.is(200).body;
+        assert_eq!(streams["events_by_realm"], json!({ "acme": 3 }));
+        let nobody = place.ops.get("/api/v1/stream/stats?realm=x").await.is(200);
+        assert_eq!(nobody.body["streams_active"], 0);
+        let queues = "/api/v1/queue/stats?family=1";
+        let queues = place.ops.get(queues).await.is(200).body;
+        assert_eq!(queues["messages_pending"], 1);
+        let why = place
+            .ops
+            .get(&format!("{JOBS}/why?family=1"))
+            .await
+            .is(200)
+            .body;
+        assert_eq!(why["reasons"][0]["code"], "no_consumers");
+        assert_eq!(why["reasons"][0]["messages"], 1);
+        let trouble = place.ops.get("/api/v1/troubleshooting").await.is(200).body;
+        let codes: Vec<&str> = trouble["issues"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|issue| issue["code"].as_str().unwrap())
+            .collect();
+        assert!(codes.contains(&"no_consumers"), "{codes:?}");
+        assert!(codes.contains(&"dead_letters"), "{codes:?}");
+        let found = place.ops.get("/api/v1/search?q=job").await.is(200).body;
+        assert_eq!(
+            found["results"],
+            json!([{ "kind": "queue", "realm": "acme", "area": "pay", "resource": "eu/jobs" }])
+        );
+        let topology = place.ops.get("/api/v1/topology").await.is(200).body;
+        assert_eq!(topology["node"], "n1");
+        assert_eq!(topology["brokers"][0]["name"], "n1");
+        assert_eq!(topology["cores"].as_array().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn what_is_asked_within_a_second_is_answered_from_one_look_at_the_cores() {
+    tell(|place| async move {
+        let offset = async || place.ops.get(ORDERS).await.is(200).body;
+        let mut published = 0;
+        // A machine that is busy may take more than a second for a few requests.
+        loop {
+            place.publish(0, &["a"]);
+            published += 1;
+            let begun = Instant::now();
+            place.look_anew().await;
+            let first = offset().await;
+            place.publish(0, &["b"]);
+            published += 1;
+            let second = offset().await;
+            if begun.elapsed() < SNAPSHOT_EVERY {
+                assert_eq!(first["offset"], published - 1);
+                assert_eq!(first["as_of"], second["as_of"]);
+                assert_eq!(second["offset"], published - 1, "it says from when it is");
+                return;
+            }
+            assert!(published < 100, "the machine is too busy");
+        }
+    });
+}
+
+#[test]
+fn a_dead_letter_is_replayed_or_deleted_and_that_is_written_down() {
+    tell(|place| async move {
+        place.put(1, &["1", "2", "3", "4"]);
+        let ids: Vec<u64> = (0..4).map(|_| place.kill(1, "boom")).collect();
+        let letter = |id: u64| format!("{JOBS}/dead-letters/{id}");
+        let total = async || {
+            let path = format!("{JOBS}/dead-letters?family=1");
+            place.ops.get(&path).await.is(200).body["total"].clone()
+        };
+        assert_eq!(total().await, 4);
+        let replay = format!("{}/replay", letter(ids[0]));
+        let refused = place.ops.act(&replay).await.refused(400, "bad_parameter");
+        assert_eq!(refused.body["details"]["parameter"], "family");
+        place.ops.act(&format!("{replay}?family=1")).await.is(204);
+        place
+            .ops
+            .act(&format!("{replay}?family=1"))
+            .await
+            .refused(404, "not_found");
+        place
+            .ops
+            .act(&format!("{replay}?family=0"))
+            .await
+            .refused(404, "not_found");
+        assert_eq!(total().await, 3);
+        let delete = format!("{}?family=1", letter(ids[1]));
+        place.ops.delete(&delete).await.is(204);
+        place.ops.delete(&delete).await.refused(404, "not_found");
+        // All that are left need to be meant.
+        let redrive = format!("{JOBS}/dead-letters/replay?family=1&error=bo&rate=100");
+        place
+            .ops
+            .act(&redrive)
+            .await
+            .refused(428, "confirmation_required");
+        assert_eq!(total().await, 2);
+        let sure = place.ops.with("x-confirm", "TRUE");
+        let moved = sure.act(&redrive).await.is(202);
+        assert_eq!(moved.body["messages"], 2);
+        let purge = format!("{JOBS}/dead-letters?family=1");
+        place
+            .ops
+            .delete(&purge)
+            .await
+            .refused(428, "confirmation_required");
+        sure.delete(&purge).await.is(202);
+        let target = |rest: &str| format!("queue:acme/pay/eu/jobs family=1 {rest}");
+        let deeds = place.deeds().await;
+        let row =
+            |action: &str, result: &str, rest: String| (action.to_owned(), result.to_owned(), rest);
+        let message = |id: u64| target(&format!("message={id}"));
+        assert_eq!(
+            deeds[..2],
+            [
+                row("queue.replay", "begun", message(ids[0])),
+                row("queue.replay", "done", message(ids[0])),
+            ]
+        );
+        assert_eq!(deeds[3], row("queue.replay", "failed", message(ids[0])));
+        assert!(deeds.contains(&row("queue.delete_letter", "done", message(ids[1]))));
+        let all = target("error=bo rate=100 confirmed");
+        assert!(
+            deeds.contains(&row("queue.redrive", "done", all)),
+            "{deeds:?}"
+        );
+        let audit = place
+            .ops
+            .get("/v1/audit?tenant=acme&action=queue.replay")
+            .await;
+        let row = &audit.is(200).body["rows"][0];
+        assert_eq!(row["principal"], "config:ops");
+        assert!(row["remote"].as_str().unwrap().starts_with("127.0.0.1:"));
+    });
+}
+
+#[test]
+fn a_session_is_seen_and_ended_and_its_subscription_before() {
+    tell(|place| async move {
+        place.data.connect(0, CLIENT);
+        place.data.connect(1, CLIENT);
+        let open = Request::Open(Open {
+            kind: ResourceKind::Stream,
+            namespace: "pay",
+            name: "orders",
+            spec: None,
+        });
+        let opened = place.data.say(1, &open);
+        let Reply::Opened(opened) = reply(&opened) else {
+            panic!("{:?}", reply(&opened));
+        };
+        let subscribe = Request::Subscribe(Subscribe {
+            handle: opened.handle,
+            partition: PartitionId(0),
+            subscription: SubscriptionId(9),
+            start: Start::Earliest,
+            overflow: None,
+            backlog_max: 0,
+            credit_records: 0,
+            credit_bytes: 0,
+            filter: Filter::everything(),
+        });
+        place.data.say(1, &subscribe);
+        place.publish(0, &["a", "b", "c"]);
+
+        let seen = place.ops.get("/api/v1/sessions").await.is(200).body;
+        assert_eq!(seen["total"], 2);
+        let row = &seen["sessions"][1];
+        assert_eq!(row["session_id"], "0.1");
+        assert_eq!(row["realm"], "acme");
+        assert_eq!(row["principal"], "invoices");
+        assert_eq!(row["transport"], "quic");
+        assert_eq!(row["subscriptions"], 1);
+        assert!(row["messages_received"].as_u64().unwrap() >= 2, "{row}");
+        let second = place
+            .ops
+            .get("/api/v1/sessions?limit=1&offset=1")
+            .await
+            .is(200)
+            .body;
+        assert_eq!(second["sessions"].as_array().unwrap().len(), 1);
+        assert_eq!(second["sessions"][0]["session_id"], "0.1");
+        let none = place
+            .ops
+            .get("/api/v1/sessions?realm=other")
+            .await
+            .is(200)
+            .body;
+        assert_eq!(none["total"], 0);
+
+        let readers = place
+            .ops
+            .get(&format!("{ORDERS}/subscriptions"))
+            .await
+            .is(200)
+            .body;
+        assert_eq!(readers["total"], 1);
+        assert_eq!(readers["subscriptions"][0]["session_id"], "0.1");
+        assert_eq!(readers["subscriptions"][0]["subscription"], 9);
+        assert_eq!(readers["subscriptions"][0]["lag_records"], 3);
+
+        let sure = place.ops.with("x-confirm", "true");
+        let end = "/admin/sessions/0.1/subscriptions/9/end";
+        place
+            .ops
+            .act(end)
+            .await
+            .refused(428, "confirmation_required");
+        sure.act(end).await.is(200);
+        sure.act(end).await.refused(404, "not_found");
+        let close = "/api/v1/admin/sessions/0.1/close";
+        place
+            .ops
+            .act(close)
+            .await
+            .refused(428, "confirmation_required");
+        assert!(place.data.closed().is_empty(), "nothing was done");
+        let closed = sure.act(close).await.is(200);
+        assert_eq!(closed.body["session_id"], "0.1");
+        assert_eq!(place.data.closed(), [1]);
+        let deeds = place.deeds().await;
+        let (action, result, target) = deeds.last().unwrap();
+        assert_eq!((&**action, &**result), ("session.close", "done"));
+        assert_eq!(target, "session:0.1 principal=invoices confirmed");
+    });
+}
+
+#[test]
+fn who_sees_one_tenant_sees_nothing_of_others() {
+    tell(|place| async move {
+        place.publish(0, &["a"]);
+        place.data.connect(0, CLIENT);
+        place.look_anew().await;
+        let own = place.someone("everything").await;
+        let other = place.someone("other tenant").await;
+        let plain = place.someone("subscriber").await;
+        let total = async |client: &Client, path: &str| {
+            client.get(path).await.is(200).body["total"]
+                .as_u64()
+                .unwrap()
+        };
+        for path in [
+            "/api/v1/stream/streams",
+            "/api/v1/queue/queues",
+            "/api/v1/cache/caches",
+            "/api/v1/sessions",
+            "/api/v1/search?q=o",
+        ] {
+            assert!(total(&own, path).await > 0, "{path}");
+            let found = other.get(path).await.is(200).body;
+            assert!(!found.to_string().contains("acme"), "{path}: {found}");
+        }
+        assert_eq!(total(&other, "/api/v1/stream/streams?realm=acme").await, 0);
+        let stats = other.get("/api/v1/stats").await.is(200).body;
+        assert_eq!(stats["broker"]["realms"], json!(["other"]));
+        assert_eq!(stats["broker"]["sessions"], 0);
+        assert_eq!(stats["domains"]["stream"]["events_total"], 0);
+        let stats = own.get("/api/v1/stats").await.is(200).body;
+        assert_eq!(stats["broker"]["sessions"], 1);
+        assert_eq!(stats["domains"]["stream"]["events_total"], 1);
+        other.get(ORDERS).await.refused(404, "not_found");
+        own.get(ORDERS).await.is(200);
+        let sure = |client: &Client| client.with("x-confirm", "true");
+        let close = "/api/v1/sessions/0.0/close";
+        sure(&other).act(close).await.refused(404, "not_found");
+        sure(&plain).act(close).await.refused(403, "forbidden");
+        plain.get("/api/v1/stats").await.refused(403, "forbidden");
+        own.get("/api/v1/topology").await.refused(403, "forbidden");
+        assert!(place.data.closed().is_empty());
+        sure(&own).act(close).await.is(200);
+        assert_eq!(place.data.closed(), [0]);
+    });
+}
+
+#[test]
+fn wrong_requests_are_refused_for_what_is_wrong_with_them() {
+    tell(|place| async move {
+        let ops = &place.ops;
+        for route in domains() {
+            let of = path(route, "/admin");
+            let nobody = ops.showing_nothing();
+            let answered = nobody.raw(route.method.text(), &of, None).await;
+            assert_eq!(answered.header("www-authenticate"), "Bearer");
+            answered.refused(401, "unauthenticated");
+            let plain = ops.showing(PLAIN);
+            let status = plain.raw(route.method.text(), &of, None).await.status;
+            assert!([403, 404].contains(&status), "{of}: {status}");
+            let refused = ops.raw("PUT", &of, None).await;
+            assert!(
+                refused.header("allow").contains(route.method.text()),
+                "{of}"
+            );
+            refused.refused(405, "method_not_allowed");
+            let mark = if of.contains('?') { '&' } else { '?' };
+            let unknown = format!("{of}{mark}color=red");
+            let sure = ops.with("x-confirm", "true");
+            let refused = sure.raw(route.method.text(), &unknown, None).await;
+            refused.refused(400, "unknown_parameter");
+            if route.confirm {
+                let refused = ops.raw(route.method.text(), &of, None).await;
+                refused.refused(428, "confirmation_required");
+                let no = ops.with("x-confirm", "false");
+                let refused = no.raw(route.method.text(), &of, None).await;
+                refused.refused(428, "confirmation_required");
+            }
+            if route.query.contains(&"limit") {
+                for wrong in [
+                    "limit=0",
+                    "limit=1001",
+                    "limit=x",
+                    "limit=-1",
+                    "offset=x",
+                    "offset=-1",
+                ] {
+                    let refused = ops.get(&format!("{of}{mark}{wrong}")).await;
+                    refused.refused(400, "bad_parameter");
+                }
+            }
+            if route.query.contains(&"family") {
+                let base = of.split('?').next().unwrap();
+                for wrong in ["family=x", "family=65536"] {
+                    let wrong = format!("{base}?{wrong}");
+                    let refused = sure.raw(route.method.text(), &wrong, None).await;
+                    refused.refused(400, "bad_parameter");
+                }
+            }
+        }
+        for unknown in [
+            "/admin",
+            "/admin/",
+            "/admin//stats",
+            "/admin/admin/stats",
+            "/api/v1//stats",
+            "/api/v1/admin/admin/stats",
+            "/%61dmin/stats",
+            "/admin%2Fstats",
+            "/api/v1/stats/",
+            "/api/v2/stats",
+            "/admin/../api/v1/stats",
+            // Domains that there are not yet.
+            "/api/v1/kv/stats",
+            "/api/v1/notice/stats",
+            "/api/v1/rpc/workers",
+            "/api/v1/lease/leases",
+            "/api/v1/schedule/stats",
+        ] {
+            ops.get(unknown).await.refused(404, "unknown_path");
+        }
+        for unknown in [
+            "/api/v1/stream/realms/nobody/areas",
+            "/api/v1/queue/realms//areas/pay/resources",
+            "/api/v1/stream/realms/acme/areas/none/resources",
+            "/api/v1/stream/realms/acme/areas/pay/resources/none",
+            "/api/v1/queue/realms/acme/areas/pay/resources/none/dead-letters",
+            "/api/v1/queue/realms/acme/areas/pay/resources/orders",
+            "/api/v1/cache/realms/acme/areas/pay/resources/..",
+        ] {
+            ops.get(unknown).await.refused(404, "not_found");
+        }
+        let sure = ops.with("x-confirm", "true");
+        for (unknown, status, code) in [
+            ("/api/v1/sessions/0.77/close", 404, "not_found"),
+            ("/api/v1/sessions/9.0/close", 404, "not_found"),
+            ("/api/v1/sessions/x/close", 400, "bad_parameter"),
+            (
+                "/api/v1/sessions/0.1/subscriptions/x/end",
+                400,
+                "bad_parameter",
+            ),
+        ] {
+            sure.act(unknown).await.refused(status, code);
+        }
+        let far = format!("{JOBS}/dead-letters?offset=10001");
+        ops.get(&far).await.refused(400, "bad_parameter");
+        ops.get("/api/v1/search")
+            .await
+            .refused(400, "bad_parameter");
+        let long = format!("/api/v1/search?q={}", "x".repeat(257));
+        ops.get(&long).await.refused(400, "bad_parameter");
+        // None of it was done.
+        assert!(place.deeds().await.is_empty());
+    });
+}
+
+/// Whether one of the lines of an object is this field with this value.
+fn says(text: &str, field: &str, value: &str) -> bool {
+    let mut lines = text.lines();
+    lines.any(|line| line.split_whitespace().eq([field, value]))
+}
+
+#[test]
+fn what_runs_is_seen_and_changed_by_commands() {
+    tell(|place| async move {
+        place.publish(0, &["a", "b"]);
+        place.put(0, &["1", "2", "3", "4", "5"]);
+        let dead: Vec<u64> = (0..4).map(|_| place.kill(0, "no such user")).collect();
+        place.take(0);
+        place.set("k");
+        place.data.connect(0, CLIENT);
+        place.look_anew().await;
+        let shell = Shell::new(place.ops.address);
+        let run = async |line: &str| shell.run(&format!("{line} --tenant acme")).await;
+
+        let streams = run("streams").await;
+        assert!(
+            streams.contains("\nacme            pay             orders "),
+            "{streams}"
+        );
+        let orders = run("streams --resource pay/orders").await;
+        assert!(says(&orders, "watermark", "2"), "{orders}");
+        assert_eq!(
+            run("streams --resource pay/orders --readers").await,
+            "none\n"
+        );
+        assert_eq!(
+            run("streams --resource pay/orders --cursors").await,
+            "none\n"
+        );
+        let queues = shell.json("queues --tenant acme").await;
+        assert_eq!(queues["messages_dead_lettered"], 4);
+        assert!(
+            run("queues --resource pay/eu/jobs --why")
+                .await
+                .contains("all_in_flight")
+        );
+        let groups = run("queues --resource pay/eu/jobs --groups").await;
+        assert!(says(&groups, "messages_inflight", "1"), "{groups}");
+        assert_eq!(
+            shell.json("caches --resource pay/hot --tenant acme").await["keys_total"],
+            1
+        );
+        let reserved = run("inflight --resource pay/eu/jobs").await;
+        assert_eq!(reserved.lines().count(), 2, "{reserved}");
+        assert_eq!(run("inflight").await.lines().count(), 2);
+        assert!(run("stats").await.contains("streams_active"));
+        assert!(
+            run("stats --domain queue")
+                .await
+                .contains("messages_pending")
+        );
+        let found = run("search eu/jo").await;
+        assert!(
+            found.contains("queue      acme            pay             eu/jobs"),
+            "{found}"
+        );
+        assert!(run("topology").await.contains("n1"));
+        let storage = run("storage").await;
+        assert!(says(&storage, "logs", "-"), "{storage}");
+        assert!(run("troubleshoot").await.contains("dead_letters"));
+
+        let listed = run("dlq list pay/eu/jobs --error no").await;
+        assert_eq!(listed.lines().count(), 1 + dead.len(), "{listed}");
+        assert!(listed.contains(" failed         no such user"), "{listed}");
+        let one = format!("pay/eu/jobs {} --family 0", dead[0]);
+        let said = run(&format!("dlq replay {one}")).await;
+        let named = format!("dead letter {} of pay/eu/jobs#0", dead[0]);
+        assert_eq!(said, format!("{named}: ready again\n"));
+        let refused = shell
+            .fails(&format!("dlq replay {one} --tenant acme"))
+            .await;
+        assert!(refused.contains("(not_found)"), "{refused}");
+        run(&format!(
+            "dlq delete pay/eu/jobs {} --family 0 --yes",
+            dead[1]
+        ))
+        .await;
+        let limited = run("dlq list pay/eu/jobs --limit 1").await;
+        assert_eq!(limited.lines().count(), 2, "{limited}");
+        let said = run("dlq redrive pay/eu/jobs --family 0 --error x --yes").await;
+        assert_eq!(
+            said,
+            "dead letters of pay/eu/jobs#0: 0 become ready again\n"
+        );
+        let said = run("dlq purge pay/eu/jobs --family 0 --yes").await;
+        assert_eq!(said, "dead letters of pay/eu/jobs#0: 2 are deleted\n");
+        let refused = shell
+            .fails("dlq purge pay/eu/jobs --family 0 --tenant acme")
+            .await;
+        assert!(refused.contains("--yes"), "{refused}");
+
+        let sessions = run("sessions list --filter invoices").await;
+        assert!(sessions.contains("\n0.0 "), "{sessions}");
+        let refused = shell.fails("sessions end-subscription 0.0 9 --yes").await;
+        assert!(refused.contains("(not_found)"), "{refused}");
+        assert_eq!(
+            run("sessions close 0.0 --yes").await,
+            "session 0.0: closed\n"
+        );
+        assert_eq!(place.data.closed(), [0]);
+    });
+}
+
+#[test]
+fn who_asks_too_often_waits() {
+    let few = Rate {
+        per_second: 1,
+        burst: 3,
+    };
+    let config = ApiConfig {
+        reads: few,
+        ..config()
+    };
+    tell_as(config, |place| async move {
+        for _ in 0..3 {
+            place.ops.get("/admin/stats").await.is(200);
+        }
+        let refused = place.ops.get("/api/v1/stats").await;
+        assert_eq!(refused.header("retry-after"), "1");
+        refused.refused(429, "rate_limited");
+    });
+}
