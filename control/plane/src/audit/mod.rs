@@ -3,9 +3,11 @@
 //! Every node keeps its own, in a log beside the group's. A command has its rows on every
 //! node that applies it, once: after a restart commands are applied again, and those up to
 //! the last one that has rows are passed over. The group's snapshot waits until the rows of
-//! what is in it are durable, so that no command can be forgotten by both. When rows
-//! cannot be written, nothing new is taken; what was decided all the same leaves a row
-//! that says which are missing.
+//! what is in it are durable, so that no command can be forgotten by both. So rows of
+//! commands may wait for others before they go to the disk ([`AuditConfig::gather`]): the
+//! next command finds the disk free. Nobody sees that they waited, because a query first
+//! has them written. When rows cannot be written, nothing new is taken; what was decided
+//! all the same leaves a row that says which are missing.
 
 mod row;
 mod search;
@@ -14,14 +16,14 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use pinion_commitlog::{
-    Damage, DiskDone, DiskError, DiskRequest, Files, Log, LogConfig, LogEvent, LogId, Lsn,
-    PinLimits, PinRefused, Pinned, RECORD_OVERHEAD, RecordHead, RecordIn, RecoverError,
+    Damage, DiskDone, DiskError, DiskRequest, Files, Log, LogConfig, LogEvent, LogId, LogState,
+    Lsn, PinLimits, PinRefused, Pinned, RECORD_OVERHEAD, RecordHead, RecordIn, RecoverError,
     RecoveryReport, Replay, recover,
 };
 use pinion_metadata::{BrokerNumber, MetaVersion};
 use pinion_types::{Monotonic, Offset, PartitionId, ResourceId, WallMs};
 
-use crate::limits::AUDIT_TRIM_EVERY;
+use crate::limits::{AUDIT_GATHER, AUDIT_GATHER_BYTES_MAX, AUDIT_TRIM_EVERY};
 use crate::request::RequestId;
 use row::ROW_BYTES_MAX;
 use search::Search;
@@ -51,6 +53,10 @@ pub struct AuditConfig {
     pub keep: Duration,
     /// Bytes of rows that are kept.
     pub keep_bytes: u64,
+    /// How long a row of a command may wait for others. Longer leaves the disk to commands
+    /// more often; after a crash a row that waited is written again, without the address
+    /// that its request came from.
+    pub gather: Duration,
 }
 
 impl Default for AuditConfig {
@@ -60,6 +66,7 @@ impl Default for AuditConfig {
             checkpoint_every_bytes: 16 << 20,
             keep: Duration::from_secs(90 * 24 * 3600),
             keep_bytes: 256 << 20,
+            gather: AUDIT_GATHER,
         }
     }
 }
@@ -116,12 +123,44 @@ pub(crate) struct AuditLog {
     origin: BrokerNumber,
     searches: BTreeMap<u64, Search>,
     last_search: u64,
+    /// Searches that wait until rows up to the given one are durable, oldest first.
+    held: VecDeque<(Lsn, u64)>,
+    /// Rows that wait for others, in their order.
+    gathered: Vec<Rows>,
+    /// Room that they take in the log.
+    gathered_bytes: usize,
+    /// When they go to the disk.
+    flush_at: Option<Monotonic>,
+    now: Monotonic,
     /// As of the last turn.
     wall: WallMs,
     /// When old rows are looked for next.
     trim_at: Monotonic,
     events: VecDeque<AuditEvent>,
+}
+
+/// Rows that are appended together: all of them or none, after a crash, too.
+#[derive(Debug)]
+struct Rows {
     bytes: Vec<u8>,
+    /// Where each of them ends there, and its time.
+    ends: Vec<(usize, WallMs)>,
+}
+
+impl Rows {
+    fn of(rows: &[AuditRow]) -> Self {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(rows.len()));
+        for row in rows {
+            row.encode(&mut bytes);
+            ends.push((bytes.len(), row.at));
+        }
+        Self { bytes, ends }
+    }
+
+    /// What they take in the log.
+    fn room(&self) -> usize {
+        self.bytes.len() + self.ends.len() * RECORD_OVERHEAD
+    }
 }
 
 impl AuditLog {
@@ -165,10 +204,14 @@ impl AuditLog {
             origin: BrokerNumber(0),
             searches: BTreeMap::new(),
             last_search: 0,
+            held: VecDeque::new(),
+            gathered: Vec::new(),
+            gathered_bytes: 0,
+            flush_at: None,
+            now: Monotonic::ZERO,
             wall,
             trim_at: Monotonic::ZERO,
             events: VecDeque::new(),
-            bytes: Vec::new(),
         };
         Ok((audit, recovered.report))
     }
@@ -182,21 +225,20 @@ impl AuditLog {
 
     /// Whether there is room for the rows of what is asked now.
     pub(crate) fn takes(&self) -> bool {
-        self.missing.is_none()
-            && self
-                .log
-                .admit(ROW_BYTES_MAX + RECORD_OVERHEAD, false)
-                .is_ok()
+        let room = self.gathered_bytes + ROW_BYTES_MAX + RECORD_OVERHEAD;
+        self.missing.is_none() && self.log.admit(room, false).is_ok()
     }
 
-    /// Writes the rows of the entry at `index`, unless it has them from a past life. What
+    /// Takes the rows of the entry at `index`, unless it has them from a past life. What
     /// was decided takes the room that is kept for it.
     pub(crate) fn applied(&mut self, now: Monotonic, index: u64, rows: &[AuditRow]) {
+        self.now = now;
         if index <= self.place.index {
             return;
         }
         self.place.index = index;
-        let written = self.write_missing(now) && self.write(now, rows, true);
+        let gather = self.config.gather;
+        let written = self.write_missing() && self.write(rows, true, gather);
         if !written {
             let first = self.missing.map_or(index, |(first, _)| first);
             self.missing = Some((first, index));
@@ -218,11 +260,13 @@ impl AuditLog {
     /// Writes the row of something that was refused before it became a command; whether
     /// it could.
     pub(crate) fn denied(&mut self, now: Monotonic, row: &AuditRow) -> bool {
-        self.write(now, core::slice::from_ref(row), false)
+        self.now = now;
+        // It waits for nobody: no log would bring it back.
+        self.write(core::slice::from_ref(row), false, Duration::ZERO)
     }
 
     /// Says which rows are missing, if any are; whether none is any more.
-    fn write_missing(&mut self, now: Monotonic) -> bool {
+    fn write_missing(&mut self) -> bool {
         let Some((index, to)) = self.missing else {
             return true;
         };
@@ -239,35 +283,63 @@ impl AuditLog {
             operation: "audit".into(),
             target: "".into(),
         };
-        let written = self.write(now, &[row], true);
+        let written = self.write(&[row], true, self.config.gather);
         if written {
             self.missing = None;
         }
         written
     }
 
-    /// Appends rows, all or none: after a crash, too.
-    fn write(&mut self, now: Monotonic, rows: &[AuditRow], essential: bool) -> bool {
-        self.bytes.clear();
-        let mut ends = Vec::with_capacity(rows.len());
-        for row in rows {
-            row.encode(&mut self.bytes);
-            ends.push(self.bytes.len());
+    /// Takes rows, all or none; they go to the disk within `wait`. Whether there is room
+    /// for them.
+    fn write(&mut self, rows: &[AuditRow], essential: bool, wait: Duration) -> bool {
+        let rows = Rows::of(rows);
+        let room = rows.room();
+        // What waits has room already. Together they may be more than one append takes,
+        // although each is not.
+        if self.gathered_bytes + room > AUDIT_GATHER_BYTES_MAX {
+            self.flush();
         }
-        let room = self.bytes.len() + rows.len() * RECORD_OVERHEAD;
-        if self.log.admit(room, essential).is_err() {
-            return false;
+        let total = self.gathered_bytes + room;
+        if self.log.admit(total, essential).is_err() {
+            self.flush();
+            if self.log.admit(room, essential).is_err() {
+                return false;
+            }
         }
-        let begins = core::iter::once(0).chain(ends.iter().copied());
+        self.gathered_bytes += room;
+        self.gathered.push(rows);
+        let at = self.now + wait;
+        self.flush_at = Some(self.flush_at.map_or(at, |flush| flush.min(at)));
+        true
+    }
+
+    /// Appends what has waited.
+    fn flush(&mut self) {
+        self.flush_at = None;
+        self.gathered_bytes = 0;
+        let gathered = core::mem::take(&mut self.gathered);
+        if self.failed() {
+            // The next life finds what is not here in the group's log.
+            return;
+        }
+        for rows in gathered {
+            self.append(&rows);
+        }
+    }
+
+    fn append(&mut self, rows: &Rows) {
+        let begins = core::iter::once(0).chain(rows.ends.iter().map(|(end, _)| *end));
         let bodies: Vec<[&[u8]; 1]> = begins
-            .zip(&ends)
-            .map(|(begin, end)| [&self.bytes[begin..*end]])
+            .zip(&rows.ends)
+            .map(|(begin, (end, _))| [&rows.bytes[begin..*end]])
             .collect();
         let records: Vec<RecordIn<'_>> = rows
+            .ends
             .iter()
             .zip(&bodies)
             .zip(self.place.next..)
-            .map(|((row, body), number)| RecordIn {
+            .map(|(((_, at), body), number)| RecordIn {
                 head: RecordHead {
                     resource: RESOURCE,
                     partition: PARTITION,
@@ -275,20 +347,21 @@ impl AuditLog {
                     first: number,
                     count: 1,
                     epoch: 0,
-                    timestamp: row.at,
+                    timestamp: *at,
                 },
                 ext: &[],
                 body,
                 retain: false,
             })
             .collect();
-        self.log.append(now, &records);
-        self.place.next += rows.len() as u64;
-        true
+        self.log.append(self.now, &records);
+        self.place.next += rows.ends.len() as u64;
     }
 
-    /// The last row that was written, to be compared with [`AuditLog::is_durable`].
-    pub(crate) fn appended(&self) -> Lsn {
+    /// The last row that was taken, to be compared with [`AuditLog::is_durable`]. It waits
+    /// for others no more.
+    pub(crate) fn appended(&mut self) -> Lsn {
+        self.flush();
         self.log.appended()
     }
 
@@ -298,18 +371,23 @@ impl AuditLog {
     }
 
     fn failed(&self) -> bool {
-        self.log.stats().state == pinion_commitlog::LogState::Failed
+        self.log.stats().state == LogState::Failed
     }
 
     // ------------------------------------------------------------------ queries
 
-    /// Looks for rows. [`AuditEvent::Found`] answers; false when the log takes no more
-    /// reads.
+    /// Looks for rows, among them all that were taken before. [`AuditEvent::Found`]
+    /// answers; false when the log takes no more reads.
     pub(crate) fn search(&mut self, id: RequestId, query: AuditQuery) -> bool {
+        let rows = self.appended();
         self.last_search += 1;
         let token = self.last_search;
         let search = Search::new(id, query, self.place.next);
-        if !self.read(token, &search) {
+        let is_writing = self.log.stats().state == LogState::Running && !self.is_durable(rows);
+        // Without room for them they may be long in coming: what there is, is found.
+        if is_writing {
+            self.held.push_back((rows, token));
+        } else if !self.read(token, &search) {
             return false;
         }
         self.searches.insert(token, search);
@@ -331,6 +409,7 @@ impl AuditLog {
     // -------------------------------------------------------------------- turns
 
     pub(crate) fn handle_timeout(&mut self, now: Monotonic) {
+        self.now = now;
         self.log.handle_timeout(now);
     }
 
@@ -340,8 +419,13 @@ impl AuditLog {
 
     /// Everything that was asked goes to the disk; old rows go.
     pub(crate) fn end_turn(&mut self, now: Monotonic, wall: WallMs) {
+        self.now = now;
         self.wall = wall;
-        self.write_missing(now);
+        self.write_missing();
+        if self.flush_at.is_some_and(|at| at <= now) {
+            self.flush();
+        }
+        self.begin_held();
         if now >= self.trim_at {
             self.trim_at = now + AUDIT_TRIM_EVERY;
             self.trim();
@@ -349,6 +433,24 @@ impl AuditLog {
         self.log.end_turn(now);
         while let Some(event) = self.log.poll_event() {
             self.take(event);
+        }
+    }
+
+    /// Searches whose rows are durable by now begin to read.
+    fn begin_held(&mut self) {
+        while let Some((rows, token)) = self.held.front().copied()
+            && (self.is_durable(rows) || self.log.stats().state != LogState::Running)
+        {
+            self.held.pop_front();
+            // Nobody may wait for it any more.
+            let Some(search) = self.searches.remove(&token) else {
+                continue;
+            };
+            if self.read(token, &search) {
+                self.searches.insert(token, search);
+            } else {
+                self.events.push_back(AuditEvent::Found(search.id, None));
+            }
         }
     }
 
@@ -373,6 +475,8 @@ impl AuditLog {
             LogEvent::Damaged(damage) => self.events.push_back(AuditEvent::Damaged(damage)),
             LogEvent::Sealed => self.events.push_back(AuditEvent::Sealed),
             LogEvent::CheckpointWanted => {
+                // The state speaks of every row up to the last entry.
+                self.flush();
                 let as_of = self.log.appended();
                 let state = self.place.encode();
                 self.log.checkpoint_begin();
@@ -412,6 +516,7 @@ impl AuditLog {
     }
 
     pub(crate) fn seal(&mut self) {
+        self.flush();
         self.log.seal();
     }
 
@@ -426,7 +531,8 @@ impl AuditLog {
     pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
         // Without rows nothing grows old.
         let trim = (self.log.stream_bytes(RESOURCE, PARTITION) > 0).then_some(self.trim_at);
-        self.log.next_deadline().into_iter().chain(trim).min()
+        let ours = [self.log.next_deadline(), trim, self.flush_at];
+        ours.into_iter().flatten().min()
     }
 }
 

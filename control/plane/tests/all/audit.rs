@@ -221,6 +221,65 @@ fn a_restart_writes_no_row_twice_and_a_snapshot_waits_for_them() {
     assert!(node.plane.status().group.snapshot >= before);
 }
 
+/// Rows of commands wait for others.
+fn gathering() -> PlaneConfig {
+    let mut config = config();
+    config.audit.gather = Duration::from_millis(50);
+    config
+}
+
+#[test]
+fn rows_of_commands_wait_for_others_and_share_a_write() {
+    let mut node = Node::alone(gathering(), disk(20));
+    // The first row makes the log's first segment.
+    node.done(create_tenant("first"));
+    node.pass(Duration::from_secs(1));
+    let before = node.audit_disk.stats().writes;
+    let began = node.now;
+    for at in 0..5 {
+        node.done(create_tenant(&format!("t{at}")));
+    }
+    assert!(node.now.since(began) < Duration::from_millis(40));
+    assert_eq!(node.audit_disk.stats().writes, before, "they wait");
+    let due = node.plane.next_deadline().unwrap();
+    assert!(due.since(began) <= Duration::from_millis(60), "{due:?}");
+    node.pass(Duration::from_millis(100));
+    assert_eq!(node.audit_disk.stats().writes, before + 1);
+    // What was refused waits for nobody: it is in no other log.
+    let denied = Denied {
+        caller: Caller {
+            principal: "".into(),
+            request: 0,
+            remote: None,
+        },
+        tenant: "a".into(),
+        operation: "POST /v1/tenants".into(),
+        target: "".into(),
+        status: 403,
+    };
+    node.turn();
+    node.plane.handle_denied(denied).unwrap();
+    node.rest();
+    assert_eq!(node.audit_disk.stats().writes, before + 2);
+}
+
+#[test]
+fn a_query_finds_rows_that_wait_and_a_crash_brings_them_back_without_addresses() {
+    let mut node = Node::alone(gathering(), disk(21));
+    node.done(create_tenant("a"));
+    node.done(create_tenant("b"));
+    let rows = all_rows(&mut node);
+    assert_eq!(rows.len(), 2);
+    assert!(rows.iter().all(|(_, row)| row.remote == Some(REMOTE)));
+    node.done(create_tenant("c"));
+    let mut node = node.again(gathering());
+    node.rest();
+    let rows = all_rows(&mut node);
+    let remotes: Vec<_> = rows.iter().map(|(_, row)| row.remote).collect();
+    assert_eq!(remotes, [Some(REMOTE), Some(REMOTE), None]);
+    assert_eq!(&*rows[2].1.target, "tenant/c");
+}
+
 #[test]
 fn without_room_for_rows_nothing_new_is_done_and_reads_go_on() {
     let mut node = Node::alone(config(), disk(5));

@@ -75,6 +75,8 @@ pub(crate) fn config() -> PlaneConfig {
         },
         audit: AuditConfig {
             segment_bytes: 1 << 20,
+            // Rows go with the turn: what waits has tests of its own.
+            gather: Duration::ZERO,
             ..AuditConfig::default()
         },
     }
