@@ -261,8 +261,8 @@ impl Front {
     }
 
     /// Gives the plane what handlers want, as much as one turn takes: between its
-    /// `start_turn` and its `end_turn`.
-    pub fn feed(&mut self, plane: &mut Plane, now: Monotonic) {
+    /// `start_turn` and its `end_turn`. How many things that was.
+    pub fn feed(&mut self, plane: &mut Plane, now: Monotonic) -> usize {
         for (id, stir) in self.stirred.take() {
             if stir.ended {
                 self.watches.remove(&id);
@@ -271,13 +271,14 @@ impl Front {
                 plane.watch_credit(id, stir.taken);
             }
         }
-        for _ in 0..ASKS_PER_TURN {
+        for taken in 0..ASKS_PER_TURN {
             let ask = self.next.take().or_else(|| self.asks.try_recv().ok());
             let Some(ask) = ask else {
-                break;
+                return taken;
             };
             self.take(plane, now, ask);
         }
+        ASKS_PER_TURN
     }
 
     // Whoever asked may be gone: an answer that nobody hears is dropped everywhere.

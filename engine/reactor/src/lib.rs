@@ -41,7 +41,7 @@ mod udp;
 pub use bulk::BulkFile;
 pub use bytes::BytesMut;
 pub use core_loop::{CoreConfig, CoreError, CoreHandle, run_core};
-pub use disk::DiskConfig;
+pub use disk::{DiskConfig, takes_direct};
 pub use files::FileStore;
 pub use hdrhistogram::Histogram;
 pub use mesh::{ControlEnd, Full, MAILBOX_CAPACITY_DEFAULT, MeshEnd, PortId, mesh};

@@ -181,7 +181,7 @@ impl Boot<'_> {
             audit_report,
             ..
         } = opened;
-        let disk = Disk::start(&folder).map_err(BootError::Thread)?;
+        let disk = Disk::start(&folder, &[RAFT_LOG, AUDIT_LOG]).map_err(BootError::Thread)?;
         let mut start = Start {
             driver: Driver::new(plane, disk, network),
             declarations: Declarations::default(),

@@ -1,46 +1,78 @@
-//! The disk of the control plane: a thread that may wait for it, so that the
-//! control thread never does.
+//! The disk of the control plane: threads that may wait for it, so that the control
+//! thread never does.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use pinion_commitlog::{BlockBuf, DiskDone, DiskError, DiskOutput, DiskRequest, FileId, LogId};
+use pinion_reactor::takes_direct;
+use rustix::fs::OFlags;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// The thread, from the side of whoever asks. It ends when this is dropped, after
-/// what it was given.
+/// A thread for each log, from the side of whoever asks: a flush of the one holds up no
+/// write of the other. They end when this is dropped, after what they were given.
 ///
-/// Neither channel has a bound of its own: a log has a bounded number of requests
-/// under way, and each is answered once.
+/// No channel has a bound of its own: a log has a bounded number of requests under way,
+/// and each is answered once.
 pub(super) struct Disk {
-    requests: mpsc::Sender<(LogId, DiskRequest)>,
-    done: UnboundedReceiver<(LogId, DiskDone)>,
+    requests: Vec<(LogId, mpsc::Sender<(Instant, DiskRequest)>)>,
+    done: UnboundedReceiver<Finished>,
+}
+
+/// A request that is done, and how long it took.
+pub(super) struct Finished {
+    pub(super) log: LogId,
+    pub(super) done: DiskDone,
+    /// From when it was given until its thread began with it.
+    pub(super) waited: Duration,
+    /// What the disk took.
+    pub(super) took: Duration,
+    /// When it was done.
+    pub(super) at: Instant,
 }
 
 impl Disk {
-    /// For the logs below `dir`, which exists.
-    pub(super) fn start(dir: &Path) -> io::Result<Self> {
-        let (requests, asked) = mpsc::channel();
+    /// For `logs` below `dir`, which exists. Where the file system allows it they are
+    /// written past the page cache: a flush then has nothing to look for there.
+    pub(super) fn start(dir: &Path, logs: &[LogId]) -> io::Result<Self> {
+        let how = if takes_direct(dir)? {
+            OFlags::DIRECT
+        } else {
+            OFlags::empty()
+        };
+        let how = i32::try_from(how.bits()).expect("a flag of open(2)");
         let (answers, done) = unbounded_channel();
-        let dir = dir.to_owned();
-        thread::Builder::new()
-            .name("pinion-control-disk".to_owned())
-            .spawn(move || serve(&dir, &asked, &answers))?;
+        let mut requests = Vec::new();
+        for log in logs.iter().copied() {
+            let (sender, asked) = mpsc::channel();
+            let (dir, answers) = (dir.to_owned(), answers.clone());
+            thread::Builder::new()
+                .name(format!("pinion-log-{}", log.0))
+                .spawn(move || serve((&dir, how), log, &asked, &answers))?;
+            requests.push((log, sender));
+        }
         Ok(Self { requests, done })
     }
 
-    /// Requests are done in the order in which they are given.
+    /// Requests for one log are done in the order in which they are given.
+    ///
+    /// # Panics
+    /// When it was not started for this log.
     pub(super) fn submit(&mut self, log: LogId, request: DiskRequest) {
+        let mut all = self.requests.iter();
+        let of = all.find(|(of, _)| *of == log);
+        let (_, thread) = of.unwrap_or_else(|| panic!("{log:?} has no thread"));
         // Without the thread nothing is ever done, and nothing acknowledged.
-        let _ = self.requests.send((log, request));
+        let _ = thread.send((Instant::now(), request));
     }
 
-    /// The next one that is done. Cancel safe; never, when the thread has ended.
-    pub(super) async fn done(&mut self) -> (LogId, DiskDone) {
+    /// The next one that is done. Cancel safe; never, when the threads have ended.
+    pub(super) async fn done(&mut self) -> Finished {
         match self.done.recv().await {
             Some(done) => done,
             None => std::future::pending().await,
@@ -48,31 +80,46 @@ impl Disk {
     }
 
     /// The same without waiting.
-    pub(super) fn try_done(&mut self) -> Option<(LogId, DiskDone)> {
+    pub(super) fn try_done(&mut self) -> Option<Finished> {
         self.done.try_recv().ok()
     }
 }
 
 fn serve(
-    dir: &Path,
-    asked: &mpsc::Receiver<(LogId, DiskRequest)>,
-    answers: &UnboundedSender<(LogId, DiskDone)>,
+    place: (&Path, i32),
+    log: LogId,
+    asked: &mpsc::Receiver<(Instant, DiskRequest)>,
+    answers: &UnboundedSender<Finished>,
 ) {
-    while let Ok((log, request)) = asked.recv() {
-        if answers.send((log, execute(dir, request))).is_err() {
+    while let Ok((given, request)) = asked.recv() {
+        let began = Instant::now();
+        let done = execute_as(place, request);
+        let at = Instant::now();
+        let finished = Finished {
+            log,
+            done,
+            waited: began.duration_since(given),
+            took: at.duration_since(began),
+            at,
+        };
+        if answers.send(finished).is_err() {
             break;
         }
     }
 }
 
-/// Does one request below `dir`, and waits for it.
+/// Does one request below `dir` through the page cache, and waits for it.
 pub(crate) fn execute(dir: &Path, request: DiskRequest) -> DiskDone {
+    execute_as((dir, 0), request)
+}
+
+fn execute_as((dir, how): (&Path, i32), request: DiskRequest) -> DiskDone {
     let (op, file) = request.target();
     let path = dir.join(file.path());
     let result = match request {
         DiskRequest::Create { len, .. } => create(&path, len).map(|()| DiskOutput::Done),
         DiskRequest::Write { offset, data, .. } => {
-            write(&path, offset, &data).map(|()| DiskOutput::Written(data))
+            write(&path, how, offset, &data).map(|()| DiskOutput::Written(data))
         }
         DiskRequest::Read { offset, len, .. } => {
             read(&path, offset, len as usize).map(DiskOutput::Data)
@@ -108,8 +155,9 @@ fn create(path: &Path, len: u64) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn write(path: &Path, offset: u64, data: &BlockBuf) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
+fn write(path: &Path, how: i32, offset: u64, data: &BlockBuf) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).custom_flags(how).open(path)?;
     file.write_all_at(data.as_slice(), offset)?;
     file.sync_data()
 }

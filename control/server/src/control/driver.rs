@@ -5,18 +5,21 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pinion_commitlog::{DiskDone, LogId};
 use pinion_plane::{PeerName, Plane, PlaneNotice, PlaneOutput};
 use pinion_types::Monotonic;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::disk::Disk;
+use super::disk::{Disk, Finished};
 use super::network::Network;
 use crate::wall_now;
 
+/// The target of what is told of every step of a change on its way: `PINION_LOG` shows it
+/// with `pinion::steps=trace`. `plane-bench` reads it.
+pub(super) const STEPS: &str = "pinion::steps";
+
 /// Something that the plane waits for.
 pub(super) enum Happened {
-    Disk(LogId, DiskDone),
+    Disk(Finished),
     /// A snapshot, and of which entry.
     Encoded(u64, Vec<u8>),
     /// Its time has come.
@@ -72,7 +75,7 @@ impl Driver {
         let (disk, encoded) = (&mut self.disk, &mut self.encoded);
         let network = self.network.as_mut();
         tokio::select! {
-            (log, done) = disk.done() => Happened::Disk(log, done),
+            done = disk.done() => Happened::Disk(done),
             Some((index, bytes)) = encoded.recv() => Happened::Encoded(index, bytes),
             () = until(due) => Happened::Due,
             () = ready(network) => Happened::Network,
@@ -84,12 +87,12 @@ impl Driver {
         let now = self.now();
         self.plane.start_turn(now, wall_now());
         match happened {
-            Some(Happened::Disk(log, done)) => self.plane.handle_disk_done(log, done),
+            Some(Happened::Disk(finished)) => self.take_done(finished),
             Some(Happened::Encoded(index, bytes)) => self.plane.handle_encoded(index, bytes),
             Some(Happened::Due | Happened::Network) | None => {}
         }
-        while let Some((log, done)) = self.disk.try_done() {
-            self.plane.handle_disk_done(log, done);
+        while let Some(finished) = self.disk.try_done() {
+            self.take_done(finished);
         }
         if let Some(network) = &mut self.network {
             network.begin(&mut self.plane);
@@ -99,8 +102,22 @@ impl Driver {
         }
     }
 
+    fn take_done(&mut self, finished: Finished) {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        tracing::trace!(
+            target: STEPS,
+            log = finished.log.0,
+            waited = micros(finished.waited),
+            took = micros(finished.took),
+            back = micros(finished.at.elapsed()),
+            "disk"
+        );
+        self.plane.handle_disk_done(finished.log, finished.done);
+    }
+
     /// A frame of another node that came through the door of a core. Within a turn.
     pub(super) fn take_frame(&mut self, from: &PeerName, frame: &Bytes) {
+        tracing::trace!(target: STEPS, %from, "heard");
         if let Some(network) = &mut self.network {
             network.take_frame(&mut self.plane, from, frame);
         }
@@ -140,6 +157,7 @@ impl Driver {
                     }
                     PlaneOutput::Notice(notice) => self.say(&notice),
                     PlaneOutput::Send { to, message } => {
+                        tracing::trace!(target: STEPS, %to, "sent");
                         if let Some(network) = &mut self.network
                             && !network.send(&to, &message)
                         {

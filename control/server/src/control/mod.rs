@@ -43,7 +43,7 @@ use self::backups::{BackupConfig, Backups};
 use self::boot::Booted;
 use self::cores::Cores;
 use self::declarations::{Declarations, Wanted};
-use self::driver::{Driver, Happened, until};
+use self::driver::{Driver, Happened, STEPS, until};
 use self::known::{Known, News};
 use self::mailbox::Mailbox;
 use self::purges::Purges;
@@ -236,7 +236,10 @@ impl Control {
         self.purges
             .confirm(Instant::now(), broker, next_id, &mut self.driver);
         let now = self.driver.now();
-        self.front.feed(&mut self.driver.plane, now);
+        let asked = self.front.feed(&mut self.driver.plane, now);
+        if asked > 0 {
+            tracing::trace!(target: STEPS, count = asked, "asked");
+        }
         self.driver.finish(&mut self.outputs);
         while let Some(output) = self.outputs.pop_front() {
             self.handle_output(output);
@@ -300,7 +303,11 @@ impl Control {
     }
 
     fn handle_output(&mut self, output: PlaneOutput) {
+        let is_answer = matches!(output, PlaneOutput::Answer { .. });
         let Some(output) = self.front.handle_output(&mut self.driver.plane, output) else {
+            if is_answer {
+                tracing::trace!(target: STEPS, "answered");
+            }
             return;
         };
         match output {

@@ -42,7 +42,7 @@ use files::{FileState, opened};
 pub(crate) use files::{disk_error, folder_name};
 pub(crate) use measure::write_latency;
 use place::Place;
-pub(crate) use probe::takes_direct;
+pub use probe::takes_direct;
 use ring::{Action, DiskRing, Finished, Gain};
 use steps::{CreateStep, Kind, Next, RemoveStep, TruncateStep, after_read, after_write};
 

@@ -15,7 +15,7 @@ use pinion_commitlog::{BLOCK, BlockBuf};
 ///
 /// # Errors
 /// When a file cannot be made or written there at all.
-pub(crate) fn takes_direct(dir: &Path) -> io::Result<bool> {
+pub fn takes_direct(dir: &Path) -> io::Result<bool> {
     let try_flags = |flags: i32| {
         with_probe_file(dir, flags, |file| {
             match file.write_all_at(BlockBuf::zeroed(BLOCK).as_slice(), 0) {
