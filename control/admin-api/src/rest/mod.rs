@@ -32,8 +32,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pinion_metadata::command::{Delete, DeleteFacts};
 use pinion_metadata::limits::PAGE_MAX;
 use pinion_metadata::{
-    Body, Command, Filter, ListQuery, MetaVersion, Metadata, Object, ObjectKey, ObjectKind,
-    PolicyObject,
+    Body, Command, Expect, Filter, ListQuery, MetaCode, MetaVersion, Metadata, Object, ObjectKey,
+    ObjectKind, PolicyObject,
 };
 use pinion_plane::{PlaneError, Query, QueryValue};
 use pinion_types::ResourceId;
@@ -133,6 +133,37 @@ impl Call {
         })
     }
 
+    /// Changes an object to what `command` makes of it as it is: only if it still is that,
+    /// because what stays is what it was.
+    ///
+    /// What it is, this node nearly always has. So that is tried first, without the round to
+    /// the other nodes that a read of the newest costs; the condition refuses it where this
+    /// node was behind, and then it is read.
+    pub(crate) async fn change(
+        &self,
+        key: ObjectKey,
+        command: impl Fn(&Object) -> Result<Command, Failure>,
+    ) -> Result<Written, Failure> {
+        let here = key.clone();
+        let near = self.look(move |metadata| metadata.get(&here).cloned());
+        if let Some(object) = near.await? {
+            let is = Expect::Version(version_of(&object));
+            let wanted = matches!(self.expect(), Expect::Any) || self.expect() == is;
+            if wanted && let Ok(command) = command(&object) {
+                match self.try_write(is, command).await {
+                    Err(error) if is_conflict(&error) => {}
+                    done => return done.map_err(|error| self.refused(error)),
+                }
+            }
+        }
+        let (_, object) = self.get(key).await?;
+        let expect = match self.expect() {
+            Expect::Any => Expect::Version(version_of(&object)),
+            given => given,
+        };
+        self.write(expect, command(&object)?).await
+    }
+
     /// What is asked of a deletion, and what stands against it.
     pub(crate) async fn delete(&self, key: ObjectKey) -> Result<Written, Failure> {
         let force = self.flag("force")?;
@@ -201,6 +232,11 @@ pub(crate) fn other_kind() -> Failure {
 /// The version of an answer's object.
 pub(crate) fn version_of(object: &Object) -> MetaVersion {
     object.meta.version
+}
+
+/// Whether the object was not what it was taken for.
+fn is_conflict(error: &PlaneError) -> bool {
+    matches!(error, PlaneError::Meta(error) if error.code() == MetaCode::VersionConflict)
 }
 
 /// What a right on an object would have to be on.

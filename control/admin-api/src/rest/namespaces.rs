@@ -1,7 +1,7 @@
 //! `/v1/tenants/{t}/namespaces`
 
 use axum::http::StatusCode;
-use pinion_metadata::{Action, Body, Command, Expect, ObjectKey, ObjectKind};
+use pinion_metadata::{Action, Body, Command, Expect, Object, ObjectKey, ObjectKind};
 
 use super::{other_kind, page, version_of};
 use crate::access::namespace;
@@ -42,18 +42,14 @@ pub(crate) async fn get(call: Call) -> Reply {
 
 pub(crate) async fn update(call: Call) -> Reply {
     let patch: NamespacePatch = call.body()?;
-    let (_, object) = call.get(key(&call)).await?;
-    let Body::Namespace(is) = &object.body else {
-        return Err(other_kind());
+    let over = |object: &Object| match &object.body {
+        Body::Namespace(is) => {
+            let command = patch.clone().over(call.part("t"), call.part("ns"), is);
+            Ok(Command::UpdateNamespace(command))
+        }
+        _ => Err(other_kind()),
     };
-    let expect = match call.expect() {
-        Expect::Any => Expect::Version(version_of(&object)),
-        given => given,
-    };
-    let command = patch.over(call.part("t"), call.part("ns"), is);
-    let written = call
-        .write(expect, Command::UpdateNamespace(command))
-        .await?;
+    let written = call.change(key(&call), over).await?;
     show(StatusCode::OK, &written)
 }
 

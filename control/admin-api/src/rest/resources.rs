@@ -169,17 +169,15 @@ pub(crate) fn seats(
 
 pub(crate) async fn update(call: Call, kind: ResourceKind) -> Reply {
     let patch: ResourcePatch = call.body()?;
-    let (_, object) = call.get(key(&call, kind)).await?;
-    let Body::Resource(is) = &object.body else {
-        return Err(other_kind());
-    };
-    let expect = match call.expect() {
-        Expect::Any => Expect::Version(version_of(&object)),
-        given => given,
-    };
     let path = (call.part("t"), call.part("ns"), call.part("r"));
-    let command = patch.spec.over(kind, path, &is.spec)?;
-    let written = call.write(expect, Command::UpdateResource(command)).await?;
+    let over = |object: &Object| match &object.body {
+        Body::Resource(is) => {
+            let command = patch.spec.clone().over(kind, path, &is.spec)?;
+            Ok(Command::UpdateResource(command))
+        }
+        _ => Err(other_kind()),
+    };
+    let written = call.change(key(&call, kind), over).await?;
     show(&call, StatusCode::OK, &written).await
 }
 

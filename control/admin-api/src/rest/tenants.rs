@@ -1,7 +1,7 @@
 //! `/v1/tenants`
 
 use axum::http::StatusCode;
-use pinion_metadata::{Action, Body, Command, Expect, ObjectKey, ObjectKind, PolicyObject};
+use pinion_metadata::{Action, Body, Command, Expect, Object, ObjectKey, ObjectKind, PolicyObject};
 use pinion_plane::{Query, QueryValue};
 
 use super::{other_kind, page, version_of};
@@ -46,17 +46,11 @@ pub(crate) async fn update(call: Call) -> Reply {
     }
     let name = call.part("t").to_owned();
     let key = ObjectKey::tenant(&name);
-    let (_, object) = call.get(key).await?;
-    let Body::Tenant(is) = &object.body else {
-        return Err(other_kind());
+    let over = |object: &Object| match &object.body {
+        Body::Tenant(is) => Ok(Command::UpdateTenant(patch.clone().over(&name, is))),
+        _ => Err(other_kind()),
     };
-    // What stays is what it was when it was read.
-    let expect = match call.expect() {
-        Expect::Any => Expect::Version(version_of(&object)),
-        given => given,
-    };
-    let command = Command::UpdateTenant(patch.over(&name, is));
-    let written = call.write(expect, command).await?;
+    let written = call.change(key, over).await?;
     show(StatusCode::OK, &written)
 }
 

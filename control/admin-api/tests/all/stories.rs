@@ -86,6 +86,29 @@ fn a_tenant_is_made_changed_deleted_and_taken_back() {
 }
 
 #[test]
+fn two_changes_of_one_object_at_once_are_both_done() {
+    tell(|ops, _| async move {
+        let body = json!({ "name": "acme", "quotas": { "max_streams": 10 } });
+        ops.post("/v1/tenants", body).await.is(201);
+        let acme = "/v1/tenants/acme";
+        for number in 0..5 {
+            let name = format!("Acme {number}");
+            // Each is made of what the tenant was before the other.
+            let (one, other) = tokio::join!(
+                ops.patch(acme, json!({ "display_name": name })),
+                ops.patch(acme, json!({ "quotas": { "max_namespaces": number + 1 } })),
+            );
+            one.is(200);
+            other.is(200);
+            let is = ops.get(acme).await.is(200);
+            assert_eq!(is.body["display_name"], name.as_str());
+            assert_eq!(is.body["quotas"]["max_namespaces"], number + 1);
+            assert_eq!(is.body["quotas"]["max_streams"], 10);
+        }
+    });
+}
+
+#[test]
 fn streams_queues_and_caches_are_made_where_there_is_a_broker() {
     tell(|ops, _| async move {
         ops.post("/v1/tenants", json!({ "name": "acme" }))
