@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pinion_auth::compile::CredentialTable;
 use pinion_node::access::{
     AccessTable, Grant, Permissions, Principal, Scope, TenantId, TokenDigest,
 };
 use pinion_node::mail::{ControlMail, CoreMail};
 use pinion_node::map::{Directory, SpecDefaults};
+use pinion_node::stats::CoreStats;
 use pinion_node::{Core, CoreConfig, Output};
 use pinion_types::block::Record;
 use pinion_types::{CoreId, Monotonic, PartitionId, ResourceKind, SubscriptionId, WallMs};
@@ -17,7 +19,8 @@ use pinion_wire::message::{
     Request, Start, Subscribe,
 };
 
-const TOKEN: &[u8] = b"bench";
+/// A token of the configuration, which may do anything.
+pub const PLAIN_TOKEN: &[u8] = b"bench";
 const STREAM: u64 = 0;
 
 /// One core with nothing around it.
@@ -33,6 +36,23 @@ pub struct Node {
     pub delivered: usize,
 }
 
+/// Whoever shows [`PLAIN_TOKEN`] may do anything.
+fn access() -> AccessTable {
+    AccessTable::new([(
+        TokenDigest::of(PLAIN_TOKEN),
+        Principal {
+            name: "bench".to_owned(),
+            tenant: TenantId(1),
+            grants: vec![Grant {
+                permissions: Permissions::ALL,
+                kind: None,
+                namespace: Scope::Any,
+                name: Scope::Any,
+            }],
+        },
+    )])
+}
+
 impl Default for Node {
     fn default() -> Self {
         Self::new()
@@ -43,19 +63,6 @@ impl Node {
     /// A node of one core on which the bench may do anything.
     #[must_use]
     pub fn new() -> Self {
-        let access = AccessTable::new([(
-            TokenDigest::of(TOKEN),
-            Principal {
-                name: "bench".to_owned(),
-                tenant: TenantId(1),
-                grants: vec![Grant {
-                    permissions: Permissions::ALL,
-                    kind: None,
-                    namespace: Scope::Any,
-                    name: Scope::Any,
-                }],
-            },
-        )]);
         let config = CoreConfig {
             core: CoreId(0),
             data_cores: 1,
@@ -66,7 +73,7 @@ impl Node {
             tail_bytes_max: 64 << 20,
         };
         Self {
-            core: Core::new(config, Arc::new(access)),
+            core: Core::new(config, Arc::new(access())),
             directory: Directory::new(1, 1 << 40, SpecDefaults::default()),
             now: 0,
             next_stream: 3,
@@ -75,20 +82,47 @@ impl Node {
         }
     }
 
-    /// A connection that has said HELLO and opened one resource (handle 0).
-    pub fn connect(&mut self, conn: u64, kind: ResourceKind) {
+    /// Tokens of `credentials` let in, too.
+    pub fn let_in(&mut self, credentials: Arc<CredentialTable>) {
+        let access = Arc::new(access().with_credentials(credentials));
+        self.start_turn();
+        self.core.handle_mail(CoreMail::Access(access));
+        self.core.end_turn();
+        self.flush();
+    }
+
+    /// What the core counted.
+    #[must_use]
+    pub fn stats(&self) -> CoreStats {
+        self.core.stats()
+    }
+
+    /// A connection that has said nothing yet.
+    pub fn arrive(&mut self, conn: u64) {
         self.core.handle_connected(conn);
         self.core.handle_stream_opened(conn, STREAM, true, false);
+    }
+
+    /// A HELLO that shows `token`.
+    #[must_use]
+    pub fn hello(token: &[u8]) -> Bytes {
         let mut hello = Vec::new();
         let request = Request::Hello(Hello {
             magic: MAGIC,
             version_min: 1,
             version_max: 1,
             capabilities: 0,
-            token: TOKEN,
+            token,
             client_name: "bench",
         });
         request.encode(1, &mut hello).expect("small");
+        hello.into()
+    }
+
+    /// A connection that has said HELLO and opened one resource (handle 0).
+    pub fn connect(&mut self, conn: u64, kind: ResourceKind) {
+        self.arrive(conn);
+        let mut hello = Self::hello(PLAIN_TOKEN).to_vec();
         let open = Request::Open(Open {
             kind,
             namespace: "bench",
@@ -101,9 +135,7 @@ impl Node {
 
     /// One turn of the core: `requests` arrive, everything owed goes out.
     pub fn turn(&mut self, conn: u64, requests: &Bytes) {
-        self.now += 1;
-        self.core
-            .start_turn(Monotonic::from_millis(self.now), WallMs(self.now));
+        self.start_turn();
         if !requests.is_empty() {
             self.core.handle_stream_data(conn, STREAM, requests.clone());
         }
@@ -112,6 +144,12 @@ impl Node {
         // What the transport gave back may let more go out.
         self.core.end_turn();
         self.flush();
+    }
+
+    fn start_turn(&mut self) {
+        self.now += 1;
+        self.core
+            .start_turn(Monotonic::from_millis(self.now), WallMs(self.now));
     }
 
     fn flush(&mut self) {

@@ -64,6 +64,7 @@ impl Core {
         if Shown::recognise(bearer) {
             let left = &mut self.identities.signatures_left;
             *left = left.saturating_sub(1);
+            self.stats.signatures += 1;
         }
         let (table, wall) = (Arc::clone(&self.access), self.wall);
         let connection = self.connection(conn).expect("the caller found it");

@@ -77,6 +77,8 @@ pub struct CoreStats {
     pub sessions: u64,
     /// Connections refused for their token.
     pub unauthenticated: u64,
+    /// Tokens whose signature was checked, each in a HELLO.
+    pub signatures: u64,
     /// Requests looked at.
     pub requests: u64,
     /// Requests answered with an error.
@@ -110,6 +112,7 @@ impl CoreStats {
         let Self {
             sessions,
             unauthenticated,
+            signatures,
             requests,
             refused,
             wrong_shard,
@@ -125,6 +128,7 @@ impl CoreStats {
         } = other;
         self.sessions += sessions;
         self.unauthenticated += unauthenticated;
+        self.signatures += signatures;
         self.requests += requests;
         self.refused += refused;
         self.wrong_shard += wrong_shard;

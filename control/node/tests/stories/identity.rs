@@ -182,6 +182,30 @@ fn a_token_is_let_in_and_its_connection_ends_with_it() {
 }
 
 #[test]
+fn a_token_is_verified_once_for_a_connection() {
+    let mut w = World::two();
+    declared(&mut w);
+    let tenant = Tenant::new();
+    tenant.tell(&mut w);
+    let token = tenant.token(w.wall, 7);
+    let ana = w.client(0, token.as_bytes());
+    assert_eq!(w.stats().signatures, 1);
+    let opened = w.open(ana, ResourceKind::Stream, "s");
+    for _ in 0..100 {
+        published(&mut w, ana, opened, 0, &[b"one"]);
+        // Whoever asks the other core is known there, too.
+        published(&mut w, ana, opened, 1, &[b"two"]);
+    }
+    // Neither does a new table, nor the look whether the token still counts.
+    tenant.tell(&mut w);
+    w.advance(EXPIRY_LOOK_MAX);
+    published(&mut w, ana, opened, 0, &[b"three"]);
+    assert_eq!(w.stats().signatures, 1);
+    w.client(1, token.as_bytes());
+    assert_eq!(w.stats().signatures, 2, "another connection shows it anew");
+}
+
+#[test]
 fn a_wall_clock_that_is_set_forward_is_noticed() {
     let mut w = World::one();
     let tenant = Tenant::new();
