@@ -35,6 +35,6 @@ pub use group::Group;
 pub use open::{Found, Opened};
 pub use output::{Notice, Output, PeerStatus, Role, Status};
 pub use peer::{
-    Chunk, ChunkAck, ChunkVerdict, FRAME_HEAD, Offer, PeerError, PeerMessage, RaftMessage,
+    Chunk, ChunkAck, ChunkVerdict, Claim, FRAME_HEAD, Offer, PeerError, PeerMessage, RaftMessage,
 };
 pub use reads::ReadId;

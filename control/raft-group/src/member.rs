@@ -677,13 +677,15 @@ impl Member {
     pub(crate) fn status(&self) -> Status {
         let (role, leader, term) = self.told;
         let memory = self.raw.store();
-        let conf = self.raw.raft.prs().conf().to_conf_state();
+        let raft = &self.raw.raft;
+        let conf = raft.prs().conf().to_conf_state();
         Status {
             id: Some(self.id),
             role,
             leader,
             term,
-            commit: self.raw.raft.raft_log.committed,
+            vote: (raft.term, (raft.vote != 0).then_some(MemberId(raft.vote))),
+            commit: raft.raft_log.committed,
             applied: self.applied,
             first: memory.before().0 + 1,
             last: memory.last(),

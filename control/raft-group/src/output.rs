@@ -164,6 +164,8 @@ pub struct Status {
     pub leader: Option<MemberId>,
     /// The term.
     pub term: u64,
+    /// The newest term that its log knows, and for whom it voted there.
+    pub vote: (u64, Option<MemberId>),
     /// Everything up to here is decided, as far as it knows.
     pub commit: u64,
     /// Everything up to here was given to the machine.

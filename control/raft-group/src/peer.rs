@@ -158,6 +158,48 @@ impl ChunkVerdict {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RaftMessage(pub(crate) Message);
 
+/// What a member binds itself to by saying it: for whoever compares what it says in one of
+/// its lives with what it says in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim<'a> {
+    /// In this term it is for that member, itself or another (Raft §5.2).
+    Vote {
+        /// The term.
+        term: u64,
+        /// For whom.
+        whom: MemberId,
+    },
+    /// It asks when it may be read, in words that no other question has.
+    Question(&'a [u8]),
+}
+
+impl RaftMessage {
+    /// Who says it.
+    #[must_use]
+    pub const fn sender(&self) -> MemberId {
+        MemberId(self.0.from)
+    }
+
+    /// What its sender binds itself to, if to anything.
+    #[must_use]
+    pub fn claim(&self) -> Option<Claim<'_>> {
+        let Self(message) = self;
+        let vote = |whom| Claim::Vote {
+            term: message.term,
+            whom: MemberId(whom),
+        };
+        match message.get_msg_type() {
+            MessageType::MsgRequestVote => Some(vote(message.from)),
+            MessageType::MsgRequestVoteResponse if !message.reject => Some(vote(message.to)),
+            MessageType::MsgReadIndex => {
+                let question = message.entries.first()?;
+                Some(Claim::Question(&question.data))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl PeerMessage {
     /// Who its sender says it is; a part of a snapshot, and what answers one, does not say.
     #[must_use]

@@ -11,6 +11,7 @@ use pinion_metadata::{
     Body, Change, ChangeKind, Command, Expect, MetaCode, MetaError, MetaVersion, Metadata, Object,
     ObjectKey,
 };
+use pinion_raft_group::{Claim, MemberId, RaftMessage, Status};
 use pinion_types::WallMs;
 
 use super::PlaneCounts;
@@ -88,6 +89,10 @@ pub(super) struct Truth {
     hashes: BTreeMap<u64, u64>,
     /// Who led in a term.
     leaders: BTreeMap<u64, usize>,
+    /// For whom a member said that it is in a term.
+    votes: BTreeMap<(MemberId, u64), MemberId>,
+    /// In which of its lives a member asked so.
+    questions: BTreeMap<Box<[u8]>, u64>,
     writes: BTreeMap<u128, (WriteAsked, Fate)>,
     /// The version at which a write is first seen to be done.
     seen: BTreeMap<u128, u64>,
@@ -276,6 +281,43 @@ impl Truth {
         promise!(
             leader == who,
             "term {term} is led by members {leader} and {who}"
+        );
+        Ok(())
+    }
+
+    /// A member says something that binds it, in its life `life`. Long before an answer to a
+    /// past life's question is taken for another's, or two lead one term, it can be seen here.
+    pub(super) fn says(&mut self, life: u64, message: &RaftMessage) -> Result<(), Violation> {
+        match message.claim() {
+            None => {}
+            Some(Claim::Vote { term, whom }) => {
+                let who = message.sender();
+                let before = *self.votes.entry((who, term)).or_insert(whom);
+                promise!(
+                    before == whom,
+                    "{who:?} is for {before:?} and for {whom:?} in term {term}"
+                );
+            }
+            Some(Claim::Question(words)) => {
+                let asked = *self.questions.entry(words.into()).or_insert(life);
+                promise!(
+                    asked == life,
+                    "a question of life {asked} is asked again in life {life}: {words:x?}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// A member is opened with what its disk has of `group`.
+    pub(super) fn remembers(&self, group: &Status) -> Result<(), Violation> {
+        let (Some(who), (term, vote)) = (group.id, group.vote) else {
+            return Ok(());
+        };
+        let said = self.votes.get(&(who, term)).copied();
+        promise!(
+            said.is_none() || said == vote,
+            "{who:?} was for {said:?} in term {term}, and its disk says {vote:?}"
         );
         Ok(())
     }

@@ -14,7 +14,7 @@ use pinion_plane::{
     Answer, AuditConfig, Caller, ClusterConfig, NodeFacts, PeerName, Plane, PlaneConfig,
     PlaneError, PlaneMessage, PlaneNotice, PlaneOutput, Request, RequestId, WatchId, Write,
 };
-use pinion_raft_group::{Found, GroupConfig, Notice, Role};
+use pinion_raft_group::{Found, GroupConfig, Notice, PeerMessage, Role};
 use pinion_simkit::{
     CrashMode, FaultPlan, SimClock, SimDisk, SimDiskConfig, SimNet, SimRng, Trace, Weather,
 };
@@ -525,7 +525,11 @@ impl World {
                 let to = NAMES.iter().position(|name| *name == to.as_str());
                 let to = to.unwrap_or(usize::MAX);
                 // A member may say the same twice; a connection gives nothing twice.
-                if matches!(message, PlaneMessage::Raft(_)) {
+                if let PlaneMessage::Raft(said) = &message {
+                    let life = self.nodes[at].life;
+                    if let PeerMessage::Raft(said) = said {
+                        said.iter().try_for_each(|one| self.truth.says(life, one))?;
+                    }
                     self.net.send(self.now, at, to, frame.into());
                 } else {
                     self.truth.counts.forwarded += 1;
@@ -662,6 +666,7 @@ impl World {
             !empty || !node.was_ready,
             "member {at} is forgotten by its disk"
         );
+        self.truth.remembers(&plane.status().group)?;
         (node.told, node.has_machine) = (0, false);
         node.peers.clear();
         if let Some(machine) = plane.metadata() {
