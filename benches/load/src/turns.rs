@@ -430,7 +430,7 @@ fn chart(line: &Line) -> Option<String> {
 }
 
 /// Replaces what stands between the marks of a Markdown file.
-fn publish(path: &Path, text: &str, marks: Marks) -> io::Result<()> {
+pub(crate) fn publish(path: &Path, text: &str, marks: Marks) -> io::Result<()> {
     let page = fs::read_to_string(path)?;
     let page = between_marks(&page, text, marks).ok_or_else(|| {
         io::Error::other(format!(
