@@ -114,10 +114,9 @@ pub const AUDIT_READ_BYTES: u32 = 256 << 10;
 /// Queries of the audit log at a time: each holds a page and a read.
 pub const AUDIT_QUERIES_MAX: usize = 16;
 
-/// How long rows of commands wait for others. With a flush of the audit log for each
-/// command, every second one found the disk busy: see "The control plane" in
-/// `docs/benchmarks.md`. Longer spares more flushes, and loses the addresses of more
-/// requests when a node crashes.
+/// How long rows of commands wait for others: a flush for each command would hold up the
+/// flush of the next one, because both go to one disk. Longer spares more flushes, and
+/// loses the addresses of more requests when a node crashes.
 pub const AUDIT_GATHER: Duration = Duration::from_millis(50);
 
 /// Bytes of rows that wait for others. Those of a turn with many commands go together.
