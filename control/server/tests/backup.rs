@@ -81,10 +81,7 @@ impl Resources {
             ..durable
         };
         let resources = Self {
-            plain: client
-                .open_stream_with(PLAIN, durable)
-                .await
-                .unwrap(),
+            plain: client.open_stream_with(PLAIN, durable).await.unwrap(),
             kept: client.open_stream_with(KEPT, kept).await.unwrap(),
             work: client.open_queue_with(WORK, work).await.unwrap(),
             idle: client.open_queue_with(IDLE, durable).await.unwrap(),

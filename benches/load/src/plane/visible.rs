@@ -44,7 +44,7 @@ impl Visitor {
         let thread = thread::spawn(move || {
             while let Ok(key) = asked.recv() {
                 let config = NativeConfig::new(address, "localhost", &ca, key.as_bytes());
-                match enter(config) {
+                match enter(&config) {
                     Err(error) => {
                         let _ = arrived.send(Err(error));
                     }
@@ -74,7 +74,7 @@ impl Drop for Visitor {
     }
 }
 
-fn enter(config: NativeConfig) -> Result<NativeClient, NativeError> {
+fn enter(config: &NativeConfig) -> Result<NativeClient, NativeError> {
     let began = Instant::now();
     loop {
         let mut client = NativeClient::new(config.clone())?;

@@ -1,7 +1,7 @@
 //! `/v1/tenants/{t}/namespaces`
 
 use axum::http::StatusCode;
-use pinion_metadata::{Action, Body, Command, Expect, Object, ObjectKey, ObjectKind};
+use pinion_metadata::{Action, Body, Command, Object, ObjectKey, ObjectKind};
 
 use super::{other_kind, page, version_of};
 use crate::access::namespace;

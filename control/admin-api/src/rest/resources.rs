@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use pinion_metadata::command::{Declare, IfExists};
 use pinion_metadata::resource::{ResourceSpec, Seat};
 use pinion_metadata::{
-    Action, Body, BrokerNumber, Command, Expect, MetaError, Metadata, Object, ObjectKey, ObjectKind,
+    Action, Body, BrokerNumber, Command, MetaError, Metadata, Object, ObjectKey, ObjectKind,
 };
 use pinion_plane::PlaneError;
 use pinion_types::ResourceKind;
@@ -172,7 +172,7 @@ pub(crate) async fn update(call: Call, kind: ResourceKind) -> Reply {
     let path = (call.part("t"), call.part("ns"), call.part("r"));
     let over = |object: &Object| match &object.body {
         Body::Resource(is) => {
-            let command = patch.spec.clone().over(kind, path, &is.spec)?;
+            let command = patch.spec.over(kind, path, &is.spec)?;
             Ok(Command::UpdateResource(command))
         }
         _ => Err(other_kind()),

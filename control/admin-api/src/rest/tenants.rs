@@ -1,7 +1,7 @@
 //! `/v1/tenants`
 
 use axum::http::StatusCode;
-use pinion_metadata::{Action, Body, Command, Expect, Object, ObjectKey, ObjectKind, PolicyObject};
+use pinion_metadata::{Action, Body, Command, Object, ObjectKey, ObjectKind, PolicyObject};
 use pinion_plane::{Query, QueryValue};
 
 use super::{other_kind, page, version_of};

@@ -403,6 +403,7 @@ mod tests {
                 bytes_out: 0,
                 subscriptions: 0,
                 append_sessions: 0,
+                lag_max: 0,
                 producers: 0,
             }),
         }
