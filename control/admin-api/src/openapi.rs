@@ -530,6 +530,7 @@ const fn refusal(status: u16) -> &'static str {
         408 => "The body took too long.",
         409 => "It conflicts with what is.",
         412 => "It is not safe now, or If-Match failed.",
+        421 => "Another node serves it; which one is in the details.",
         413 => "The body is too large.",
         415 => "The body is not JSON.",
         428 => "X-Confirm: true is missing.",

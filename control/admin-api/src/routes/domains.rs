@@ -27,6 +27,19 @@ const fn look(
     }
 }
 
+/// Something that is asked of partitions, which another node may serve.
+const fn ask(
+    path: &'static str,
+    query: &'static [&'static str],
+    answer: &'static str,
+    handler: Handler,
+) -> Route {
+    Route {
+        others: &[421],
+        ..look(path, READS_TENANT, query, answer, handler)
+    }
+}
+
 /// Something to do. It is known by no number, so that a repeat is done again, or meets that
 /// there is nothing to do any more.
 const fn act(
@@ -39,7 +52,7 @@ const fn act(
 ) -> Route {
     Route {
         query,
-        others: &[409],
+        others: &[409, 421],
         ..write(method, path, need, success, handler)
     }
 }
@@ -207,9 +220,8 @@ pub(super) const DOMAINS: &[Route] = &[
         "One stream, partition by partition",
     ),
     told(
-        look(
+        ask(
             "/api/v1/stream/realms/{t}/areas/{ns}/resources/{r}/subscriptions",
-            READS_TENANT,
             PAGE,
             "StreamReaders",
             |call| Box::pin(streams::readers(call)),
@@ -218,9 +230,8 @@ pub(super) const DOMAINS: &[Route] = &[
         "Who reads a stream, slowest first",
     ),
     told(
-        look(
+        ask(
             "/api/v1/stream/realms/{t}/areas/{ns}/resources/{r}/cursors",
-            READS_TENANT,
             PAGE,
             "StreamCursors",
             |call| Box::pin(streams::cursors(call)),
@@ -299,20 +310,15 @@ pub(super) const DOMAINS: &[Route] = &[
         "One queue, partition by partition",
     ),
     told(
-        look(
-            queue!("/groups"),
-            READS_TENANT,
-            &["family"],
-            "QueueGroups",
-            |call| Box::pin(queues::groups(call)),
-        ),
+        ask(queue!("/groups"), &["family"], "QueueGroups", |call| {
+            Box::pin(queues::groups(call))
+        }),
         "queues --groups",
         "Consumer groups of a queue",
     ),
     told(
-        look(
+        ask(
             queue!("/why"),
-            READS_TENANT,
             &["family", "group"],
             "QueueReasons",
             |call| Box::pin(queues::why(call)),
@@ -321,9 +327,8 @@ pub(super) const DOMAINS: &[Route] = &[
         "Why groups of a queue are given nothing",
     ),
     told(
-        look(
+        ask(
             queue!("/inflight"),
-            READS_TENANT,
             &["family", "group", "limit", "offset"],
             "QueueInFlight",
             |call| Box::pin(queues::in_flight(call)),
@@ -332,9 +337,8 @@ pub(super) const DOMAINS: &[Route] = &[
         "Messages of a queue that somebody has reserved",
     ),
     told(
-        look(
+        ask(
             queue!("/dead-letters"),
-            READS_TENANT,
             &["family", "group", "error", "limit", "offset"],
             "QueueDeadLetters",
             |call| Box::pin(queues::dead_letters(call)),

@@ -55,7 +55,7 @@ fn decode(frame: &[u8]) -> Option<Reply<'_>> {
 /// Where partitions of a resource are served, in their order.
 ///
 /// # Errors
-/// 404 when there is no such resource; 503 when another node serves it.
+/// 404 when there is no such resource; 421 when another node serves it.
 pub(crate) async fn seats(
     api: &Api,
     kind: ResourceKind,
@@ -121,9 +121,10 @@ pub(crate) async fn seat(
     found.copied().ok_or_else(Failure::not_found)
 }
 
+/// The node that is asked has no say in it (RFC 9110 §15.5.20).
 fn elsewhere(broker: &str) -> Failure {
     Failure::new(
-        StatusCode::SERVICE_UNAVAILABLE,
+        StatusCode::MISDIRECTED_REQUEST,
         "elsewhere",
         "another node serves this: ask that one",
     )

@@ -816,6 +816,21 @@ fn wrong_requests_are_refused_for_what_is_wrong_with_them() {
         ] {
             sure.act(unknown).await.refused(status, code);
         }
+        // What another broker serves is asked there.
+        let broker = json!({
+            "name": "two",
+            "address": "two:7420",
+            "capacity": { "max_shards": 100, "max_connections": 1 },
+        });
+        ops.post("/v1/brokers", broker).await.is(201);
+        let there = json!({ "name": "there", "placement": { "pinned": "two" } });
+        let queues = "/v1/tenants/acme/namespaces/pay/queues";
+        ops.post(queues, there).await.is(201);
+        let there = "/api/v1/queue/realms/acme/areas/pay/resources/there";
+        let elsewhere = ops.get(&format!("{there}/dead-letters")).await;
+        let elsewhere = elsewhere.refused(421, "elsewhere");
+        assert_eq!(elsewhere.body["details"]["broker"], "two");
+        ops.get(there).await.is(200);
         let far = format!("{JOBS}/dead-letters?offset=10001");
         ops.get(&far).await.refused(400, "bad_parameter");
         ops.get("/api/v1/search")
