@@ -36,6 +36,26 @@ pub(crate) struct ConnectArgs {
         help_heading = "Node"
     )]
     pub(crate) token: Option<PathBuf>,
+    /// Certificate that says who we are, PEM, in place of a token
+    #[arg(
+        long,
+        global = true,
+        env = "PINION_CLIENT_CERT",
+        value_name = "FILE",
+        requires = "client_key",
+        help_heading = "Node"
+    )]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// Its key, PEM
+    #[arg(
+        long,
+        global = true,
+        env = "PINION_CLIENT_KEY",
+        value_name = "FILE",
+        requires = "client_cert",
+        help_heading = "Node"
+    )]
+    pub(crate) client_key: Option<PathBuf>,
     /// Name the node's certificate must carry [default: the host of --server]
     #[arg(long, global = true, value_name = "NAME", help_heading = "Node")]
     pub(crate) server_name: Option<String>,
@@ -48,6 +68,7 @@ impl ConnectArgs {
             self.server.as_deref(),
             self.ca.as_deref(),
             self.token.as_deref(),
+            self.client_cert.as_deref().zip(self.client_key.as_deref()),
         )?
         .name("pinion-cli");
         if let Some(name) = &self.server_name {

@@ -13,7 +13,7 @@ use crate::codec;
 use crate::config::ClientConfig;
 use crate::error::{ConnectError, RequestError};
 use crate::link::Lane;
-use crate::node::Node;
+use crate::node::{Node, keep_token};
 use crate::queue::Queue;
 use crate::request::Class;
 use crate::request::retry_wait;
@@ -53,6 +53,7 @@ impl Client {
     pub async fn connect(config: ClientConfig) -> Result<Self, ConnectError> {
         let node = Arc::new(Node::new(config)?);
         node.connect().await?;
+        keep_token(&node);
         Ok(Self { node })
     }
 

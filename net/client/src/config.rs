@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use pinion_types::limits::{IN_FLIGHT_MAX, TOKEN_BYTES_MAX};
 
+use crate::token::{Shown, TokenSource};
+
 /// Where a node started with `--dev` listens.
 pub const DEV_SERVER: &str = "127.0.0.1:8080";
 /// Where a node started with `--dev` leaves its certificate and tokens,
@@ -31,6 +33,13 @@ pub enum ConfigError {
     #[error("the CA certificate cannot be used: {reason}")]
     Ca {
         /// What is wrong with it.
+        reason: String,
+    },
+    /// The client's own certificate or its key cannot be used, or one is there without the
+    /// other.
+    #[error("the client's certificate cannot be used: {reason}")]
+    Certificate {
+        /// What is wrong with them.
         reason: String,
     },
     /// A file could not be read.
@@ -134,7 +143,9 @@ pub struct ClientConfig {
     server: String,
     server_name: Option<String>,
     ca_pem: Option<Vec<u8>>,
+    certificate: Option<(Vec<u8>, Secret)>,
     token: Option<Secret>,
+    token_source: Option<Arc<dyn TokenSource>>,
     name: String,
     /// See [`ClientConfig::request_timeout`].
     pub(crate) request_timeout: Duration,
@@ -150,9 +161,22 @@ pub struct ClientConfig {
     pub(crate) breaker: BreakerConfig,
 }
 
+/// Files that the command line names: authority, token, certificate and its key.
+type Files<'a> = (
+    Option<&'a Path>,
+    Option<&'a Path>,
+    Option<(&'a Path, &'a Path)>,
+);
+
 /// Bytes that are never printed.
-#[derive(Clone)]
-struct Secret(Vec<u8>);
+#[derive(Clone, Default)]
+pub(crate) struct Secret(pub(crate) Vec<u8>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
 
 impl fmt::Debug for ClientConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -160,7 +184,12 @@ impl fmt::Debug for ClientConfig {
             .field("server", &self.server)
             .field("server_name", &self.server_name)
             .field("ca_pem_bytes", &self.ca_pem.as_ref().map(Vec::len))
+            .field(
+                "certificate_bytes",
+                &self.certificate.as_ref().map(|(pem, _)| pem.len()),
+            )
             .field("token", &self.token.as_ref().map(|_| "…"))
+            .field("token_source", &self.token_source.is_some())
             .field("name", &self.name)
             .field("request_timeout", &self.request_timeout)
             .field("connect_timeout", &self.connect_timeout)
@@ -180,7 +209,9 @@ impl ClientConfig {
             server: server.into(),
             server_name: None,
             ca_pem: None,
+            certificate: None,
             token: None,
+            token_source: None,
             name: "pinion-client".to_owned(),
             request_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
@@ -192,19 +223,20 @@ impl ClientConfig {
     }
 
     /// What client commands use when they are given no flags: `PINION_SERVER`,
-    /// `PINION_CA` and `PINION_TOKEN` (the latter two name files), and what is
-    /// missing from what a node started with `--dev` in this directory left in
-    /// [`DEV_DIR`]. Without that directory and without `PINION_CA`, the CA
+    /// `PINION_CA`, `PINION_TOKEN`, `PINION_CLIENT_CERT` and `PINION_CLIENT_KEY` (all but
+    /// the first name files), and what is missing from what a node started with `--dev` in
+    /// this directory left in [`DEV_DIR`]; whoever has a certificate is left no token. Without that directory and without `PINION_CA`, the CA
     /// stays unset and [`Client::connect`](crate::Client::connect) says how to get one.
     ///
     /// # Errors
     /// [`ConfigError::File`] when a file that is named or there cannot be read.
     pub fn from_env_or_dev() -> Result<Self, ConfigError> {
-        Self::from_parts(None, None, None)
+        Self::from_parts(None, None, None, None)
     }
 
     /// [`from_env_or_dev`](Self::from_env_or_dev) with what the command line
-    /// gave (`--server`, `--ca FILE`, `--token FILE`) before everything else.
+    /// gave (`--server`, `--ca FILE`, `--token FILE`, and the pair of `--client-cert FILE`
+    /// and `--client-key FILE`) before everything else.
     ///
     /// # Errors
     /// [`ConfigError::File`] when a file that is named or there cannot be read.
@@ -212,16 +244,17 @@ impl ClientConfig {
         server: Option<&str>,
         ca: Option<&Path>,
         token: Option<&Path>,
+        certificate: Option<(&Path, &Path)>,
     ) -> Result<Self, ConfigError> {
-        Self::resolve(server, ca, token, Path::new(DEV_DIR), |name| {
+        let files = (ca, token, certificate);
+        Self::resolve(server, files, Path::new(DEV_DIR), |name| {
             std::env::var(name).ok().filter(|value| !value.is_empty())
         })
     }
 
     fn resolve(
         server: Option<&str>,
-        ca: Option<&Path>,
-        token: Option<&Path>,
+        (ca, token, certificate): Files<'_>,
         dev: &Path,
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
@@ -238,7 +271,25 @@ impl ClientConfig {
         if let Some(path) = file(ca, "PINION_CA", "ca.pem") {
             config = config.ca_pem(read(&path)?);
         }
-        if let Some(path) = file(token, "PINION_TOKEN", "client.token") {
+        let named = |variable: &str| env(variable).map(PathBuf::from);
+        let pair = match certificate {
+            Some((chain, key)) => (Some(chain.to_owned()), Some(key.to_owned())),
+            None => (named("PINION_CLIENT_CERT"), named("PINION_CLIENT_KEY")),
+        };
+        match pair {
+            (None, None) => {}
+            (Some(chain), Some(key)) => config = config.certificate_pem(read(&chain)?, read(&key)?),
+            _ => {
+                let reason = "PINION_CLIENT_CERT and PINION_CLIENT_KEY go together".to_owned();
+                return Err(ConfigError::Certificate { reason });
+            }
+        }
+        // A token would count instead of the certificate: only one that was named does.
+        let token = match &config.certificate {
+            Some(_) => token.map(Path::to_owned).or_else(|| named("PINION_TOKEN")),
+            None => file(token, "PINION_TOKEN", "client.token"),
+        };
+        if let Some(path) = token {
             let token = read(&path)?;
             config = config.token(token.trim_ascii());
         }
@@ -252,11 +303,42 @@ impl ClientConfig {
         self
     }
 
+    /// The certificate that says who this client is, leaf first, and its key, PEM: what a
+    /// node that knows its authority takes in place of a token. With a token as well, the
+    /// token counts. The key is kept out of every `Debug` and log line.
+    #[must_use]
+    pub fn certificate_pem(mut self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Self {
+        let key = Secret(key.as_ref().to_vec());
+        self.certificate = Some((chain.as_ref().to_vec(), key));
+        self
+    }
+
     /// The bearer token; the node derives tenant and grants from it. Kept out
     /// of every `Debug` and log line.
     #[must_use]
     pub fn token(mut self, token: impl AsRef<[u8]>) -> Self {
         self.token = Some(Secret(token.as_ref().to_vec()));
+        self
+    }
+
+    /// Where tokens come from, in place of [`token`](Self::token): for those that end. The
+    /// next one is asked for when two thirds of a token's life are over; connections that were
+    /// made with the one before are replaced, one after the other, and what is under way on
+    /// them is answered first.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pinion_client::{ClientConfig, FreshToken, TokenError};
+    ///
+    /// let config = ClientConfig::new("127.0.0.1:8080").token_source(|| async {
+    ///     let text = std::fs::read_to_string("/run/secrets/pinion.token")?;
+    ///     Ok::<_, TokenError>(FreshToken::new(text.trim()).for_time(Duration::from_secs(900)))
+    /// });
+    /// # let _ = config;
+    /// ```
+    #[must_use]
+    pub fn token_source(mut self, source: impl TokenSource) -> Self {
+        self.token_source = Some(Arc::new(source));
         self
     }
 
@@ -346,12 +428,30 @@ impl ClientConfig {
         &self.name
     }
 
+    pub(crate) fn source(&self) -> Option<&Arc<dyn TokenSource>> {
+        self.token_source.as_ref()
+    }
+
+    /// The token that was given, as it is shown.
+    pub(crate) fn shown(&self) -> Shown {
+        Shown {
+            token: self.token.clone().unwrap_or_default(),
+            ..Shown::default()
+        }
+    }
+
     pub(crate) fn token_bytes(&self) -> Result<&[u8], ConfigError> {
         let token = self.token.as_ref().map_or(&[][..], |secret| &secret.0);
         if token.len() > usize::from(TOKEN_BYTES_MAX) {
             return Err(ConfigError::TokenTooLong { len: token.len() });
         }
         Ok(token)
+    }
+
+    /// The certificate and its key, PEM.
+    pub(crate) fn certificate(&self) -> Option<(&[u8], &[u8])> {
+        let pair = self.certificate.as_ref();
+        pair.map(|(chain, key)| (&chain[..], &key.0[..]))
     }
 
     pub(crate) fn ca_bytes(&self) -> Result<&[u8], ConfigError> {
@@ -388,6 +488,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    const NO_FILES: Files<'static> = (None, None, None);
+
     #[test]
     fn flags_come_before_the_environment_and_that_before_the_dev_directory() {
         let dir = tempfile::tempdir().unwrap();
@@ -399,26 +501,52 @@ mod tests {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
         let none = |_: &str| None;
-        let dev = ClientConfig::resolve(None, None, None, dir.path(), none).unwrap();
+        let dev = ClientConfig::resolve(None, NO_FILES, dir.path(), none).unwrap();
         assert_eq!(dev.server(), DEV_SERVER);
         assert_eq!(dev.ca_bytes().unwrap(), b"dev-ca");
         assert_eq!(dev.token_bytes().unwrap(), b"dev-token");
 
         let env = |name: &str| (name == "PINION_SERVER").then(|| "h:1".to_owned());
         let token = dir.path().join("t");
-        let both = ClientConfig::resolve(None, None, Some(&token), dir.path(), env).unwrap();
+        let both =
+            ClientConfig::resolve(None, (None, Some(&token), None), dir.path(), env).unwrap();
         assert_eq!(
             (both.server(), both.token_bytes().unwrap()),
             ("h:1", &b"flag"[..])
         );
-        let flag = ClientConfig::resolve(Some("f:2"), None, None, dir.path(), env).unwrap();
+        let flag = ClientConfig::resolve(Some("f:2"), NO_FILES, dir.path(), env).unwrap();
         assert_eq!(flag.server(), "f:2");
+    }
+
+    #[test]
+    fn whoever_has_a_certificate_is_left_no_token_that_was_not_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        for name in ["client.token", "c.pem", "c.key", "t"] {
+            std::fs::write(dir.path().join(name), name).unwrap();
+        }
+        let both = |name: &str| match name {
+            "PINION_CLIENT_CERT" => Some(path("c.pem")),
+            "PINION_CLIENT_KEY" => Some(path("c.key")),
+            _ => None,
+        };
+        let config = ClientConfig::resolve(None, NO_FILES, dir.path(), both).unwrap();
+        assert_eq!(config.certificate(), Some((&b"c.pem"[..], &b"c.key"[..])));
+        assert!(!config.has_token(), "that of --dev is not taken");
+        assert!(!format!("{config:?}").contains("c.key"));
+        let token = dir.path().join("t");
+        let named =
+            ClientConfig::resolve(None, (None, Some(&token), None), dir.path(), both).unwrap();
+        assert_eq!(named.token_bytes().unwrap(), b"t");
+        let half = |name: &str| both(name).filter(|_| name != "PINION_CLIENT_KEY");
+        let refused = ClientConfig::resolve(None, NO_FILES, dir.path(), half);
+        assert!(matches!(refused, Err(ConfigError::Certificate { .. })));
     }
 
     #[test]
     fn without_any_ca_the_error_says_where_to_get_one() {
         let dir = tempfile::tempdir().unwrap();
-        let config = ClientConfig::resolve(None, None, None, dir.path(), |_| None).unwrap();
+        let config = ClientConfig::resolve(None, NO_FILES, dir.path(), |_| None).unwrap();
         let error = config.ca_bytes().unwrap_err().to_string();
         assert!(
             error.contains("PINION_CA") && error.contains("--dev"),
@@ -429,7 +557,8 @@ mod tests {
     #[test]
     fn a_named_file_that_is_missing_is_an_error() {
         let missing = Path::new("/nonexistent/ca.pem");
-        let result = ClientConfig::resolve(None, Some(missing), None, Path::new("/x"), |_| None);
+        let result =
+            ClientConfig::resolve(None, (Some(missing), None, None), Path::new("/x"), |_| None);
         assert!(matches!(result, Err(ConfigError::File { .. })));
     }
 

@@ -41,6 +41,12 @@ pub enum ConnectError {
         /// The time given.
         after: Duration,
     },
+    /// The source of tokens has none.
+    #[error("no token: {reason}")]
+    Token {
+        /// What it said.
+        reason: String,
+    },
     /// The node refused the HELLO, for example for its token.
     #[error("the node refused the session: {0}")]
     Refused(Refusal),
@@ -67,14 +73,20 @@ impl ConnectError {
         match self {
             Self::Config(_) | Self::Closed | Self::Protocol(_) => false,
             Self::Refused(refusal) => refusal.retry != RetryClass::Fatal,
-            // A certificate that is not trusted now will not be trusted later.
+            // A certificate that is not trusted now will not be trusted later: neither the
+            // node's here nor ours there (TLS alerts, RFC 9001 §4.8).
             Self::Handshake { reason, .. } => {
-                !matches!(reason, quinn::ConnectionError::TransportError(e)
-                    if u64::from(e.code) & 0xff00 == 0x100)
+                let code = match reason {
+                    quinn::ConnectionError::TransportError(error) => u64::from(error.code),
+                    quinn::ConnectionError::ConnectionClosed(close) => u64::from(close.error_code),
+                    _ => 0,
+                };
+                code & 0xff00 != 0x100
             }
             Self::Resolve { .. }
             | Self::Socket(_)
             | Self::TimedOut { .. }
+            | Self::Token { .. }
             | Self::CircuitOpen { .. } => true,
         }
     }

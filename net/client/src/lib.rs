@@ -21,6 +21,9 @@
 //! a budget ([`RetryBudgetConfig`]), attempts to connect back off with jitter, and
 //! a node that does not answer is left alone for a while ([`BreakerConfig`]).
 //!
+//! A token that ends is renewed before it does, by a [`TokenSource`]: new connections take the
+//! place of those that stand, and what is under way on these is answered first.
+//!
 //! Every call is cancel-safe, and nothing queues without bound: requests in
 //! flight, bytes to be written, records to be acknowledged and deliveries to be
 //! read each have a limit, and whoever would exceed it waits.
@@ -79,6 +82,7 @@ mod stats;
 mod stream;
 mod subscriber;
 mod ticket;
+mod token;
 mod watch;
 mod window;
 
@@ -114,4 +118,5 @@ pub use stats::ClientStats;
 pub use stream::{AppendSession, FetchOptions, FetchedPage, Stream};
 pub use subscriber::{Event, Partitions, StartFrom, SubscribeOptions, Subscription};
 pub use ticket::{PublishAck, PublishTicket};
+pub use token::{FreshToken, TokenError, TokenFuture, TokenSource};
 pub use watch::{Watch, WatchEvent, WatchOptions};

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pinion_types::{ErrorCode, Refusal};
 use pinion_wire::message::{Handle, Hello, MAGIC, Welcome};
@@ -24,6 +24,7 @@ use crate::frames::{Frame, FrameBuffer};
 use crate::in_flight::InFlight;
 use crate::outbox::Outbox;
 use crate::stats::{Counters, add};
+use crate::token::Shown;
 
 /// Which request stream a request takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,11 +94,14 @@ impl Pending {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) welcome: Welcome,
+    /// The token that it was made with.
+    pub(crate) token: Shown,
     connection: quinn::Connection,
     endpoint: quinn::Endpoint,
     lanes: [Outbox; 2],
     in_flight: Mutex<InFlight<Waiter>>,
     permits: Arc<Semaphore>,
+    permits_max: u32,
     deliveries: Mutex<HashMap<u32, oneshot::Sender<DeliveryStream>>>,
     next_subscription: AtomicU32,
     /// By [`Resource::id`](crate::resource::Resource). As many as the client has resources.
@@ -115,7 +119,7 @@ pub(crate) struct Dial<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) tls_name: &'a str,
     pub(crate) config: quinn::ClientConfig,
-    pub(crate) token: &'a [u8],
+    pub(crate) token: Shown,
     pub(crate) client_name: &'a str,
     pub(crate) max_in_flight: u32,
     pub(crate) stats: Arc<Counters>,
@@ -149,7 +153,7 @@ impl Link {
             version_min: PROTOCOL_VERSION,
             version_max: PROTOCOL_VERSION,
             capabilities: 0,
-            token: dial.token,
+            token: &dial.token.token.0,
             client_name: dial.client_name,
         }))
         .expect("token and name were measured when the configuration was made");
@@ -181,11 +185,13 @@ impl Link {
             .min(dial.max_in_flight);
         let link = Arc::new(Self {
             welcome,
+            token: dial.token,
             connection,
             endpoint,
             lanes: [Outbox::new(), Outbox::new()],
             in_flight: Mutex::new(InFlight::new(in_flight_max)),
             permits: Arc::new(Semaphore::new(in_flight_max as usize)),
+            permits_max: in_flight_max,
             deliveries: Mutex::default(),
             next_subscription: AtomicU32::new(1),
             handles: Mutex::default(),
@@ -329,6 +335,27 @@ impl Link {
     /// Closes at once.
     pub(crate) fn close(&self) {
         self.fail(&LinkDown::Closed);
+    }
+
+    /// Another connection has taken its place. It stays while its token counts, but for a
+    /// rest: what was reserved on it goes back to its queue when it ends. Then it takes no
+    /// more requests, waits as long as `within` for the answers that are out, and goes;
+    /// whoever waits for more then, or subscribed here, goes on elsewhere as after a loss.
+    pub(crate) async fn retire(&self, within: Duration) {
+        let left = self.token.ends_at.map_or(within * 2, |at| {
+            at.saturating_duration_since(Instant::now())
+        });
+        tokio::time::sleep(left - within.min(left / 2)).await;
+        let within = within.min(left / 2);
+        let idle = async {
+            let all = self.permits.acquire_many(self.permits_max).await;
+            self.finish().await;
+            all
+        };
+        // Out of time, or lost meanwhile: the rest is told so.
+        let held = tokio::time::timeout(within, idle).await;
+        self.fail(&LinkDown::Lost(ConnectionError::LocallyClosed));
+        drop(held);
     }
 
     /// Waits until the close has reached the node. The caller bounds the time.

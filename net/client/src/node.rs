@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pinion_quic::Steering;
+use pinion_quic::{Steering, tls};
 use pinion_types::limits::{DATA_CORES_MAX, HANDLES_MAX};
 use pinion_types::{CoreId, ErrorCode, FactId, Refusal, ResourceKind, ResourceName};
 use pinion_wire::message::{Spec, Welcome};
@@ -22,6 +22,7 @@ use crate::link::{Dial, Link};
 use crate::pace::{Backoff, Breaker, RetryBudget};
 use crate::resource::Resource;
 use crate::stats::{Counters, add};
+use crate::token::{Shown, Tokens};
 
 /// What one delivery or reply stream may have on the way to us. The largest
 /// frame four times over: a bulk reply never waits for a window update.
@@ -41,6 +42,14 @@ const ADDRESSES_MAX: usize = 4;
 /// Least wait before a node that said it shuts down is tried again.
 const DRAINED_WAIT: Duration = Duration::from_secs(1);
 
+/// Least pause after a token could not be renewed.
+const RENEW_AGAIN_MIN: Duration = Duration::from_millis(100);
+
+/// How long before its token ends a connection that was replaced takes no more requests, and
+/// waits for the answers that are out; at most half of what is left of that token. Longer lets
+/// more of them come, shorter leaves more time to whoever works on what was reserved there.
+const RETIRE_WAIT: Duration = Duration::from_secs(10);
+
 /// How long [`Node::close`] waits for each of its steps.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
@@ -59,6 +68,8 @@ pub(crate) struct Node {
     next_resource: AtomicU64,
     breaker: Mutex<Breaker>,
     budget: Mutex<RetryBudget>,
+    /// Where tokens come from, when they end.
+    tokens: Option<Tokens>,
     random: Mutex<StdRng>,
     closed: watch::Sender<bool>,
 }
@@ -103,6 +114,7 @@ impl Node {
         let tls = tls_config(&config)?;
         let budget = RetryBudget::new(config.retry_budget, Instant::now());
         let breaker = Breaker::new(config.breaker);
+        let tokens = config.source().cloned().map(Tokens::new);
         Ok(Self {
             config,
             stats: Arc::default(),
@@ -114,6 +126,7 @@ impl Node {
             next_resource: AtomicU64::new(1),
             breaker: Mutex::new(breaker),
             budget: Mutex::new(budget),
+            tokens,
             random: Mutex::new(rand::make_rng()),
             closed: watch::Sender::new(false),
         })
@@ -415,6 +428,52 @@ impl Node {
     }
 
     async fn dial_any(&self, aim: Option<CoreId>) -> Result<Arc<Link>, ConnectError> {
+        let Some(tokens) = &self.tokens else {
+            return self.dial_with(aim, self.config.shown()).await;
+        };
+        let shown = tokens.get().await?;
+        let result = self.dial_with(aim, shown.clone()).await;
+        match &result {
+            Err(ConnectError::Refused(refusal)) if refusal.code == ErrorCode::Unauthenticated => {
+                // It may have ended sooner than its source knew.
+                tokens.forget(&shown.token.0).await;
+                self.dial_with(aim, tokens.get().await?).await
+            }
+            _ => result,
+        }
+    }
+
+    /// Gets the next token, and puts a connection with it in the place of each that stands.
+    async fn renew(&self, tokens: &Tokens) -> Result<(), ConnectError> {
+        let after = self.config.connect_timeout;
+        let renewed = tokio::time::timeout(after, tokens.renewed()).await;
+        let number = renewed.map_err(|_| ConnectError::Token {
+            reason: format!("its source did not answer within {after:?}"),
+        })??;
+        let slots = lock(&self.slots).clone();
+        for (core, slot) in (0..).zip(slots) {
+            // Nobody else dials this core meanwhile.
+            let _dialing = slot.dialing.lock().await;
+            let old = slot.live().filter(|old| old.token.number < number);
+            let Some(old) = old else { continue };
+            let core = CoreId(core);
+            let link = self.dial(Some(core)).await?;
+            if self.landing(core, &link)? == Landing::Stale {
+                // The node was started anew: the old one is lost, as will be seen.
+                link.close();
+                continue;
+            }
+            *lock(&slot.link) = Some(link);
+            tokio::spawn(async move { old.retire(RETIRE_WAIT).await });
+        }
+        Ok(())
+    }
+
+    async fn dial_with(
+        &self,
+        aim: Option<CoreId>,
+        token: Shown,
+    ) -> Result<Arc<Link>, ConnectError> {
         let server = self.config.server();
         let resolve = |source| ConnectError::Resolve {
             server: server.to_owned(),
@@ -433,7 +492,7 @@ impl Node {
                 address,
                 tls_name: &self.tls_name,
                 config: self.aimed(aim),
-                token: self.config.token_bytes()?,
+                token: token.clone(),
                 client_name: self.config.client_name(),
                 max_in_flight: self.config.max_in_flight,
                 stats: Arc::clone(&self.stats),
@@ -461,6 +520,45 @@ impl Node {
     }
 }
 
+/// Renews the token before it ends, for as long as there is a handle of the client.
+pub(crate) fn keep_token(node: &Arc<Node>) {
+    let Some(tokens) = &node.tokens else { return };
+    let (mut due, mut closed) = (tokens.due(), node.closed());
+    let mut backoff = Backoff::new(node.config.backoff);
+    let node = Arc::downgrade(node);
+    tokio::spawn(async move {
+        let mut again = None;
+        loop {
+            let at = again.take().or(*due.borrow_and_update());
+            let wait = async {
+                match at {
+                    Some(at) => tokio::time::sleep_until(Instant::into(at)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = wait => {}
+                changed = due.changed() => match changed {
+                    Ok(()) => continue,
+                    // The last handle is gone.
+                    Err(_) => return,
+                },
+                _ = closed.wait_for(|closed| *closed) => return,
+            }
+            let Some(node) = node.upgrade() else { return };
+            let Some(tokens) = &node.tokens else { return };
+            match node.renew(tokens).await {
+                Ok(()) => backoff.reset(),
+                Err(error) => {
+                    tracing::warn!(%error, "the token is not renewed yet; trying again");
+                    let wait = backoff.next(node.random()).max(RENEW_AGAIN_MIN);
+                    again = Some(Instant::now() + wait);
+                }
+            }
+        }
+    });
+}
+
 impl Drop for Node {
     /// The last handle is gone: nobody can wait, so connections close at once.
     fn drop(&mut self) {
@@ -483,8 +581,18 @@ impl Slot {
 
 fn tls_config(config: &ClientConfig) -> Result<quinn::ClientConfig, ConfigError> {
     let ca = |reason: String| ConfigError::Ca { reason };
-    let mut tls = pinion_quic::tls::client_config_pem(config.ca_bytes()?)
-        .map_err(|error| ca(error.to_string()))?;
+    let roots = config.ca_bytes()?;
+    let mut tls = match config.certificate() {
+        None => tls::client_config_pem(roots).map_err(|error| ca(error.to_string()))?,
+        Some((chain, key)) => {
+            // Whichever of them is wrong, the other is right.
+            tls::roots(roots).map_err(|error| ca(error.to_string()))?;
+            let made = tls::client_config_pem_with_certificate(roots, chain, key);
+            made.map_err(|error| ConfigError::Certificate {
+                reason: error.to_string(),
+            })?
+        }
+    };
     // 0-RTT data may be replayed, and this client never sends any.
     Arc::make_mut(&mut tls).enable_early_data = false;
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls)

@@ -3,12 +3,15 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::{Fake, Rule, soon};
+use common::{Fake, Rule, TOKEN, soon};
 use pinion_client::{
-    BackoffConfig, BreakerConfig, Client, ConnectError, CoreId, ErrorCode, Outcome, RequestError,
-    RetryBudgetConfig, WatchEvent, WatchOptions,
+    BackoffConfig, BreakerConfig, Client, ClientConfig, ConnectError, CoreId, ErrorCode,
+    FreshToken, Outcome, PartitionId, Partitions, RequestError, RetryBudgetConfig, TakeOptions,
+    TokenError, WatchEvent, WatchOptions,
 };
 use pinion_wire::opcode;
 
@@ -50,6 +53,111 @@ async fn a_wrong_token_is_refused_with_advice_and_never_shown() {
         "{text}"
     );
     assert!(!error.is_transient());
+}
+
+/// A client that gets `token-1`, `token-2`, … for so long each, and how many it got.
+fn renewing(fake: &Fake, life: Duration) -> (ClientConfig, Arc<AtomicU64>) {
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = asked.clone();
+    let config = fake.config().token_source(move || {
+        let number = count.fetch_add(1, Ordering::Relaxed) + 1;
+        let token = FreshToken::new(format!("token-{number}")).for_time(life);
+        async move { Ok::<_, TokenError>(token) }
+    });
+    (config, asked)
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_in_time_and_what_is_under_way_is_answered_once() {
+    let fake = Fake::start();
+    fake.node().tokens = (1..100).map(|number| format!("token-{number}")).collect();
+    // A third of its life is left for what is under way when it is renewed.
+    let (config, asked) = renewing(&fake, Duration::from_secs(3));
+    let client = soon(Client::connect(config)).await.unwrap();
+    let queue = soon(client.queue("demo/jobs")).await.unwrap();
+    let waiting = tokio::spawn({
+        let queue = queue.clone();
+        async move {
+            let take = TakeOptions {
+                partitions: Partitions::One(PartitionId(0)),
+                wait: Duration::from_secs(15),
+                ..TakeOptions::default()
+            };
+            queue.take(take).await
+        }
+    });
+    // Requests go on meanwhile, and the one that waits does so still.
+    soon(async {
+        client.ping(CoreId(0)).await.unwrap();
+        let before = fake.node().landed.len();
+        while asked.load(Ordering::Relaxed) < 2 || fake.node().landed.len() == before {
+            client.ping(CoreId(0)).await.unwrap();
+        }
+    })
+    .await;
+    assert!(!waiting.is_finished());
+    let put = pinion_client::PutOptions::default();
+    for _ in 0..common::SHARDS {
+        soon(queue.put(pinion_client::Record::new("work"), put))
+            .await
+            .unwrap();
+    }
+    let taken = soon(waiting).await.unwrap().unwrap();
+    assert_eq!(taken.len(), 1);
+    assert_eq!(
+        fake.requests(opcode::QUEUE_TAKE),
+        1,
+        "it was not sent again"
+    );
+}
+
+#[tokio::test]
+async fn a_token_that_the_node_takes_no_more_is_asked_for_anew() {
+    let fake = Fake::start();
+    fake.node().tokens = vec!["token-2".to_owned()];
+    let (config, asked) = renewing(&fake, Duration::from_secs(3600));
+    let client = soon(Client::connect(config)).await.unwrap();
+    soon(client.ping(CoreId(1))).await.unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    // And no more than once in an attempt.
+    fake.node().tokens.clear();
+    let (config, asked) = renewing(&fake, Duration::from_secs(3600));
+    let refused = soon(Client::connect(config)).await.unwrap_err();
+    assert!(matches!(&refused, ConnectError::Refused(r) if r.code == ErrorCode::Unauthenticated));
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_source_that_fails_for_a_while_costs_nothing_while_the_token_counts() {
+    let fake = Fake::start();
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = asked.clone();
+    let config = fake.config().token_source(move || {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        let token = match number {
+            0 => Ok(FreshToken::new(TOKEN).for_time(Duration::from_secs(1))),
+            1 => Err(TokenError::from("the provider is away")),
+            _ => Ok(FreshToken::new(TOKEN)),
+        };
+        async move { token }
+    });
+    let client = soon(Client::connect(config)).await.unwrap();
+    soon(async {
+        while asked.load(Ordering::Relaxed) < 3 {
+            client.ping(CoreId(0)).await.unwrap();
+        }
+    })
+    .await;
+
+    let config = fake
+        .config()
+        .token_source(|| async { Err::<FreshToken, _>(TokenError::from("the provider is away")) });
+    let error = soon(Client::connect(config)).await.unwrap_err();
+    assert!(
+        error.to_string().contains("the provider is away"),
+        "{error}"
+    );
+    assert!(error.is_transient());
 }
 
 #[tokio::test]

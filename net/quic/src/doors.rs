@@ -18,7 +18,8 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls13_signature};
 use rustls::pki_types::{SignatureVerificationAlgorithm, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{
-    ClientHello, ParsedCertificate, ResolvesServerCert, StoresServerSessions, WebPkiClientVerifier,
+    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
+    StoresServerSessions, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{
@@ -145,6 +146,29 @@ fn verifier(roots: RootCertStore) -> Result<Arc<dyn ClientCertVerifier>, DoorErr
     provider.signature_verification_algorithms = *ALGORITHMS;
     let built = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.into()).build();
     Ok(built?)
+}
+
+/// What `base` is, for clients who may show a certificate that leads to `roots`.
+pub(crate) fn by_tcp(
+    base: &rustls::ServerConfig,
+    roots: RootCertStore,
+) -> Result<rustls::ServerConfig, DoorError> {
+    let clients = Visit {
+        doors: Arc::new(Doors::default().with_clients(roots)?),
+        resolver: Arc::clone(&base.cert_resolver),
+        sessions: Arc::new(NoServerSessionStorage {}),
+        protocol: OnceLock::new(),
+        has_shown: AtomicBool::new(false),
+    };
+    let mut config = BUILDER
+        .clone()
+        .with_client_cert_verifier(Arc::new(clients))
+        .with_cert_resolver(Arc::clone(&base.cert_resolver));
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.alpn_protocols.clone_from(&base.alpn_protocols);
+    config.ignore_client_order = base.ignore_client_order;
+    Ok(config)
 }
 
 /// One handshake.

@@ -79,6 +79,19 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
+/// The same node for connections by TCP whose clients may show a certificate that leads to
+/// `roots`; one that shows another is turned away. No session is resumed: it would bring the
+/// certificate of its first handshake, which nobody looks at again.
+///
+/// # Errors
+/// There is no root.
+pub fn with_client_roots(
+    config: &rustls::ServerConfig,
+    roots: RootCertStore,
+) -> Result<rustls::ServerConfig, DoorError> {
+    doors::by_tcp(config, roots)
+}
+
 /// Client configuration that trusts `roots`. Keeps session tickets in memory, so
 /// use one configuration for all connections to a node.
 pub fn client_config(roots: RootCertStore) -> Result<Arc<rustls::ClientConfig>, TlsError> {
@@ -160,6 +173,16 @@ pub fn server_config_pem(
 /// [`client_config`] that trusts every certificate in the PEM text.
 pub fn client_config_pem(roots: &[u8]) -> Result<Arc<rustls::ClientConfig>, TlsError> {
     client_config(self::roots(roots)?)
+}
+
+/// [`client_config_with_certificate`] from PEM text.
+pub fn client_config_pem_with_certificate(
+    roots: &[u8],
+    cert_chain: &[u8],
+    key: &[u8],
+) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+    let key = PrivateKeyDer::from_pem_slice(key)?;
+    client_config_with_certificate(self::roots(roots)?, certificates(cert_chain)?, key)
 }
 
 /// Everybody in the PEM text as somebody whose signature counts; at least one.

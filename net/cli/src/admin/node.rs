@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pinion_client::{ConfigError, DEV_DIR, DEV_SERVER};
+use pinion_quic::tls;
+use tokio_rustls::rustls;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::failure::Failure;
@@ -49,6 +51,26 @@ pub(crate) struct NodeArgs {
         help_heading = "Node"
     )]
     pub(super) token: Option<PathBuf>,
+    /// Certificate that says who we are, PEM, in place of a token
+    #[arg(
+        long,
+        global = true,
+        env = "PINION_CLIENT_CERT",
+        value_name = "FILE",
+        requires = "client_key",
+        help_heading = "Node"
+    )]
+    pub(super) client_cert: Option<PathBuf>,
+    /// Its key, PEM
+    #[arg(
+        long,
+        global = true,
+        env = "PINION_CLIENT_KEY",
+        value_name = "FILE",
+        requires = "client_cert",
+        help_heading = "Node"
+    )]
+    pub(super) client_key: Option<PathBuf>,
     /// Name the node's certificate must carry [default: the host of --server]
     #[arg(long, global = true, value_name = "NAME", help_heading = "Node")]
     pub(super) server_name: Option<String>,
@@ -87,7 +109,12 @@ impl NodeArgs {
                 .filter(|path| !path.as_os_str().is_empty())
                 .or_else(|| Some(dev.join(name)).filter(|path| path.exists()))
         };
-        let token = match there(&self.token, "admin.token") {
+        // A token would count instead of the certificate: only one that was named does.
+        let token = match &self.client_cert {
+            Some(_) => self.token.clone(),
+            None => there(&self.token, "admin.token"),
+        };
+        let token = match token {
             None => None,
             Some(path) => Some(secret(&path)?),
         };
@@ -98,10 +125,30 @@ impl NodeArgs {
                 return Err(ConfigError::NoCa.into());
             };
             let pem = read(&path, CA_FILE_BYTES_MAX)?;
-            Some(trust(&pem, host, self.server_name.clone())?)
+            let config = self.tls(&pem)?;
+            Some(trust(config, host, self.server_name.clone())?)
         };
         let node = Node { server, tls, token };
         Ok(Http::new(node, self.timeout, self.request_id))
+    }
+
+    /// Trusts those in `roots`, and shows the certificate that was named.
+    fn tls(&self, roots: &[u8]) -> Result<Arc<rustls::ClientConfig>, Failure> {
+        let trusting = tls::client_config_pem(roots).map_err(|error| ConfigError::Ca {
+            reason: error.to_string(),
+        })?;
+        let (Some(chain), Some(key)) = (&self.client_cert, &self.client_key) else {
+            return Ok(trusting);
+        };
+        let (chain, key) = (
+            read(chain, CA_FILE_BYTES_MAX)?,
+            read(key, CA_FILE_BYTES_MAX)?,
+        );
+        let showing = tls::client_config_pem_with_certificate(roots, &chain, &key);
+        let wrong = |error: tls::TlsError| ConfigError::Certificate {
+            reason: error.to_string(),
+        };
+        Ok(showing.map_err(wrong)?)
     }
 }
 
@@ -136,10 +183,11 @@ fn host_of(server: &str) -> Result<String, Failure> {
     }
 }
 
-fn trust(pem: &[u8], host: String, said: Option<String>) -> Result<Tls, Failure> {
-    let mut config = pinion_quic::tls::client_config_pem(pem).map_err(|error| ConfigError::Ca {
-        reason: error.to_string(),
-    })?;
+fn trust(
+    mut config: Arc<rustls::ClientConfig>,
+    host: String,
+    said: Option<String>,
+) -> Result<Tls, Failure> {
     let ours = Arc::make_mut(&mut config);
     ours.alpn_protocols = vec![ALPN.to_vec()];
     // Early data can be replayed by whoever sees it (RFC 8446 §8).

@@ -67,6 +67,8 @@ pub struct Node {
     partitions: Vec<Partition>,
     pub queues: Vec<queue::FakeQueue>,
     cache: HashMap<Vec<u8>, (u64, Vec<u8>)>,
+    /// What it takes in a HELLO.
+    pub tokens: Vec<String>,
     pub rules: HashMap<u8, VecDeque<Rule>>,
     pub requests: HashMap<u8, u64>,
     connections: Vec<quinn::Connection>,
@@ -118,6 +120,7 @@ impl Fake {
             partitions: (0..SHARDS).map(|_| Partition::default()).collect(),
             queues: (0..SHARDS).map(|_| queue::FakeQueue::default()).collect(),
             cache: HashMap::new(),
+            tokens: vec![TOKEN.to_owned()],
             rules: HashMap::new(),
             requests: HashMap::new(),
             connections: Vec::new(),
@@ -329,7 +332,9 @@ impl Session {
         let mut node = self.node.lock().unwrap();
         let mut cores = Vec::new();
         let reply = match *request {
-            Request::Hello(hello) if hello.token != TOKEN.as_bytes() => {
+            Request::Hello(hello)
+                if !node.tokens.iter().any(|one| one.as_bytes() == hello.token) =>
+            {
                 Reply::Error(Refusal::new(ErrorCode::Unauthenticated))
             }
             Request::Hello(_) => Reply::Welcome(Welcome {
