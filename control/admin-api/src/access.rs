@@ -5,7 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, COOKIE, ORIGIN};
 use pinion_auth::AuthError;
 use pinion_auth::access::{AccessTable, Caller};
 use pinion_auth::compile::Credentials;
@@ -15,6 +15,7 @@ use pinion_metadata::{Action, ActionPattern, Part, PolicyObject};
 use pinion_types::WallMs;
 use sha2::{Digest, Sha256};
 
+use crate::call::Peer;
 use crate::error::Failure;
 use crate::limits::BEARER_BYTES_MAX;
 use crate::routes::{Need, ObjectOf};
@@ -73,12 +74,18 @@ impl Who {
     pub(crate) fn of(
         table: &AccessTable,
         headers: &HeaderMap,
-        remote: Option<SocketAddr>,
+        peer: &Peer,
         wall: WallMs,
     ) -> Result<Self, AuthError> {
-        let shown = Credentials {
-            bearer: bearer(headers)?,
-            workload: None,
+        let shown = match &peer.workload {
+            Some(workload) if counts_alone(headers) => Credentials {
+                bearer: b"",
+                workload: Some(workload),
+            },
+            _ => Credentials {
+                bearer: bearer(headers)?,
+                workload: None,
+            },
         };
         Self::holding(table, &table.admit(wall, shown)?, remote)
     }
@@ -103,14 +110,19 @@ impl Who {
             Caller::Known(known) => {
                 // Subjects of two tenants may have one text.
                 let of = tenant.ok_or(AuthError::UnknownKey)?;
-                (format!("{of}/{}", known.subject), known.rights.clone())
+                let rights = if table.is_operator(&caller) {
+                    operator()
+                } else {
+                    known.rights.clone()
+                };
+                (format!("{of}/{}", known.subject), rights)
             }
         };
         Ok(Self {
             principal: bounded(principal),
             tenant: tenant.map(Into::into),
             rights,
-            remote,
+            remote: peer.remote,
         })
     }
 
@@ -235,6 +247,14 @@ pub(crate) fn namespace(tenant: &str, namespace: &str) -> PolicyObject {
         tenant: tenant.into(),
         namespace: Some(namespace.into()),
     }
+}
+
+/// Whether a certificate says who asks: nothing else is shown, and no page asks. A browser
+/// shows its owner's certificate with whatever a page of anybody's makes it send, and then
+/// says whose page that was (RFC 6454 §7).
+fn counts_alone(headers: &HeaderMap) -> bool {
+    let others = [AUTHORIZATION, COOKIE, ORIGIN];
+    !others.iter().any(|name| headers.contains_key(name))
 }
 
 /// The one bearer of the headers.

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{RawPathParams, Request};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use pinion_auth::spiffe::SpiffeId;
 use pinion_metadata::{
     Command, Expect, MetaCode, MetaVersion, Metadata, Object, ObjectKey, Outcome,
 };
@@ -51,16 +52,40 @@ pub(crate) struct Remote(pub(crate) SocketAddr);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Secure(pub(crate) bool);
 
+/// What the certificate says that the connection of a request was made with, after TLS has
+/// checked who signed it; its listener puts it there.
+#[derive(Clone, Debug)]
+pub(crate) struct Certified(pub(crate) Arc<SpiffeId>);
+
+/// Who sent a request, as far as its connection says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peer {
+    pub(crate) remote: Option<SocketAddr>,
+    /// Who goes by it shows no other credential.
+    pub(crate) workload: Option<Arc<SpiffeId>>,
+}
+
+impl Peer {
+    pub(crate) fn of(extensions: &Extensions) -> Self {
+        let workload = extensions.get::<Certified>();
+        Self {
+            remote: extensions.get::<Remote>().map(|remote| remote.0),
+            workload: workload.map(|certified| certified.0.clone()),
+        }
+    }
+}
+
 /// One request that was let in.
 pub(crate) struct Call {
     pub(crate) api: Arc<Api>,
     pub(crate) who: Who,
+    pub(crate) peer: Peer,
     /// What the client calls it, or 0: a repeat under it is done once.
     pub(crate) number: u128,
     parts: Parts,
     query: Vec<(String, String)>,
     expect: Expect,
-    headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     body: Bytes,
 }
 
@@ -85,8 +110,7 @@ pub(crate) async fn answer(
         Ok(id) => id,
         Err(failure) => return failure.into_response(&random_id()),
     };
-    let remote = request.extensions().get::<Remote>().map(|remote| remote.0);
-    let mut who = Who::nobody(remote);
+    let mut who = Who::nobody(Peer::of(request.extensions()).remote);
     let result = run(&api, route, parts, request, number, &mut who).await;
     let mut response = match result {
         Ok(response) => response,
@@ -109,10 +133,11 @@ async fn run(
     who: &mut Who,
 ) -> Reply {
     let (head, body) = request.into_parts();
+    let peer = Peer::of(&head.extensions);
     if route.need == Need::Public {
         api.rate_nobody(who)?;
     } else {
-        match api.admit(&head.headers, who.remote) {
+        match api.admit(&head.headers, &peer) {
             Ok(known) => *who = known,
             Err(error) => {
                 api.rate_nobody(who)?;
@@ -144,6 +169,7 @@ async fn run(
     let call = Call {
         api: api.clone(),
         who: who.clone(),
+        peer,
         number,
         parts,
         query,

@@ -31,6 +31,7 @@ mod prefix;
 mod rates;
 mod rest;
 mod routes;
+mod still;
 mod ui;
 mod views;
 
@@ -52,7 +53,7 @@ use pinion_types::{Monotonic, WallMs};
 use tokio::sync::watch;
 
 use crate::access::Who;
-use crate::call::{Remote, answer, random_id};
+use crate::call::{Peer, answer, random_id};
 use crate::error::Failure;
 use crate::listener::{Door, listen};
 use crate::observer::Observer;
@@ -75,8 +76,9 @@ pub use routes::{Need, ObjectOf, Route, Verb, routes};
 pub struct ApiConfig {
     /// Bound by the owner, so that a port in use is told before anything starts.
     pub listener: std::net::TcpListener,
-    /// The node's certificate. Without one nobody speaks TLS, and only [`Cleartext`]
-    /// lets anybody in.
+    /// The node's certificate, and whose certificates of clients count. Without one nobody
+    /// speaks TLS, and only [`Cleartext`] lets anybody in. A session that is resumed must not
+    /// bring a client's certificate along: nobody would look at it again.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Who may speak without TLS.
     pub cleartext: Cleartext,
@@ -256,14 +258,10 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// Who shows these headers.
-    pub(crate) fn admit(
-        &self,
-        headers: &HeaderMap,
-        remote: Option<core::net::SocketAddr>,
-    ) -> Result<Who, AuthError> {
+    /// Who shows these headers, on that connection.
+    pub(crate) fn admit(&self, headers: &HeaderMap, peer: &Peer) -> Result<Who, AuthError> {
         let table = self.access.borrow().clone();
-        Who::of(&table, headers, remote, wall())
+        Who::of(&table, headers, peer, wall())
     }
 
     /// Who holds this token or API key, for a session of theirs.
@@ -359,8 +357,8 @@ fn router(api: &Arc<Api>, routes: impl Iterator<Item = &'static Route>) -> Route
 }
 
 fn stranger(api: &Api, request: &Request) -> Result<(), Failure> {
-    let remote = request.extensions().get::<Remote>().map(|remote| remote.0);
-    api.rate_nobody(&Who::nobody(remote))
+    let peer = Peer::of(request.extensions());
+    api.rate_nobody(&Who::nobody(peer.remote))
 }
 
 async fn no_path(api: Arc<Api>, request: Request) -> Response {

@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use pinion_auth::spiffe::SpiffeId;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -27,7 +28,7 @@ use tokio::time::{sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-use crate::call::{Remote, Secure};
+use crate::call::{Certified, Remote, Secure};
 use crate::limits::{
     ACCEPT_PAUSE, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, DRAIN_WAIT, FIRST_BYTE_WAIT,
     HEADER_BYTES_MAX, HEADER_WAIT, HEADERS_MAX, IDLE_WAIT, STREAMS_MAX, UNREAD_WAIT,
@@ -144,18 +145,19 @@ async fn connection(
         (Speaks::Tls, Some(tls)) => {
             let acceptor = TlsAcceptor::from(tls.clone());
             let mut stream = timeout(HEADER_WAIT, acceptor.accept(stream)).await??;
+            let certified = certified(stream.get_ref().1);
             let found = timeout(FIRST_BYTE_WAIT, stream.read(&mut first)).await??;
             if found == 0 || judge(first[0]) != Speaks::Http {
                 return Ok(());
             }
-            let stream = Begun::new(first[0], stream);
-            http(stream, (remote, Secure(true)), door, stop).await;
+            let from = (remote, Secure(true), certified);
+            http(Begun::new(first[0], stream), from, door, stop).await;
         }
         (Speaks::Http, _)
             if door.cleartext == Cleartext::Loopback
                 && remote.ip().to_canonical().is_loopback() =>
         {
-            http(stream, (remote, Secure(false)), door, stop).await;
+            http(stream, (remote, Secure(false), None), door, stop).await;
         }
         (Speaks::Http, _) => {
             stream.write_all(USE_HTTPS).await?;
@@ -168,6 +170,14 @@ async fn connection(
         (Speaks::Tls, None) | (Speaks::Nothing, _) => {}
     }
     Ok(())
+}
+
+/// Who is at the other end by a certificate. One that names nobody is none: who shows it may
+/// still show a token.
+fn certified(tls: &rustls::ServerConnection) -> Option<Certified> {
+    let leaf = tls.peer_certificates()?.first()?;
+    let id = SpiffeId::of_certificate(leaf).ok()?;
+    Some(Certified(Arc::new(id)))
 }
 
 /// Requests under way on one connection, and when the last one ended.
@@ -208,7 +218,7 @@ impl Activity {
 /// Speaks HTTP until the client goes, is silent, or the API ends.
 async fn http<S>(
     stream: S,
-    (remote, secure): (SocketAddr, Secure),
+    (remote, secure, certified): (SocketAddr, Secure, Option<Certified>),
     door: &Door,
     mut stop: watch::Receiver<bool>,
 ) where
@@ -223,6 +233,9 @@ async fn http<S>(
         service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Remote(remote));
             request.extensions_mut().insert(secure);
+            if let Some(certified) = &certified {
+                request.extensions_mut().insert(certified.clone());
+            }
             prefix::canonical(request.uri_mut());
             let (router, under_way) = (router.clone(), UnderWay::new(&activity));
             let in_chunks = request.headers().contains_key(TRANSFER_ENCODING);

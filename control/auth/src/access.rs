@@ -6,7 +6,7 @@ use pinion_types::{FixedMap, FixedSet, ResourceKind, ResourceName, WallMs};
 use pinion_wire::opcode::Permission;
 use sha2::{Digest, Sha256};
 
-use crate::compile::{CredentialTable, Credentials, Known};
+use crate::compile::{CredentialTable, Credentials, Known, Proof};
 use crate::error::AuthError;
 
 pub use crate::TenantId;
@@ -181,6 +181,8 @@ pub struct AccessTable {
     by_token: FixedMap<TokenDigest, PrincipalId>,
     /// Tokens of the configuration whose holders run the cluster.
     operators: FixedSet<TokenDigest>,
+    /// Ids of workloads that run the cluster.
+    operator_workloads: FixedSet<Box<str>>,
     /// What is not in the configuration.
     credentials: Option<Arc<CredentialTable>>,
 }
@@ -228,12 +230,25 @@ impl AccessTable {
         }
     }
 
+    /// The same table, in which workloads of these ids run the cluster, as
+    /// [`AccessTable::with_operators`] says of tokens. A token for one of them does not.
+    #[must_use]
+    pub fn with_operator_workloads(self, ids: impl IntoIterator<Item = Box<str>>) -> Self {
+        Self {
+            operator_workloads: ids.into_iter().collect(),
+            ..self
+        }
+    }
+
     /// Whether somebody runs the cluster.
     #[must_use]
     pub fn is_operator(&self, caller: &Caller) -> bool {
         match caller {
             Caller::Configured { digest, .. } => self.operators.contains(digest),
-            Caller::Known(_) => false,
+            Caller::Known(known) => match &known.proof {
+                Proof::Workload(id) => self.operator_workloads.contains(id.text()),
+                Proof::Token(_) | Proof::ApiKey(_) => false,
+            },
         }
     }
 

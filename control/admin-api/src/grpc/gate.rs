@@ -15,7 +15,7 @@ use tower::Service;
 
 use crate::Api;
 use crate::access::Who;
-use crate::call::Remote;
+use crate::call::Peer;
 use crate::error::Failure;
 use crate::limits::{BODY_WAIT, PLANE_WAIT};
 
@@ -77,15 +77,15 @@ impl<S> Gate<S> {
         let Open::Credential { but } = self.open else {
             return Ok(());
         };
-        let remote = request.extensions().get::<Remote>().map(|remote| remote.0);
+        let peer = Peer::of(request.extensions());
         let method = request.uri().path().rsplit('/').next().unwrap_or_default();
         if method == but {
-            return self.api.rate_nobody(&Who::nobody(remote));
+            return self.api.rate_nobody(&Who::nobody(peer.remote));
         }
-        match self.api.admit(request.headers(), remote) {
+        match self.api.admit(request.headers(), &peer) {
             Ok(who) => self.api.rate(&who, false),
             Err(error) => {
-                self.api.rate_nobody(&Who::nobody(remote))?;
+                self.api.rate_nobody(&Who::nobody(peer.remote))?;
                 Err(error.into())
             }
         }

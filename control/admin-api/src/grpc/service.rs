@@ -6,19 +6,18 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH, RETRY_AFTER};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, IF_MATCH, ORIGIN, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request as HttpRequest};
 use core::fmt::Write as _;
 use core::pin::Pin;
 use core::task::{Context, Poll};
-use core::time::Duration;
 use http_body_util::{BodyExt as _, Limited};
 use pinion_metadata::{MetaVersion, Object, ObjectKey};
 use pinion_plane::{Answer, Consistency, PlaneError, Query};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tonic::codegen::tokio_stream::Stream;
-use tonic::{Extensions, Request, Response, Status};
+use tonic::{Request, Response, Status};
 use tower::ServiceExt as _;
 
 use super::json::{self, bad};
@@ -27,18 +26,15 @@ use super::status::{detailed, status};
 use super::{form, proto};
 use crate::Api;
 use crate::access::Who;
-use crate::call::{Remote, X_REQUEST_ID, refuse, request_id};
+use crate::call::{Certified, Peer, Remote, X_REQUEST_ID, refuse, request_id};
 use crate::error::Failure;
 use crate::limits::PLANE_WAIT;
 use crate::routes::{Route, routes};
+use crate::still::Still;
 
 /// Updates made ahead of what a client has taken. What it is behind beyond them waits in the
 /// plane's history.
 const UPDATES_AHEAD: usize = 16;
-
-/// How often it is asked whether whoever follows still may, besides at each change of the
-/// table of credentials: one that is over by time ends within that.
-const CREDENTIAL_CHECK: Duration = Duration::from_secs(5);
 
 /// Longest answer of a route that is made a message: a page of the longest rows.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
@@ -71,7 +67,7 @@ impl Calls {
     ) -> Result<Done, Status> {
         let mut request = HttpRequest::builder().method(method).uri(path);
         let metadata = call.metadata().clone().into_headers();
-        for name in [AUTHORIZATION, IF_MATCH, X_REQUEST_ID] {
+        for name in [AUTHORIZATION, COOKIE, ORIGIN, IF_MATCH, X_REQUEST_ID] {
             // All of them, so that two of what there may be one of are refused there, too.
             for value in metadata.get_all(&name) {
                 request = request.header(&name, value);
@@ -79,6 +75,9 @@ impl Calls {
         }
         if let Some(Remote(remote)) = call.extensions().get::<Remote>() {
             request = request.extension(Remote(*remote));
+        }
+        if let Some(certified) = call.extensions().get::<Certified>() {
+            request = request.extension(certified.clone());
         }
         let body = match body {
             None => Body::empty(),
@@ -131,7 +130,7 @@ impl Calls {
             return Err(Status::unimplemented("there is no such route"));
         };
         let (number, _) = request_id(&called.headers)?;
-        let mut who = Who::nobody(called.remote);
+        let mut who = Who::nobody(called.peer.remote);
         match check(&self.api, route, called, &mut who) {
             Ok(()) => Ok(who),
             Err(failure) => Err(refuse(&self.api, route, &who, number, failure).await.into()),
@@ -142,22 +141,21 @@ impl Calls {
 /// What is known of who calls.
 struct Called {
     headers: HeaderMap,
-    remote: Option<core::net::SocketAddr>,
+    peer: Peer,
 }
 
 impl Called {
     fn of<T>(call: &Request<T>) -> Self {
-        let extensions: &Extensions = call.extensions();
         Self {
             headers: call.metadata().clone().into_headers(),
-            remote: extensions.get::<Remote>().map(|remote| remote.0),
+            peer: Peer::of(call.extensions()),
         }
     }
 }
 
 /// Whether who calls may, and not too often.
 fn check(api: &Api, route: &Route, called: &Called, who: &mut Who) -> Result<(), Failure> {
-    match api.admit(&called.headers, called.remote) {
+    match api.admit(&called.headers, &called.peer) {
         Ok(known) => *who = known,
         Err(error) => {
             api.rate_nobody(who)?;
@@ -418,22 +416,14 @@ impl Admin for Calls {
             .await;
         let mut changes = changes.map_err(Failure::from)?;
         let (sender, updates) = mpsc::channel(UPDATES_AHEAD);
-        let api = Arc::clone(&self.api);
+        let mut stopping = self.api.stopping.clone();
+        let mut still = Still::new(&self.api, "WatchUpdates", called.headers, called.peer);
         tokio::spawn(async move {
             let end = async {
-                let mut table = api.table();
-                let mut stopping = api.stopping.clone();
                 loop {
                     let next = tokio::select! {
                         next = changes.next() => next,
-                        Ok(()) = table.changed() => {
-                            may_still(&api, &called)?;
-                            continue;
-                        }
-                        () = tokio::time::sleep(CREDENTIAL_CHECK) => {
-                            may_still(&api, &called)?;
-                            continue;
-                        }
+                        failure = still.over() => return Err(failure),
                         _ = stopping.wait_for(|stop| *stop) => {
                             return Err(Failure::from(PlaneError::NotReady));
                         }
@@ -454,13 +444,6 @@ impl Admin for Calls {
         });
         Ok(Response::new(Updates(updates)))
     }
-}
-
-/// Whether the credential that a watch began with still lets its holder follow.
-fn may_still(api: &Api, called: &Called) -> Result<(), Failure> {
-    let who = api.admit(&called.headers, called.remote)?;
-    let route = routes().find(|route| route.rpc == Some("WatchUpdates"));
-    route.map_or(Ok(()), |route| who.check_need(route.need, |_| ""))
 }
 
 /// What a watch gives. Dropping it ends the watch.

@@ -22,6 +22,7 @@ use crate::call::{Call, Reply};
 use crate::error::Failure;
 use crate::limits::{PIECE_BYTES, PIECES_AHEAD, WATCH_COMMENT_EVERY};
 use crate::model::{Event, ObjectView};
+use crate::still::Still;
 
 /// `GET /v1/metadata/snapshot`
 pub(crate) async fn snapshot(call: Call) -> Reply {
@@ -86,7 +87,9 @@ pub(crate) async fn watch(call: Call) -> Reply {
     let (pieces, body) = long_body();
     match call.api.plane.watch(cluster, MetaVersion(from)).await {
         Ok(changes) => {
-            tokio::spawn(follow(pieces, changes, call.api.stopping.clone()));
+            let stopping = call.api.stopping.clone();
+            let still = Still::new(&call.api, "WatchUpdates", call.headers, call.peer);
+            tokio::spawn(follow(pieces, changes, still, stopping));
         }
         // Said in the stream, as it is when it happens later.
         Err(WatchError::Resnapshot(trimmed)) => {
@@ -113,10 +116,11 @@ fn parse_cluster(text: &str) -> Result<[u8; 16], Failure> {
     })
 }
 
-/// Writes events until the client goes, the watch ends, or the API does.
+/// Writes events until the client goes, its credential or the watch ends, or the API does.
 async fn follow(
     pieces: mpsc::Sender<Bytes>,
     mut changes: WatchStream,
+    mut still: Still,
     stopping: watch::Receiver<bool>,
 ) {
     let stopped = async || {
@@ -140,6 +144,10 @@ async fn follow(
                 }
                 None => return,
             },
+            failure = still.over() => {
+                let _ = pieces.send(refused(&failure)).await;
+                return;
+            }
             () = sleep_until(silent) => comment(),
             () = pieces.closed() => return,
             () = stopped() => return,
@@ -166,6 +174,12 @@ fn resnapshot(error: &WatchError) -> Bytes {
         _ => json!({}),
     };
     format!("event: resnapshot_required\ndata: {data}\n\n").into()
+}
+
+/// The last event of a watch whose holder may not follow any more.
+fn refused(failure: &Failure) -> Bytes {
+    let data = json!({ "code": failure.code, "message": failure.message });
+    format!("event: refused\ndata: {data}\n\n").into()
 }
 
 /// A body of pieces that are made while it is sent, some ahead of what its client took.
