@@ -71,8 +71,8 @@ impl Place {
     }
 
     /// For the endpoints of the cores.
-    pub(crate) fn doors(&self) -> Result<Arc<Doors>, ClusterError> {
-        Ok(Arc::new(self.credentials.doors()?))
+    pub(crate) fn doors(&self) -> Result<Doors, ClusterError> {
+        Ok(self.credentials.doors()?)
     }
 
     /// For the pump of one core.

@@ -4,6 +4,8 @@
 mod cluster;
 #[cfg(test)]
 mod documented;
+mod kept;
+mod tls;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -20,6 +22,8 @@ use pinion_wire::message::{Overflow, QueueSpec, Spec};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use cluster::Cluster;
+pub(crate) use kept::{Audit, Deletion};
+pub(crate) use tls::Tls;
 
 /// Everything `pinion serve` can be told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) backup: Backup,
     pub(crate) admin: Admin,
     pub(crate) auth: Auth,
+    pub(crate) deletion: Deletion,
+    pub(crate) audit: Audit,
     pub(crate) token: Vec<Token>,
     pub(crate) resource: Vec<Declared>,
 }
@@ -132,17 +138,6 @@ pub(crate) enum SteeringMode {
     Auto,
     /// Forwarding between cores only.
     Forward,
-}
-
-/// Certificate of the node.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Tls {
-    /// PEM chain, leaf first. With `key`, or neither: then the node makes its own
-    /// under `DIR/tls` and clients trust `DIR/tls/ca.pem`.
-    pub(crate) cert: Option<PathBuf>,
-    /// PEM key, ECDSA or Ed25519.
-    pub(crate) key: Option<PathBuf>,
 }
 
 /// What a core admits.
@@ -323,8 +318,8 @@ pub(crate) struct Declared {
     pub(crate) queue: QueueOptions,
     #[serde(default)]
     pub(crate) max_record_bytes: u32,
-    #[serde(default = "drop_oldest")]
-    pub(crate) overflow: OverflowWord,
+    /// `block` of a durable stream, else `drop_oldest`, unless it says otherwise.
+    pub(crate) overflow: Option<OverflowWord>,
 }
 
 /// What only a queue has; 0 is the default.
@@ -358,9 +353,6 @@ fn first_tenant() -> u64 {
 fn anything() -> String {
     "**".to_owned()
 }
-fn drop_oldest() -> OverflowWord {
-    OverflowWord::DropOldest
-}
 
 impl Default for Config {
     fn default() -> Self {
@@ -383,6 +375,8 @@ impl Default for Config {
             backup: Backup::default(),
             admin: Admin::default(),
             auth: Auth::default(),
+            deletion: Deletion::default(),
+            audit: Audit::default(),
             token: Vec::new(),
             resource: Vec::new(),
         }
@@ -487,6 +481,11 @@ pub(crate) enum ConfigError {
     },
     #[error("tls.cert and tls.key go together: give both or neither")]
     HalfTls,
+    #[error(
+        "tls.client_ca and [[tls.client]] go together: the one says whose signature counts, the other whose \
+         the workloads of a trust domain are"
+    )]
+    HalfClients,
     #[error("[[resource]] {name}: {source}")]
     ResourceName {
         name: String,
@@ -503,7 +502,15 @@ const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const SPIN_US_MAX: u64 = 1000;
 
 /// Variables of the client commands; they share the prefix and are not ours.
-const CLIENT_VARIABLES: &[&str] = &["server", "ca", "token", "tenant", "log"];
+const CLIENT_VARIABLES: &[&str] = &[
+    "server",
+    "ca",
+    "token",
+    "client_cert",
+    "client_key",
+    "tenant",
+    "log",
+];
 
 impl Config {
     /// Reads file, variables and flags.
@@ -535,9 +542,9 @@ impl Config {
                 data_dir: self.data_dir.clone(),
             });
         }
-        if self.tls.cert.is_some() != self.tls.key.is_some() {
-            return Err(ConfigError::HalfTls);
-        }
+        self.tls.check()?;
+        self.deletion.check()?;
+        self.audit.check()?;
         if let Some(spin) = self.spin_us.filter(|spin| *spin > SPIN_US_MAX) {
             return Err(ConfigError::Value {
                 key: "spin_us",
@@ -606,6 +613,8 @@ impl Config {
         Ok(Tokens {
             operators: operators.map(|(_, (digest, _))| *digest).collect(),
             principals,
+            domains: self.tls.domains(),
+            operator_workloads: self.tls.operators(),
         })
     }
 
@@ -724,15 +733,20 @@ impl Declared {
                 expected: "kind = 'queue' beside it",
             });
         }
+        let durable = self.durable.unwrap_or(is_queue);
+        let overflow = match self.kind {
+            KindWord::Stream if durable => OverflowWord::Block,
+            _ => OverflowWord::DropOldest,
+        };
         let spec = Spec {
             shards: self.shards,
-            durability: u8::from(self.durable.unwrap_or(is_queue)),
+            durability: u8::from(durable),
             ring_bytes: self.bytes,
             retention_ms: self.retention_ms,
             retention_bytes: self.retention_bytes,
             queue,
             max_record_bytes: self.max_record_bytes,
-            overflow: match self.overflow {
+            overflow: match self.overflow.unwrap_or(overflow) {
                 OverflowWord::Block => Overflow::Block,
                 OverflowWord::DropOldest => Overflow::DropOldest,
                 OverflowWord::DropNewest => Overflow::DropNewest,
@@ -830,6 +844,25 @@ mod tests {
             assert!(error.to_string().contains("pinion token"), "{error}");
             Ok(())
         });
+    }
+
+    #[test]
+    fn nothing_of_a_durable_stream_is_skipped_unless_it_says_so() {
+        let of = |table: &str| {
+            let mut declared = None;
+            Jail::expect_with(|jail| {
+                jail.create_file("p.toml", &format!("[[resource]]\nname = 'a/b'\n{table}"))?;
+                let config = Config::load(&flags(Some("p.toml"))).expect("valid");
+                declared = config.resources().expect("valid").pop();
+                Ok(())
+            });
+            declared.expect("one").3.overflow
+        };
+        assert_eq!(of("kind = 'stream'\ndurable = true"), Overflow::Block);
+        assert_eq!(of("kind = 'stream'"), Overflow::DropOldest);
+        assert_eq!(of("kind = 'queue'"), Overflow::DropOldest);
+        let said = "kind = 'stream'\ndurable = true\noverflow = 'disconnect'";
+        assert_eq!(of(said), Overflow::Disconnect);
     }
 
     #[test]

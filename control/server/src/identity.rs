@@ -13,8 +13,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use pinion_node::access::{Grant, Permissions, Principal, Scope, TenantId, TokenDigest};
+use pinion_quic::tls;
 use rand::Rng;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::RootCertStore;
 
 use crate::config::Config;
 
@@ -26,6 +28,11 @@ pub(crate) enum IdentityError {
         verb: &'static str,
         path: PathBuf,
         source: io::Error,
+    },
+    #[error("{path}: {source}; see tls.client_ca, and `pinion cert ca --clients`")]
+    ClientCa {
+        path: PathBuf,
+        source: tls::TlsError,
     },
     #[error("cannot make a certificate: {0}")]
     Make(#[from] rcgen::Error),
@@ -61,6 +68,18 @@ pub(crate) fn load(config: &Config) -> Result<Identity, IdentityError> {
         chain_pem: read(&chain)?,
         key_pem: read(&key)?,
         ca_path: Some(ca),
+    })
+}
+
+/// Who signs for clients, where any certificate of theirs counts.
+pub(crate) fn client_roots(config: &Config) -> Result<Option<RootCertStore>, IdentityError> {
+    let Some(path) = &config.tls.client_ca else {
+        return Ok(None);
+    };
+    let roots = tls::roots(read(path)?.as_bytes());
+    roots.map(Some).map_err(|source| IdentityError::ClientCa {
+        path: path.clone(),
+        source,
     })
 }
 

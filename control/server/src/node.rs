@@ -24,6 +24,7 @@ use pinion_reactor::{
 };
 use pinion_types::CoreId;
 use rand::RngExt;
+use rustls::RootCertStore;
 
 use crate::backup::copy::Origin;
 use crate::cluster::{ClusterError, Place};
@@ -63,6 +64,8 @@ pub(crate) enum StartError {
     Issuing(#[from] IssuingError),
     #[error("certificate: {0}; see tls.cert and tls.key")]
     Tls(#[from] tls::TlsError),
+    #[error("{0}; see tls.client_ca")]
+    Door(#[from] tls::DoorError),
     #[error("{0}")]
     Quic(#[from] EndpointError),
     #[error(transparent)]
@@ -149,9 +152,13 @@ impl Node {
         let mut quic =
             ServerConfig::new(tls, node_secret, clock).with_mtu_max(mtu_for(config.listen));
         let place = config.cluster.as_ref().map(Place::load).transpose()?;
-        if let Some(place) = &place {
-            quic.doors = Some(place.doors()?);
+        let mut doors = place.as_ref().map(Place::doors).transpose()?;
+        let client_roots = identity::client_roots(config)?;
+        if let Some(roots) = &client_roots {
+            let with_peers = doors.unwrap_or_default();
+            doors = Some(with_peers.with_clients(roots.clone())?);
         }
+        quic.doors = doors.map(Arc::new);
         quic.limits.connections_max = config.limits.connections_max as usize;
         quic.limits.handshakes_max = config.limits.handshakes_max as usize;
         quic.limits.retry_above = config.limits.retry_above as usize;
@@ -223,6 +230,8 @@ impl Node {
             tenants: config.tenants(),
             tokens,
             resources: config.resources()?,
+            audit: config.audit.plane(),
+            grace_ms: config.deletion.grace_ms,
         };
         let booted = runtime.block_on(boot.run()).map_err(OpenError::Boot)?;
         let access = booted.access();
@@ -276,7 +285,7 @@ impl Node {
             let me = u16::try_from(index).expect("the plan is bounded");
             let core_place = CorePlace { steering, core: me };
             let endpoint = Endpoint::server(&quic, core_place, random.random())?;
-            let door = place.as_ref().map(Place::door);
+            let doors = (place.as_ref().map(Place::door), client_roots.is_some());
             let core = opened.core;
             let drain_timeout = config.drain_timeout();
             let reactor = ReactorConfig {
@@ -296,7 +305,7 @@ impl Node {
                 NodePump::new(
                     core,
                     endpoint,
-                    door,
+                    doors,
                     me,
                     control_port,
                     started,
@@ -316,7 +325,8 @@ impl Node {
         let backup_config = backup_config(config, name, &store);
         let admin = match door {
             Some(listener) => {
-                let api = admin_config(config, listener, &identity, (name, cores))?;
+                let shows = (&identity, client_roots);
+                let api = admin_config(config, listener, shows, (name, cores))?;
                 let api = ApiConfig {
                     identity: issues.clone(),
                     bootstrap: issuing.bootstrap,
@@ -486,11 +496,14 @@ fn bind(
 fn admin_config(
     config: &Config,
     listener: TcpListener,
-    identity: &Identity,
+    (identity, client_roots): (&Identity, Option<RootCertStore>),
     (node, cores): (&str, u16),
 ) -> Result<ApiConfig, StartError> {
     let tls = tls::server_config_pem(identity.chain_pem.as_bytes(), identity.key_pem.as_bytes())?;
-    let mut tls = (*tls).clone();
+    let mut tls = match client_roots {
+        Some(roots) => tls::with_client_roots(&tls, roots)?,
+        None => (*tls).clone(),
+    };
     // What may be replayed is nothing that changes anything.
     tls.max_early_data_size = 0;
     let specs = config.spec_defaults();

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use pinion_auth::spiffe::SpiffeId;
 use pinion_commitlog::DiskDone;
 use pinion_node::mail::{ControlMail, CoreMail};
 use pinion_node::{Core, Feed, Output};
@@ -104,6 +105,8 @@ pub(crate) struct NodePump {
     quic: Endpoint,
     /// Where other nodes come in, when this one belongs to a cluster.
     door: Option<PeerDoor>,
+    /// Clients may show certificates.
+    asks_clients: bool,
     me: u16,
     control: PortId,
     started: Instant,
@@ -126,7 +129,7 @@ impl NodePump {
     pub(crate) fn new(
         core: Core,
         quic: Endpoint,
-        door: Option<PeerDoor>,
+        (door, asks_clients): (Option<PeerDoor>, bool),
         me: u16,
         control: PortId,
         started: Instant,
@@ -136,6 +139,7 @@ impl NodePump {
             core,
             quic,
             door,
+            asks_clients,
             me,
             control,
             started,
@@ -176,7 +180,12 @@ impl NodePump {
             };
             let Some(event) = event else { continue };
             match event {
-                Event::Connected { conn, .. } => self.core.handle_connected(conn.to_u64()),
+                Event::Connected { conn, .. } => {
+                    self.core.handle_connected(conn.to_u64());
+                    if self.asks_clients {
+                        self.identify(conn);
+                    }
+                }
                 Event::Confirmed { .. } => {}
                 Event::StreamOpened {
                     conn,
@@ -214,6 +223,20 @@ impl NodePump {
             }
         }
         worked
+    }
+
+    /// Tells the core who a client is by its certificate. One whose certificate names nobody
+    /// is a client without one: it may show a token. Early data comes without a certificate,
+    /// since no session of who showed one is resumed.
+    fn identify(&mut self, conn: ConnId) {
+        let shown = self.quic.peer_certificates(conn);
+        let Some(leaf) = shown.first() else { return };
+        match SpiffeId::of_certificate(leaf) {
+            Ok(workload) => self.core.handle_identity(conn.to_u64(), workload),
+            Err(error) => {
+                tracing::debug!(core = self.me, conn = conn.to_u64(), %error, "a certificate of nobody");
+            }
+        }
     }
 
     /// Feeds the core from a stream until either has enough.

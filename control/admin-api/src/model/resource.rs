@@ -287,10 +287,15 @@ impl SpecInput {
             (false, Some(queue)) => Some(queue.over(QUEUE)),
             (false, None) => None,
         };
+        // What is to be kept is not to be skipped for somebody who reads slowly.
+        let overflow = match (kind, durable) {
+            (ResourceKind::Stream, true) => Overflow::Block,
+            _ => Overflow::DropOldest,
+        };
         Ok(ResourceSpec {
             shards,
             durable,
-            overflow: self.overflow.unwrap_or(Overflow::DropOldest) as u8,
+            overflow: self.overflow.unwrap_or(overflow) as u8,
             max_record_bytes: self.max_record_bytes.unwrap_or(RECORD_BYTES_MAX),
             ring_bytes,
             retention_ms: self.retention_ms.unwrap_or(0),
@@ -428,5 +433,30 @@ impl Resource {
             records: load.records,
         });
         Self { metrics, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn nothing_of_a_durable_stream_is_skipped_unless_it_says_so() {
+        let overflow = |kind, said: serde_json::Value| {
+            let input: SpecInput = serde_json::from_value(said).expect("a spec");
+            let spec = input.complete(kind, &SpecDefaults::default());
+            spec.expect("good").overflow
+        };
+        let durable = json!({"durability": "durable"});
+        let said = json!({"durability": "durable", "overflow": "disconnect"});
+        for (kind, given, expected) in [
+            (ResourceKind::Stream, durable.clone(), Overflow::Block),
+            (ResourceKind::Stream, said, Overflow::Disconnect),
+            (ResourceKind::Stream, json!({}), Overflow::DropOldest),
+            (ResourceKind::Queue, durable, Overflow::DropOldest),
+        ] {
+            assert_eq!(overflow(kind, given), expected as u8);
+        }
     }
 }

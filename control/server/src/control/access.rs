@@ -17,13 +17,17 @@ use super::known::Known;
 /// copy of what it points to, and each core a look at every connection.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// The tokens of the configuration.
+/// What the configuration says of credentials.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tokens {
     /// Tenants are as the configuration numbers them.
     pub(crate) principals: Vec<(TokenDigest, Principal)>,
     /// Those that run the cluster.
     pub(crate) operators: Vec<TokenDigest>,
+    /// Trust domains and the names of their tenants.
+    pub(crate) domains: Vec<(Box<str>, Box<str>)>,
+    /// Workloads that run the cluster.
+    pub(crate) operator_workloads: Vec<Box<str>>,
 }
 
 /// Keeps the newest table.
@@ -40,7 +44,7 @@ impl Access {
     /// As the metadata is now.
     pub(super) fn new(tokens: Tokens, metadata: &Metadata, known: &Known) -> Self {
         let realm = Realm::of(&metadata.cluster());
-        let mut builder = TableBuilder::new(realm, Vec::new());
+        let mut builder = TableBuilder::new(realm, tokens.domains.clone());
         say(builder.handle_all(metadata));
         // The first one is always there.
         let credentials = builder
@@ -108,6 +112,7 @@ fn make(tokens: &Tokens, credentials: &Arc<CredentialTable>, known: &Known) -> A
     });
     let table = AccessTable::new(named)
         .with_operators(tokens.operators.iter().copied())
+        .with_operator_workloads(tokens.operator_workloads.iter().cloned())
         .with_credentials(Arc::clone(credentials));
     Arc::new(table)
 }

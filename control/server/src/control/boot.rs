@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pinion_commitlog::{LogId, RecoveryReport};
-use pinion_metadata::command::CreateTenant;
+use pinion_metadata::command::{CreateTenant, UpdateSettings};
 use pinion_metadata::tenant::{DEFAULT_TENANT, TenantQuotas};
 use pinion_metadata::{BrokerNumber, Command, Expect, Metadata, ObjectKey};
 use pinion_node::access::{AccessTable, TenantId};
@@ -54,7 +54,7 @@ const COMMAND_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const SEGMENT_BYTES: u64 = 4 << 20;
 
 /// The same of the audit log.
-const AUDIT_SEGMENT_BYTES: u64 = 1 << 20;
+pub(crate) const AUDIT_SEGMENT_BYTES: u64 = 1 << 20;
 
 /// Why the control plane cannot be opened. Nothing that holds data was changed.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +89,8 @@ pub(crate) enum BootError {
     Resource(Refusal),
     #[error("resource in the configuration cannot be written down: {0}")]
     Declare(PlaneError),
+    #[error("deletion.grace_ms cannot be written down: {0}")]
+    Grace(PlaneError),
 }
 
 /// A resource of the configuration.
@@ -110,6 +112,9 @@ pub(crate) struct Boot<'a> {
     pub(crate) tenants: Vec<TenantId>,
     pub(crate) tokens: Tokens,
     pub(crate) resources: Vec<Configured>,
+    pub(crate) audit: AuditConfig,
+    /// From a deletion to its purge, if the configuration says it.
+    pub(crate) grace_ms: Option<u64>,
 }
 
 /// A plane that has caught up, and what the cores are to know.
@@ -167,10 +172,7 @@ impl Boot<'_> {
                 segment_bytes: SEGMENT_BYTES,
                 ..GroupConfig::default()
             },
-            audit: AuditConfig {
-                segment_bytes: AUDIT_SEGMENT_BYTES,
-                ..AuditConfig::default()
-            },
+            audit: self.audit,
         };
         let mut files = FileStore::new(&folder);
         let opened = Plane::open(config, &mut files, wall_now())
@@ -197,6 +199,7 @@ impl Boot<'_> {
         }
         if is_ready {
             start.make_tenants(&self.tenants).await?;
+            start.set_grace(self.grace_ms).await?;
         }
         let inventory = known.read(start.metadata()?).map_err(BootError::Memory)?;
         let access = Access::new(self.tokens, start.metadata()?, &known);
@@ -305,6 +308,23 @@ impl Start {
                 .map_err(BootError::Declare)?;
         }
         Ok(())
+    }
+
+    /// What the configuration says of deletions holds, for the whole cluster.
+    async fn set_grace(&mut self, configured: Option<u64>) -> Result<(), BootError> {
+        let settings = self.metadata()?.settings();
+        let Some(grace) = configured.filter(|grace| *grace != settings.grace_ms) else {
+            return Ok(());
+        };
+        let command = Command::UpdateSettings(UpdateSettings {
+            heartbeat_ms: None,
+            missed: None,
+            grace_ms: Some(grace),
+            token_life_s: None,
+        });
+        ask(&mut self.driver, &mut self.declarations, command)
+            .await
+            .map_err(BootError::Grace)
     }
 }
 
