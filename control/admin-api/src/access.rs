@@ -87,7 +87,7 @@ impl Who {
                 workload: None,
             },
         };
-        Self::holding(table, &table.admit(wall, shown)?, remote)
+        Self::holding(table, &table.admit(wall, shown)?, peer.remote)
     }
 
     /// Whoever this table let in.
@@ -110,7 +110,7 @@ impl Who {
             Caller::Known(known) => {
                 // Subjects of two tenants may have one text.
                 let of = tenant.ok_or(AuthError::UnknownKey)?;
-                let rights = if table.is_operator(&caller) {
+                let rights = if table.is_operator(caller) {
                     operator()
                 } else {
                     known.rights.clone()
@@ -122,7 +122,7 @@ impl Who {
             principal: bounded(principal),
             tenant: tenant.map(Into::into),
             rights,
-            remote: peer.remote,
+            remote,
         })
     }
 

@@ -258,6 +258,10 @@ pub(crate) async fn ask(
         api: Arc::clone(api),
         who: who.clone(),
         number,
+        peer: Peer {
+            remote: who.remote,
+            workload: None,
+        },
         parts,
         query: owned(wanted.query),
         expect: wanted.expect.map_or(Expect::Any, Expect::Version),

@@ -10,6 +10,9 @@ use super::catalogue::CATALOGUE;
 use super::family::{Def, Families, Family, Kind, Sizes, Unit, Value};
 use super::text::{Format, render};
 
+/// Name, labels in their order, and what it says.
+type Line = (String, Vec<(String, String)>, f64);
+
 /// A family as it was read.
 #[derive(Debug, Default)]
 struct Read {
@@ -17,7 +20,7 @@ struct Read {
     unit: String,
     help: String,
     /// By name of the series and labels, in their order.
-    series: Vec<(String, Vec<(String, String)>, f64)>,
+    series: Vec<Line>,
 }
 
 /// Reads either format.
