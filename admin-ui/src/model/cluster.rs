@@ -85,41 +85,24 @@ pub struct LogRow {
     pub segments: u64,
     /// Bytes they take.
     pub size_bytes: u64,
-    /// LSN of the oldest record (durable).
-    pub first_lsn: u64,
-    /// LSN of the next record (durable).
-    pub end_lsn: u64,
-    /// Writes a second.
-    pub commits_per_s: f64,
-    /// Batches in one write, half of them below.
-    pub group_p50: u64,
-    /// Latency of a commit, microseconds, half of them below.
+    /// Records appended since the node was started.
+    pub records: u64,
+    /// Writes a second, each with one flush of the device.
+    pub commits_per_s: Option<f64>,
+    /// Records of one group, half of them below; `None` before the first.
+    pub group_p50: Option<u64>,
+    /// Latency of a write with its flush, microseconds, half of them below.
     pub commit_p50_us: Option<u64>,
     /// 99 of 100 below.
     pub commit_p99_us: Option<u64>,
-    /// Latency of the flush alone, 99 of 100 below.
-    pub fsync_p99_us: Option<u64>,
-    /// Age of the last checkpoint, milliseconds.
-    pub checkpoint_age_ms: Option<u64>,
-    /// Bytes a start would read again.
-    pub replay_bytes: u64,
-}
-
-/// One segment.
-#[derive(Clone, Debug, Serialize)]
-pub struct SegmentRow {
-    /// Log it belongs to.
-    pub log: String,
-    /// LSN of its first record.
-    pub first_lsn: u64,
-    /// Records in it.
-    pub records: u64,
-    /// Bytes it takes.
-    pub size_bytes: u64,
-    /// When its newest record was written, milliseconds since 1970.
-    pub newest_unix_ms: u64,
-    /// Being written, sealed, fenced.
-    pub state: State,
+    /// The slowest.
+    pub commit_max_us: Option<u64>,
+    /// Bytes appended and not yet durable.
+    pub pending_bytes: u64,
+    /// Checkpoints since the node was started.
+    pub checkpoints: u64,
+    /// Segments removed since the node was started.
+    pub removed: u64,
 }
 
 /// Logs and the space they take.
@@ -127,18 +110,12 @@ pub struct SegmentRow {
 pub struct Storage {
     /// Space of the disk by what takes it.
     pub space: Vec<Share>,
-    /// Size of the disk.
+    /// Size of the disk; 0 where it is not known.
     pub disk_bytes: u64,
     /// The logs.
     pub logs: Vec<LogRow>,
     /// What the logs are worth.
     pub fresh: Fresh,
-    /// The segments, by log.
-    pub segments: Vec<SegmentRow>,
-    /// How the segments were asked for.
-    pub list: Listing,
-    /// What the segments are worth.
-    pub segments_fresh: Fresh,
 }
 
 page!(Storage, "storage.html", "storage", live: true, |_page| "Storage");

@@ -21,12 +21,10 @@ pub struct StreamRow {
     pub size_bytes: u64,
     /// Records in, a second (live).
     pub in_per_s: f64,
-    /// Bytes in, a second (live).
-    pub in_bytes_per_s: f64,
+    /// Records out to subscriptions, a second (live).
+    pub out_per_s: f64,
     /// Subscriptions (live).
     pub subscriptions: u64,
-    /// Records that the slowest subscription has not been sent (live).
-    pub lag_records: Option<u64>,
 }
 
 /// Streams there are.
@@ -81,11 +79,7 @@ pub struct SubscriptionRow {
     /// Records it has not been sent.
     pub lag_records: u64,
     /// Records it may be sent before it grants more.
-    pub credit_records: u64,
-    /// What happens when it does not keep up.
-    pub overflow: String,
-    /// Records it was made to skip.
-    pub lost_records: u64,
+    pub credit_records: Option<u64>,
 }
 
 /// A cursor: a place kept for a reader, partition by partition.
@@ -99,8 +93,6 @@ pub struct CursorRow {
     pub offset: u64,
     /// Records behind it.
     pub lag_records: u64,
-    /// When it was last moved, milliseconds since 1970.
-    pub moved_unix_ms: u64,
 }
 
 /// A record as people look at it. Text that is not UTF-8 is shown as hexadecimal by
@@ -130,6 +122,8 @@ pub struct Stream {
     pub address: Address,
     /// How it is.
     pub state: State,
+    /// Why some of this could not be asked; empty when all of it was.
+    pub problem: String,
     /// What it was declared to be.
     pub spec: Vec<Fact>,
     /// What the declaration is worth.
@@ -140,16 +134,22 @@ pub struct Stream {
     pub out_per_s: Series,
     /// What both are worth.
     pub traffic_fresh: Fresh,
-    /// Its partitions.
+    /// Its partitions that are open here.
     pub partitions: Vec<PartitionRow>,
+    /// How many there are in all.
+    pub partitions_total: u64,
     /// What the numbers of the partitions are worth.
     pub fresh: Fresh,
     /// Who reads it, slowest first.
     pub subscriptions: Vec<SubscriptionRow>,
+    /// How many there are in all.
+    pub subscriptions_total: u64,
     /// What the subscriptions are worth.
     pub subscriptions_fresh: Fresh,
     /// Places kept for readers.
     pub cursors: Vec<CursorRow>,
+    /// How many there are in all.
+    pub cursors_total: u64,
     /// What the cursors are worth.
     pub cursors_fresh: Fresh,
     /// Newest records, newest first.
@@ -241,6 +241,8 @@ pub struct Queue {
     pub address: Address,
     /// How it is.
     pub state: State,
+    /// Why some of this could not be asked; empty when all of it was.
+    pub problem: String,
     /// Messages by state, in the order ready, delayed, in flight, dead.
     pub counts: Vec<Share>,
     /// What the counts and the rates are worth.
@@ -272,18 +274,16 @@ pub struct InFlightRow {
     pub message: String,
     /// Group.
     pub group: String,
-    /// Session that has it.
-    pub session: String,
-    /// Who that is.
-    pub principal: String,
     /// How often it was delivered, this time included.
     pub attempt: u32,
-    /// How long it has been reserved, milliseconds.
-    pub held_ms: u64,
+    /// When it was put, milliseconds since 1970.
+    pub put_unix_ms: u64,
     /// How long the lease still runs, milliseconds.
     pub expires_in_ms: u64,
     /// Why it failed before.
     pub last_error: String,
+    /// Bytes of the whole message.
+    pub size_bytes: u64,
 }
 
 /// Messages that somebody has reserved.
@@ -293,7 +293,7 @@ pub struct InFlight {
     pub address: Address,
     /// How the list was asked for.
     pub list: Listing,
-    /// The messages, longest held first.
+    /// The messages, in the order they were put.
     pub rows: Vec<InFlightRow>,
     /// What they are worth.
     pub fresh: Fresh,
@@ -413,8 +413,10 @@ pub struct Cache {
     pub hit_percent: Series,
     /// Gets a second, lately.
     pub get_per_s: Series,
-    /// Its partitions.
+    /// Its partitions that are open here.
     pub partitions: Vec<CachePartitionRow>,
+    /// How many there are in all.
+    pub partitions_total: u64,
     /// What the numbers are worth.
     pub fresh: Fresh,
     /// What it was declared to be.

@@ -19,7 +19,7 @@ pub use access::{
 };
 pub use action::{AuditPreview, Confirm, ConfirmProblem, Input, Operation};
 pub use cluster::{
-    BrokerRow, LogRow, MemberRow, Placement, PlacementRow, Raft, SegmentRow, ShardPlace, Storage,
+    BrokerRow, LogRow, MemberRow, Placement, PlacementRow, Raft, ShardPlace, Storage,
 };
 pub use common::{
     Address, Fact, Fresh, Kind, Level, Listing, Pages, Quantity, Series, Share, Sort, State,

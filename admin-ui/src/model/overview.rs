@@ -55,18 +55,18 @@ pub struct Tile {
 pub struct CoreBusy {
     /// Number of the core; the control core has the last.
     pub core: u16,
-    /// CPU it is pinned to.
-    pub cpu: u16,
+    /// CPU it is pinned to, where it is known.
+    pub cpu: Option<u16>,
     /// Whether it is the control core.
     pub control: bool,
     /// Time it worked, in thousandths of the last second; time it spun is not work.
-    pub busy_permille: u64,
+    pub busy_permille: Option<u64>,
     /// The same at even intervals, oldest first.
     pub history_permille: Vec<u16>,
     /// Connections it has.
     pub connections: u64,
     /// Requests a second.
-    pub requests_per_s: f64,
+    pub requests_per_s: Option<f64>,
     /// Turns over 5 ms in the last minute.
     pub stalls: u64,
     /// Mails that wait for it.
@@ -90,8 +90,6 @@ pub struct DomainRow {
     pub in_per_s: f64,
     /// Deliveries out, a second.
     pub out_per_s: f64,
-    /// Refused, a second.
-    pub refused_per_s: f64,
 }
 
 /// The first page.
@@ -101,6 +99,8 @@ pub struct Overview {
     pub status: StatusBand,
     /// Worst first.
     pub issues: Vec<Issue>,
+    /// Whether who looks sees the node itself; of it nothing is shown to others.
+    pub whole: bool,
     /// The numbers people look for.
     pub tiles: Vec<Tile>,
     /// What the tiles are worth.
