@@ -1,0 +1,39 @@
+// A browser that asks nobody for anything but the node.
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Builder, Capabilities, logging } from "selenium-webdriver";
+import { Options, ServiceBuilder } from "selenium-webdriver/chrome.js";
+
+const { CHROMIUM = "/usr/bin/chromium", CHROMEDRIVER = "/usr/bin/chromedriver" } = process.env;
+
+export const open = async ({ js, width }) => {
+  const profile = mkdtempSync(join(tmpdir(), "pinion-browser-"));
+  const options = new Options()
+    .setChromeBinaryPath(CHROMIUM)
+    .addArguments(
+      "--headless=new",
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--disable-dev-shm-usage",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-default-apps",
+      "--disable-sync",
+      "--hide-scrollbars",
+      `--user-data-dir=${profile}`,
+      `--window-size=${width},900`,
+    );
+  // 2 is to block; pages without scripts are what people with such a browser see.
+  if (!js) options.setUserPreferences({ "profile.managed_default_content_settings.javascript": 2 });
+  const prefs = new logging.Preferences();
+  prefs.setLevel(logging.Type.BROWSER, logging.Level.SEVERE);
+  options.setLoggingPrefs(prefs);
+  return new Builder()
+    .withCapabilities(Capabilities.chrome())
+    .setChromeOptions(options.setAcceptInsecureCerts(true))
+    .setChromeService(new ServiceBuilder(CHROMEDRIVER))
+    .build();
+};
