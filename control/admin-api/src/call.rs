@@ -237,7 +237,8 @@ pub(crate) struct Wanted {
     pub(crate) body: Option<Value>,
 }
 
-/// Asks a route on behalf of somebody who is known and was counted: with the same rights,
+/// Asks a route on behalf of somebody who is known, was counted, and has said that they
+/// mean it: with the same rights,
 /// the same checks and the same rows as when they ask it themselves.
 pub(crate) async fn ask(
     api: &Arc<Api>,
@@ -265,7 +266,7 @@ pub(crate) async fn ask(
         parts,
         query: owned(wanted.query),
         expect: wanted.expect.map_or(Expect::Any, Expect::Version),
-        headers: HeaderMap::new(),
+        headers: HeaderMap::from_iter([(X_CONFIRM, HeaderValue::from_static("true"))]),
         body: body.unwrap_or_default().into(),
     };
     let may = who.check_need(route.need, |name| call.parts.get(name));

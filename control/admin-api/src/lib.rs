@@ -80,6 +80,8 @@ pub struct ApiConfig {
     /// speaks TLS, and only [`Cleartext`] lets anybody in. A session that is resumed must not
     /// bring a client's certificate along: nobody would look at it again.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// When that certificate ends, in RFC 3339, where it is known: people are told before.
+    pub certificate_until: Option<Box<str>>,
     /// Who may speak without TLS.
     pub cleartext: Cleartext,
     /// The node's name.
@@ -124,6 +126,7 @@ impl ApiConfig {
         Self {
             listener,
             tls: None,
+            certificate_until: None,
             cleartext: Cleartext::Never,
             node: "node".into(),
             defaults: SpecDefaults::default(),
@@ -177,6 +180,9 @@ pub async fn serve(
         shelf: views::Shelf::default(),
         roster: views::Roster::default(),
         ledger: views::Ledger::default(),
+        board: ui::board::Board::default(),
+        certificate_ends: config.certificate_until.as_deref().and_then(moment),
+        trails: ui::data::trail::Trails::default(),
         reads: Mutex::new(Rates::new(config.reads)),
         writes: Mutex::new(Rates::new(config.writes)),
         scrapes: Mutex::new(Rates::new(config.scrapes)),
@@ -237,6 +243,12 @@ pub(crate) struct Api {
     pub(crate) roster: views::Roster,
     /// What everything comes to together.
     pub(crate) ledger: views::Ledger,
+    /// When the node's certificate ends.
+    pub(crate) certificate_ends: Option<WallMs>,
+    /// What asks for somebody.
+    pub(crate) board: ui::board::Board,
+    /// The recent past of resources that somebody looks at.
+    pub(crate) trails: ui::data::trail::Trails,
     reads: Mutex<Rates>,
     writes: Mutex<Rates>,
     scrapes: Mutex<Rates>,
@@ -328,6 +340,12 @@ impl Api {
     pub(crate) fn uptime(&self) -> Duration {
         self.begun.elapsed()
     }
+}
+
+/// A moment that is written in RFC 3339; none before 1970.
+fn moment(text: &str) -> Option<WallMs> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(at.as_millisecond()).ok().map(WallMs)
 }
 
 /// The wall clock.

@@ -27,6 +27,7 @@ use rand::RngExt;
 use rustls::RootCertStore;
 
 use crate::backup::copy::Origin;
+use crate::cert;
 use crate::cluster::{ClusterError, Place};
 use crate::config::{self, Cluster, Config, ConfigError, SteeringMode};
 use crate::control::admin;
@@ -529,6 +530,7 @@ fn admin_config(
         reads: rate(config.admin.reads_per_second),
         writes: rate(config.admin.writes_per_second),
         tls: Some(Arc::new(tls)),
+        certificate_until: cert::until(&identity.chain_pem).map(Into::into),
         cleartext: if config.dev || config.admin.cleartext_on_loopback {
             Cleartext::Loopback
         } else {

@@ -30,7 +30,7 @@ use pinion_raft_group::Role;
 use pinion_types::{ResourceId, WallMs};
 
 pub(crate) use catalogue::CATALOGUE;
-pub(crate) use family::{Families, Family};
+pub(crate) use family::{Families, Family, Sample, Value};
 pub use host::{Host, HostFacts};
 pub(crate) use process::ProcessFacts;
 pub(crate) use resources::{Named, Resources};

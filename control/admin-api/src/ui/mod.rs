@@ -10,8 +10,10 @@
 //! browser is believed as far as [`form`] and [`cookie`] say.
 
 mod act;
+pub(crate) mod board;
 mod context;
 mod cookie;
+pub(crate) mod data;
 mod files;
 mod form;
 mod live;

@@ -402,6 +402,7 @@ mod tests {
                 records_out: 0,
                 bytes_out: 0,
                 subscriptions: 0,
+                lag_max: 0,
                 append_sessions: 0,
                 lag_max: 0,
                 producers: 0,

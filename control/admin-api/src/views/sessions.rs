@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -245,6 +246,26 @@ pub(crate) async fn one(
         row(&catalog, facts, at),
         tenant(&catalog, facts).map(Into::into),
     ))
+}
+
+/// For whom the credentials of these connections speak; those that are gone are not there.
+/// Whoever asks has seen them in something that they may see.
+pub(crate) async fn principals(
+    api: &Api,
+    wanted: BTreeSet<SessionId>,
+) -> BTreeMap<SessionId, Box<str>> {
+    let Ok((all, _)) = api.roster.all(api).await else {
+        return BTreeMap::new();
+    };
+    let named = all.iter().map(|facts| {
+        let id = SessionId {
+            core: facts.core,
+            number: facts.session,
+        };
+        (id, &facts.principal)
+    });
+    let found = named.filter(|(id, _)| wanted.contains(id));
+    found.map(|(id, name)| (id, name.clone())).collect()
 }
 
 /// Ends a connection.

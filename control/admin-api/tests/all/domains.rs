@@ -26,19 +26,19 @@ const JOBS: &str = "/api/v1/queue/realms/acme/areas/pay/resources/eu%2Fjobs";
 const ORDERS: &str = "/api/v1/stream/realms/acme/areas/pay/resources/orders";
 const HOT: &str = "/api/v1/cache/realms/acme/areas/pay/resources/hot";
 /// Who says HELLO in tests.
-const CLIENT: &[u8] = b"a client";
+pub(crate) const CLIENT: &[u8] = b"a client";
 
 /// A node with a stream, a queue with a slash in its name, and a cache.
-struct Place {
-    ops: Client,
-    plane: PlaneHandle,
-    data: Data,
-    orders: ResourceId,
-    jobs: ResourceId,
-    hot: ResourceId,
+pub(crate) struct Place {
+    pub(crate) ops: Client,
+    pub(crate) plane: PlaneHandle,
+    pub(crate) data: Data,
+    pub(crate) orders: ResourceId,
+    pub(crate) jobs: ResourceId,
+    pub(crate) hot: ResourceId,
 }
 
-fn tell<F: Future<Output = ()>>(story: impl FnOnce(Place) -> F) {
+pub(crate) fn tell<F: Future<Output = ()>>(story: impl FnOnce(Place) -> F) {
     tell_as(config(), story);
 }
 
@@ -97,7 +97,7 @@ fn tell_as<F: Future<Output = ()>>(config: ApiConfig, story: impl FnOnce(Place) 
 }
 
 impl Place {
-    fn publish(&self, partition: u16, values: &[&str]) {
+    pub(crate) fn publish(&self, partition: u16, values: &[&str]) {
         let publish = Publish {
             handle: Handle(0),
             partition: PartitionId(partition),
@@ -113,7 +113,7 @@ impl Place {
         assert!(matches!(reply(&frame), Reply::Published(_)));
     }
 
-    fn put(&self, partition: u16, values: &[&str]) {
+    pub(crate) fn put(&self, partition: u16, values: &[&str]) {
         let put = QueuePut {
             handle: Handle(0),
             partition: PartitionId(partition),
@@ -128,7 +128,7 @@ impl Place {
     }
 
     /// Takes one message; its number.
-    fn take(&self, partition: u16) -> (u64, pinion_wire::message::Token) {
+    pub(crate) fn take(&self, partition: u16) -> (u64, pinion_wire::message::Token) {
         let take = QueueTake {
             handle: Handle(0),
             partition: PartitionId(partition),
@@ -149,7 +149,7 @@ impl Place {
     }
 
     /// One message is taken and fails, for good.
-    fn kill(&self, partition: u16, error: &str) -> u64 {
+    pub(crate) fn kill(&self, partition: u16, error: &str) -> u64 {
         let (id, token) = self.take(partition);
         let mut scratch = Vec::new();
         let nack = QueueNack {
@@ -167,7 +167,7 @@ impl Place {
         id
     }
 
-    fn set(&self, key: &str) {
+    pub(crate) fn set(&self, key: &str) {
         let set = CacheSet {
             handle: Handle(0),
             condition: Condition::Always,

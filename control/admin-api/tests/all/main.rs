@@ -17,6 +17,7 @@ mod idp;
 mod matrix;
 mod metrics;
 mod observer;
+mod pages;
 mod proto;
 mod roles;
 mod schema;

@@ -24,6 +24,12 @@ use authority::{Authority, Pair, Signs};
 /// Longest life: longer than any machine, and dates stay four digits.
 const DAYS_MAX: u32 = 36_500;
 
+/// When the first certificate of a chain ends, in RFC 3339; `None` where that cannot be read.
+pub(crate) fn until(chain_pem: &str) -> Option<String> {
+    let chain = tls::certificates(chain_pem.as_bytes()).ok()?;
+    life::until(chain.first()?)
+}
+
 /// What is wanted.
 #[derive(clap::Args)]
 pub(crate) struct CertArgs {

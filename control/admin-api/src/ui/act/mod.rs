@@ -6,6 +6,7 @@
 
 mod access;
 mod cluster;
+mod data;
 mod resources;
 mod tenants;
 
@@ -92,11 +93,12 @@ async fn plan(context: &PageContext, asked: &Asked, filled: &Fields) -> Planned 
         Operation::RemoveProvider => access::remove_provider(context, asked).await,
         Operation::RotateSigningKeys => access::rotate(context, asked).await,
         Operation::RevokeApiKey => access::revoke(context, asked).await,
-        Operation::ReplayDeadLetter
-        | Operation::PurgeDeadLetter
-        | Operation::RedriveDeadLetters
-        | Operation::CloseSession
-        | Operation::DeleteCursor => Err(places::unknown().into()),
+        Operation::ReplayDeadLetter | Operation::PurgeDeadLetter => {
+            data::letter(context, asked).await
+        }
+        Operation::RedriveDeadLetters => data::redrive(context, asked, filled).await,
+        Operation::CloseSession => data::close(context, asked).await,
+        Operation::DeleteCursor => Err(places::unknown().into()),
     }
 }
 

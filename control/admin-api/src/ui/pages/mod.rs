@@ -6,13 +6,21 @@
 mod about;
 mod access;
 mod audit;
+mod caches;
 mod keys;
+mod latency;
 mod list;
+mod metrics;
 mod namespaces;
 mod overview;
 mod placement;
 mod providers;
+mod queues;
 mod raft;
+mod resources;
+mod sessions;
+mod storage;
+mod streams;
 mod tenants;
 
 use core::pin::Pin;
@@ -29,7 +37,19 @@ pub(crate) type Handler =
 /// By name, as [`pinion_admin_ui::links::ROUTES`] has them.
 const PAGES: &[(&str, Handler)] = &[
     ("overview", |context| Box::pin(overview::page(context))),
+    ("streams", |context| Box::pin(streams::list(context))),
+    ("stream", |context| Box::pin(streams::one(context))),
+    ("queues", |context| Box::pin(queues::list(context))),
+    ("queue", |context| Box::pin(queues::one(context))),
+    ("in_flight", |context| Box::pin(queues::in_flight(context))),
+    ("dead_letters", |context| {
+        Box::pin(queues::dead_letters(context))
+    }),
+    ("caches", |context| Box::pin(caches::list(context))),
+    ("cache", |context| Box::pin(caches::one(context))),
+    ("sessions", |context| Box::pin(sessions::page(context))),
     ("placement", |context| Box::pin(placement::page(context))),
+    ("storage", |context| Box::pin(storage::page(context))),
     ("raft", |context| Box::pin(raft::page(context))),
     ("tenants", |context| Box::pin(tenants::page(context))),
     ("namespaces", |context| Box::pin(namespaces::page(context))),
@@ -37,6 +57,8 @@ const PAGES: &[(&str, Handler)] = &[
     ("providers", |context| Box::pin(providers::page(context))),
     ("keys", |context| Box::pin(keys::page(context))),
     ("audit", |context| Box::pin(audit::page(context))),
+    ("metrics", |context| Box::pin(metrics::page(context))),
+    ("latency", |context| Box::pin(latency::page(context))),
     ("about", |context| Box::pin(about::page(context))),
 ];
 
@@ -46,10 +68,7 @@ pub(crate) fn handler(name: &str) -> Option<Handler> {
     found.map(|(_, handler)| *handler)
 }
 
-/// How many issues there are, for the navigation. Who does not see the cluster has none.
+/// How many issues there are, for the navigation.
 pub(crate) async fn issues(context: &PageContext) -> u64 {
-    if context.access.tenant().is_some() {
-        return 0;
-    }
-    overview::issues(context).await.len() as u64
+    overview::asking(context).await
 }

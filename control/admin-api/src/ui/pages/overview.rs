@@ -1,107 +1,266 @@
-//! The first page: is it well, and what asks for somebody.
+//! The first page: is it well, what asks for somebody, how busy is it.
 
+use pinion_admin_ui::format;
 use pinion_admin_ui::links::Place;
-use pinion_admin_ui::model::{Issue, Kind, Level, Overview, StatusBand};
-use pinion_metadata::broker::BrokerStatus;
+use pinion_admin_ui::model::{
+    CoreBusy, DomainRow, Issue, Kind, Level, Overview, Quantity, Series, StatusBand, Tile,
+};
+use pinion_node::TimedOp;
+use pinion_node::facts::{CoreFacts, Latency};
 
+use super::resources::fresh;
 use crate::error::Failure;
+use crate::observer::{History, Snapshot};
 use crate::ui::context::{PageContext, Shown};
+use crate::ui::data::{issues, lately, latency};
+use crate::views::{At, stats};
 
+/// `/`
 pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
-    let issues = match context.access.tenant() {
-        None => issues(context).await,
-        // What is wrong with the cluster is said to who sees it.
-        Some(_) => Vec::new(),
-    };
-    let level = issues.iter().map(|issue| issue.level).max();
-    let headline = match issues.len() {
-        0 => "All is well".to_owned(),
-        1 => "One thing asks for somebody".to_owned(),
-        count => format!("{count} things ask for somebody"),
-    };
-    let known = context.look(|metadata| metadata.brokers().count()).await;
-    let detail = match known {
-        Ok(1) => "One broker is registered.".to_owned(),
-        Ok(count) => format!("{count} brokers are registered."),
-        Err(_) => "Nothing of the cluster is known yet.".to_owned(),
-    };
+    let api = &context.api;
+    let whole = context.access.tenant().is_none();
+    let snapshot = api.observer.snapshot().await;
+    let (issues, asking) = told(context).await;
+    let at = At(snapshot.taken_at);
+    let history = api.observer.history();
     Ok(Overview {
-        status: StatusBand {
-            level: level.unwrap_or(Level::Ok),
-            headline,
-            detail,
-            fresh: context.fresh(Kind::Live),
-        },
+        status: status(context, &snapshot, &issues, asking),
         issues,
-        tiles: Vec::new(),
-        tiles_fresh: context.fresh(Kind::Live),
-        cores: Vec::new(),
-        cores_fresh: context.fresh(Kind::Live),
+        whole,
+        tiles: if whole {
+            tiles(&snapshot, &history)
+        } else {
+            Vec::new()
+        },
+        tiles_fresh: fresh(context, Kind::Live, at),
+        cores: if whole {
+            cores(&snapshot, &history)
+        } else {
+            Vec::new()
+        },
+        cores_fresh: fresh(context, Kind::Live, at),
         cores_step_ms: 1_000,
-        domains: Vec::new(),
-        domains_fresh: context.fresh(Kind::Mixed),
+        // Without a control plane nobody knows what there is, and the issues say so.
+        domains: domains(context).await.unwrap_or_default(),
+        domains_fresh: fresh(context, Kind::Mixed, at),
     }
     .into())
 }
 
-/// What asks for somebody, worst first.
-pub(super) async fn issues(context: &PageContext) -> Vec<Issue> {
-    let mut all = Vec::new();
-    match context.api.plane.status().await {
-        Ok(status) if status.leader.is_none() => all.push(Issue {
-            level: Level::Bad,
-            title: "The group has no leader".to_owned(),
-            detail: "Data is served; the metadata cannot be changed.".to_owned(),
-            advice: "See which members are not heard of, and start them.".to_owned(),
-            place: Place::Raft,
-            since_ms: 0,
-        }),
-        Ok(_) => {}
-        Err(error) => all.push(Issue {
-            level: Level::Bad,
-            title: "The control plane does not answer".to_owned(),
-            detail: error.to_string(),
-            advice: "See the log of this node.".to_owned(),
-            place: Place::About,
-            since_ms: 0,
-        }),
-    }
-    let now = context.now;
-    let brokers = context.look(move |metadata| {
-        let brokers = metadata.brokers();
-        let unwell = brokers.filter_map(|(name, broker)| match broker.status() {
-            BrokerStatus::Down => {
-                let since = broker.down.map_or(0, |since| now.0.saturating_sub(since.0));
-                Some((name.to_owned(), Level::Bad, since))
-            }
-            BrokerStatus::Draining => Some((name.to_owned(), Level::Info, 0)),
-            BrokerStatus::Active => None,
-        });
-        unwell.collect::<Vec<_>>()
+/// What asks for somebody, as far as who looks may know, and how much there is in all.
+async fn told(context: &PageContext) -> (Vec<Issue>, usize) {
+    let seen = context.api.board.seen(&context.api).await;
+    let access = &context.access;
+    let own = seen.iter().filter(|(finding, _)| match access.tenant() {
+        None => true,
+        Some(_) => finding.tenant().is_some_and(|tenant| access.sees(tenant)),
     });
-    for (name, level, since_ms) in brokers.await.unwrap_or_default() {
-        let (title, detail, advice) = if level == Level::Bad {
-            (
-                format!("Broker {name} is down"),
-                "What it leads is served by nobody.",
-                "Start it, or remove it when nothing is on it.",
-            )
-        } else {
-            (
-                format!("Broker {name} is draining"),
-                "Nothing new is placed on it.",
-                "Nothing is to be done while its shards become fewer.",
-            )
-        };
-        all.push(Issue {
-            level,
-            title,
-            detail: detail.to_owned(),
-            advice: advice.to_owned(),
-            place: Place::Placement,
-            since_ms,
-        });
+    issues::told(own, context.now.0)
+}
+
+/// How many issues ask for somebody, for the navigation.
+pub(super) async fn asking(context: &PageContext) -> u64 {
+    told(context).await.1 as u64
+}
+
+fn status(
+    context: &PageContext,
+    snapshot: &Snapshot,
+    issues: &[Issue],
+    asking: usize,
+) -> StatusBand {
+    let worst = issues.iter().map(|issue| issue.level).max();
+    let level = worst.unwrap_or(Level::Ok);
+    let headline = match (level, asking) {
+        (Level::Ok, _) => "All is well".to_owned(),
+        (Level::Info, _) => "All is well, with something to know".to_owned(),
+        (Level::Bad, 1) => "Something is broken".to_owned(),
+        (_, 1) => "One thing asks for somebody".to_owned(),
+        (_, count) => format!("{count} things ask for somebody"),
+    };
+    let answered = snapshot.cores.len();
+    let all = answered + snapshot.missing.len();
+    let detail = if context.access.tenant().is_some() {
+        format!(
+            "This is what node {} knows of your tenant.",
+            context.api.node
+        )
+    } else if snapshot.missing.is_empty() {
+        format!(
+            "Node {} runs with {all} data cores; each of them answers.",
+            context.api.node
+        )
+    } else {
+        format!(
+            "Node {}: {answered} of {all} data cores answer.",
+            context.api.node
+        )
+    };
+    StatusBand {
+        level,
+        headline,
+        detail,
+        fresh: fresh(context, Kind::Live, At(snapshot.taken_at)),
     }
-    all.sort_by_key(|issue| core::cmp::Reverse(issue.level));
-    all
+}
+
+// ------------------------------------------------------------------------------- tiles
+
+/// Seconds that latencies of tiles are of.
+const MINUTE: usize = 60;
+
+fn tiles(snapshot: &Snapshot, history: &History) -> Vec<Tile> {
+    let cores = &history.cores;
+    let sum = |of: fn(&CoreFacts) -> u64| snapshot.cores.iter().map(of).sum::<u64>();
+    let messages = lately::rates(cores, |one| one.stats.published + one.stats.enqueued);
+    let delivered = lately::rates(cores, |one| one.stats.delivered_bytes);
+    let requests = lately::rates(cores, |one| one.stats.requests);
+    let refused = lately::rates(cores, |one| one.stats.refused);
+    let connections = lately::gauges(cores, |one| one.connections);
+    let writes = lately::rates(cores, |one| {
+        one.pump.disk.as_ref().map_or(0, |disk| disk.write.count)
+    });
+    let rate =
+        |series: &Series| lately::newest(series).map_or(Quantity::Unknown, Quantity::PerSecond);
+    let refused = lately::newest(&refused).unwrap_or(0.0);
+    let subscriptions = sum(|core| core.subscriptions);
+    let commit = lately::measured(cores, MINUTE, |one| {
+        one.pump.disk.as_ref().map(|disk| &disk.write)
+    });
+    let answer = lately::measured(cores, MINUTE, |one| {
+        Some(&one.pump.requests[TimedOp::Publish.index()])
+    });
+    let p99 = |latency: &Latency| latency.quantile(0.99).map(latency::micros);
+    let text = |latency: &Latency| match p99(latency) {
+        Some(micros) => format!("99 of 100 within {}", format::micros(micros)),
+        None => "none in the last minute".to_owned(),
+    };
+    vec![
+        tile(
+            "in",
+            "Messages in",
+            rate(&messages),
+            messages,
+            "records and messages taken".to_owned(),
+        ),
+        tile(
+            "out",
+            "Delivered",
+            lately::newest(&delivered).map_or(Quantity::Unknown, Quantity::BytesPerSecond),
+            delivered,
+            format!("to {} subscriptions", format::count(subscriptions)),
+        ),
+        tile(
+            "requests",
+            "Requests",
+            rate(&requests),
+            requests,
+            format!("{} refused", format::per_second(refused)),
+        ),
+        tile(
+            "connections",
+            "Connections",
+            Quantity::Count(sum(|core| core.connections)),
+            connections,
+            format!(
+                "{} partitions are open",
+                format::count(sum(|core| core.partitions))
+            ),
+        ),
+        tile("commits", "Commits", rate(&writes), writes, text(&commit)),
+        tile(
+            "latency",
+            "Publish, p99",
+            p99(&answer).map_or(Quantity::Unknown, Quantity::Micros),
+            Series::default(),
+            format!(
+                "of {} timed in the last minute",
+                format::count(answer.count)
+            ),
+        ),
+    ]
+}
+
+fn tile(key: &str, label: &str, value: Quantity, series: Series, note: String) -> Tile {
+    Tile {
+        key: key.to_owned(),
+        label: label.to_owned(),
+        value,
+        series,
+        note,
+    }
+}
+
+// ------------------------------------------------------------------------------- cores
+
+fn cores(snapshot: &Snapshot, history: &History) -> Vec<CoreBusy> {
+    let one = |core: &CoreFacts| {
+        let samples = history.cores.get(usize::from(core.core.0));
+        let (busy, stalls) = samples.map_or((Vec::new(), 0), |samples| {
+            (
+                lately::busy_permille(samples),
+                lately::stalls_of_minute(samples),
+            )
+        });
+        let before = snapshot.before.as_deref();
+        let before = before.and_then(|all| all.cores.iter().find(|one| one.core == core.core));
+        let requests = before
+            .and_then(|before| snapshot.per_second(core.stats.requests, before.stats.requests));
+        CoreBusy {
+            core: core.core.0,
+            cpu: None,
+            control: false,
+            busy_permille: busy.last().copied().map(u64::from),
+            history_permille: busy,
+            connections: core.connections,
+            requests_per_s: requests,
+            stalls,
+            mailbox_depth: core.mails_waiting,
+        }
+    };
+    snapshot.cores.iter().map(one).collect()
+}
+
+// ----------------------------------------------------------------------------- domains
+
+async fn domains(context: &PageContext) -> Result<Vec<DomainRow>, Failure> {
+    let (api, who) = (&context.api, &context.who);
+    let (streams, _) = stats::streams(api, who, None).await?;
+    let (queues, _) = stats::queues(api, who, None, None).await?;
+    let (caches, _) = stats::caches(api, who, None).await?;
+    let row = |domain: &str, place| DomainRow {
+        domain: domain.to_owned(),
+        place,
+        resources: 0,
+        items: 0,
+        size_bytes: 0,
+        in_per_s: 0.0,
+        out_per_s: 0.0,
+    };
+    Ok(vec![
+        DomainRow {
+            resources: streams.streams_active,
+            items: streams.records,
+            size_bytes: streams.durable_bytes.max(streams.memory_bytes),
+            in_per_s: streams.operations_per_second.append,
+            out_per_s: streams.operations_per_second.read,
+            ..row("Streams", Place::Streams)
+        },
+        DomainRow {
+            resources: queues.queues_active,
+            items: queues.messages_pending + queues.inflight_active + queues.messages_dead_lettered,
+            size_bytes: queues.size_bytes,
+            in_per_s: queues.operations_per_second.enqueue,
+            out_per_s: queues.operations_per_second.reserve,
+            ..row("Queues", Place::Queues)
+        },
+        DomainRow {
+            resources: caches.caches_active,
+            items: caches.keys_total,
+            size_bytes: caches.used_bytes,
+            in_per_s: caches.operations_per_second_by_op.change,
+            out_per_s: caches.operations_per_second_by_op.get,
+            ..row("Caches", Place::Caches)
+        },
+    ])
 }

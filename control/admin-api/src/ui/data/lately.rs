@@ -1,0 +1,150 @@
+//! What cores did lately, out of the samples that are taken of them once a second.
+
+use std::collections::VecDeque;
+
+use pinion_admin_ui::model::Series;
+use pinion_node::facts::Latency;
+
+use super::count;
+use crate::observer::Sample;
+
+/// Seconds of the past that pages show.
+pub(crate) const SECONDS: usize = 60;
+
+/// Busy time of a core in thousandths, second by second, the oldest first.
+pub(crate) fn busy_permille(samples: &VecDeque<Sample>) -> Vec<u16> {
+    let pairs = samples.iter().zip(samples.iter().skip(1));
+    let all: Vec<u16> = pairs
+        .map(|(before, now)| {
+            let busy = now.pump.turns.busy.saturating_sub(before.pump.turns.busy);
+            let of = now
+                .pump
+                .turns
+                .running
+                .saturating_sub(before.pump.turns.running);
+            let permille = (busy.as_micros() * 1_000).checked_div(of.as_micros());
+            u16::try_from(permille.unwrap_or(0).min(1_000)).unwrap_or(1_000)
+        })
+        .collect();
+    all[all.len().saturating_sub(SECONDS)..].to_vec()
+}
+
+/// Turns of a core that took too long, in the last minute.
+pub(crate) fn stalls_of_minute(samples: &VecDeque<Sample>) -> u64 {
+    let stalls = |sample: &Sample| sample.pump.turns.stalls.iter().sum::<u64>();
+    let begin = samples.len().saturating_sub(SECONDS + 1);
+    match (samples.back(), samples.get(begin)) {
+        (Some(now), Some(begin)) => stalls(now).saturating_sub(stalls(begin)),
+        _ => 0,
+    }
+}
+
+/// The newest sample of a core, and the one from so many seconds before it; none of those
+/// where the core was not sampled for so long.
+pub(crate) fn over(
+    samples: &VecDeque<Sample>,
+    seconds: usize,
+) -> Option<(&Sample, Option<&Sample>)> {
+    let now = samples.back()?;
+    let before = samples
+        .len()
+        .checked_sub(seconds + 1)
+        .and_then(|at| samples.get(at));
+    Some((now, before))
+}
+
+/// What was measured on all cores together in the last seconds, or since the start where
+/// they have not run for so long.
+pub(crate) fn measured(
+    cores: &[VecDeque<Sample>],
+    seconds: usize,
+    of: impl Fn(&Sample) -> Option<&Latency>,
+) -> Latency {
+    let mut all = Latency::default();
+    for (now, before) in cores.iter().filter_map(|samples| over(samples, seconds)) {
+        let Some(now) = of(now) else {
+            continue;
+        };
+        match before.and_then(&of) {
+            Some(before) => all.add(&now.since(before)),
+            None => all.add(now),
+        }
+    }
+    all
+}
+
+/// How fast something was counted on all cores together, second by second. Samples of the
+/// cores are put beside each other from the newest on: they are taken together.
+pub(crate) fn rates(cores: &[VecDeque<Sample>], of: impl Fn(&Sample) -> u64) -> Series {
+    let one = |samples: &VecDeque<Sample>| {
+        let pairs = samples.iter().zip(samples.iter().skip(1));
+        let rates = pairs.map(|(before, now)| {
+            let span = now.at.0.saturating_sub(before.at.0);
+            let grown = of(now).checked_sub(of(before))?;
+            (span > 0).then(|| count(grown) * 1_000.0 / count(span))
+        });
+        rates.collect::<Vec<Option<f64>>>()
+    };
+    beside(cores.iter().map(one).collect())
+}
+
+/// How much there was of something on all cores together.
+pub(crate) fn gauges(cores: &[VecDeque<Sample>], of: impl Fn(&Sample) -> u64) -> Series {
+    let one = |samples: &VecDeque<Sample>| {
+        let all = samples.iter().map(|sample| Some(count(of(sample))));
+        all.collect::<Vec<Option<f64>>>()
+    };
+    beside(cores.iter().map(one).collect())
+}
+
+/// Adds cores up from the end. What one of them does not know nobody knows.
+fn beside(cores: Vec<Vec<Option<f64>>>) -> Series {
+    let cores: Vec<_> = cores.into_iter().filter(|one| !one.is_empty()).collect();
+    let length = cores.iter().map(Vec::len).min().unwrap_or(0).min(SECONDS);
+    let points = (0..length).rev().map(|back| {
+        let mut sum = Some(0.0);
+        for core in &cores {
+            let point = core[core.len() - 1 - back];
+            sum = sum.zip(point).map(|(sum, point)| sum + point);
+        }
+        sum
+    });
+    Series {
+        step_ms: 1_000,
+        points: points.collect(),
+    }
+}
+
+/// The newest point of a series.
+pub(crate) fn newest(series: &Series) -> Option<f64> {
+    series.points.last().copied().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn points(cores: Vec<Vec<Option<f64>>>) -> Vec<Option<u64>> {
+        let bits = |point: &Option<f64>| point.map(f64::to_bits);
+        beside(cores).points.iter().map(bits).collect()
+    }
+
+    fn bits(points: &[Option<f64>]) -> Vec<Option<u64>> {
+        points.iter().map(|point| point.map(f64::to_bits)).collect()
+    }
+
+    #[test]
+    fn cores_are_added_from_their_newest_second() {
+        let young = vec![Some(10.0), Some(20.0)];
+        let old = vec![Some(9.0), Some(1.0), Some(2.0)];
+        let gap = vec![Some(1.0), None, Some(3.0)];
+        assert_eq!(
+            points(vec![young.clone(), old.clone()]),
+            bits(&[Some(11.0), Some(22.0)])
+        );
+        assert_eq!(points(vec![young, gap, old]), bits(&[None, Some(25.0)]));
+        assert!(points(vec![Vec::new()]).is_empty());
+        let long = vec![Some(1.0); 300];
+        assert_eq!(points(vec![long]).len(), SECONDS);
+    }
+}

@@ -1,0 +1,299 @@
+//! The dashboard's pages of data, beside a real data core: they have what the core says, and
+//! nothing of anybody else's.
+
+use core::time::Duration;
+use std::time::Instant;
+
+use pinion_admin_ui::links::ROUTES;
+use pinion_wire::message::Request;
+
+use crate::domains::{CLIENT, Place, tell};
+use crate::host::OPERATOR;
+use crate::roles::{ROLES, key};
+use crate::support::browser::{Browser, Page};
+
+/// Largest page in bytes.
+const PAGE_BYTES_MAX: usize = 60_000;
+
+/// What a page may take. 5 ms in a release build on a quiet machine; a debug build that
+/// shares two processors with others takes many times as long, so this finds what is wrong
+/// by orders of magnitude alone.
+const PAGE_TIME: Duration = Duration::from_secs(2);
+
+const QUEUE: &str = "/ui/queues/acme/pay/eu/jobs";
+const LETTERS: &str = "/ui/dead-letters/acme/pay/eu/jobs";
+
+/// Everything that a page could show.
+fn furnish(place: &Place) {
+    place.publish(0, &["first", "<script>alert(1)</script>"]);
+    place.publish(1, &["other \u{1b}[31m"]);
+    place.put(0, &["{\"to\":\"ana\"}", "two", "three"]);
+    place.kill(0, "<b>no such user</b>");
+    place.take(0);
+    place.set("k");
+    place.data.connect(0, CLIENT);
+}
+
+/// Every page, of what there is.
+fn paths() -> impl Iterator<Item = (&'static str, String)> {
+    ROUTES.into_iter().map(|(name, route)| {
+        let resource = match name {
+            "stream" => "orders",
+            "cache" => "hot",
+            _ => "eu/jobs",
+        };
+        let path = route
+            .replace("{tenant}", "acme")
+            .replace("{namespace}", "pay");
+        (name, path.replace("{*name}", resource))
+    })
+}
+
+#[test]
+fn every_page_is_there_small_and_soon() {
+    tell(|place| async move {
+        furnish(&place);
+        let mut browser = Browser::of(&place.ops, OPERATOR).await;
+        for (name, path) in paths() {
+            let begun = Instant::now();
+            let page = browser.get(&path).await.is(200);
+            let took = begun.elapsed();
+            println!("{name}: {} bytes, {took:?}", page.html.len());
+            assert!(
+                page.html.len() <= PAGE_BYTES_MAX,
+                "{name}: {} bytes",
+                page.html.len()
+            );
+            assert!(took < PAGE_TIME, "{name}: {took:?}");
+            page.has("class=\"fresh\"");
+            assert!(!page.html.contains("<script>alert"), "{name}");
+        }
+    });
+}
+
+#[test]
+fn pages_have_what_the_core_says() {
+    tell(|place| async move {
+        furnish(&place);
+        let mut browser = Browser::of(&place.ops, OPERATOR).await;
+        let streams = browser.get("/ui/streams").await.is(200);
+        streams.has("href=\"/ui/streams/acme/pay/orders\"");
+        // Two partitions with three records together.
+        row(&streams, "acme/pay/orders").has("data-live=\"n\">3<");
+        let stream = browser.get("/ui/streams/acme/pay/orders").await.is(200);
+        stream
+            .has("first")
+            .has("&lt;script&gt;alert(1)&lt;/script&gt;");
+        // What would steer a terminal is shown as its bytes.
+        stream.has("6f 74 68 65 72 20 1b 5b 33 31 6d");
+        stream.has("in memory").has("No cursor");
+        let queues = browser.get("/ui/queues").await.is(200);
+        let jobs = row(&queues, "acme/pay/eu/jobs");
+        jobs.has("data-live=\"r\">1<").has("data-live=\"f\">1<");
+        jobs.has("href=\"/ui/dead-letters/acme/pay/eu/jobs\" data-live=\"x\">1<");
+        let queue = browser.get(QUEUE).await.is(200);
+        queue
+            .has("Nobody asks for messages")
+            .has("no_consumers")
+            .has("Start a consumer");
+        let flying = browser.get("/ui/in-flight/acme/pay/eu/jobs").await.is(200);
+        flying.has("<code>0/2</code>");
+        let letters = browser.get(LETTERS).await.is(200);
+        letters
+            .has("<code>0/1</code>")
+            .has("&lt;b&gt;no such user&lt;/b&gt;")
+            .has("failed");
+        letters.has("{&quot;to&quot;:&quot;ana&quot;}");
+        let caches = browser.get("/ui/caches").await.is(200);
+        row(&caches, "acme/pay/hot").has("data-live=\"n\">1<");
+        browser
+            .get("/ui/caches/acme/pay/hot")
+            .await
+            .is(200)
+            .has("Declared as");
+        let sessions = browser.get("/ui/sessions").await.is(200);
+        sessions.has("invoices").has("quic").has("close_session");
+        let metrics = browser.get("/ui/metrics?q=pinion_uptime").await.is(200);
+        metrics.has("<code>pinion_uptime_seconds</code>");
+        let overview = browser.get("/").await.is(200);
+        overview
+            .has("Dead letters in acme/pay/eu/jobs")
+            .has("1 data cores; each of them answers");
+        // One of three asks for nobody: a tenant has one stream.
+        row(&overview, "domain-Streams").has("data-live=\"n\">3<");
+    });
+}
+
+#[test]
+fn lists_are_searched_sorted_and_told_in_parts() {
+    tell(|place| async move {
+        furnish(&place);
+        let mut browser = Browser::of(&place.ops, OPERATOR).await;
+        let found = browser.get("/ui/queues?q=jobs").await.is(200);
+        found.has("eu/jobs").has("value=\"jobs\"");
+        let none = browser.get("/ui/queues?q=nothing-like-it").await.is(200);
+        none.has("No queue here");
+        for (list, columns) in [
+            ("streams", "name partitions records size in out readers"),
+            ("queues", "name ready delayed in_flight dead oldest put ack"),
+            ("caches", "name entries used budget hits get set evicted"),
+            ("sessions", "session who core connected idle received sent"),
+        ] {
+            for column in columns.split(' ').chain(["no-such-column"]) {
+                for dir in ["asc", "desc"] {
+                    let path = format!("/ui/{list}?sort={column}&dir={dir}&page=0");
+                    browser.get(&path).await.is(200).has("1–1 of 1");
+                }
+            }
+            // What is beyond the end has nothing, and a way back.
+            let beyond = browser.get(&format!("/ui/{list}?page=100")).await.is(200);
+            assert!(!beyond.html.contains("1–1 of 1"), "{list}");
+        }
+    });
+}
+
+#[test]
+fn what_is_not_there_or_not_theirs_is_not_found() {
+    tell(|place| async move {
+        furnish(&place);
+        let mut ops = Browser::of(&place.ops, OPERATOR).await;
+        for path in [
+            "/ui/streams/acme/pay/nothing",
+            "/ui/streams/nobody/pay/orders",
+            "/ui/queues/acme/pay/orders",
+            "/ui/caches/acme/pay/cold",
+            "/ui/in-flight/acme/pay/nothing",
+            "/ui/dead-letters/acme/pay/nothing",
+            "/ui/streams/acme/pay/%2e%2e",
+        ] {
+            ops.get(path).await.is(404).has("Not here");
+        }
+        for (role, status) in [("other tenant", 404), ("everything", 200)] {
+            let at = ROLES.iter().position(|one| one.name == role).unwrap();
+            let number = u8::try_from(at).unwrap() + 1;
+            let token = key(&place.plane, number, &ROLES[at]).await;
+            let mut browser = Browser::of(&place.ops, &token).await;
+            for path in ["/ui/streams/acme/pay/orders", QUEUE, LETTERS] {
+                browser.get(path).await.is(status);
+            }
+            let list = browser.get("/ui/streams").await.is(200);
+            assert_eq!(list.html.contains("orders"), status == 200, "{role}");
+            // Of the node itself a tenant is shown nothing.
+            let overview = browser.get("/").await.is(200);
+            assert!(!overview.html.contains("id=\"cores\""), "{role}");
+            let tells = overview.html.contains("Dead letters in");
+            assert_eq!(tells, status == 200, "{role}");
+            for path in ["/ui/storage", "/ui/metrics", "/ui/latency"] {
+                browser.get(path).await.is(403);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_dead_letter_is_replayed_or_purged_from_its_confirm_page() {
+    tell(|place| async move {
+        place.put(0, &["one", "two"]);
+        let first = place.kill(0, "timeout");
+        let second = place.kill(0, "timeout");
+        let mut browser = Browser::of(&place.ops, OPERATOR).await;
+        let of = |word: &str, id: u64| format!("tenant=acme&queue=pay/eu/jobs&{word}=0/{id}");
+        let confirm = browser
+            .confirm(&of("replay_dead_letter", first))
+            .await
+            .is(200);
+        confirm.has("Replay dead letter?").has("timeout").has("one");
+        confirm.has("queue:acme/pay/eu/jobs family=0 message=1 confirmed");
+        assert_eq!(dead(&place), 2, "a page before it does nothing");
+        let done = browser.perform(&confirm, &[]).await.is(303);
+        assert_eq!(done.header("location"), LETTERS);
+        browser.get(LETTERS).await.is(200).has("is ready again");
+        assert_eq!(dead(&place), 1);
+        // The same form again is refused, and nothing happens.
+        browser.perform(&confirm, &[]).await.is(409);
+        let gone = browser.confirm(&of("replay_dead_letter", first)).await;
+        gone.is(404);
+        // What nothing brings back must be typed.
+        let confirm = browser
+            .confirm(&of("purge_dead_letter", second))
+            .await
+            .is(200);
+        browser.perform(&confirm, &[("typed", "no")]).await.is(400);
+        assert_eq!(dead(&place), 1);
+        let confirm = browser
+            .confirm(&of("purge_dead_letter", second))
+            .await
+            .is(200);
+        let typed = format!("0/{second}");
+        browser
+            .perform(&confirm, &[("typed", &typed)])
+            .await
+            .is(303);
+        assert_eq!(dead(&place), 0);
+        let audit = browser.get("/ui/audit").await.is(200);
+        audit.has("queue.replay").has("queue.delete_letter");
+    });
+}
+
+#[test]
+fn a_redrive_and_a_closed_session_are_done_and_recorded() {
+    tell(|place| async move {
+        place.put(1, &["one", "two"]);
+        place.kill(1, "timeout");
+        place.kill(1, "timeout");
+        place.data.connect(0, CLIENT);
+        let mut browser = Browser::of(&place.ops, OPERATOR).await;
+        let query = "operation=redrive_dead_letters&target=pay/eu/jobs&tenant=acme";
+        let confirm = browser.confirm(query).await.is(200);
+        // The partition that has them is filled in.
+        confirm.has("name=\"family\" value=\"1\"");
+        let wrong = [("family", "none")];
+        browser.perform(&confirm, &wrong).await.is(400);
+        let confirm = browser.confirm(query).await.is(200);
+        let filled = [("family", "1"), ("rate", "0")];
+        browser.perform(&confirm, &filled).await.is(303);
+        assert_eq!(dead(&place), 0);
+        let sessions = browser.get("/ui/sessions").await.is(200);
+        let (_, rest) = sessions.html.split_once("target=").unwrap();
+        let (id, _) = rest.split_once('"').unwrap();
+        let query = format!("operation=close_session&target={id}");
+        let confirm = browser.confirm(&query).await.is(200);
+        confirm.has("invoices");
+        browser.perform(&confirm, &[]).await.is(303);
+        assert_eq!(place.data.closed(), [0]);
+        let audit = browser.get("/ui/audit").await.is(200);
+        audit.has("queue.redrive").has("session.close");
+    });
+}
+
+/// Dead letters of the queue, as the core has them at this moment.
+fn dead(place: &Place) -> u64 {
+    let info = |partition| {
+        let asked = Request::QueueInfo(pinion_wire::message::QueueInfo {
+            handle: pinion_wire::message::Handle(0),
+            partition: pinion_types::PartitionId(partition),
+        });
+        let frame = place.data.ask(place.jobs, partition, &asked);
+        let pinion_wire::message::Reply::QueueStatus(status) = crate::support::data::reply(&frame)
+        else {
+            panic!("no counts");
+        };
+        status.groups.iter().map(|group| group.dead).sum::<u64>()
+    };
+    info(0) + info(1)
+}
+
+/// The row of a table that belongs to something.
+fn row(page: &Page, key: &str) -> Page {
+    let mark = format!("data-row=\"{key}\"");
+    let (_, rest) = page
+        .html
+        .split_once(&mark)
+        .unwrap_or_else(|| panic!("no row {key} in {page:#?}"));
+    let (row, _) = rest.split_once("</tr>").unwrap();
+    Page {
+        status: page.status,
+        headers: page.headers.clone(),
+        html: row.to_owned(),
+    }
+}
