@@ -16,6 +16,7 @@ use pinion_client::{
     Record, Stream, StreamSpec, TakeOptions,
 };
 use support::load::Ident;
+use support::mount::Mount;
 use support::process::{Home, Node};
 
 const PLAIN: &str = "backup/plain";
@@ -552,4 +553,42 @@ fn keys_and_tokens_are_in_a_backup_only_when_that_is_asked_for() {
         assert_eq!(node.token().as_bytes() == token.trim_ascii(), has);
         node.stop();
     }
+}
+
+#[test]
+fn a_restore_that_finds_no_room_leaves_nothing() {
+    let dir = disk();
+    let mount = match Mount::tmpfs(&dir.path().join("disk"), 64) {
+        Ok(mount) => mount,
+        Err(why) => return eprintln!("skipped: {why}"),
+    };
+    let home = Home::new(dir.path(), "", &[]);
+    let node = home.start(&[]);
+    let file = dir.path().join("backup.tar");
+    let output = backup(&node, &home, &file).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    node.stop();
+    let words = mount.enter();
+    let restore = |to: &Path| {
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg(env!("CARGO_BIN_EXE_pinion"));
+        command.arg("restore").arg(&file).arg("--data-dir").arg(to);
+        let output = command.output().unwrap();
+        (output.status.code(), said(&output))
+    };
+    // Bytes enough, and in the middle no more files: what was written is taken away.
+    mount.shell("mount -o remount,nr_inodes=7 \"$0\"");
+    let (code, why) = restore(&mount.dir().join("half"));
+    assert_eq!(code, Some(1), "{why}");
+    assert!(why.to_lowercase().contains("no space left on"), "{why}");
+    assert_eq!(listing(&mount.seen()), Some(BTreeSet::new()), "{why}");
+    // Too few bytes, which is seen before.
+    mount.shell("mount -o remount,nr_inodes=1000,size=8m \"$0\"");
+    let (code, why) = restore(mount.dir());
+    assert_eq!(code, Some(1), "{why}");
+    assert!(why.contains("has room for"), "{why}");
+    assert_eq!(listing(&mount.seen()), Some(BTreeSet::new()), "{why}");
+    mount.shell("mount -o remount,size=64m \"$0\"");
+    let (code, why) = restore(mount.dir());
+    assert_eq!(code, Some(0), "{why}");
 }

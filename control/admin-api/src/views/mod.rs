@@ -404,7 +404,6 @@ mod tests {
                 subscriptions: 0,
                 lag_max: 0,
                 append_sessions: 0,
-                lag_max: 0,
                 producers: 0,
             }),
         }

@@ -19,13 +19,13 @@ fn with_front() -> (ApiConfig, BackupFront) {
     (config, front)
 }
 
-/// Rows about backups: what was asked for and the status of the answer.
+/// Rows about backups: what was asked for and what came of it.
 async fn rows(ops: &Client) -> Vec<(String, String)> {
     let page = ops.get("/v1/audit?action=backup").await.is(200);
     let rows = page.body["rows"].as_array().unwrap().clone();
     let told = rows.iter().map(|row| {
         let text = |name: &str| row[name].as_str().unwrap().to_owned();
-        (text("target"), text("code"))
+        (text("target"), text("result"))
     });
     told.collect()
 }
@@ -78,7 +78,7 @@ fn an_archive_is_passed_on_as_it_is_made_and_has_a_row() {
         let rows = rows(&ops).await;
         assert_eq!(rows.len(), 1, "{rows:?}");
         assert!(rows[0].0.ends_with("with secrets"), "{rows:?}");
-        assert_eq!(rows[0].1, "200");
+        assert_eq!(rows[0].1, "done");
     });
 }
 
