@@ -183,6 +183,7 @@ pub async fn serve(
         board: ui::board::Board::default(),
         certificate_ends: config.certificate_until.as_deref().and_then(moment),
         trails: ui::data::trail::Trails::default(),
+        trouble: views::TroubleFound::default(),
         reads: Mutex::new(Rates::new(config.reads)),
         writes: Mutex::new(Rates::new(config.writes)),
         scrapes: Mutex::new(Rates::new(config.scrapes)),
@@ -249,6 +250,8 @@ pub(crate) struct Api {
     pub(crate) board: ui::board::Board,
     /// The recent past of resources that somebody looks at.
     pub(crate) trails: ui::data::trail::Trails,
+    /// What is wrong.
+    pub(crate) trouble: views::TroubleFound,
     reads: Mutex<Rates>,
     writes: Mutex<Rates>,
     scrapes: Mutex<Rates>,

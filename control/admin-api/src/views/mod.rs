@@ -39,6 +39,7 @@ use catalog::{Catalog, Picked, look};
 pub(crate) use catalog::{Pick, Shelf};
 pub(crate) use sessions::Roster;
 pub(crate) use stats::Ledger;
+pub(crate) use trouble::Found as TroubleFound;
 
 /// A moment. RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,11 +3,15 @@
 //! What the node knows by itself is judged by pure functions. Queues that have
 //! messages and hand none out are asked why, a bounded number of them.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use pinion_commitlog::LogState;
 use pinion_metadata::Object;
-use pinion_node::views::{Question, SubscriptionFacts, View};
+use pinion_node::views::{PartitionFacts, Question, SubscriptionFacts, View};
 use pinion_types::{CoreId, PartitionId, ResourceId, ResourceKind};
 use serde::Serialize;
+use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 use super::ask::{self, Seat};
@@ -21,6 +25,15 @@ use crate::observer::Snapshot;
 
 /// Issues of one answer. Further ones are counted.
 pub(crate) const ISSUES_MAX: usize = 200;
+
+/// Issues that are kept for all who ask.
+const KEPT_MAX: usize = 10_000;
+
+/// Resources that are judged before whoever else runs on the control thread has its turn.
+const JUDGED_AT_ONCE: usize = 1_024;
+
+/// Of a resource: the word for the disk being full.
+const DISK_FULL: &str = "read_only";
 
 /// Partitions of queues that are asked why for one answer.
 const ASKED_MAX: usize = 32;
@@ -114,41 +127,101 @@ pub(crate) struct Trouble {
     pub(crate) as_of: At,
 }
 
-/// What is wrong, among what somebody may see.
+/// What was found at the last look at the cores: everybody's.
+#[derive(Debug, Default)]
+pub(crate) struct Found(Mutex<Option<Kept>>);
+
+#[derive(Clone, Debug)]
+struct Kept {
+    snapshot: Arc<Snapshot>,
+    issues: Arc<Vec<Issue>>,
+}
+
+impl Found {
+    /// Whoever asks within the same second, or while it is gathered, is told the same.
+    async fn issues(&self, api: &Api, all: &Gathered) -> Result<Arc<Vec<Issue>>, Failure> {
+        let mut kept = self.0.lock().await;
+        if let Some(kept) = &*kept
+            && Arc::ptr_eq(&kept.snapshot, &all.snapshot)
+        {
+            return Ok(kept.issues.clone());
+        }
+        let issues = Arc::new(gather(api, all).await?);
+        *kept = Some(Kept {
+            snapshot: all.snapshot.clone(),
+            issues: issues.clone(),
+        });
+        Ok(issues)
+    }
+}
+
+/// What is wrong, among what somebody may see: of one tenant, or of all.
 ///
 /// # Errors
 /// They may see nothing; the node has no metadata yet.
 pub(crate) async fn all(api: &Api, who: &Who, realm: Option<&str>) -> Result<Trouble, Failure> {
     let all = Gathered::of(api, who).await?;
-    let mut issues = Vec::new();
-    if all.reach == Reach::All && realm.is_none() {
-        let status = api.plane.status().await?;
-        let named = |name: pinion_plane::PeerName| name.to_string();
-        let silent: Vec<String> = status
-            .peers
-            .iter()
-            .filter(|peer| !peer.active)
-            .filter_map(|peer| peer.name.clone().map(named))
-            .collect();
-        let brokers = brokers(api).await?;
-        issues.extend(of_cluster(status.leader.is_some(), &silent, &brokers));
-        issues.extend(of_node(&all.snapshot));
-    }
-    let pick = Pick {
-        realm,
-        ..Pick::default()
-    };
-    issues.extend(of_resources(&all, pick));
-    issues.extend(slow(api, &all, pick).await?);
-    issues.extend(undelivered(api, &all, pick).await?);
-    issues.sort_by(|a, b| a.severity.cmp(&b.severity).then(b.count.cmp(&a.count)));
-    let total = issues.len();
-    issues.truncate(ISSUES_MAX);
+    let found = api.trouble.issues(api, &all).await?;
+    let issues = found
+        .iter()
+        .filter(|issue| is_for(issue, &all.reach, realm));
+    let total = issues.clone().count();
     Ok(Trouble {
-        issues,
+        issues: issues.take(ISSUES_MAX).cloned().collect(),
         total,
         as_of: all.as_of(),
     })
+}
+
+/// Whether somebody is told of it. What is the node's is for who sees all, and says there
+/// what otherwise is said of each resource.
+fn is_for(issue: &Issue, reach: &Reach, realm: Option<&str>) -> bool {
+    match &issue.realm {
+        None => *reach == Reach::All && realm.is_none(),
+        Some(of) => {
+            let told_once = issue.code == DISK_FULL && *reach == Reach::All;
+            reach.covers(of) && realm.is_none_or(|realm| realm == of) && !told_once
+        }
+    }
+}
+
+/// Everything, worst first; at most [`KEPT_MAX`].
+async fn gather(api: &Api, all: &Gathered) -> Result<Vec<Issue>, Failure> {
+    let status = api.plane.status().await?;
+    let named = |name: pinion_plane::PeerName| name.to_string();
+    let silent: Vec<String> = status
+        .peers
+        .iter()
+        .filter(|peer| !peer.active)
+        .filter_map(|peer| peer.name.clone().map(named))
+        .collect();
+    let brokers = brokers(api).await?;
+    let mut issues = of_cluster(status.leader.is_some(), &silent, &brokers);
+    issues.extend(of_node(&all.snapshot));
+    issues.extend(of_resources(all).await);
+    issues.extend(slow(api, all).await?);
+    issues.extend(undelivered(api, all).await);
+    issues.sort_by(|a, b| a.severity.cmp(&b.severity).then(b.count.cmp(&a.count)));
+    issues.truncate(KEPT_MAX);
+    Ok(issues)
+}
+
+/// Everybody's resources of a kind that anybody has used, with their partitions.
+fn used(all: &Gathered, kind: ResourceKind) -> impl Iterator<Item = Used<'_>> {
+    let picked = all.catalog.of(kind, &Reach::All, Pick::default());
+    (0..picked.len()).filter_map(move |at| {
+        let object = picked.get(at)?;
+        let id = resource(object).ok()?.id;
+        let parts = all.snapshot.partitions(id);
+        (!parts.is_empty()).then_some(Used { object, id, parts })
+    })
+}
+
+/// A resource that somebody has used.
+struct Used<'a> {
+    object: &'a Object,
+    id: ResourceId,
+    parts: &'a [PartitionFacts],
 }
 
 /// What is wrong with the group and the brokers.
@@ -237,19 +310,23 @@ fn of_node(snapshot: &Snapshot) -> Vec<Issue> {
 }
 
 /// What is wrong with resources, by what their partitions say.
-fn of_resources(all: &Gathered, pick: Pick<'_>) -> Vec<Issue> {
+async fn of_resources(all: &Gathered) -> Vec<Issue> {
     let mut issues = Vec::new();
     for kind in [
         ResourceKind::Stream,
         ResourceKind::Queue,
         ResourceKind::Cache,
     ] {
-        for object in all.of_kind(kind, pick).iter() {
-            let Ok(resource) = resource(object) else {
-                continue;
+        for (at, one) in used(all, kind).enumerate() {
+            if at % JUDGED_AT_ONCE == JUDGED_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
+            let are = |condition| {
+                let of = one.parts.iter();
+                of.filter(|facts| sums::condition_of(facts) == condition)
+                    .count() as u64
             };
-            let facts = all.snapshot.partitions(resource.id);
-            let fenced = facts.iter().filter(|one| one.fenced).count() as u64;
+            let fenced = are(Condition::Fenced);
             if fenced > 0 {
                 issues.push(
                     Issue::new(
@@ -260,55 +337,52 @@ fn of_resources(all: &Gathered, pick: Pick<'_>) -> Vec<Issue> {
                         ),
                         "See pinion doctor; start the node again when the disk is well.",
                     )
-                    .about(kind, object)
+                    .about(kind, one.object)
                     .counting(fenced),
                 );
             }
-            let read_only = |one| sums::condition_of(one) == Condition::ReadOnly;
-            let full = facts.iter().filter(|one| read_only(one)).count() as u64;
-            // Whoever sees the logs is told of those.
-            if full > 0 && all.reach != Reach::All {
+            let full = are(Condition::ReadOnly);
+            if full > 0 {
                 issues.push(
                     Issue::new(
-                        "read_only",
+                        DISK_FULL,
                         Severity::Bad,
                         format!("{full} partitions take nothing: the disk is full."),
                         "Whoever runs the node has to free space.",
                     )
-                    .about(kind, object)
+                    .about(kind, one.object)
                     .counting(full),
                 );
             }
-            let pace: Pace<QueueSum> = Pace::of(&all.snapshot, resource.id, |_| true);
-            if pace.now.dead > 0 {
-                let growing = pace.rate(|sum| sum.died) > 0.0;
-                issues.push(
-                    Issue::new(
-                        "dead_letters",
-                        if growing {
-                            Severity::Warn
-                        } else {
-                            Severity::Info
-                        },
-                        format!(
-                            "There are {} dead letters{}.",
-                            pace.now.dead,
-                            if growing { ", and more are coming" } else { "" }
-                        ),
-                        "Look at what their consumers said, then replay or delete them.",
-                    )
-                    .about(kind, object)
-                    .counting(pace.now.dead),
-                );
+            if kind == ResourceKind::Queue {
+                issues.extend(letters(all, &one));
             }
         }
     }
     issues
 }
 
+/// That there are dead letters, and whether more come.
+fn letters(all: &Gathered, one: &Used<'_>) -> Option<Issue> {
+    let pace: Pace<QueueSum> = Pace::of(&all.snapshot, one.id, |_| true);
+    let dead = pace.now.dead;
+    let (severity, more) = if pace.rate(|sum| sum.died) > 0.0 {
+        (Severity::Warn, ", and more are coming")
+    } else {
+        (Severity::Info, "")
+    };
+    let issue = Issue::new(
+        "dead_letters",
+        severity,
+        format!("There are {dead} dead letters{more}."),
+        "Look at what their consumers said, then replay or delete them.",
+    );
+    (dead > 0).then(|| issue.about(ResourceKind::Queue, one.object).counting(dead))
+}
+
 /// Subscriptions that are far behind and grant nothing.
-async fn slow(api: &Api, all: &Gathered, pick: Pick<'_>) -> Result<Vec<Issue>, Failure> {
-    let mut slow: std::collections::BTreeMap<ResourceId, (u64, u64)> = Default::default();
+async fn slow(api: &Api, all: &Gathered) -> Result<Vec<Issue>, Failure> {
+    let mut slow: BTreeMap<ResourceId, (u64, u64)> = BTreeMap::new();
     let mut note = |one: &SubscriptionFacts| {
         let grants_nothing = one.credit_records.is_none_or(|credit| credit == 0);
         if one.behind >= SLOW_RECORDS && grants_nothing {
@@ -337,60 +411,54 @@ async fn slow(api: &Api, all: &Gathered, pick: Pick<'_>) -> Result<Vec<Issue>, F
             }
         }
     }
-    let mut issues = Vec::new();
     if slow.is_empty() {
-        return Ok(issues);
+        return Ok(Vec::new());
     }
-    for object in all.of_kind(ResourceKind::Stream, pick).iter() {
-        let Ok(resource) = resource(object) else {
-            continue;
-        };
-        if let Some((count, behind)) = slow.get(&resource.id) {
-            issues.push(
-                Issue::new(
-                    "slow_subscriber",
-                    Severity::Warn,
-                    format!("{count} subscriptions grant no credit; the slowest is {behind} records behind."),
-                    "Look at the clients of these sessions: they do not take what they are given.",
-                )
-                .about(ResourceKind::Stream, object)
+    let told = used(all, ResourceKind::Stream).filter_map(|one| {
+        let (count, behind) = slow.get(&one.id)?;
+        let issue = Issue::new(
+            "slow_subscriber",
+            Severity::Warn,
+            format!(
+                "{count} subscriptions grant no credit; the slowest is {behind} records behind."
+            ),
+            "Look at the clients of these sessions: they do not take what they are given.",
+        );
+        Some(
+            issue
+                .about(ResourceKind::Stream, one.object)
                 .counting(*behind),
-            );
-        }
-    }
-    Ok(issues)
+        )
+    });
+    Ok(told.collect())
 }
 
 /// Queues that have messages and hand none out, and why.
-async fn undelivered(api: &Api, all: &Gathered, pick: Pick<'_>) -> Result<Vec<Issue>, Failure> {
+async fn undelivered(api: &Api, all: &Gathered) -> Vec<Issue> {
     let mut issues = Vec::new();
     let mut asked = 0;
-    for object in all.of_kind(ResourceKind::Queue, pick).iter() {
-        let Ok(resource) = resource(object) else {
-            continue;
-        };
-        let facts = all.snapshot.partitions(resource.id).iter();
-        for one in facts {
-            let partition = one.partition;
-            let only = |other: &pinion_node::views::PartitionFacts| other.partition == partition;
-            let pace: Pace<QueueSum> = Pace::of(&all.snapshot, resource.id, only);
+    for one in used(all, ResourceKind::Queue) {
+        for facts in one.parts {
+            let partition = facts.partition;
+            let only = |other: &PartitionFacts| other.partition == partition;
+            let pace: Pace<QueueSum> = Pace::of(&all.snapshot, one.id, only);
             let waits = pace.now.ready > 0 && pace.rate(|sum| sum.delivered) <= 0.0;
-            if !waits || one.fenced {
+            if !waits || facts.fenced {
                 continue;
             }
             if asked == ASKED_MAX {
-                return Ok(issues);
+                return issues;
             }
             asked += 1;
             let seat = Seat {
-                id: resource.id,
+                id: one.id,
                 partition,
-                core: one.core,
+                core: facts.core,
             };
-            issues.extend(reasons(api, object, seat).await);
+            issues.extend(reasons(api, one.object, seat).await);
         }
     }
-    Ok(issues)
+    issues
 }
 
 async fn reasons(api: &Api, object: &Object, seat: Seat) -> Vec<Issue> {
@@ -452,6 +520,25 @@ mod tests {
             of_cluster(true, &[], &[broker("active"), broker("draining")]),
             []
         );
+    }
+
+    #[test]
+    fn everybody_is_told_of_what_is_theirs() {
+        let node = Issue::new("disk_read_only", Severity::Bad, "", "");
+        let of = |code| Issue {
+            realm: Some("acme".into()),
+            ..Issue::new(code, Severity::Bad, "", "")
+        };
+        let own = Reach::Tenant("acme".into());
+        let other = Reach::Tenant("other".into());
+        assert!(is_for(&node, &Reach::All, None));
+        assert!(!is_for(&node, &Reach::All, Some("acme")) && !is_for(&node, &own, None));
+        let fenced = of("partition_fenced");
+        assert!(is_for(&fenced, &Reach::All, None) && is_for(&fenced, &own, None));
+        assert!(!is_for(&fenced, &other, None) && !is_for(&fenced, &Reach::All, Some("x")));
+        // Who sees the logs is told once.
+        let full = of(DISK_FULL);
+        assert!(is_for(&full, &own, None) && !is_for(&full, &Reach::All, None));
     }
 
     #[test]
