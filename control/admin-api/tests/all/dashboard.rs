@@ -361,6 +361,33 @@ fn what_is_done_is_shown_first_done_once_and_recorded() {
 }
 
 #[test]
+fn the_audit_log_is_read_from_its_end() {
+    tell(|ops, _| async move {
+        for number in 0..120 {
+            let tenant = json!({ "name": format!("t{number:03}") });
+            ops.post("/v1/tenants", tenant).await.is(201);
+        }
+        let mut browser = Browser::of(&ops, OPERATOR).await;
+        let made = "/ui/audit?operation=create_tenant&q=tenant/t";
+        let newest = browser.get(made).await.is(200);
+        newest.has("tenant/t119").has("tenant/t020");
+        assert!(!newest.html.contains("tenant/t019"));
+        let first = newest.html.find("tenant/t119");
+        assert!(first < newest.html.find("tenant/t118"), "newest first");
+        let (_, next) = newest.html.split_once("rel=\"next\" href=\"").unwrap();
+        let (next, _) = next.split_once('"').unwrap();
+        let next = format!("/ui/audit{}", next.replace("&amp;", "&"));
+        let older = browser.get(&next).await.is(200);
+        older.has("tenant/t019").has("tenant/t000");
+        assert!(!older.html.contains("tenant/t020"));
+        let none = browser.get("/ui/audit?result=denied&from=2026-02-30").await;
+        none.has("a day is written as 2026-01-31").has("No row");
+        let future = browser.get("/ui/audit?from=2999-01-01").await;
+        future.is(200).has("No row");
+    });
+}
+
+#[test]
 fn a_target_that_has_changed_is_shown_again() {
     tell(|ops, _| async move {
         furnish(&ops).await;

@@ -189,6 +189,41 @@ fn rows_are_found_by_what_they_say_page_by_page() {
 }
 
 #[test]
+fn rows_before_one_are_found_from_the_end() {
+    let mut node = Node::alone(config(), disk(3));
+    for at in 0..20 {
+        node.done(create_tenant(&format!("t{at}")));
+    }
+    let numbers = |page: &AuditPage| -> Vec<u64> {
+        let rows = page.rows.iter();
+        rows.map(|(number, _)| *number).collect()
+    };
+    let none = AuditQuery {
+        before: Some(0),
+        limit: 1,
+        ..AuditQuery::default()
+    };
+    let page = query(&mut node, none);
+    assert_eq!((page.end, numbers(&page), page.next), (20, vec![], None));
+    let last = AuditQuery {
+        first: 10,
+        before: Some(15),
+        limit: 100,
+        ..AuditQuery::default()
+    };
+    let page = query(&mut node, last);
+    assert_eq!((page.end, page.next), (20, None));
+    assert_eq!(numbers(&page), (10..15).collect::<Vec<u64>>());
+    let beyond = AuditQuery {
+        first: 18,
+        before: Some(u64::MAX),
+        limit: 100,
+        ..AuditQuery::default()
+    };
+    assert_eq!(numbers(&query(&mut node, beyond)), [18, 19]);
+}
+
+#[test]
 fn a_restart_writes_no_row_twice_and_a_snapshot_waits_for_them() {
     let mut node = Node::alone(small_snapshots(), disk(4));
     for at in 0..30 {
