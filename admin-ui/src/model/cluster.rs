@@ -32,7 +32,7 @@ pub struct BrokerRow {
 pub struct ShardPlace {
     /// Number of the shard.
     pub shard: u32,
-    /// Column, which is the broker's place in [`Placement::brokers`].
+    /// Column, which is the broker's place in [`Placement::columns`].
     pub broker: u16,
     /// Log of that broker, where it leads.
     pub log: Option<u16>,
@@ -58,10 +58,12 @@ pub struct PlacementRow {
 pub struct Placement {
     /// How the list was asked for.
     pub list: Listing,
-    /// The brokers; at most 16 are columns, others are told by number.
+    /// The brokers; none for whoever sees one tenant.
     pub brokers: Vec<BrokerRow>,
     /// What they are worth.
     pub brokers_fresh: Fresh,
+    /// Names of the brokers that are columns of the map, at most 16.
+    pub columns: Vec<String>,
     /// The resources.
     pub rows: Vec<PlacementRow>,
     /// What they are worth.

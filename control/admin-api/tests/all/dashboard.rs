@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http_body_util::BodyExt;
+use pinion_admin_api::limits::LIVE_STREAMS_MAX;
 use pinion_admin_api::{ApiConfig, Rate};
 use pinion_admin_ui::assets::SECURITY_HEADERS;
 use pinion_auth::access::AccessTable;
@@ -520,6 +521,10 @@ fn a_tenants_administrator_sees_that_tenant_and_no_other() {
         assert!(!list.html.contains(">other<"), "{list:#?}");
         let map = browser.get("/ui/placement?tenant=other").await.is(200);
         map.has("orders");
+        // Where brokers are is not a tenant's business.
+        for address in ["n1:7420", "localhost:4433"] {
+            assert!(!map.html.contains(address), "{map:#?}");
+        }
         for page in ["namespaces", "access", "providers", "keys"] {
             let own = format!("/ui/tenants/acme/{page}");
             browser.get(&own).await.is(200);
@@ -648,6 +653,17 @@ fn a_page_that_is_looked_at_is_told_what_has_changed() {
             others.push(other);
         }
         assert_eq!(follow(&browser, "/ui/raft").await.status(), 429);
+        for _ in 1..LIVE_STREAMS_MAX / 4 {
+            let more = Browser::of(&ops, OPERATOR).await;
+            for _ in 0..4 {
+                let other = follow(&more, "/ui/raft").await;
+                assert_eq!(other.status(), 200);
+                others.push(other);
+            }
+        }
+        let last = Browser::of(&ops, OPERATOR).await;
+        assert_eq!(follow(&last, "/ui/raft").await.status(), 429);
+        others.clear();
         assert_eq!(follow(&browser, "/ui/nowhere").await.status(), 404);
         // It ends with the session.
         let csrf = page.field("csrf");

@@ -31,12 +31,6 @@ const KINDS: [ResourceKind; 3] = [
 ];
 
 pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
-    let node = context.api.node.clone();
-    let brokers = context
-        .look(move |metadata| brokers(metadata, &node))
-        .await?;
-    let columns = brokers.iter().take(COLUMNS_MAX);
-    let columns: Vec<BrokerNumber> = columns.map(|(number, _)| *number).collect();
     let tenant = context.chosen_tenant().map(ToOwned::to_owned);
     let filter = match search(context) {
         "" => Filter::All,
@@ -44,13 +38,24 @@ pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
     };
     let after = read_token(context.param("page"));
     let is_first = after.is_none();
+    let node = context.api.node.clone();
+    // Of brokers a tenant is told the names of those that have something of it.
+    let limited = context.access.tenant().is_some();
     let found = context.look(move |metadata| {
         let (objects, next) = placed(metadata, tenant.as_deref(), &filter, after);
+        let mut brokers = brokers(metadata, &node);
+        if limited {
+            brokers.retain(|(number, _)| objects.iter().any(|object| is_on(object, *number)));
+        }
+        let columns = brokers.iter().take(COLUMNS_MAX);
+        let columns: Vec<BrokerNumber> = columns.map(|(number, _)| *number).collect();
         let rows = objects.iter();
         let rows = rows.filter_map(|object| row(metadata, &columns, object));
-        (rows.collect::<Vec<_>>(), next, metadata.version())
+        let rows: Vec<PlacementRow> = rows.collect();
+        let brokers: Vec<BrokerRow> = brokers.into_iter().map(|(_, row)| row).collect();
+        (rows, next, metadata.version(), brokers)
     });
-    let (rows, next, version) = found.await?;
+    let (rows, next, version, brokers) = found.await?;
     let pages = Pages {
         from: u64::from(!rows.is_empty()),
         to: rows.len() as u64,
@@ -64,8 +69,12 @@ pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
     list.tenant = context.param("tenant").to_owned();
     Ok(model::Placement {
         list,
-        // Of brokers a tenant is told the names, which shards have anyway.
-        brokers: brokers.into_iter().map(|(_, row)| row).collect(),
+        columns: brokers
+            .iter()
+            .take(COLUMNS_MAX)
+            .map(|row| row.name.clone())
+            .collect(),
+        brokers: if limited { Vec::new() } else { brokers },
         brokers_fresh: context.fresh(Kind::Durable),
         rows,
         fresh: context.fresh(Kind::Durable),
@@ -168,6 +177,15 @@ fn placed(
         }
     }
     (all, None)
+}
+
+/// Whether a shard of it is on a broker.
+fn is_on(object: &Object, broker: BrokerNumber) -> bool {
+    let Body::Placement(placement) = &object.body else {
+        return false;
+    };
+    let mut seats = placement.shards.iter().map(|shard| &shard.seat);
+    seats.any(|seat| seat.leader == broker || seat.replicas.contains(&broker))
 }
 
 fn read_token(text: &str) -> Option<ObjectKey> {
