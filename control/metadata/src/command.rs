@@ -128,6 +128,26 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it takes away: what is to be done also when there is hardly room to write it
+    /// down, because it makes some, or ends what somebody may do.
+    #[must_use]
+    pub fn takes_away(&self) -> bool {
+        match self {
+            Self::Delete(_)
+            | Self::Purge(_)
+            | Self::ConfirmPurged(_)
+            | Self::ForgetTombstone(_)
+            | Self::RemoveBroker(_)
+            | Self::RemoveMember(_)
+            | Self::DeletePolicies(_)
+            | Self::DeleteGroupings(_)
+            | Self::Remove(_)
+            | Self::Revoke(_) => true,
+            Self::Batch(items) => items.iter().all(|item| item.command.takes_away()),
+            _ => false,
+        }
+    }
+
     /// The object that the command is about; [`Envelope::expect`] speaks of it.
     #[must_use]
     pub fn target(&self) -> Option<ObjectKey> {

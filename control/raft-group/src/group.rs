@@ -203,6 +203,23 @@ impl Group {
     /// # Errors
     /// It is not taken, and will never be decided on.
     pub fn propose(&mut self, id: ProposalId, data: Bytes) -> Result<(), ProposeError> {
+        self.propose_as(id, data, false)
+    }
+
+    /// The same of what makes room: on a full disk it takes some that is kept for it.
+    ///
+    /// # Errors
+    /// As [`Group::propose`].
+    pub fn propose_essential(&mut self, id: ProposalId, data: Bytes) -> Result<(), ProposeError> {
+        self.propose_as(id, data, true)
+    }
+
+    fn propose_as(
+        &mut self,
+        id: ProposalId,
+        data: Bytes,
+        essential: bool,
+    ) -> Result<(), ProposeError> {
         if self.failed {
             return Err(ProposeError::Failed);
         }
@@ -218,7 +235,7 @@ impl Group {
         let gathered = usize::try_from(member.proposals_bytes()).unwrap_or(usize::MAX);
         let bytes = gathered.saturating_add(data.len()).min(APPEND_BYTES_MAX);
         let bytes = bytes.max(data.len()) + 2 * (RECORD_OVERHEAD + 32);
-        match self.wal.log.admit(bytes, false) {
+        match self.wal.log.admit(bytes, essential) {
             Ok(()) => member.propose(id, data),
             Err(AdmitError::ReadOnly) => Err(ProposeError::ReadOnly),
             Err(AdmitError::Backlogged { limit }) => {

@@ -21,6 +21,9 @@ use crate::member::Member;
 use crate::storage::{Memory, SnapshotMeta, entry};
 use crate::wal::Wal;
 
+/// The part of a segment that is kept for what makes room, once the disk is full.
+const RESERVE_SHARE: u64 = 4;
+
 /// What [`Group::open`] found.
 #[derive(Debug)]
 pub struct Opened {
@@ -68,6 +71,8 @@ pub(crate) fn open(
         segment_bytes: config.segment_bytes,
         // The group says when. Half of what there is, because the log adds to it.
         checkpoint_every_bytes: u64::MAX / 2,
+        // What takes away goes on for some hundred entries when the disk is full.
+        reserve_bytes: config.segment_bytes / RESERVE_SHARE,
         started: wall,
         ..LogConfig::default()
     };

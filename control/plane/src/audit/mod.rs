@@ -42,6 +42,13 @@ const PARTITION: PartitionId = PartitionId(0);
 /// The kind of a row's record, and the domain of the state in a checkpoint.
 const KIND_ROW: u8 = 220;
 
+/// The part of a segment that is kept for what makes room, and for rows of what was decided,
+/// once the disk is full. A smaller part refuses other changes later and these sooner.
+const RESERVE_SHARE: u64 = 2;
+
+/// The part of a segment that is kept for rows of what was decided alone.
+const DECIDED_SHARE: u64 = 8;
+
 /// Settings of the audit log.
 #[derive(Clone, Debug)]
 pub struct AuditConfig {
@@ -180,6 +187,8 @@ impl AuditLog {
             seed: seed ^ u64::from(AUDIT_LOG.0),
             segment_bytes: config.segment_bytes,
             checkpoint_every_bytes: config.checkpoint_every_bytes,
+            // For rows of what was decided, and of what makes room.
+            reserve_bytes: config.segment_bytes / RESERVE_SHARE,
             started: wall,
             ..LogConfig::default()
         };
@@ -223,10 +232,14 @@ impl AuditLog {
 
     // --------------------------------------------------------------------- rows
 
-    /// Whether there is room for the rows of what is asked now.
-    pub(crate) fn takes(&self) -> bool {
-        let room = self.gathered_bytes + ROW_BYTES_MAX + RECORD_OVERHEAD;
-        self.missing.is_none() && self.log.admit(room, false).is_ok()
+    /// Whether there is room for the rows of what is asked now. What takes away, `essential`,
+    /// leaves some for what was decided before.
+    pub(crate) fn takes(&self, essential: bool) -> bool {
+        let row = self.gathered_bytes + ROW_BYTES_MAX + RECORD_OVERHEAD;
+        let decided = self.config.segment_bytes / DECIDED_SHARE;
+        let decided = usize::try_from(decided).unwrap_or(usize::MAX);
+        let room = if essential { row + decided } else { row };
+        self.missing.is_none() && self.log.admit(room, essential).is_ok()
     }
 
     /// Takes the rows of the entry at `index`, unless it has them from a past life. What

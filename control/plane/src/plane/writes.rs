@@ -166,7 +166,12 @@ impl Plane {
             Err(error) => return Attempt::Refused(error),
         };
         let length = bytes.len();
-        match self.group.propose(id, bytes.into()) {
+        let taken = if envelope.command.takes_away() {
+            self.group.propose_essential(id, bytes.into())
+        } else {
+            self.group.propose(id, bytes.into())
+        };
+        match taken {
             Ok(()) => Attempt::Proposed,
             Err(ProposeError::NotLeader { .. } | ProposeError::Transferring) => Attempt::Later,
             Err(ProposeError::Busy { limit }) => Attempt::Refused(PlaneError::Busy { limit }),
@@ -185,7 +190,7 @@ impl Plane {
     /// The bytes of a command that may become an entry.
     pub(super) fn encode(&self, envelope: &Envelope) -> Result<Vec<u8>, PlaneError> {
         // What cannot be recorded is not done.
-        if !self.audit.takes() {
+        if !self.audit.takes(envelope.command.takes_away()) {
             return Err(PlaneError::AuditUnavailable);
         }
         let bytes = envelope.encode()?;

@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use crate::support::{
-    CLUSTER, NAMES, Node, ONE, PATIENCE, config, create_tenant, describe_tenant, disk, founder,
-    small_snapshots,
+    CLUSTER, NAMES, Node, ONE, PATIENCE, config, create_tenant, delete, describe_tenant, disk,
+    founder, small_snapshots,
 };
 use bytes::Bytes;
 use pinion_commitlog::DiskError;
@@ -353,7 +353,7 @@ fn after_a_failed_write_what_was_under_way_is_unknown_and_only_old_state_is_read
 }
 
 #[test]
-fn a_full_disk_refuses_writes_and_serves_reads() {
+fn a_full_disk_refuses_what_takes_room_and_goes_on_with_what_makes_some() {
     let mut node = Node::alone(config(), disk(11));
     node.disk.set_capacity(node.disk.used());
     let mut at = 0;
@@ -368,6 +368,10 @@ fn a_full_disk_refuses_writes_and_serves_reads() {
         assert!(at < 100_000, "it is never full");
     };
     assert_eq!(refused, PlaneError::ReadOnly);
+    // What makes room goes on for a good while.
+    for gone in 0..20 {
+        node.done(delete(ObjectKey::tenant(&format!("t{gone}")), 1_000_000));
+    }
     let read = node.read(get("default"), Consistency::Linearizable);
     node.rest();
     assert!(node.object(read).1.is_some());

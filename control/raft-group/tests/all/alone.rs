@@ -211,7 +211,7 @@ fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
     node.disk.set_capacity(node.disk.used());
     let mut taken = 0;
     let refused = loop {
-        match node.propose(&[3; 100_000]) {
+        match node.propose(&[3; 10_000]) {
             Ok(_) => taken += 1,
             Err(error) => break error,
         }
@@ -221,12 +221,18 @@ fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
     assert_eq!(refused, ProposeError::ReadOnly);
     assert_eq!(node.done.len(), taken, "what was taken is applied");
     assert_eq!(node.notices, [Notice::ReadOnly(true)]);
+    // What makes room goes on for a good while.
+    for _ in 0..20 {
+        node.propose_essential(b"less").unwrap();
+        node.rest();
+    }
+    assert_eq!(node.done.len(), taken + 20);
     node.disk.set_capacity(u64::MAX);
     node.pass(Duration::from_secs(3));
     assert_eq!(node.notices.last(), Some(&Notice::ReadOnly(false)));
     node.propose(b"again").unwrap();
     node.rest();
-    assert_eq!(node.done.len(), taken + 1);
+    assert_eq!(node.done.len(), taken + 21);
 }
 
 #[test]

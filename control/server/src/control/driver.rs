@@ -202,7 +202,8 @@ impl Driver {
                 self.audit_full = *full;
                 if *full {
                     tracing::warn!(
-                        "no space for the audit log: nothing is changed; trying again each second"
+                        "no space for the audit log: nothing is changed but what takes away; \
+                         trying again each second"
                     );
                 } else {
                     tracing::info!("the audit log has room again");
@@ -246,7 +247,10 @@ fn say_group(notice: &pinion_raft_group::Notice) {
              Check the disk and start the node again"
         ),
         Notice::ReadOnly(true) => {
-            tracing::warn!("no space for the log of the metadata; trying again each second");
+            tracing::warn!(
+                "no space for the log of the metadata: nothing is changed but what takes away; \
+                 trying again each second"
+            );
         }
         notice => tracing::info!(?notice, "the metadata's group"),
     }

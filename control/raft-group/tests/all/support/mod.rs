@@ -164,6 +164,18 @@ impl Node {
         Ok(number)
     }
 
+    pub(crate) fn propose_essential(&mut self, data: &[u8]) -> Result<u64, ProposeError> {
+        let number = self.next + 1;
+        let id = ProposalId {
+            member: self.id,
+            number,
+        };
+        self.group
+            .propose_essential(id, Bytes::copy_from_slice(data))?;
+        self.next = number;
+        Ok(number)
+    }
+
     pub(crate) fn change(&mut self, change: MemberChange) -> Result<u64, ChangeError> {
         let number = self.next + 1;
         let id = ProposalId {
