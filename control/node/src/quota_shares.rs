@@ -325,6 +325,49 @@ mod tests {
         }
     }
 
+    /// What the cores of three nodes of two cores each may let in together, when they were
+    /// asked for this and each node has heard `heard` of the others.
+    fn over_nodes(limit: u64, asked: [[u64; 2]; 3], heard: bool) -> u64 {
+        let mut nodes = [(); 3].map(|()| QuotaShares::new(2));
+        for (shares, asked) in nodes.iter_mut().zip(asked) {
+            shares.handle_allowance(TENANT, of_rate(limit));
+            report(shares, 0, used(asked[0]));
+            report(shares, 1, used(asked[1]));
+        }
+        let said: Vec<u64> = nodes.iter().map(|one| one.used()[0].asked).collect();
+        let given = nodes.iter_mut().enumerate().map(|(at, shares)| {
+            let others = said.iter().enumerate().filter(|(other, _)| *other != at);
+            let asked = others.map(|(_, asked)| asked).sum();
+            let elsewhere = if heard { vec![used(asked)] } else { Vec::new() };
+            shares.handle_elsewhere(4, elsewhere);
+            rate(shares).iter().sum::<u64>()
+        });
+        given.sum()
+    }
+
+    #[test]
+    fn nodes_that_hear_each_other_give_out_no_more_than_a_quarter_beyond_the_rate() {
+        for limit in [1, 7, 1000, RATE_MAX] {
+            let whole = 1000 * limit;
+            for asked in [
+                [[0, 0], [0, 0], [0, 0]],
+                [[9, 0], [0, 0], [0, 0]],
+                [[5, 5], [5, 5], [5, 5]],
+                [[1, 90], [7, 0], [0, 400]],
+            ] {
+                let given = over_nodes(limit, asked, true);
+                assert!(
+                    given <= whole + whole / 4 + 6,
+                    "{given} of {whole}: {asked:?}"
+                );
+                assert!(given + 6 >= whole, "{given} of {whole}: {asked:?}");
+            }
+            // Before they have heard, each takes what it is asked for all that there is.
+            let apart = over_nodes(limit, [[5, 5], [5, 5], [5, 5]], false);
+            assert!(apart <= 3 * whole, "{apart} of {whole}");
+        }
+    }
+
     #[test]
     fn use_adds_up_over_cores_and_nodes() {
         let mut shares = QuotaShares::new(2);

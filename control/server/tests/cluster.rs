@@ -6,7 +6,8 @@
 
 mod support;
 
-use std::net::{TcpListener, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -14,7 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use pinion_client::{Client, PublisherOptions, Record, StreamSpec};
+use pinion_client::{
+    Client, ClientConfig, ConnectError, ErrorCode, PublisherOptions, Record, StreamSpec,
+};
 use support::process::{Home, Node};
 
 const NODES: usize = 3;
@@ -204,6 +207,64 @@ impl Cluster {
     }
 }
 
+/// Sets the quota of connections of the tenant that all clients are of.
+fn allow_connections(node: &Node, connections: u64) {
+    let mut stream = TcpStream::connect(node.address).unwrap();
+    let body = format!("{{\"quotas\":{{\"max_connections\":{connections}}}}}");
+    let request = format!(
+        "PATCH /v1/tenants/default HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\
+         Authorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        node.token(),
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+/// Connects once more until the answer is the wanted one.
+async fn connects_until(config: &ClientConfig, wanted: Option<ErrorCode>) {
+    let began = Instant::now();
+    loop {
+        let code = match Client::connect(config.clone()).await {
+            Ok(client) => {
+                client.close().await;
+                None
+            }
+            Err(ConnectError::Refused(refusal)) => Some(refusal.code),
+            Err(error) => panic!("{error}"),
+        };
+        if code == wanted {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{code:?}, and never {wanted:?}");
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Connections at two nodes use up what a third would let in.
+fn a_quota_holds_over_all(cluster: &mut Cluster) {
+    allow_connections(cluster.node(0), 3);
+    let configs: Vec<_> = (0..NODES)
+        .map(|at| cluster.node(at).client_config())
+        .collect();
+    support::run(async {
+        let mut clients = Vec::new();
+        for at in [0, 0, 1] {
+            clients.push(Client::connect(configs[at].clone()).await.unwrap());
+        }
+        connects_until(&configs[2], Some(ErrorCode::QuotaExceeded)).await;
+        clients.pop().unwrap().close().await;
+        connects_until(&configs[2], None).await;
+        for client in clients {
+            client.close().await;
+        }
+    });
+    allow_connections(cluster.node(1), 0);
+}
+
 struct Load {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<(u64, Duration)>,
@@ -218,7 +279,7 @@ impl Load {
 }
 
 #[test]
-fn three_nodes_outlive_killed_stopped_and_wiped_ones() {
+fn three_nodes_share_quotas_and_outlive_killed_stopped_and_wiped_ones() {
     let mut cluster = Cluster::new();
     let kills = std::env::var("PINION_CLUSTER_KILLS")
         .ok()
@@ -226,6 +287,8 @@ fn three_nodes_outlive_killed_stopped_and_wiped_ones() {
     for at in 0..NODES {
         cluster.declare(at);
     }
+
+    a_quota_holds_over_all(&mut cluster);
 
     // Killed under load: the others decide, and nobody's data path notices.
     for _ in 0..kills {

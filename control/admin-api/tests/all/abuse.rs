@@ -1,6 +1,7 @@
 //! What is wrong, too large, too slow, or of others.
 
 use core::time::Duration;
+use std::sync::Arc;
 use std::time::Instant;
 
 use pinion_admin_api::limits::{
@@ -11,7 +12,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::http::{Client, config, tell, tell_with};
+use crate::http::{Client, config, tell, tell_with, tell_with_access};
 
 /// Sends bytes, and gives all that comes back before the connection is closed.
 async fn speak(client: &Client, bytes: &[u8]) -> Vec<u8> {
@@ -421,5 +422,26 @@ fn a_watch_gives_every_change_once_and_of_the_future_nothing() {
             assert_eq!(text.matches("event:").count(), 1);
         }
         // The story ends with a watch under way: the API ends all the same.
+    });
+}
+
+#[test]
+fn a_watch_of_events_ends_when_its_credential_does_and_says_so() {
+    use http_body_util::BodyExt;
+    tell_with_access(config(), |ops, access| async move {
+        let path = "/v1/metadata/watch?from_version=0";
+        let mut body = ops.send("GET", path, None).await.into_body();
+        // It follows by now.
+        let first = body.frame().await.unwrap().unwrap();
+        assert!(!first.data_ref().unwrap().is_empty());
+        // The token is taken out of the configuration.
+        access.send_replace(Arc::default());
+        let rest = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(rest.to_vec()).unwrap();
+        let (_, last) = text.rsplit_once("event: ").unwrap();
+        let (event, data) = last.split_once("\ndata: ").unwrap();
+        assert_eq!(event, "refused", "{text}");
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!(data["code"], "unauthenticated");
     });
 }

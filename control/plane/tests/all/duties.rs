@@ -2,11 +2,14 @@
 
 use core::time::Duration;
 
-use crate::support::{Node, config, create_namespace, create_tenant, delete, disk};
+use crate::cluster::Cluster;
+use crate::support::{Node, PATIENCE, config, create_namespace, create_tenant, delete, disk, name};
 use pinion_metadata::command::{CreateKeys, RotateKeys};
 use pinion_metadata::identity::{NewKeys, StoredKey};
-use pinion_metadata::{ChangeKind, Command, MetaVersion, ObjectKey};
+use pinion_metadata::limits::RETIRED_KEPT_MS;
+use pinion_metadata::{Body, ChangeKind, Command, Expect, MetaCode, MetaVersion, ObjectKey};
 use pinion_plane::limits::DUTY_LOOK;
+use pinion_plane::{Answer, Caller, PlaneError, Request, Write};
 
 const GRACE: Duration = Duration::from_secs(600);
 
@@ -118,4 +121,94 @@ fn keys_that_are_to_be_rotated_are_asked_for_until_they_are() {
     }));
     node.pass(day - 10 * DUTY_LOOK);
     assert!(node.rotations.is_empty(), "it is done");
+}
+
+/// What the owner of a node does when it is told to rotate the keys of `version`.
+fn rotate(cluster: &mut Cluster, at: usize, version: MetaVersion, byte: u8) -> u64 {
+    let node = &mut cluster.nodes[at];
+    let next = StoredKey {
+        public: [byte; 32],
+        sealed: [byte; 68],
+    };
+    let tenant = "default".into();
+    let deadline = node.now + PATIENCE;
+    node.request(Request::Write(Write {
+        caller: Caller {
+            principal: "pinion:rotation".into(),
+            request: 0,
+            remote: None,
+        },
+        expect: Expect::Version(version),
+        command: Command::RotateKeys(RotateKeys { tenant, next }),
+        deadline,
+    }))
+}
+
+#[test]
+fn keys_that_are_due_are_rotated_once_in_a_cluster_and_the_old_ones_count_on() {
+    let mut cluster = Cluster::forming(7, 3);
+    cluster.until(Duration::from_secs(20), |cluster| {
+        cluster.agrees() && cluster.leader().is_some()
+    });
+    let leader = cluster.leader().unwrap();
+    let key = |byte| StoredKey {
+        public: [byte; 32],
+        sealed: [byte; 68],
+    };
+    let id = cluster.nodes[leader].write(Command::CreateKeys(CreateKeys {
+        tenant: "default".into(),
+        keys: NewKeys {
+            current: key(1),
+            next: key(2),
+            rotate_every_ms: RETIRED_KEPT_MS,
+        },
+    }));
+    assert!(matches!(cluster.answer(leader, id), Answer::Written { .. }));
+    cluster.pass(Duration::from_secs(1));
+    for node in &mut cluster.nodes {
+        node.wall_set = i64::try_from(RETIRED_KEPT_MS).unwrap();
+    }
+    cluster.turn(leader);
+    cluster.pass(Duration::from_secs(1));
+    let asked: Vec<usize> = (0..3)
+        .filter(|at| !cluster.nodes[*at].rotations.is_empty())
+        .collect();
+    assert_eq!(asked, [leader], "nobody but who leads is asked");
+    let (_, version) = cluster.nodes[leader].rotations[0].clone();
+
+    // Another leads before the keys are rotated, and is asked for the same.
+    let next = (leader + 1) % 3;
+    cluster.nodes[leader].plane.transfer(&name(next)).unwrap();
+    cluster.turn(leader);
+    cluster.until(Duration::from_secs(9), |cluster| {
+        cluster.leader() == Some(next)
+    });
+    cluster.pass(Duration::from_secs(1));
+    let again = cluster.nodes[next].rotations.first().cloned();
+    assert_eq!(again, Some(("default".to_owned(), version)));
+    let (one, other) = (
+        rotate(&mut cluster, next, version, 3),
+        rotate(&mut cluster, leader, version, 4),
+    );
+    let done = [cluster.answer(next, one), cluster.answer(leader, other)];
+    let written = |answer: &&Answer| matches!(answer, Answer::Written { .. });
+    assert_eq!(done.iter().filter(written).count(), 1, "{done:?}");
+    let conflict = |answer: &&Answer| {
+        let refused = matches!(answer, Answer::Refused(PlaneError::Meta(error)) if error.code() == MetaCode::VersionConflict);
+        refused
+    };
+    assert_eq!(done.iter().filter(conflict).count(), 1, "{done:?}");
+
+    cluster.pass(Duration::from_secs(1));
+    let machine = cluster.nodes[next].metadata();
+    let object = machine.get(&ObjectKey::signing_keys("default")).unwrap();
+    let Body::SigningKeys(keys) = &object.body else {
+        panic!("{object:?}");
+    };
+    assert_eq!(keys.current, key(2), "what was published before signs now");
+    assert!([key(3), key(4)].contains(&keys.next));
+    // The last token that the old one signed is over when it counts no more.
+    let old = keys.previous.unwrap();
+    assert_eq!(old.key, key(1));
+    assert_eq!(old.until.0, keys.rotated.0 + RETIRED_KEPT_MS);
 }

@@ -401,6 +401,9 @@ fn a_lost_connection_is_told_once_and_dialled_again() {
     assert_eq!(lost.collect::<Vec<_>>(), [name("n1")]);
     world.run(20 * SECOND);
     assert_eq!(world.dialer(two).poll_lost(), None, "once");
+    // What finds no connection has not left, and whoever sends it is told.
+    let left = world.dialer(two).send(&name("n1"), &forward(9, 10));
+    assert!(!left);
     world.cut = false;
     // A try under way, and the longest pause after it.
     world.run(4 * SECOND);
