@@ -32,6 +32,10 @@ pub(super) struct Quotas {
     /// A core has said what is used since the others were told, or a tenant's quotas are
     /// others.
     is_reported: bool,
+    /// What was told last of the other nodes: data cores, and what is used.
+    elsewhere: (u64, Vec<TenantUse>),
+    /// The shares have still to go by that.
+    is_stale: bool,
 }
 
 /// What one tenant uses, as nodes tell each other.
@@ -62,6 +66,8 @@ impl Quotas {
             tenants: BTreeMap::new(),
             due: None,
             is_reported: false,
+            elsewhere: (0, Vec::new()),
+            is_stale: false,
         }
     }
 
@@ -143,6 +149,8 @@ impl Quotas {
                 .collect(),
         };
         self.shares.handle_allowance(TenantId(number.0), allowance);
+        // What is used of a quota elsewhere may be told before the quota is.
+        self.is_stale = true;
         self.due = Some(now);
         self.is_reported = true;
     }
@@ -176,8 +184,8 @@ impl Quotas {
                 tenant.namespaces.push((row.namespace, row.asked));
             }
         }
-        let used = tenants.into_values().collect();
-        self.shares.handle_elsewhere(cores, used);
+        self.elsewhere = (cores, tenants.into_values().collect());
+        self.is_stale = true;
         self.due = Some(now);
     }
 
@@ -192,6 +200,10 @@ impl Quotas {
     /// A table that the cores have not.
     pub(super) fn poll(&mut self, now: Instant) -> Option<Arc<QuotaTable>> {
         self.due.take_if(|due| *due <= now)?;
+        if std::mem::take(&mut self.is_stale) {
+            let (cores, used) = &self.elsewhere;
+            self.shares.handle_elsewhere(*cores, used.clone());
+        }
         self.shares.poll_table()
     }
 }
