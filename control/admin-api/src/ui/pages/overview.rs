@@ -80,21 +80,15 @@ fn status(
     };
     let answered = snapshot.cores.len();
     let all = answered + snapshot.missing.len();
+    let node = &context.api.node;
     let detail = if context.access.tenant().is_some() {
-        format!(
-            "This is what node {} knows of your tenant.",
-            context.api.node
-        )
-    } else if snapshot.missing.is_empty() {
-        format!(
-            "Node {} runs with {all} data cores; each of them answers.",
-            context.api.node
-        )
+        format!("This is what node {node} knows of your tenant.")
+    } else if !snapshot.missing.is_empty() {
+        format!("Node {node}: {answered} of {all} data cores answer.")
+    } else if all == 1 {
+        format!("Node {node} runs; its data core answers.")
     } else {
-        format!(
-            "Node {}: {answered} of {all} data cores answer.",
-            context.api.node
-        )
+        format!("Node {node} runs; all of its {all} data cores answer.")
     };
     StatusBand {
         level,
