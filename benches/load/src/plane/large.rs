@@ -1,7 +1,5 @@
 //! Much of everything in the metadata, and many who follow it.
 
-use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -36,8 +34,8 @@ pub(super) async fn play(cluster: &Cluster, sizes: &Sizes) -> Result<Section, Pl
     let mut section = Section::new(
         "Much of everything",
         "Brokers that do not exist are registered and say every 5 s that they live; streams of 4 shards are declared through the \
-         leader, 200 in a batch. A snapshot is the whole answer of `/v1/metadata/snapshot`; the state as it is sent \
-         to other nodes and kept on the disk is the newest checkpoint of the leader's group. Memory is what the \
+         leader, 200 in a batch. A snapshot is the whole answer of `/v1/metadata/snapshot`; as it is sent \
+         to other nodes it is a row of `pinion-micro`. Memory is what the \
          leader's process takes in all, and by how much it grew. Watchers (SSE) follow on all three nodes; the time \
          counts from a change's answer until they are told, and one that was told before the answer counts as 0.",
     );
@@ -93,14 +91,6 @@ pub(super) async fn play(cluster: &Cluster, sizes: &Sizes) -> Result<Section, Pl
     );
     let what = format!("until it was read, slowest of {SNAPSHOTS}");
     section.figure(&what, slowest, "s", most(SNAPSHOT_MAX_S));
-    if let Some(bytes) = checkpoint(&cluster.dir().join(&leader.name))? {
-        section.figure(
-            "its snapshot on the disk",
-            mib(bytes),
-            "MiB",
-            most(SNAPSHOT_MAX_MIB),
-        );
-    }
     let after = cluster.resident(&leader)?;
     section.figure(
         "memory of the leader",
@@ -127,21 +117,6 @@ fn stream(number: usize) -> Value {
         "metadata": {"tenant": "large", "namespace": "all", "name": format!("s{number}")},
         "spec": {"shards": 4, "durability": "durable"},
     })
-}
-
-/// Bytes of the newest checkpoint of a node's group, if it has made one.
-fn checkpoint(home: &Path) -> Result<Option<u64>, PlaneError> {
-    let folder = home.join("control/log-65534");
-    let entries = fs::read_dir(folder).map_err(PlaneError::io("a node's snapshots"))?;
-    let mut newest = None;
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if name.to_string_lossy().ends_with(".checkpoint") {
-            let len = entry.metadata().map_or(0, |found| found.len());
-            newest = newest.max(Some((name, len)));
-        }
-    }
-    Ok(newest.map(|(_, len)| len))
 }
 
 /// What brokers say while nobody looks. When it fails they count as down, which changes
