@@ -466,8 +466,37 @@ impl Findings {
 /// Tries to find a port that is free for UDP and TCP, where any will do.
 const PORTS_TRIED: u32 = 64;
 
-/// The sockets of the cores, and with an admin API the same port for TCP.
+/// How long a named port that is in use is tried again. A node that was killed gives its
+/// sockets back when the kernel has taken its rings apart, a moment after the process has
+/// ended and was waited for; nothing tells when.
+const PORT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Between two tries.
+const PORT_AGAIN: Duration = Duration::from_millis(20);
+
+/// The sockets of the cores, and with an admin API the same port for TCP, as soon as
+/// whoever had them is gone.
 fn bind(
+    config: &Config,
+    cores: u16,
+    keys: &pinion_reactor::Steering,
+    options: GroupOptions,
+) -> Result<(UdpGroup, Option<TcpListener>), StartError> {
+    let began = Instant::now();
+    loop {
+        let bound = bind_now(config, cores, keys, options);
+        let in_use = matches!(
+            &bound,
+            Err(StartError::Bind(BindError::InUse { .. }) | StartError::AdminInUse { .. })
+        );
+        if !in_use || config.listen.port() == 0 || began.elapsed() >= PORT_PATIENCE {
+            return bound;
+        }
+        thread::sleep(PORT_AGAIN);
+    }
+}
+
+fn bind_now(
     config: &Config,
     cores: u16,
     keys: &pinion_reactor::Steering,

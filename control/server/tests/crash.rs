@@ -757,3 +757,20 @@ fn a_publisher_that_outlives_its_node_stores_each_record_once() {
         runtime.block_on(async { tokio::time::timeout(PATIENCE, story).await.expect("hung") });
     assert_eq!(ended.code, 0, "{}", ended.said);
 }
+
+/// The kernel takes the sockets of a killed node back a moment after its process has ended.
+#[test]
+fn a_port_that_is_given_back_in_time_is_waited_for() {
+    let dir = disk();
+    let holder = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let listen = holder.local_addr().unwrap().to_string();
+    let home = Home::new(dir.path(), CONFIG, &["--listen", &listen]);
+    let given_back = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(800));
+        drop(holder);
+    });
+    let node = home.start(&[]);
+    given_back.join().unwrap();
+    assert_eq!(node.address.to_string(), listen);
+    assert_eq!(node.stop().code, 0);
+}

@@ -411,7 +411,15 @@ fn numbers_are_those_of_the_core() {
         assert_eq!(reserved["inflight"][0]["family"], 0);
         assert!(reserved["inflight"][0]["inflight_token"].is_null());
         let all = place.ops.get("/api/v1/queue/inflight").await.is(200).body;
-        assert_eq!(all["inflight"], reserved["inflight"]);
+        // When it ends is told by how long it still has: two looks may differ by the last digit.
+        let lasting = |list: &Value| {
+            let mut rows = list["inflight"].clone();
+            for row in rows.as_array_mut().unwrap() {
+                row.as_object_mut().unwrap().remove("expires_at").unwrap();
+            }
+            rows
+        };
+        assert_eq!(lasting(&all), lasting(&reserved));
 
         let letters = place
             .ops
