@@ -41,6 +41,9 @@ impl Asset {
     }
 }
 
+/// Most that all files weigh together, in bytes, packed by gzip as they are sent.
+pub const FILES_BYTES_MAX: usize = 10_000;
+
 /// All files.
 pub const ASSETS: [Asset; 3] = [
     Asset {

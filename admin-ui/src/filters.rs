@@ -289,6 +289,8 @@ fn series_rows(
     series: ViaDeserialize<Vec<Series>>,
 ) -> Result<Value, Error> {
     const ROWS: usize = 12;
+    // Of a minute of seconds, which is what most series are, each fifth.
+    const MINUTE: usize = 60;
     let units: Vec<fn(f64) -> Measure> = units
         .0
         .iter()
@@ -300,9 +302,11 @@ fn series_rows(
         .map(|one| one.points.len())
         .max()
         .unwrap_or(0);
-    let apart = longest.div_ceil(ROWS).max(1);
+    // As many rows as there will be, and as far apart, from the first point on: a table that
+    // grew would make the page stale each second of its first minute.
+    let apart = longest.max(MINUTE).div_ceil(ROWS);
     let step_ms = series.0.first().map_or(0, |first| first.step_ms);
-    let rows: Vec<Vec<Value>> = (0..longest)
+    let rows: Vec<Vec<Value>> = (0..ROWS * apart)
         .step_by(apart)
         .map(|back| {
             let before = format::span(step_ms.saturating_mul(back as u64));

@@ -68,6 +68,39 @@ pub fn count(number: u64) -> Measure {
     Measure::new(grouped, "")
 }
 
+/// A number that is not a count: three digits after the point, or as many as it takes to say
+/// the first three of a small one.
+#[must_use]
+pub fn decimal(number: f64) -> Measure {
+    if !number.is_finite() {
+        return Measure::unknown();
+    }
+    let size = number.abs();
+    let decimals = if size == 0.0 || size >= 0.1 {
+        3
+    } else if size < 1e-9 {
+        12
+    } else {
+        // From 0.1 down each nought after the point asks for one more place.
+        let mut decimals = 3;
+        let mut bound = 0.1;
+        while size < bound {
+            decimals += 1;
+            bound /= 10.0;
+        }
+        decimals
+    };
+    let text = format!("{size:.decimals$}");
+    let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
+    let whole = whole
+        .parse()
+        .map_or_else(|_| whole.to_owned(), |whole| count(whole).number);
+    let part = part.trim_end_matches('0');
+    let point = if part.is_empty() { "" } else { "." };
+    let sign = if number < 0.0 { "-" } else { "" };
+    Measure::new(format!("{sign}{whole}{point}{part}"), "")
+}
+
 /// Bytes in memory or on a disk, in powers of 1,024.
 #[must_use]
 pub fn bytes(bytes: u64) -> Measure {
@@ -249,6 +282,23 @@ mod tests {
             (count(1000), "1,000"),
             (count(1_234_567), "1,234,567"),
             (count(u64::MAX), "18,446,744,073,709,551,615"),
+        ]);
+    }
+
+    #[test]
+    fn decimals_are_as_many_as_say_something() {
+        check(&[
+            (decimal(0.0), "0"),
+            (decimal(64.855_017_088), "64.855"),
+            (decimal(1_234_567.0), "1,234,567"),
+            (decimal(-1.5), "-1.5"),
+            (decimal(0.1), "0.1"),
+            (decimal(0.012_345), "0.0123"),
+            (decimal(0.000_148_6), "0.000149"),
+            (decimal(4e-12), "0.000000000004"),
+            (decimal(1e25), "10000000000000000905969664"),
+            (decimal(f64::NAN), "–"),
+            (decimal(f64::INFINITY), "–"),
         ]);
     }
 

@@ -36,15 +36,16 @@
   };
 
   let source = null;
+  let stale = false;
   const say = (text) => {
     note.hidden = false;
     note.classList.toggle("on", text === "Live");
     if (note.textContent !== text) note.textContent = text;
   };
-  const stop = (text) => {
+  const stop = (text, next) => {
     if (source) source.close();
     source = null;
-    button.textContent = "Resume";
+    button.textContent = next;
     say(text);
   };
   const start = () => {
@@ -58,10 +59,16 @@
         const element = places.get(key);
         if (element) show(element, text);
       }
-      if (news.stale) stop("This page has changed: reload to see it");
+      if (!news.stale) return;
+      stale = true;
+      stop("There is more to see", "Reload");
     };
   };
   button.hidden = false;
-  button.addEventListener("click", () => (source ? stop("Paused") : start()));
+  button.addEventListener("click", () => {
+    if (stale) location.reload();
+    else if (source) stop("Paused", "Resume");
+    else start();
+  });
   start();
 })();

@@ -1,11 +1,15 @@
 # A node for development that a script asks things of; to be sourced.
 #
 #   start_node [VARIABLE=VALUE...]   builds and starts one in $WORK, until the script ends
+#   install PACKAGE...               from the system's packages, or skips; they are looked for first
+#   skip WHY                         ends the script well, with `skipped: WHY` as its last line
 #
-# Sets PORT, NODE_CA, ADMIN_TOKEN. The last lines of its log are printed when the script fails.
+# Sets PORT, NODE_CA, ADMIN_TOKEN, and TOOLS: where what is fetched is kept for the next time.
+# The last lines of the node's log are printed when the script fails.
 
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/pinion-admin.XXXXXX")
 STARTED=()
+TOOLS=${CARGO_TARGET_DIR:-$PWD/target}/tools
 
 finish() {
     local code=$?
@@ -19,8 +23,21 @@ finish() {
 trap finish EXIT
 
 skip() {
-    echo "SKIPPED: $*"
+    echo "skipped: $*"
     exit 0
+}
+
+# Bounded, because a mirror that does not answer is not there.
+install() {
+    local sudo=()
+    if (($(id -u) != 0)); then
+        sudo=(sudo -n)
+        sudo -n true 2>/dev/null || skip "$* are not installed, and only root can install them"
+    fi
+    (timeout 120 "${sudo[@]}" apt-get update -q &&
+        timeout 300 "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -q --no-install-recommends "$@") >"$WORK/apt.log" 2>&1 ||
+        skip "cannot install $*: $(tail -n 1 "$WORK/apt.log")"
 }
 
 free_port() {

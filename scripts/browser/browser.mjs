@@ -7,7 +7,7 @@ import { Options, ServiceBuilder } from "selenium-webdriver/chrome.js";
 
 const { CHROMIUM = "/usr/bin/chromium", CHROMEDRIVER = "/usr/bin/chromedriver" } = process.env;
 
-export const open = async ({ js, width }) => {
+export const open = async ({ js, width, patience }) => {
   const profile = mkdtempSync(join(tmpdir(), "pinion-browser-"));
   const options = new Options()
     .setChromeBinaryPath(CHROMIUM)
@@ -31,9 +31,11 @@ export const open = async ({ js, width }) => {
   const prefs = new logging.Preferences();
   prefs.setLevel(logging.Type.BROWSER, logging.Level.SEVERE);
   options.setLoggingPrefs(prefs);
-  return new Builder()
+  const driver = await new Builder()
     .withCapabilities(Capabilities.chrome())
     .setChromeOptions(options.setAcceptInsecureCerts(true))
     .setChromeService(new ServiceBuilder(CHROMEDRIVER))
     .build();
+  await driver.manage().setTimeouts({ implicit: 0, pageLoad: patience, script: patience });
+  return driver;
 };

@@ -38,8 +38,14 @@ pub use shell::{About, Failure, Flash, Login, LoginProblem, OidcChoice, Shell, T
 use serde::Serialize;
 
 /// Rows of one list on one page. More are shown if a model has them, but then a page grows
-/// over 60,000 bytes: whoever fills a model asks for no more than these.
-pub const ROWS_MAX: usize = 100;
+/// over [`PAGE_BYTES_MAX`]: whoever fills a model asks for no more than these.
+pub const ROWS_MAX: usize = 80;
+
+/// Most that a page weighs, in bytes, as it is sent. With [`FILES_BYTES_MAX`] it is 60,000,
+/// which is what somebody waits for who comes for the first time.
+///
+/// [`FILES_BYTES_MAX`]: crate::assets::FILES_BYTES_MAX
+pub const PAGE_BYTES_MAX: usize = 50_000;
 
 /// One page: a template, and a type that has everything it shows.
 pub trait Page: Serialize {

@@ -3,15 +3,12 @@
 use std::time::Instant;
 
 use pinion_admin_ui::Ui;
-use pinion_admin_ui::model::ROWS_MAX;
+use pinion_admin_ui::model::{PAGE_BYTES_MAX, ROWS_MAX};
 
 use crate::fixtures::{self, Set};
 
-/// Bytes of a page with as many rows as there may be, before compression.
-const PAGE_BYTES_MAX: usize = 60_000;
-
 #[test]
-fn a_page_with_a_hundred_rows_is_at_most_sixty_kilobytes() {
+fn a_page_with_all_its_rows_is_at_most_fifty_kilobytes() {
     let ui = Ui::new().unwrap();
     let mut large = Vec::new();
     for page in fixtures::all(&ui, Set::Full(ROWS_MAX)) {

@@ -25,8 +25,9 @@ pub const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 /// How often each data core is asked how it is.
 pub const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
-/// Answers to that which are kept of each core: five minutes.
-pub const HISTORY_SAMPLES: usize = 300;
+/// Answers to that which are kept of each core: five minutes lie between the first and the
+/// last.
+pub const HISTORY_SAMPLES: usize = 301;
 
 /// Changes on their way to one watcher. Larger lets one that reads slowly hold more of
 /// them; smaller makes one that reads fast wait for the plane's next turn more often.

@@ -8,6 +8,7 @@ use http_body_util::BodyExt;
 use pinion_admin_api::limits::LIVE_STREAMS_MAX;
 use pinion_admin_api::{ApiConfig, Rate};
 use pinion_admin_ui::assets::SECURITY_HEADERS;
+use pinion_admin_ui::model::PAGE_BYTES_MAX;
 use pinion_auth::access::AccessTable;
 use serde_json::json;
 
@@ -29,9 +30,6 @@ const PAGES: &[(&str, &str)] = &[
     ("/ui/audit", "create_tenant"),
     ("/ui/about", "Metadata version"),
 ];
-
-/// Largest page in bytes.
-const PAGE_BYTES_MAX: usize = 60_000;
 
 /// The key of somebody who may do everything in `acme`.
 async fn key_of(plane: &pinion_admin_api::PlaneHandle, name: &str) -> String {
@@ -115,6 +113,24 @@ fn every_answer_says_what_a_browser_may_do_with_it() {
             .send("GET", "/assets/pinion.css", None, &older)
             .await;
         other.is(200);
+        // Packed it is another file, with a tag of its own.
+        let packs = ("accept-encoding", "gzip, br");
+        let packed = browser
+            .send("GET", "/assets/pinion.css", None, &[packs])
+            .await;
+        let packed = packed.is(200);
+        assert_eq!(packed.header("content-encoding"), "gzip");
+        assert_eq!(packed.header("vary"), "accept-encoding");
+        let packed_tag = packed.header("etag").to_owned();
+        assert_ne!(packed_tag, tag);
+        let known = [packs, ("if-none-match", &*packed_tag)];
+        let same = browser
+            .send("GET", "/assets/pinion.css", None, &known)
+            .await;
+        same.is(304);
+        // A page holds the token of its session and is not packed.
+        let page = browser.send("GET", "/ui/login", None, &[packs]).await;
+        assert!(page.header("content-encoding").is_empty());
         for path in [
             "/assets/../Cargo.toml",
             "/assets/%2e%2e/Cargo.toml",

@@ -5,15 +5,13 @@ use core::time::Duration;
 use std::time::Instant;
 
 use pinion_admin_ui::links::ROUTES;
+use pinion_admin_ui::model::PAGE_BYTES_MAX;
 use pinion_wire::message::Request;
 
 use crate::domains::{CLIENT, Place, tell};
 use crate::host::OPERATOR;
 use crate::roles::{ROLES, key};
 use crate::support::browser::{Browser, Page};
-
-/// Largest page in bytes.
-const PAGE_BYTES_MAX: usize = 60_000;
 
 /// What a page may take. 5 ms in a release build on a quiet machine; a debug build that
 /// shares two processors with others takes many times as long, so this finds what is wrong

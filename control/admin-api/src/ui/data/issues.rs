@@ -12,7 +12,7 @@ use pinion_admin_ui::links::Place;
 use pinion_admin_ui::model::{Address, Issue, Level};
 
 /// Issues that the overview shows; the rest is counted in a last one. More would be a wall
-/// that nobody reads, and a page above its 60,000 bytes.
+/// that nobody reads, and a page above its 50,000 bytes.
 pub(crate) const ISSUES_MAX: usize = 24;
 
 /// Issues of one sort that are told one by one. A disk that fails fences every partition

@@ -1,5 +1,6 @@
 //! What a scrape of `/metrics` gets, by name.
 
+use pinion_admin_ui::format::{count, decimal};
 use pinion_admin_ui::model::{Kind, MetricFamily, MetricRow, Metrics, Sort};
 
 use super::list::{listing, search};
@@ -82,9 +83,11 @@ fn row(names: &[&str], sample: &Sample) -> MetricRow {
             .map(|(name, value)| format!("{name}=\"{value}\""))
             .collect(),
         value: match &sample.value {
-            Value::Count(count) => count.to_string(),
-            Value::Number(number) => number.to_string(),
-            Value::Sizes(sizes) => format!("{} in all, sum {}", sizes.count, sizes.sum),
+            Value::Count(number) => count(*number).to_string(),
+            Value::Number(number) => decimal(*number).to_string(),
+            Value::Sizes(sizes) => {
+                format!("{} in all, sum {}", count(sizes.count), decimal(sizes.sum))
+            }
         },
         per_s: None,
     }

@@ -29,7 +29,6 @@ pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
     if size > 0 {
         let others = size.saturating_sub(free).saturating_sub(ours);
         parts.push(share("others on this disk", others));
-        parts.push(share("free", free));
     }
     Ok(Storage {
         space: parts,

@@ -103,10 +103,15 @@ impl Browser {
         for line in head.headers.get_all("set-cookie") {
             self.keep(line.to_str().unwrap());
         }
+        // Of what is packed only the headers are read.
+        let html = match head.headers.get("content-encoding") {
+            Some(_) => String::new(),
+            None => String::from_utf8(bytes.to_vec()).unwrap(),
+        };
         Page {
             status: head.status.as_u16(),
             headers: head.headers,
-            html: String::from_utf8(bytes.to_vec()).unwrap(),
+            html,
         }
     }
 
