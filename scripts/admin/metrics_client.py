@@ -113,6 +113,8 @@ def main():
         ask("/metrics")
         took.append(time.monotonic() - begun)
     families = len(re.findall(r"^# TYPE ", later, re.MULTILINE))
+    print(f"fact: families of metrics: {families}")
+    print(f"fact: series of metrics: {len(then)}")
     print(f"{families} families, {len(then)} series, {len(later)} bytes; "
           f"a scrape takes {sorted(took)[len(took) // 2] * 1000:.1f} ms with its TLS handshake")
 

@@ -36,6 +36,9 @@ export const open = async ({ js, width, patience }) => {
     .setChromeOptions(options.setAcceptInsecureCerts(true))
     .setChromeService(new ServiceBuilder(CHROMEDRIVER))
     .build();
+  // Each page is sent whole, as to somebody who comes for the first time.
+  await driver.sendDevToolsCommand("Network.enable", {});
+  await driver.sendDevToolsCommand("Network.setCacheDisabled", { cacheDisabled: true });
   await driver.manage().setTimeouts({ implicit: 0, pageLoad: patience, script: patience });
   return driver;
 };

@@ -182,18 +182,21 @@ mod tests {
 
     #[test]
     fn parts_of_a_list_lead_to_each_other() {
-        let first = pages(0, 100, 250);
-        assert_eq!((first.from, first.to, first.total), (1, 100, Some(250)));
-        assert_eq!((first.previous, first.next.as_deref()), (None, Some("100")));
-        let second = pages(100, 100, 250);
+        let all = 2 * ROWS_MAX + 50;
+        let first = pages(0, ROWS_MAX, all);
+        assert_eq!((first.from, first.to), (1, ROWS_MAX as u64));
+        assert_eq!(first.total, Some(all as u64));
+        let token = ROWS_MAX.to_string();
+        assert_eq!((first.previous, first.next.as_ref()), (None, Some(&token)));
+        let second = pages(ROWS_MAX, ROWS_MAX, all);
         assert_eq!(
             second.previous.as_deref(),
             Some(""),
             "the first part has no token"
         );
-        let last = pages(200, 50, 250);
-        assert_eq!((last.previous.as_deref(), last.next), (Some("100"), None));
-        let beyond = pages(9_000, 0, 250);
+        let last = pages(2 * ROWS_MAX, 50, all);
+        assert_eq!((last.previous, last.next), (Some(token), None));
+        let beyond = pages(9_000, 0, all);
         assert_eq!((beyond.from, beyond.to), (0, 0));
         assert!(beyond.previous.is_some() && beyond.next.is_none());
     }
