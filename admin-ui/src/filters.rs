@@ -319,3 +319,39 @@ fn series_rows(
         .collect();
     Ok(Value::from(rows))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(points: usize) -> Vec<Vec<String>> {
+        let series = Series {
+            step_ms: 1_000,
+            points: (0..points).map(|_| Some(1.0)).collect(),
+        };
+        let table = series_rows(
+            ViaDeserialize(vec!["per_s".to_owned()]),
+            ViaDeserialize(vec![series]),
+        );
+        let rows = table.expect("a unit that is known");
+        let cells = |row: Value| row.try_iter().expect("cells").map(|cell| cell.to_string());
+        let rows = rows.try_iter().expect("rows");
+        rows.map(|row| cells(row).collect()).collect()
+    }
+
+    #[test]
+    fn a_table_of_the_past_has_all_its_rows_from_the_first_second() {
+        let labels = |points| -> Vec<String> {
+            let first = |row: Vec<String>| row.into_iter().next().expect("a label");
+            rows(points).into_iter().map(first).collect()
+        };
+        let all = labels(60);
+        assert_eq!(all.len(), 12);
+        for points in 1..60 {
+            assert_eq!(labels(points), all, "{points} points");
+        }
+        let young = rows(7);
+        let known = young.iter().filter(|row| !row[1].contains('–')).count();
+        assert_eq!(known, 2, "now and five seconds before: {young:?}");
+    }
+}

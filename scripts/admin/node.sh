@@ -15,7 +15,10 @@ finish() {
     local code=$?
     local pid
     for pid in "${STARTED[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${STARTED[@]}"; do wait "$pid" 2>/dev/null || true; done
+    # A node drains. One that hangs is ended: the script ends in any case.
+    for pid in "${STARTED[@]}"; do
+        timeout 20 tail --pid="$pid" -f /dev/null 2>/dev/null || kill -KILL "$pid" 2>/dev/null || true
+    done
     if ((code != 0)) && [[ -f $WORK/node.log ]]; then tail -n 20 "$WORK/node.log" >&2; fi
     rm -rf "$WORK"
     exit "$code"
