@@ -292,6 +292,7 @@ const pictures = async (driver, page) => {
   const dark = IN_THE_DARK.includes(page.name);
   for (const size of [DESKTOP, PHONE]) {
     await resize(driver, size);
+    await driver.executeScript("scrollTo({ top: 0, behavior: 'instant' })");
     const wide = await driver.executeScript("return document.documentElement.scrollWidth");
     assert(wide <= size[0], `at ${size[0]} px it is ${wide} px wide`);
     for (const one of dark ? ["light", "dark"] : ["light"]) {
