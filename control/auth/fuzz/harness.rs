@@ -34,7 +34,7 @@ fn check(token: &[u8]) -> Result<Upstream, AuthError> {
         groups_claim: Some("groups".into()),
         clock_skew_s: 60,
     };
-    upstream::check(Jws::parse(token)?, &rules, &KEYS, WallMs(1_800_000_000_000))
+    upstream::check(Jws::parse(token)?, &rules, None, &KEYS, WallMs(1_800_000_000_000))
 }
 
 pub fn jws(data: &[u8]) {
@@ -78,9 +78,12 @@ pub fn jwks(data: &[u8]) {
 /// A discovery document, and a URL, whichever it is.
 pub fn discovery(data: &[u8]) {
     let from = Url::parse("https://id.example/a/.well-known/openid-configuration");
-    if let Ok(url) = provider::keys_at(data, "https://id.example/a", &from.expect("a URL")) {
+    if let Ok(found) = provider::discovered(data, "https://id.example/a", &from.expect("a URL")) {
         assert!(data.len() <= DISCOVERY_BYTES_MAX);
-        assert!(url.secure(), "https leads to https");
+        assert!(found.keys.secure(), "https leads to https");
+        if let Ok(login) = found.login {
+            assert!(login.authorization.secure() && login.token.secure());
+        }
     }
     let Some(url) = core::str::from_utf8(data)
         .ok()

@@ -54,6 +54,9 @@ pub enum AuthError {
     /// Issued for somebody else.
     #[error("issued for another audience")]
     WrongAudience,
+    /// Made for another login than this one.
+    #[error("made for another login")]
+    WrongNonce,
     /// Signed with the key of a tenant other than the one it names.
     #[error("issued for another tenant")]
     WrongTenant,

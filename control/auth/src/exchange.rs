@@ -2,7 +2,9 @@
 //! be fetched first.
 //!
 //! [`Exchange::handle_token`] begins, [`Exchange::poll_answer`] ends, once for each; between
-//! them lie at most two documents ([`crate::jwks_cache`]) and [`ANSWER_WAIT`].
+//! them lie at most two documents ([`crate::jwks_cache`]) and [`ANSWER_WAIT`]. For whoever is
+//! about to log in, [`Exchange::handle_way`] and [`Exchange::poll_way`] do the same with what
+//! the provider says of that.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -12,12 +14,12 @@ use pinion_types::{Monotonic, WallMs};
 
 use crate::error::AuthError;
 use crate::jose::Jws;
-use crate::jwks_cache::{Fetch, FetchFailure, FetchId, JwksCache, Keys};
-use crate::provider::{Provider, Source};
-use crate::upstream::{self, IssuerRules, Upstream};
+use crate::jwks_cache::{Fetch, FetchFailure, FetchId, JwksCache, Keys, Way};
+use crate::provider::{Endpoints, Provider, Source};
+use crate::upstream::{self, IssuerRules, LoginRules, Upstream};
 
-/// Most tokens that wait for keys; with [`crate::jose::UPSTREAM_BYTES_MAX`] they take 16 MiB.
-/// More are told to come back.
+/// Most who wait for a document; where all of them have a token, with [`crate::jose::UPSTREAM_BYTES_MAX`] they
+/// take 16 MiB. More are told to come back.
 pub const WAITING_MAX: usize = 1024;
 
 /// Most of them that wait for one provider: one that is slow must not take all the room.
@@ -47,19 +49,37 @@ impl Issuer {
         });
         Self { rules, provider }
     }
+
+    /// Its name for itself.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.rules.issuer
+    }
 }
 
 /// Number of one exchange, chosen by whoever asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExchangeId(pub u64);
 
-/// A token that waits for the keys of its issuer.
+/// Somebody who waits for a document of an issuer.
 #[derive(Debug)]
 struct Waiting {
     id: ExchangeId,
-    token: Box<[u8]>,
+    what: Awaited,
     issuer: Arc<Issuer>,
     deadline: Monotonic,
+}
+
+/// For what.
+#[derive(Debug)]
+enum Awaited {
+    /// Keys to check a token with.
+    Keys {
+        token: Box<[u8]>,
+        login: Option<LoginRules>,
+    },
+    /// How to log in.
+    Way,
 }
 
 /// All exchanges of a node. Owned by the control core.
@@ -69,10 +89,12 @@ pub struct Exchange {
     /// In the order in which they came, and so in that of their deadlines.
     waiting: VecDeque<Waiting>,
     answers: VecDeque<(ExchangeId, Result<Upstream, AuthError>)>,
+    ways: VecDeque<(ExchangeId, Result<Endpoints, AuthError>)>,
 }
 
 impl Exchange {
-    /// Takes a token that was shown to a tenant with those issuers.
+    /// Takes a token that was shown to a tenant with those issuers; one that somebody logs in
+    /// with must be what `login` says besides.
     ///
     /// Nothing is fetched for a token of another issuer, or of an algorithm that the issuer
     /// is not pinned to.
@@ -83,16 +105,38 @@ impl Exchange {
         id: ExchangeId,
         token: &[u8],
         issuers: &[Arc<Issuer>],
+        login: Option<LoginRules>,
     ) {
-        match self.begin(now, wall, token, issuers) {
+        match self.begin(now, wall, token, issuers, login.as_ref()) {
             Ok(Begun::Known(upstream)) => self.answers.push_back((id, Ok(upstream))),
             Ok(Begun::Waits(issuer)) => self.waiting.push_back(Waiting {
                 id,
-                token: token.into(),
+                what: Awaited::Keys {
+                    token: token.into(),
+                    login,
+                },
                 issuer,
                 deadline: now + ANSWER_WAIT,
             }),
             Err(why) => self.answers.push_back((id, Err(why))),
+        }
+    }
+
+    /// Takes the question how somebody logs in with an issuer.
+    pub fn handle_way(&mut self, now: Monotonic, id: ExchangeId, issuer: &Arc<Issuer>) {
+        let found = look(&mut self.cache, now, issuer);
+        let found = match found {
+            Ok(None) => self.room(issuer).map(|()| None),
+            found => found,
+        };
+        match found.transpose() {
+            Some(found) => self.ways.push_back((id, found)),
+            None => self.waiting.push_back(Waiting {
+                id,
+                what: Awaited::Way,
+                issuer: Arc::clone(issuer),
+                deadline: now + ANSWER_WAIT,
+            }),
         }
     }
 
@@ -102,6 +146,7 @@ impl Exchange {
         wall: WallMs,
         token: &[u8],
         issuers: &[Arc<Issuer>],
+        login: Option<&LoginRules>,
     ) -> Result<Begun, AuthError> {
         let token = Jws::parse(token)?;
         let name = token.claimed_issuer()?;
@@ -110,9 +155,15 @@ impl Exchange {
         if !issuer.rules.algorithms.contain(token.algorithm()) {
             return Err(AuthError::WrongAlgorithm);
         }
-        if let Some(known) = check(&mut self.cache, now, wall, token, issuer)? {
+        if let Some(known) = check(&mut self.cache, now, wall, token, issuer, login)? {
             return Ok(Begun::Known(known));
         }
+        self.room(issuer)?;
+        Ok(Begun::Waits(Arc::clone(issuer)))
+    }
+
+    /// Whether one more may wait for that issuer.
+    fn room(&self, issuer: &Issuer) -> Result<(), AuthError> {
         let same = |one: &&Waiting| one.issuer.provider == issuer.provider;
         if self.waiting.len() >= WAITING_MAX
             || self.waiting.iter().filter(same).count() >= WAITING_PER_PROVIDER_MAX
@@ -122,7 +173,7 @@ impl Exchange {
                 why: FetchFailure::Busy,
             });
         }
-        Ok(Begun::Waits(Arc::clone(issuer)))
+        Ok(())
     }
 
     /// The next document to fetch. To be asked after each input.
@@ -152,7 +203,10 @@ impl Exchange {
                 retry: RETRY_WAIT,
                 why: FetchFailure::Timeout,
             };
-            self.answers.push_back((late.id, Err(why)));
+            match late.what {
+                Awaited::Keys { .. } => self.answers.push_back((late.id, Err(why))),
+                Awaited::Way => self.ways.push_back((late.id, Err(why))),
+            }
         }
     }
 
@@ -164,13 +218,24 @@ impl Exchange {
                     self.waiting.push_back(one);
                     continue;
                 }
-                let token = Jws::parse(&one.token);
-                let answer = token
-                    .and_then(|token| check(&mut self.cache, now, wall, token, &one.issuer))
-                    .transpose();
-                match answer {
-                    Some(answer) => self.answers.push_back((one.id, answer)),
-                    None => self.waiting.push_back(one),
+                match &one.what {
+                    Awaited::Keys { token, login } => {
+                        let token = Jws::parse(token);
+                        let answer = token
+                            .and_then(|token| {
+                                let cache = &mut self.cache;
+                                check(cache, now, wall, token, &one.issuer, login.as_ref())
+                            })
+                            .transpose();
+                        match answer {
+                            Some(answer) => self.answers.push_back((one.id, answer)),
+                            None => self.waiting.push_back(one),
+                        }
+                    }
+                    Awaited::Way => match look(&mut self.cache, now, &one.issuer).transpose() {
+                        Some(found) => self.ways.push_back((one.id, found)),
+                        None => self.waiting.push_back(one),
+                    },
                 }
             }
         }
@@ -179,6 +244,11 @@ impl Exchange {
     /// The next answer.
     pub fn poll_answer(&mut self) -> Option<(ExchangeId, Result<Upstream, AuthError>)> {
         self.answers.pop_front()
+    }
+
+    /// The next answer to whoever is about to log in.
+    pub fn poll_way(&mut self) -> Option<(ExchangeId, Result<Endpoints, AuthError>)> {
+        self.ways.pop_front()
     }
 
     /// When [`Exchange::handle_timeout`] is due.
@@ -201,10 +271,24 @@ fn check(
     wall: WallMs,
     token: Jws<'_>,
     issuer: &Issuer,
+    login: Option<&LoginRules>,
 ) -> Result<Option<Upstream>, AuthError> {
     match cache.want(now, &issuer.provider, token.claimed_kid()) {
-        Keys::Ready(keys) => upstream::check(token, &issuer.rules, &keys, wall).map(Some),
+        Keys::Ready(keys) => upstream::check(token, &issuer.rules, login, &keys, wall).map(Some),
         Keys::Wait => Ok(None),
         Keys::Unavailable { retry, why } => Err(AuthError::IssuerUnavailable { retry, why }),
+    }
+}
+
+/// How somebody logs in; `None` when the document that says it is on its way.
+fn look(
+    cache: &mut JwksCache,
+    now: Monotonic,
+    issuer: &Issuer,
+) -> Result<Option<Endpoints>, AuthError> {
+    match cache.want_way(now, &issuer.provider) {
+        Way::Ready(endpoints) => Ok(Some(endpoints)),
+        Way::Wait => Ok(None),
+        Way::Unavailable { retry, why } => Err(AuthError::IssuerUnavailable { retry, why }),
     }
 }

@@ -12,7 +12,7 @@ use pinion_types::Monotonic;
 
 use crate::address::NotPublic;
 use crate::jwk::{KeySet, KeySetError, SET_BYTES_MAX};
-use crate::provider::{self, DISCOVERY_BYTES_MAX, Provider, Source, Url};
+use crate::provider::{self, DISCOVERY_BYTES_MAX, Discovered, Endpoints, Provider, Source, Url};
 
 /// How long keys are used without asking again. A key that its provider withdraws is
 /// believed for at most that long, as long as the provider answers.
@@ -133,13 +133,30 @@ pub enum Keys {
     },
 }
 
+/// How somebody logs in with a provider.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// Like this.
+    Ready(Endpoints),
+    /// Its document is being fetched: ask again when [`JwksCache::poll_settled`] names the
+    /// provider.
+    Wait,
+    /// Nobody does, for now.
+    Unavailable {
+        /// When to come back.
+        retry: Duration,
+        /// What went wrong last.
+        why: FetchFailure,
+    },
+}
+
 /// What is known of one provider.
 #[derive(Debug, Default)]
 struct Entry {
     /// Its keys, and when they came.
     keys: Option<(Arc<KeySet>, Monotonic)>,
-    /// Where its discovery document says they are, and when it said so.
-    keys_at: Option<(Url, Monotonic)>,
+    /// What its discovery document says, and when it said so.
+    discovered: Option<(Discovered, Monotonic)>,
     /// A fetch for it is queued or under way.
     fetching: bool,
     failed: Option<Failed>,
@@ -221,6 +238,43 @@ impl JwksCache {
         }
     }
 
+    /// How somebody logs in with that provider. Its keys are fetched anew where its document
+    /// is: the token that comes of the login needs them.
+    pub fn want_way(&mut self, now: Monotonic, provider: &Arc<Provider>) -> Way {
+        let unavailable = |retry, why| Way::Unavailable { retry, why };
+        if let Source::Keys(_) = provider.source {
+            let what = "none is configured, and a login needs one: discovery_url, not jwks_url";
+            return unavailable(BACK_OFF_MAX, FetchFailure::Document { what });
+        }
+        if !self.entries.contains_key(provider) && !self.make_room() {
+            return unavailable(BACK_OFF_MIN, FetchFailure::Busy);
+        }
+        let entry = self.entries.entry(Arc::clone(provider)).or_default();
+        self.uses += 1;
+        entry.used = self.uses;
+        if let Some((discovered, since)) = &entry.discovered
+            && now.since(*since) < DISCOVERY_FRESH
+        {
+            return match &discovered.login {
+                Ok(endpoints) => Way::Ready(endpoints.clone()),
+                Err(what) => unavailable(BACK_OFF_MAX, FetchFailure::Document { what }),
+            };
+        }
+        if entry.fetching {
+            return Way::Wait;
+        }
+        match entry.failed {
+            Some(failed) if now < failed.retry_at => {
+                unavailable(failed.retry_at.since(now), failed.why)
+            }
+            _ => {
+                entry.fetching = true;
+                self.queue.push_back(Arc::clone(provider));
+                Way::Wait
+            }
+        }
+    }
+
     /// Whether there is room for one provider more, after the one that was not asked for the
     /// longest has made it.
     fn make_room(&mut self) -> bool {
@@ -243,10 +297,11 @@ impl JwksCache {
         }
         let provider = self.queue.pop_front()?;
         let entry = self.entries.get(&provider).expect("it is being fetched");
-        let discovered = entry.keys_at.as_ref();
+        let discovered = entry.discovered.as_ref();
         let discovered = discovered.filter(|(_, since)| now.since(*since) < DISCOVERY_FRESH);
         let (document, url) = match (&provider.source, discovered) {
-            (Source::Keys(url), _) | (Source::Discovery(_), Some((url, _))) => {
+            (Source::Keys(url), _)
+            | (Source::Discovery(_), Some((Discovered { keys: url, .. }, _))) => {
                 (Document::Keys, url.clone())
             }
             (Source::Discovery(url), None) => (Document::Discovery, url.clone()),
@@ -286,8 +341,8 @@ impl JwksCache {
         let taken = fetched.and_then(|body| {
             match done.document {
                 Document::Discovery => {
-                    let url = provider::keys_at(body, &done.provider.issuer, &done.url)?;
-                    entry.keys_at = Some((url, now));
+                    let said = provider::discovered(body, &done.provider.issuer, &done.url)?;
+                    entry.discovered = Some((said, now));
                 }
                 Document::Keys => {
                     entry.keys = Some((Arc::new(KeySet::parse(body)?), now));
@@ -298,7 +353,7 @@ impl JwksCache {
         });
         if let Err(why) = taken {
             // Perhaps its keys have moved: then the document says where.
-            entry.keys_at = None;
+            entry.discovered = None;
             let times = entry
                 .failed
                 .map_or(1, |failed| failed.times.saturating_add(1));

@@ -5,7 +5,8 @@
 //! byte by byte, is in `docs/identity.md`.
 //!
 //! Tokens of identity providers begin at [`exchange`] and end at [`upstream::check`]; the keys
-//! that check them are a [`jwk::KeySet`], which [`jwks_cache`] has fetched. Our own are made by
+//! that check them are a [`jwk::KeySet`], which [`jwks_cache`] has fetched. How a browser comes
+//! by one is in [`login`]. Our own are made by
 //! a [`sign::SigningKey`] and read by [`token`]; a tenant's keys are a [`keyring::Keyring`], at
 //! rest under [`seal`]. Workloads with certificates are [`spiffe::SpiffeId`]s. What every core
 //! holds against a credential is the table of [`compile`]; what its holder may do are
@@ -28,6 +29,7 @@ pub mod jwk;
 pub mod jwks_cache;
 pub mod keyring;
 mod lifetime;
+pub mod login;
 pub mod policies;
 pub mod provider;
 pub mod rights;

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::json;
 use crate::jwks_cache::FetchFailure;
@@ -220,12 +220,33 @@ pub struct Provider {
     pub source: Source,
 }
 
-/// Where the discovery document of `issuer`, which was fetched from `from`, says its keys are.
+/// What an issuer says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discovered {
+    /// Where its keys are.
+    pub keys: Url,
+    /// How somebody logs in with it; otherwise which rule what it says of that breaks.
+    pub login: Result<Endpoints, &'static str>,
+}
+
+/// How somebody logs in with an issuer (OpenID Connect Discovery 1.0 §3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Where a browser is sent.
+    pub authorization: Url,
+    /// Where a code becomes a token.
+    pub token: Url,
+    /// Whether its answers to browsers say whose they are (RFC 9207 §3): one that does not is
+    /// then somebody else's.
+    pub names_itself: bool,
+}
+
+/// What the discovery document of `issuer`, which was fetched from `from`, says.
 ///
 /// # Errors
-/// [`FetchFailure::Document`] when it does not say so, or leads from https to http;
-/// [`FetchFailure::OtherIssuer`] when it is somebody else's.
-pub fn keys_at(document: &[u8], issuer: &str, from: &Url) -> Result<Url, FetchFailure> {
+/// [`FetchFailure::Document`] when it does not say where its keys are, or leads from https to
+/// http; [`FetchFailure::OtherIssuer`] when it is somebody else's.
+pub fn discovered(document: &[u8], issuer: &str, from: &Url) -> Result<Discovered, FetchFailure> {
     let bad = |what| FetchFailure::Document { what };
     if document.len() > DISCOVERY_BYTES_MAX {
         return Err(bad("longer than 64 KiB"));
@@ -241,9 +262,38 @@ pub fn keys_at(document: &[u8], issuer: &str, from: &Url) -> Result<Url, FetchFa
     let Some(Value::String(url)) = document.get("jwks_uri") else {
         return Err(bad("jwks_uri is not text"));
     };
-    let url = Url::parse(url).map_err(|_| bad("jwks_uri is not a URL that is taken"))?;
-    if from.secure() && !url.secure() {
+    let keys = Url::parse(url).map_err(|_| bad("jwks_uri is not a URL that is taken"))?;
+    if from.secure() && !keys.secure() {
         return Err(bad("jwks_uri leads from https to http"));
     }
-    Ok(url)
+    Ok(Discovered {
+        keys,
+        login: endpoints(&document, from),
+    })
+}
+
+/// How somebody logs in. A document that does not say it is still good for its keys.
+fn endpoints(document: &Map<String, Value>, from: &Url) -> Result<Endpoints, &'static str> {
+    let url = |name: &str| match document.get(name) {
+        Some(Value::String(url)) => Url::parse(url).ok(),
+        _ => None,
+    };
+    let authorization = url("authorization_endpoint");
+    let authorization = authorization.ok_or("authorization_endpoint is not a URL that is taken")?;
+    let token = url("token_endpoint").ok_or("token_endpoint is not a URL that is taken")?;
+    if from.secure() && !(authorization.secure() && token.secure()) {
+        return Err("an endpoint leads from https to http");
+    }
+    // Who leaves it out may still take it; who lists others does not.
+    if let Some(Value::Array(methods)) = document.get("code_challenge_methods_supported")
+        && !methods.iter().any(|one| one == "S256")
+    {
+        return Err("code_challenge_methods_supported is without S256");
+    }
+    let names_itself = document.get("authorization_response_iss_parameter_supported");
+    Ok(Endpoints {
+        authorization,
+        token,
+        names_itself: names_itself == Some(&Value::Bool(true)),
+    })
 }

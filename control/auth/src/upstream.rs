@@ -32,6 +32,17 @@ pub struct IssuerRules {
     pub clock_skew_s: u16,
 }
 
+/// What a token must be besides that somebody logs in with: one that was made for us, for
+/// this login (OpenID Connect Core 1.0 §3.1.3.7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginRules {
+    /// What the issuer calls us. It must be in `aud`, as for every token it must be one of
+    /// [`IssuerRules::audiences`].
+    pub client: Box<str>,
+    /// What was asked for with the login, and nobody else knows.
+    pub nonce: Box<str>,
+}
+
 /// Whom an identity provider vouches for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
@@ -44,14 +55,15 @@ pub struct Upstream {
 }
 
 /// Checks a token against the rules and keys of the issuer that it claims
-/// ([`Jws::claimed_issuer`]).
+/// ([`Jws::claimed_issuer`]), and those of the login that it is for, if it is for one.
 ///
 /// # Errors
-/// What is wrong first, in the order: algorithm, key, signature, issuer, audience, times,
-/// subject and groups. Claims are looked at only after the signature.
+/// What is wrong first, in the order: algorithm, key, signature, issuer, audience, login,
+/// times, subject and groups. Claims are looked at only after the signature.
 pub fn check(
     token: Jws<'_>,
     rules: &IssuerRules,
+    login: Option<&LoginRules>,
     keys: &KeySet,
     wall: WallMs,
 ) -> Result<Upstream, AuthError> {
@@ -61,6 +73,9 @@ pub fn check(
     }
     if !for_us(&claims, &rules.audiences)? {
         return Err(AuthError::WrongAudience);
+    }
+    if let Some(login) = login {
+        check_login(&claims, rules, login)?;
     }
     let expires = time(&claims, "exp")?.ok_or(malformed("exp is missing"))?;
     let lifetime = Lifetime {
@@ -93,6 +108,38 @@ pub fn check(
         groups,
         expires,
     })
+}
+
+/// Whether it was made for us, for this login.
+fn check_login(
+    claims: &Map<String, Value>,
+    rules: &IssuerRules,
+    login: &LoginRules,
+) -> Result<(), AuthError> {
+    if !for_us(claims, core::slice::from_ref(&login.client))? {
+        return Err(AuthError::WrongAudience);
+    }
+    let ours = |one: &Value| rules.audiences.iter().any(|ours| one == &**ours);
+    if let Some(Value::Array(all)) = claims.get("aud") {
+        // Rule 3: no audience besides that is not trusted. Rule 4: of several, it says which
+        // one it was made for.
+        if !all.iter().all(ours) || (all.len() > 1 && !claims.contains_key("azp")) {
+            return Err(AuthError::WrongAudience);
+        }
+    }
+    // Rule 5.
+    if claims.get("azp").is_some_and(|azp| azp != &*login.client) {
+        return Err(AuthError::WrongAudience);
+    }
+    // Rule 11. Who could try nonces until one fits would have to sign them.
+    if claims.get("nonce").and_then(Value::as_str) != Some(&*login.nonce) {
+        return Err(AuthError::WrongNonce);
+    }
+    // §2: an ID token says when it was made.
+    match claims.get("iat") {
+        Some(_) => Ok(()),
+        None => Err(malformed("iat is missing")),
+    }
 }
 
 /// RFC 7519 §4.1.3: one text or a list of them.

@@ -111,7 +111,7 @@ impl World {
         let id = ExchangeId(self.tokens);
         let wall = self.wall();
         self.exchange
-            .handle_token(self.now, wall, id, token, issuers);
+            .handle_token(self.now, wall, id, token, issuers, None);
         let (answered, answer) = self.exchange.poll_answer()?;
         assert_eq!(answered, id);
         Some(answer)

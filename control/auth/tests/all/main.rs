@@ -4,6 +4,7 @@
 
 mod exchange;
 mod facts;
+mod login;
 mod spiffe;
 mod table;
 mod vectors;

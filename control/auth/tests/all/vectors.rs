@@ -20,7 +20,7 @@ use pinion_auth::jwks_cache::{
     REFRESH_MIN, STALE_MAX,
 };
 use pinion_auth::keyring::{Keyring, RETIRED_KEPT_MS, StoredKey};
-use pinion_auth::provider::{DISCOVERY_BYTES_MAX, Host, URL_BYTES_MAX, Url, keys_at};
+use pinion_auth::provider::{DISCOVERY_BYTES_MAX, Host, URL_BYTES_MAX, Url, discovered};
 use pinion_auth::seal::{MasterKey, SEALED_BYTES, SealError, Sealed};
 use pinion_auth::sign::{IssueError, SigningKey};
 use pinion_auth::spiffe::SPIFFE_BYTES_MAX;
@@ -100,7 +100,7 @@ impl Issuer {
             groups_claim: Some("groups".into()),
             clock_skew_s: self.skew,
         };
-        upstream::check(Jws::parse(token)?, &rules, &self.keys, wall)
+        upstream::check(Jws::parse(token)?, &rules, None, &self.keys, wall)
     }
 }
 
@@ -311,12 +311,12 @@ fn providers() -> usize {
     for case in rows(&file["documents"]) {
         let from = Url::parse(text(&case["from"])).unwrap();
         let document = text(&case["document"]).as_bytes();
-        let found = keys_at(document, text(&file["issuer"]), &from);
+        let found = discovered(document, text(&file["issuer"]), &from);
         if let Some(why) = case["why"].as_str() {
             let found = found.expect_err(text(&case["name"]));
             assert_eq!(variant(found), why, "{}: {found}", case["name"]);
         } else {
-            assert_eq!(found.unwrap().text(), text(&file["keys"]));
+            assert_eq!(found.unwrap().keys.text(), text(&file["keys"]));
         }
     }
     ["urls", "bad_urls", "documents"]
