@@ -43,6 +43,7 @@ const TEMPLATES: [(&str, &str); 28] = [
     ("keys.html", include_str!("../templates/keys.html")),
     ("latency.html", include_str!("../templates/latency.html")),
     ("login.html", include_str!("../templates/login.html")),
+    ("welcome.html", include_str!("../templates/welcome.html")),
     ("metrics.html", include_str!("../templates/metrics.html")),
     (
         "namespaces.html",

@@ -95,8 +95,11 @@ pub mod actions {
     pub const PERFORM: &str = "/ui/do";
     /// POST with a token begins a session.
     pub const LOGIN: &str = "/ui/login";
-    /// POST with the name of an identity provider goes there.
+    /// GET of this, a slash and the id of an identity provider goes there: a link, as the
+    /// policy of pages keeps forms from leading elsewhere.
     pub const LOGIN_OIDC: &str = "/ui/login/oidc";
+    /// GET is where browsers come back to from there. No provider has that id.
+    pub const LOGIN_OIDC_CALLBACK: &str = "/ui/login/oidc/callback";
     /// POST ends the session.
     pub const LOGOUT: &str = "/ui/logout";
     /// POST keeps light or dark in a cookie.

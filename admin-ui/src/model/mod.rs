@@ -33,7 +33,9 @@ pub use observe::{
     Audit, AuditRow, Curve, CurvePoint, Latency, LatencyRow, MetricFamily, MetricRow, Metrics,
 };
 pub use overview::{CoreBusy, DomainRow, Issue, Overview, StatusBand, Tile};
-pub use shell::{About, Failure, Flash, Login, LoginProblem, OidcChoice, Shell, Theme, User};
+pub use shell::{
+    About, Failure, Flash, Login, LoginProblem, OidcChoice, Shell, Theme, User, Welcome,
+};
 
 use serde::Serialize;
 

@@ -88,6 +88,10 @@ pub enum LoginProblem {
     Limited,
     /// The identity provider did not answer, or not as it should.
     ProviderFailed,
+    /// The identity provider let nobody in.
+    ProviderRefused,
+    /// The login that came back was begun elsewhere, too long ago, or is over.
+    Stale,
 }
 
 /// The way in.
@@ -97,11 +101,23 @@ pub struct Login {
     pub providers: Vec<OidcChoice>,
     /// Why the last try failed.
     pub problem: Option<LoginProblem>,
+    /// What went wrong with the identity provider, or what it says itself.
+    pub said: String,
     /// Path to go to afterwards. Whoever serves the page checks it when it comes back.
     pub next: String,
 }
 
 page!(Login, "login.html", "", live: false, |_page| "Log in");
+
+/// What is between an identity provider and the first page: a browser that comes from
+/// elsewhere brings no `SameSite=Strict` cookie along, and goes on by itself from here with it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Welcome {
+    /// Path to go to; one of ours.
+    pub next: String,
+}
+
+page!(Welcome, "welcome.html", "", live: false, |_page| "Logged in");
 
 /// Something that cannot be shown.
 #[derive(Clone, Debug, Serialize)]

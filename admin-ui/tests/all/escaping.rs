@@ -30,7 +30,7 @@ const OURS: [&str; 22] = [
     "permille",
     "unix_ms",
     "wrong_word",
-    "provider_failed",
+    "provider_refused",
 ];
 
 /// Paths of the model that hold a word without the payload.

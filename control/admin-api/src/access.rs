@@ -295,7 +295,7 @@ fn operator() -> Arc<Rights> {
 }
 
 /// As long as a principal may be; what is cut is told by a hash of all of it.
-fn bounded(principal: String) -> Box<str> {
+pub(crate) fn bounded(principal: String) -> Box<str> {
     if principal.len() <= PRINCIPAL_BYTES_MAX {
         return principal.into();
     }

@@ -8,6 +8,6 @@ mod driver;
 mod fetch;
 mod roots;
 
-pub use driver::{ASKS_MAX, Driver, Exchanges, exchanges};
+pub use driver::{ASKS_MAX, CODES_MAX, Driver, Exchanges, exchanges};
 pub use fetch::{CONNECT_WAIT, Fetcher, LOOKUPS_MAX};
 pub use roots::{PLATFORM_BUNDLES, RootsError, roots};

@@ -26,6 +26,7 @@ mod live;
 mod metrics;
 mod model;
 pub mod observer;
+mod oidc;
 mod openapi;
 mod prefix;
 mod rates;
@@ -68,6 +69,7 @@ pub use listener::Cleartext;
 pub use live::{Live, ResourceLoad};
 pub use metrics::{Host, HostFacts};
 pub use model::SpecDefaults;
+pub use oidc::{LOGIN_NAME_BYTES_MAX, LOGINS_MAX, OidcLogin, redirect_at};
 pub use rates::Rate;
 pub use routes::{Need, ObjectOf, Route, Verb, routes};
 
@@ -102,6 +104,8 @@ pub struct ApiConfig {
     pub cores: NodeHandle,
     /// What credentials are issued with.
     pub identity: Identity,
+    /// Whom people log in to the dashboard with, besides tokens; at most [`LOGINS_MAX`].
+    pub logins: Box<[OidcLogin]>,
     /// Where tenants have their first day; off where there is none.
     pub bootstrap: Option<Bootstrap>,
     /// Who makes backups; nobody where nothing is said.
@@ -137,6 +141,7 @@ impl ApiConfig {
             host: Host::default(),
             cores: node_front(0).0,
             identity: Identity::default(),
+            logins: Box::default(),
             bootstrap: None,
             backup: backup_front().0,
         }
@@ -192,6 +197,7 @@ pub async fn serve(
         metrics: metrics::Kept::default(),
         started: OnceLock::new(),
         identity: config.identity,
+        logins: config.logins,
         bootstrap: secret,
         backup: config.backup,
         begun: Instant::now(),
@@ -262,6 +268,8 @@ pub(crate) struct Api {
     /// How long it took until the node was ready for the first time.
     pub(crate) started: OnceLock<Duration>,
     pub(crate) identity: Identity,
+    /// In the order of their buttons.
+    pub(crate) logins: Box<[OidcLogin]>,
     /// Of the first day.
     pub(crate) bootstrap: Option<TokenDigest>,
     pub(crate) backup: BackupHandle,

@@ -2,6 +2,7 @@
 //! flags; each overrides what came before. A key nobody knows is an error.
 
 mod cluster;
+mod dashboard;
 #[cfg(test)]
 mod documented;
 mod kept;
@@ -22,6 +23,7 @@ use pinion_wire::message::{Overflow, QueueSpec, Spec};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use cluster::Cluster;
+pub(crate) use dashboard::{Dashboard, Oidc};
 pub(crate) use kept::{Audit, Deletion};
 pub(crate) use tls::Tls;
 
@@ -59,6 +61,7 @@ pub(crate) struct Config {
     pub(crate) backup: Backup,
     pub(crate) admin: Admin,
     pub(crate) auth: Auth,
+    pub(crate) dashboard: Dashboard,
     pub(crate) deletion: Deletion,
     pub(crate) audit: Audit,
     pub(crate) token: Vec<Token>,
@@ -375,6 +378,7 @@ impl Default for Config {
             backup: Backup::default(),
             admin: Admin::default(),
             auth: Auth::default(),
+            dashboard: Dashboard::default(),
             deletion: Deletion::default(),
             audit: Audit::default(),
             token: Vec::new(),

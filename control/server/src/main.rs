@@ -15,6 +15,7 @@ mod demo;
 mod doctor;
 mod identity;
 mod issuing;
+mod logins;
 mod log;
 mod meta;
 mod meters;

@@ -36,6 +36,7 @@ use crate::control::boot::Boot;
 use crate::control::{Control, Ending};
 use crate::identity::{self, Identity, IdentityError};
 use crate::issuing::{self, IssuingError};
+use crate::logins::{self, LoginsError};
 use crate::pump::NodePump;
 use crate::store::{OpenError, OpenedCore, Store, open_cores};
 use crate::wall_now;
@@ -63,6 +64,8 @@ pub(crate) enum StartError {
     },
     #[error(transparent)]
     Issuing(#[from] IssuingError),
+    #[error(transparent)]
+    Logins(#[from] LoginsError),
     #[error("certificate: {0}; see tls.cert and tls.key")]
     Tls(#[from] tls::TlsError),
     #[error("{0}; see tls.client_ca")]
@@ -129,6 +132,7 @@ impl Node {
 
         let identity = identity::load(config)?;
         let issuing = issuing::load(config)?;
+        let logins = logins::load(config)?;
         let mut tokens = config.tokens()?;
         if config.dev {
             let principals = identity::dev_principals(config)?;
@@ -330,6 +334,7 @@ impl Node {
                 let api = admin_config(config, listener, shows, (name, cores))?;
                 let api = ApiConfig {
                     identity: issues.clone(),
+                    logins,
                     bootstrap: issuing.bootstrap,
                     backup,
                     ..api

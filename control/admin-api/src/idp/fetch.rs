@@ -1,4 +1,4 @@
-//! One document of an identity provider.
+//! One document of an identity provider, or what it answers to a form.
 //!
 //! The connection goes to an address that was checked, never to what a name resolves to a
 //! second time; nothing leads elsewhere, nothing is longer than it may be, and nothing takes
@@ -12,14 +12,17 @@ use std::net::ToSocketAddrs as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, USER_AGENT};
-use hyper::{Request, Response, StatusCode};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT,
+};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use pinion_auth::address::{self, Range};
 use pinion_auth::jwks_cache::{FETCHES_MAX, FetchFailure};
+use pinion_auth::login::TokenRequest;
 use pinion_auth::provider::{Host, Url};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
@@ -92,10 +95,35 @@ impl Fetcher {
         bytes_max: usize,
         deadline: Instant,
     ) -> Result<Vec<u8>, FetchFailure> {
+        self.ask(url, None, bytes_max, deadline).await
+    }
+
+    /// What is answered at `url` to a form, as [`Fetcher::fetch`] says of a document.
+    ///
+    /// # Errors
+    /// As [`Fetcher::fetch`].
+    pub async fn post(
+        &self,
+        url: &Url,
+        form: TokenRequest,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, FetchFailure> {
+        self.ask(url, Some(form), bytes_max, deadline).await
+    }
+
+    async fn ask(
+        &self,
+        url: &Url,
+        form: Option<TokenRequest>,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, FetchFailure> {
+        let request = request(url, form)?;
         let whole = async {
             let socket = self.connect(url).await?;
             if !url.secure() {
-                return get(socket, url, bytes_max).await;
+                return answer(socket, request, bytes_max).await;
             }
             let name = match url.host() {
                 Host::Name(name) => {
@@ -104,7 +132,7 @@ impl Fetcher {
                 Host::Address(address) => ServerName::IpAddress((*address).into()),
             };
             let secure = self.tls.0.connect(name, socket).await;
-            get(secure.map_err(|_| FetchFailure::Tls)?, url, bytes_max).await
+            answer(secure.map_err(|_| FetchFailure::Tls)?, request, bytes_max).await
         };
         let late = tokio::time::timeout_at(deadline, whole).await;
         late.unwrap_or(Err(FetchFailure::Timeout))
@@ -150,24 +178,49 @@ impl Fetcher {
     }
 }
 
-/// Asks for the document on a connection of its own.
-async fn get<S>(socket: S, url: &Url, bytes_max: usize) -> Result<Vec<u8>, FetchFailure>
+/// GET, or POST of a form.
+fn request(url: &Url, form: Option<TokenRequest>) -> Result<Request<Full<Bytes>>, FetchFailure> {
+    let head = Request::builder()
+        .uri(url.target())
+        .header(HOST, url.authority())
+        .header(ACCEPT, "application/json")
+        .header(USER_AGENT, "pinion")
+        .header(CONNECTION, "close");
+    let request = match form {
+        None => head.body(Full::default()),
+        Some(TokenRequest {
+            body,
+            authorization,
+        }) => {
+            let mut head = head
+                .method(Method::POST)
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+            if let Some(text) = authorization {
+                let value = HeaderValue::try_from(&*text).map_err(|_| NOT_HTTP)?;
+                head = head.header(AUTHORIZATION, value);
+            }
+            head.body(Full::from(body))
+        }
+    };
+    request.map_err(|_| NOT_HTTP)
+}
+
+const NOT_HTTP: FetchFailure = FetchFailure::Http;
+
+/// Asks on a connection of its own.
+async fn answer<S>(
+    socket: S,
+    request: Request<Full<Bytes>>,
+    bytes_max: usize,
+) -> Result<Vec<u8>, FetchFailure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    const NOT_HTTP: FetchFailure = FetchFailure::Http;
     let (mut sender, connection) = http1::Builder::new()
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEADER_BYTES_MAX)
         .handshake(TokioIo::new(socket))
         .await
-        .map_err(|_| NOT_HTTP)?;
-    let request = Request::get(url.target())
-        .header(HOST, url.authority())
-        .header(ACCEPT, "application/json")
-        .header(USER_AGENT, "pinion")
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
         .map_err(|_| NOT_HTTP)?;
     let mut asking = pin!(async {
         let answer = sender.send_request(request).await.map_err(|_| NOT_HTTP)?;

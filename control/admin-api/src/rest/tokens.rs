@@ -9,6 +9,7 @@ use pinion_auth::rights::{Actions, Wanted};
 use pinion_auth::seal::{SealError, Sealed};
 use pinion_auth::sign::{IssueError, SigningKey};
 use pinion_auth::token::{Claims, Jti, Realm};
+use pinion_auth::upstream::Upstream;
 use pinion_metadata::command::Revoke;
 use pinion_metadata::identity::{self, Revoked};
 use pinion_metadata::limits::ISSUERS_PER_TENANT_MAX;
@@ -16,11 +17,13 @@ use pinion_metadata::{
     ActionPattern, Body, Command, Expect, Filter, ListQuery, Metadata, ObjectKey, ObjectKind,
     PolicyObject, Subject,
 };
+use pinion_plane::PlaneError;
 use pinion_types::WallMs;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::keys::Tenant;
+use crate::Api;
 use crate::call::{Call, Reply, json, no_content};
 use crate::error::Failure;
 use crate::identity::{random, unavailable};
@@ -74,7 +77,8 @@ pub(crate) struct RevokeRequest {
 }
 
 /// What an exchange needs to know of a tenant.
-struct Facts {
+pub(crate) struct Facts {
+    name: Box<str>,
     tenant: Tenant,
     issuers: Vec<(Box<str>, identity::Issuer)>,
     realm: Realm,
@@ -82,6 +86,14 @@ struct Facts {
 }
 
 impl Facts {
+    /// Of a tenant as this node knows it.
+    pub(crate) async fn look(api: &Api, name: &str) -> Result<Self, Failure> {
+        let name: Box<str> = name.into();
+        let looked = api.plane.look(move |metadata| Self::of(metadata, &name));
+        let facts = looked.await?.ok_or(PlaneError::NotReady)?;
+        facts.ok_or_else(Failure::not_found)
+    }
+
     fn of(metadata: &Metadata, name: &str) -> Option<Self> {
         let tenant = Tenant::of(metadata, name)?;
         let query = ListQuery {
@@ -102,6 +114,7 @@ impl Facts {
                 _ => None,
             });
         Some(Self {
+            name: name.into(),
             tenant,
             issuers: issuers.collect(),
             realm: Realm::of(&metadata.cluster()),
@@ -110,7 +123,7 @@ impl Facts {
     }
 
     /// The issuers whose keys may be fetched.
-    fn believed(&self, cleartext: bool) -> Vec<Arc<Issuer>> {
+    pub(crate) fn believed(&self, cleartext: bool) -> Vec<Arc<Issuer>> {
         let secure = |rules: &identity::Issuer| rules.keys.url().starts_with("https://");
         let usable = self
             .issuers
@@ -129,80 +142,81 @@ pub(crate) async fn exchange(call: Call) -> Reply {
     let bearer = call.bearer()?;
     let wanted = wanted(&call.body()?)?;
     let identity = &call.api.identity;
-    let (exchanges, master) = (identity.exchanges()?, identity.master()?);
-    let name: Box<str> = call.part("t").into();
-    let facts = call
-        .look(move |metadata| Facts::of(metadata, &name))
-        .await?;
-    let facts = facts.ok_or_else(Failure::not_found)?;
-
+    let exchanges = identity.exchanges()?;
+    identity.master()?;
+    let facts = Facts::look(&call.api, call.part("t")).await?;
     let issuers = facts.believed(identity.cleartext_issuers);
     let upstream = exchanges.upstream(bearer, &issuers).await?;
-    // Tables follow the metadata within a round; a tenant that is not in one yet has nobody.
-    let table = call.api.credentials();
-    let all = table.map(|table| table.rights(facts.tenant.id, &upstream));
-    let rights = all.unwrap_or_default().narrow(&wanted);
-    if rights.is_empty() {
-        return Err(nothing_granted(all_of(&wanted)));
-    }
-
-    let Some((keys, _)) = facts.tenant.keys else {
-        return Err(Failure::new(
-            StatusCode::CONFLICT,
-            "no_signing_keys",
-            "the tenant has no keys to sign with: rotate them once",
-        ));
-    };
-    let stored = StoredKey {
-        public: keys.current.public,
-        sealed: Sealed::new(keys.current.sealed),
-    };
-    let key = stored.open(master, facts.tenant.id).map_err(sealed)?;
-    issue(
-        &call,
-        &key,
-        &facts.realm,
-        &upstream.subject,
-        rights.texts(),
-        facts.life_s,
-    )
+    let given = facts.token(&call.api, &upstream, &wanted)?;
+    json(StatusCode::OK, &given)
 }
 
-fn issue(
-    call: &Call,
-    key: &SigningKey,
-    realm: &Realm,
-    subject: &str,
-    permissions: Box<[Box<str>]>,
-    life_s: u64,
-) -> Reply {
-    // Whole seconds, so that what is said of its life is what it has.
-    let issued = WallMs(wall().0 / 1_000 * 1_000);
-    let claims = Claims {
-        subject: format!("p:{subject}").into(),
-        tenant: call.part("t").into(),
-        issued,
-        expires: WallMs(issued.0.saturating_add(life_s * 1_000)),
-        jti: Jti(random()?),
-        permissions,
-    };
-    let token = key.issue(realm, &claims).map_err(|error| {
-        let failure = |code| Failure::new(StatusCode::FORBIDDEN, code, error.to_string());
-        match error {
-            IssueError::TooManyPermissions { permissions } => {
-                failure("too_many_permissions").with("permissions", permissions)
-            }
-            IssueError::TooLarge { bytes } => failure("token_too_large").with("bytes", bytes),
-            IssueError::Lifetime => unavailable("bad_token_life", "a token would have no life"),
+impl Facts {
+    /// A token of ours for somebody whom an issuer of the tenant vouches for: for what they
+    /// may, of what is wanted.
+    pub(crate) fn token(
+        &self,
+        api: &Api,
+        upstream: &Upstream,
+        wanted: &Wanted,
+    ) -> Result<ExchangeResponse, Failure> {
+        let master = api.identity.master()?;
+        // Tables follow the metadata within a round; a tenant that is not in one yet has
+        // nobody.
+        let table = api.credentials();
+        let all = table.map(|table| table.rights(self.tenant.id, upstream));
+        let rights = all.unwrap_or_default().narrow(wanted);
+        if rights.is_empty() {
+            return Err(nothing_granted(all_of(wanted)));
         }
-    })?;
-    let answer = ExchangeResponse {
-        access_token: token,
-        token_type: "Bearer",
-        expires_in: life_s,
-        permissions: claims.permissions.iter().map(ToString::to_string).collect(),
-    };
-    json(StatusCode::OK, &answer)
+        let Some((keys, _)) = &self.tenant.keys else {
+            return Err(Failure::new(
+                StatusCode::CONFLICT,
+                "no_signing_keys",
+                "the tenant has no keys to sign with: rotate them once",
+            ));
+        };
+        let stored = StoredKey {
+            public: keys.current.public,
+            sealed: Sealed::new(keys.current.sealed),
+        };
+        let key = stored.open(master, self.tenant.id).map_err(sealed)?;
+        self.issue(&key, &upstream.subject, rights.texts())
+    }
+
+    fn issue(
+        &self,
+        key: &SigningKey,
+        subject: &str,
+        permissions: Box<[Box<str>]>,
+    ) -> Result<ExchangeResponse, Failure> {
+        // Whole seconds, so that what is said of its life is what it has.
+        let issued = WallMs(wall().0 / 1_000 * 1_000);
+        let claims = Claims {
+            subject: format!("p:{subject}").into(),
+            tenant: self.name.clone(),
+            issued,
+            expires: WallMs(issued.0.saturating_add(self.life_s * 1_000)),
+            jti: Jti(random()?),
+            permissions,
+        };
+        let token = key.issue(&self.realm, &claims).map_err(|error| {
+            let failure = |code| Failure::new(StatusCode::FORBIDDEN, code, error.to_string());
+            match error {
+                IssueError::TooManyPermissions { permissions } => {
+                    failure("too_many_permissions").with("permissions", permissions)
+                }
+                IssueError::TooLarge { bytes } => failure("token_too_large").with("bytes", bytes),
+                IssueError::Lifetime => unavailable("bad_token_life", "a token would have no life"),
+            }
+        })?;
+        Ok(ExchangeResponse {
+            access_token: token,
+            token_type: "Bearer",
+            expires_in: self.life_s,
+            permissions: claims.permissions.iter().map(ToString::to_string).collect(),
+        })
+    }
 }
 
 fn wanted(request: &ExchangeRequest) -> Result<Wanted, Failure> {

@@ -1,4 +1,4 @@
-//! Cookies (RFC 6265bis): the session, the login that is under way, and light or dark.
+//! Cookies (RFC 6265bis): the session, the logins that are under way, and light or dark.
 
 use axum::http::HeaderMap;
 use axum::http::header::COOKIE;
@@ -11,6 +11,8 @@ pub(crate) enum Cookie {
     Session,
     /// What the token of a login form is made from.
     Login,
+    /// The number of the login that an identity provider is asked for.
+    Oidc,
     /// `light` or `dark`.
     Theme,
 }
@@ -24,6 +26,8 @@ impl Cookie {
             (Self::Session, false) => "pinion",
             (Self::Login, true) => "__Host-pinion-login",
             (Self::Login, false) => "pinion-login",
+            (Self::Oidc, true) => "__Host-pinion-oidc",
+            (Self::Oidc, false) => "pinion-oidc",
             (Self::Theme, true) => "__Host-pinion-theme",
             (Self::Theme, false) => "pinion-theme",
         }
@@ -33,8 +37,17 @@ impl Cookie {
     const fn kept_s(self) -> Option<u32> {
         match self {
             Self::Session => None,
-            Self::Login => Some(600),
+            Self::Login | Self::Oidc => Some(600),
             Self::Theme => Some(365 * 24 * 3600),
+        }
+    }
+
+    /// Whose pages make a browser send it. From an identity provider a browser comes back by
+    /// a link of somebody else, with `Lax` cookies alone; it opens nothing by itself.
+    const fn site(self) -> &'static str {
+        match self {
+            Self::Oidc => "Lax",
+            Self::Session | Self::Login | Self::Theme => "Strict",
         }
     }
 
@@ -66,8 +79,9 @@ impl Cookie {
 
     fn line(self, tls: bool, value: &str, kept: &str) -> String {
         let secure = if tls { "; Secure" } else { "" };
+        let site = self.site();
         format!(
-            "{}={value}; Path=/; HttpOnly; SameSite=Strict{secure}{kept}",
+            "{}={value}; Path=/; HttpOnly; SameSite={site}{secure}{kept}",
             self.name(tls)
         )
     }
@@ -123,5 +137,9 @@ mod tests {
             "pinion=x; Path=/; HttpOnly; SameSite=Strict"
         );
         assert!(Cookie::Session.forget(true).ends_with("; Max-Age=0"));
+        assert_eq!(
+            Cookie::Oidc.set(true, "x"),
+            "__Host-pinion-oidc=x; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=600"
+        );
     }
 }

@@ -25,7 +25,7 @@ use crate::identity::random;
 use crate::limits::BEARER_BYTES_MAX;
 
 /// What the audit log calls it.
-const LOGIN: &str = "login";
+pub(super) const LOGIN: &str = "login";
 const LOGOUT: &str = "logout";
 
 impl Frame {
@@ -42,7 +42,8 @@ impl Frame {
         if *method == Method::POST {
             if limited.is_err() {
                 // What is sent is not looked at: nobody learns how good a guess was.
-                return self.way_in(visit, "", Some(LoginProblem::Limited)).await;
+                let problem = Some(LoginProblem::Limited);
+                return self.way_in(visit, "", problem, "").await;
             }
             return self.enter(head, body, visit).await;
         }
@@ -56,16 +57,17 @@ impl Frame {
             "expired" => Some(LoginProblem::Expired),
             _ => None,
         };
-        self.way_in(visit, query.get("next"), problem).await
+        self.way_in(visit, query.get("next"), problem, "").await
     }
 
     /// The form. Its token belongs to a cookie of its own, so that nobody is logged in as
-    /// somebody else by a page elsewhere.
-    async fn way_in(
+    /// somebody else by a page elsewhere. `said` is of an identity provider.
+    pub(super) async fn way_in(
         &self,
         visit: &Visit,
         next: &str,
         problem: Option<LoginProblem>,
+        said: &str,
     ) -> Result<Response, Failed> {
         let number: [u8; 32] = random().map_err(|failure| (None, failure))?;
         let cookie = cookie_text(&number);
@@ -73,8 +75,9 @@ impl Frame {
         shell.csrf = self.token_of(b"login", cookie.as_bytes());
         shell.path = actions::LOGIN.to_owned();
         let page = Login {
-            providers: Vec::new(),
+            providers: self.choices(),
             problem,
+            said: said.to_owned(),
             next: match places::way_back(next) {
                 "/" => String::new(),
                 next => next.to_owned(),
@@ -82,8 +85,10 @@ impl Frame {
         };
         let status = match problem {
             None | Some(LoginProblem::Expired) => StatusCode::OK,
-            Some(LoginProblem::Refused) => StatusCode::UNAUTHORIZED,
-            Some(LoginProblem::NotPermitted) => StatusCode::FORBIDDEN,
+            Some(LoginProblem::Refused | LoginProblem::ProviderRefused) => {
+                StatusCode::UNAUTHORIZED
+            }
+            Some(LoginProblem::NotPermitted | LoginProblem::Stale) => StatusCode::FORBIDDEN,
             Some(LoginProblem::Limited) => StatusCode::TOO_MANY_REQUESTS,
             Some(LoginProblem::ProviderFailed) => StatusCode::BAD_GATEWAY,
         };
@@ -106,7 +111,7 @@ impl Frame {
         {
             // The page was open for long, or the cookie was lost: it is shown again.
             let problem = Some(LoginProblem::Expired);
-            return self.way_in(visit, fields.get("next"), problem).await;
+            return self.way_in(visit, fields.get("next"), problem, "").await;
         }
         let next = fields.get("next");
         match self.let_in(fields.get("token").trim(), visit).await {
@@ -117,13 +122,13 @@ impl Frame {
                 set_cookie(&mut response, &Cookie::Login.forget(visit.tls));
                 Ok(response)
             }
-            Err(Refused::Problem(problem)) => self.way_in(visit, next, Some(problem)).await,
+            Err(Refused::Problem(problem)) => self.way_in(visit, next, Some(problem), "").await,
             Err(Refused::Failure(failure)) => Err((None, failure)),
         }
     }
 
     /// A session for whoever holds a token; its number, which nobody else ever sees.
-    async fn let_in(&self, token: &str, visit: &Visit) -> Result<[u8; 32], Refused> {
+    pub(super) async fn let_in(&self, token: &str, visit: &Visit) -> Result<[u8; 32], Refused> {
         let stranger = Who::nobody(visit.remote);
         let admitted = if token.is_empty() || token.len() > BEARER_BYTES_MAX {
             Err(AuthError::Missing)
@@ -234,7 +239,7 @@ impl Frame {
     }
 
     /// A row of the audit log about a session.
-    async fn note(&self, who: &Who, operation: &str, status: StatusCode) -> Result<(), Failure> {
+    pub(super) async fn note(&self, who: &Who, operation: &str, status: StatusCode) -> Result<(), Failure> {
         let row = Denied {
             caller: Caller {
                 principal: who.principal.clone(),
@@ -251,7 +256,7 @@ impl Frame {
 }
 
 /// Why somebody is not let in.
-enum Refused {
+pub(super) enum Refused {
     /// The form says it.
     Problem(LoginProblem),
     Failure(Failure),

@@ -14,10 +14,12 @@ pub(crate) mod board;
 mod context;
 mod cookie;
 pub(crate) mod data;
+mod departed;
 mod files;
 mod form;
 mod live;
 mod login;
+mod oidc;
 mod pages;
 mod places;
 mod session;
@@ -56,6 +58,7 @@ use crate::{Api, wall};
 
 use context::{Access, PageContext};
 use cookie::Cookie;
+use departed::Departures;
 use form::Fields;
 use places::{Found, PATH_BYTES_MAX};
 use session::{SessionDigest, Sessions};
@@ -81,6 +84,8 @@ pub(crate) struct Frame {
     api: Arc<Api>,
     ui: Ui,
     sessions: Mutex<Sessions>,
+    /// Who is with an identity provider.
+    departures: Mutex<Departures>,
     /// What tokens of forms are made with. Those of another life of the node open nothing.
     secret: hmac::Key,
     /// Event streams there are.
@@ -126,6 +131,7 @@ impl Frame {
             api: Arc::clone(api),
             ui: Ui::new().map_err(io::Error::other)?,
             sessions: Mutex::default(),
+            departures: Mutex::default(),
             secret: secret.map_err(|_| io::Error::other("the system gives no random bytes"))?,
             streams: AtomicUsize::new(0),
             cluster: OnceLock::new(),
@@ -164,6 +170,7 @@ impl Frame {
         }
         let posts = match path {
             actions::LOGIN => return self.login(head, body, visit).await,
+            _ if path.starts_with(actions::LOGIN_OIDC) => return self.oidc(head, visit).await,
             actions::LOGOUT | actions::THEME | actions::PERFORM => true,
             _ => false,
         };
@@ -428,6 +435,12 @@ impl Frame {
         Monotonic::ZERO + self.api.uptime()
     }
 
+    fn departures(&self) -> MutexGuard<'_, Departures> {
+        self.departures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -443,12 +456,16 @@ impl Visit {
             .get::<Secure>()
             .is_some_and(|secure| secure.0);
         let session = Cookie::Session.of(&head.headers, tls);
-        let path = head.uri.path_and_query();
+        let path = match head.uri.path() {
+            // What comes back from an identity provider is in no page.
+            path @ actions::LOGIN_OIDC_CALLBACK => Some(path),
+            _ => head.uri.path_and_query().map(|path| path.as_str()),
+        };
         Self {
             remote: head.extensions.get::<Remote>().map(|remote| remote.0),
             tls,
             theme: cookie::theme(&head.headers, tls),
-            path: path.map_or("/", |path| path.as_str()).to_owned(),
+            path: path.unwrap_or("/").to_owned(),
             session: session.and_then(SessionDigest::of_cookie),
             id: random_id(),
         }
