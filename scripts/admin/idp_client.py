@@ -1,4 +1,5 @@
-"""From the token of a real identity provider to one of ours, and back out again."""
+"""From the token of a real identity provider to one of ours, and back out again; and from its
+login page to the dashboard."""
 
 import base64
 import json
@@ -9,6 +10,8 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+
+from login_walk import Browser, fields
 
 WAIT = 20
 API = f"https://127.0.0.1:{os.environ['PORT']}"
@@ -39,7 +42,8 @@ class Provider:
     """The provider, signing with a key of this name."""
 
     def __init__(self, kid):
-        command = ["node", os.environ["PROVIDER"], os.environ["IDP_PORT"], kid]
+        redirect = f"{API}/ui/login/oidc/callback"
+        command = ["node", os.environ["PROVIDER"], os.environ["IDP_PORT"], kid, redirect]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -88,7 +92,9 @@ def story(provider):
     body = {
         "display_name": "Acme",
         "initial_admin_principals": ["p:ana"],
-        "idp_issuers": [{"issuer": ISSUER, "audiences": ["pinion"], "algorithms": ["ES256"]}],
+        "idp_issuers": [
+            {"issuer": ISSUER, "audiences": ["pinion", "dashboard"], "algorithms": ["ES256"]}
+        ],
     }
     expect(ask("POST", first_day, body), 401, "unauthenticated")
     expect(ask("POST", first_day, body, headers=secret), 201)
@@ -108,6 +114,8 @@ def story(provider):
     bo = expect(exchange(provider.token("bo")), 200)["access_token"]
     expect(ask("GET", policies, bearer=bo), 403, "forbidden")
     print("exchange: ana administers, bo has what a policy says, narrowed to what was asked")
+
+    board(ana)
 
     # The provider signs with another key and publishes that alone.
     before = provider.token("ana")
@@ -134,6 +142,58 @@ def story(provider):
     expect(gone, 401, "unauthenticated")
     expect(ask("GET", f"{API}/v1/tenants/acme", bearer=ana), 200)
     print("revocation: bo's tokens count no more, ana's do")
+
+
+def board(ana):
+    """Somebody logs in to the dashboard with the provider, looks, and logs out."""
+    browser = Browser(TLS, WAIT)
+    page = browser.go(f"{API}/ui/tenants")
+    assert page.url.startswith(f"{API}/ui/login"), page.url
+    assert 'href="/ui/login/oidc/corp?next=%2Fui%2Ftenants"' in page.text, page.text
+    page = log_in(browser, "ana")
+    assert page.status == 200 and page.url == f"{API}/ui/tenants", (page.url, page.text)
+    assert "acme/p:ana" in page.text and "/ui/tenants/acme/namespaces" in page.text
+    callbacks = [url for url in browser.walked if "/ui/login/oidc/callback" in url]
+    assert len(callbacks) == 1 and "&iss=" in callbacks[0], browser.walked
+    # What came back is of use once, and in that browser.
+    for other in (browser, Browser(TLS, WAIT)):
+        again = other.ask(callbacks[0])
+        assert again.status == 403 and "begun elsewhere" in again.text, again.text
+    hidden, action = fields(page, "/ui/logout")
+    out = browser.go(action, hidden, API)
+    assert out.url == f"{API}/ui/login", out.url
+    page = browser.go(f"{API}/ui/tenants")
+    assert page.url.startswith(f"{API}/ui/login"), page.url
+    # Bo is who he says, and has nothing to look at here.
+    page = log_in(Browser(TLS, WAIT), "bo")
+    assert page.status == 403 and "may not see the dashboard" in page.text, page.text
+    # Somebody who thinks better of it.
+    browser = Browser(TLS, WAIT)
+    page = browser.go(f"{API}/ui/login/oidc/corp")
+    cancel = urllib.parse.urljoin(page.url, f"{urllib.parse.urlsplit(page.url).path}/abort")
+    page = browser.go(cancel, whose=ISSUER)
+    assert page.status == 401 and "access_denied" in page.text, page.text
+    # Each of them has a row, by the name that the provider gives.
+    path = "/v1/audit?action=login"
+    rows = ask("GET", f"{API}{path}", bearer=os.environ["ADMIN_TOKEN"])
+    rows = [(row["principal"], row["code"]) for row in expect(rows, 200)["rows"]]
+    for one in [("acme/p:ana", "200"), ("acme/p:bo", "403"), ("", "401")]:
+        assert one in rows, rows
+    expect(ask("GET", f"{API}/v1/tenants/acme", bearer=ana), 200)
+    print("dashboard: ana logs in with the provider, looks, logs out; bo is refused")
+
+
+def log_in(browser, who):
+    """From the dashboard to the provider's pages and back."""
+    page = browser.go(f"{API}/ui/login/oidc/corp?next=%2Fui%2Ftenants")
+    for prompt in ("login", "consent"):
+        assert page.url.startswith(f"{ISSUER}/interaction/"), (page.url, page.text)
+        hidden, action = fields(page)
+        assert hidden.get("prompt") == prompt, hidden
+        if prompt == "login":
+            hidden |= {"login": who, "password": "anything"}
+        page = browser.go(action, hidden, ISSUER)
+    return page
 
 
 def within(asked, status):

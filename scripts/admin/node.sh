@@ -1,6 +1,7 @@
 # A node for development that a script asks things of; to be sourced.
 #
-#   start_node [VARIABLE=VALUE...]   builds and starts one in $WORK, until the script ends
+#   start_node [VARIABLE=VALUE...]   builds and starts one in $WORK, until the script ends; on
+#                                    $PORT, if that is chosen already
 #   install PACKAGE...               from the system's packages, or skips; they are looked for first
 #   skip WHY                         ends the script well, with `skipped: WHY` as its last line
 #
@@ -10,6 +11,8 @@
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/pinion-admin.XXXXXX")
 STARTED=()
 TOOLS=${CARGO_TARGET_DIR:-$PWD/target}/tools
+# Whoever calls may have one for something else.
+unset PORT
 
 finish() {
     local code=$?
@@ -68,7 +71,7 @@ start_node() {
         cargo build --locked --quiet --package pinion-server
         pinion=${CARGO_TARGET_DIR:-$PWD/target}/debug/pinion
     fi
-    PORT=$(free_port)
+    PORT=${PORT:-$(free_port)}
     env "$@" "$pinion" serve --dev --data-dir "$WORK/data" --listen "127.0.0.1:$PORT" \
         >"$WORK/node.log" 2>&1 &
     STARTED+=($!)

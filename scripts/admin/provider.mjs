@@ -1,9 +1,10 @@
 // An OpenID provider that gives services tokens for `pinion`: signed JWTs, by the client
-// credentials grant. `node provider.mjs PORT KID` signs with a fresh key of that name.
+// credentials grant; and that people log in to the dashboard with, by the authorization code
+// flow. `node provider.mjs PORT KID REDIRECT` signs with a fresh key of that name.
 import { generateKeyPairSync } from 'node:crypto';
 import Provider from 'oidc-provider';
 
-const [port, kid] = process.argv.slice(2);
+const [port, kid, redirect] = process.argv.slice(2);
 const issuer = `http://127.0.0.1:${port}`;
 const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const key = { ...privateKey.export({ format: 'jwk' }), kid, use: 'sig', alg: 'ES256' };
@@ -15,16 +16,26 @@ const client = (id) => ({
   response_types: [],
   id_token_signed_response_alg: 'ES256',
 });
+const dashboard = {
+  ...client('dashboard'),
+  grant_types: ['authorization_code'],
+  redirect_uris: [redirect],
+  response_types: ['code'],
+};
 const provider = new Provider(issuer, {
   jwks: { keys: [key] },
-  clients: [client('ana'), client('bo')],
-  cookies: { keys: ['a key for cookies, of which there are none'] },
+  clients: [client('ana'), client('bo'), dashboard],
+  cookies: { keys: ['a key for cookies'] },
+  // Whoever asks proves later that it was them (RFC 7636), or gets no code.
+  pkce: { required: () => true },
   features: {
-    devInteractions: { enabled: false },
+    // Pages on which anybody is who they say.
+    devInteractions: { enabled: true },
     clientCredentials: { enabled: true },
     resourceIndicators: {
       enabled: true,
-      defaultResource: () => 'https://pinion.example',
+      defaultResource: (_, { clientId }) =>
+        clientId === 'dashboard' ? undefined : 'https://pinion.example',
       useGrantedResource: () => true,
       getResourceServerInfo: () => ({
         scope: '',

@@ -169,7 +169,11 @@ mod tests {
         let expected = Client::new("pinion", Some("a secret"), &["openid"], redirect);
         assert_eq!(Ok(&made[0].client), expected.as_ref());
         assert!(with(None, Vec::new()).expect("nothing").is_empty());
-        for local in ["http://127.0.0.1:8080", "http://localhost:1/", "http://[::1]:1"] {
+        for local in [
+            "http://127.0.0.1:8080",
+            "http://localhost:1/",
+            "http://[::1]:1",
+        ] {
             assert!(with(Some(local), vec![corp()]).is_ok(), "{local}");
         }
     }
@@ -196,7 +200,11 @@ mod tests {
             (Some("http://pinion.example"), vec![], "expected https://"),
             (public, vec![corp(), corp()], "each id once"),
             (public, change(|one| one.id = "callback".into()), "callback"),
-            (public, change(|one| one.label = Some(String::new())), "label"),
+            (
+                public,
+                change(|one| one.label = Some(String::new())),
+                "label",
+            ),
             (public, change(|one| one.tenant.clear()), "tenant"),
             (public, change(|one| one.client_id.clear()), "client's id"),
             (public, change(|one| one.scopes.clear()), "openid"),

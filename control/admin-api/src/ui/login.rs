@@ -85,9 +85,7 @@ impl Frame {
         };
         let status = match problem {
             None | Some(LoginProblem::Expired) => StatusCode::OK,
-            Some(LoginProblem::Refused | LoginProblem::ProviderRefused) => {
-                StatusCode::UNAUTHORIZED
-            }
+            Some(LoginProblem::Refused | LoginProblem::ProviderRefused) => StatusCode::UNAUTHORIZED,
             Some(LoginProblem::NotPermitted | LoginProblem::Stale) => StatusCode::FORBIDDEN,
             Some(LoginProblem::Limited) => StatusCode::TOO_MANY_REQUESTS,
             Some(LoginProblem::ProviderFailed) => StatusCode::BAD_GATEWAY,
@@ -239,7 +237,12 @@ impl Frame {
     }
 
     /// A row of the audit log about a session.
-    pub(super) async fn note(&self, who: &Who, operation: &str, status: StatusCode) -> Result<(), Failure> {
+    pub(super) async fn note(
+        &self,
+        who: &Who,
+        operation: &str,
+        status: StatusCode,
+    ) -> Result<(), Failure> {
         let row = Denied {
             caller: Caller {
                 principal: who.principal.clone(),

@@ -190,8 +190,7 @@ impl Frame {
         let exchanges = self.api.identity.exchanges()?;
         let request = provider.client.token_request(code, &departed.verifier);
         let answer = exchanges.redeem(&departed.endpoints.token, request).await;
-        let answer =
-            answer.map_err(|why| NotIn::Provider(format!("the token endpoint: {why}")))?;
+        let answer = answer.map_err(|why| NotIn::Provider(format!("the token endpoint: {why}")))?;
         let token = id_token(&answer)?;
         let rules = LoginRules {
             client: provider.client.id().into(),
@@ -209,7 +208,10 @@ impl Frame {
             // Nothing at all is less than admin:read.
             Err(failure) if failure.denied.is_some() => {
                 let who = Who {
-                    principal: access::bounded(format!("{}/p:{}", provider.tenant, upstream.subject)),
+                    principal: access::bounded(format!(
+                        "{}/p:{}",
+                        provider.tenant, upstream.subject
+                    )),
                     tenant: Some(provider.tenant.clone()),
                     ..Who::nobody(visit.remote)
                 };

@@ -14,6 +14,7 @@ mod host;
 mod http;
 mod identity;
 mod idp;
+mod login;
 mod matrix;
 mod metrics;
 mod observer;
