@@ -115,7 +115,7 @@ def story(provider):
     expect(ask("GET", policies, bearer=bo), 403, "forbidden")
     print("exchange: ana administers, bo has what a policy says, narrowed to what was asked")
 
-    board(ana)
+    board(provider, ana)
 
     # The provider signs with another key and publishes that alone.
     before = provider.token("ana")
@@ -144,8 +144,13 @@ def story(provider):
     print("revocation: bo's tokens count no more, ana's do")
 
 
-def board(ana):
+def board(provider, ana):
     """Somebody logs in to the dashboard with the provider, looks, and logs out."""
+    # Who manages a tenant does not yet look at it.
+    row = {"subject": "p:ana", "action": "admin:read", "object": "tenant:acme"}
+    policies = f"{API}/v1/tenants/acme/rbac/policies"
+    expect(ask("POST", policies, {"policies": [row]}, os.environ["ADMIN_TOKEN"]), 201)
+    within(lambda: (exchange_may(provider, "admin:read:tenant:acme"),), True)
     browser = Browser(TLS, WAIT)
     page = browser.go(f"{API}/ui/tenants")
     assert page.url.startswith(f"{API}/ui/login"), page.url
@@ -181,6 +186,11 @@ def board(ana):
         assert one in rows, rows
     expect(ask("GET", f"{API}/v1/tenants/acme", bearer=ana), 200)
     print("dashboard: ana logs in with the provider, looks, logs out; bo is refused")
+
+
+def exchange_may(provider, permission):
+    """Whether what ana's token is exchanged for says so already."""
+    return permission in expect(exchange(provider.token("ana")), 200)["permissions"]
 
 
 def log_in(browser, who):

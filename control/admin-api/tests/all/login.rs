@@ -75,6 +75,12 @@ fn tell_with_rate<F: Future<Output = ()>>(strangers: Rate, story: impl FnOnce(To
         let issuers = "/v1/tenants/acme/idp-issuers";
         let put = town.ops.post(issuers, rules).await;
         assert!((200..300).contains(&put.status), "{put:?}");
+        // Who manages a tenant does not yet look at it.
+        let looks =
+            json!([{ "subject": "p:ana", "action": "admin:read", "object": "tenant:acme" }]);
+        let policies = "/v1/tenants/acme/rbac/policies";
+        let added = town.ops.post(policies, json!({ "policies": looks })).await;
+        added.is(201);
         story(town).await;
     });
 }
