@@ -6,13 +6,16 @@
 //! [`quinn_echo`], [`bare`], [`redis`], [`memcached`], [`nats`]; for what is durable [`disk`],
 //! [`jetstream`], [`beanstalkd`]), starts and stops every server ([`server`]),
 //! and compares ([`suite`], [`log_suite`], [`sweep`]); [`scale`] shows what a
-//! node does when there is much of everything. Start reading with [`suite`].
+//! node does when there is much of everything, [`plane`] what a control plane of
+//! several does, [`admin`] what administrators wait for and what they cost. Start reading with [`suite`].
 //!
 //! It sends traffic to loopback addresses only, and every server it starts
 //! ends with it, however it ends.
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
+mod answer;
 pub mod bare;
 pub mod bare_load;
 pub mod beanstalkd;

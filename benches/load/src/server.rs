@@ -124,15 +124,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `command` bound to `cpu`. If we die without dropping it, a guard
-    /// process notices the closed pipe and ends it.
+    /// Starts `command` bound to `cpu`.
     fn start(command: &mut Command, cpu: usize, port: u16) -> io::Result<Self> {
+        Self::start_on(command, &[cpu], port)
+    }
+
+    /// Starts `command` bound to `cpus`. If we die without dropping it, a guard
+    /// process notices the closed pipe and ends it.
+    fn start_on(command: &mut Command, cpus: &[usize], port: u16) -> io::Result<Self> {
         let messages = tempfile::tempfile()?;
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(messages.try_clone()?);
-        let child = bound_to(&[cpu], || command.spawn())?;
+        let child = bound_to(cpus, || command.spawn())?;
         let mut server = Self {
             child,
             guard: None,
@@ -471,8 +476,16 @@ impl Node {
     /// # Errors
     /// The binary is missing or the node does not start.
     pub fn start(&self, cpu: usize, dir: &Path) -> io::Result<Server> {
+        self.start_on(cpu, cpu, dir)
+    }
+
+    /// The same with its data core on `data` and its control core on `control`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_on(&self, data: usize, control: usize, dir: &Path) -> io::Result<Server> {
         let token = dir.join("dev/client.token");
-        self.launch(cpu, dir)?
+        self.launch_on(data, control, dir)?
             .await_ready("pinion serve", |server| {
                 // The token is written before the socket takes packets; a bound port
                 // cannot be bound again.
@@ -485,18 +498,22 @@ impl Node {
     /// # Errors
     /// The binary is missing.
     pub fn launch(&self, cpu: usize, dir: &Path) -> io::Result<Server> {
+        self.launch_on(cpu, cpu, dir)
+    }
+
+    fn launch_on(&self, data: usize, control: usize, dir: &Path) -> io::Result<Server> {
         let port = free_port()?;
-        let core = cpu.to_string();
+        let (data_core, control_core) = (data.to_string(), control.to_string());
         let mut command = Command::new(&self.binary);
         command
             .args(["serve", "--dev", "--listen", &format!("127.0.0.1:{port}")])
-            .args(["--data-cores", &core, "--control-core", &core])
-            // Nothing else runs on this CPU; the control thread only waits.
+            .args(["--data-cores", &data_core, "--control-core", &control_core])
+            // Nothing else runs on this CPU; a control thread on it only waits.
             .args(["--placement", "dedicated"])
             .arg("--data-dir")
             .arg(dir)
             .args(&self.arguments);
-        Server::start(&mut command, cpu, port).map_err(|error| {
+        Server::start_on(&mut command, &[data, control], port).map_err(|error| {
             io::Error::new(
                 error.kind(),
                 format!("{}: {error}; cargo build --release", self.binary.display()),

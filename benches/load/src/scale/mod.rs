@@ -39,7 +39,9 @@ use crate::server::Node;
 use crate::table::{Fact, facts_markdown};
 use crate::turns::{self, GENERATOR_CPU, Marks, Output, SERVER_CPU, Tally};
 
-use stage::{Limit, Sizes, Stage};
+pub(crate) use resources::{declare, name as name_of_many};
+pub(crate) use stage::Limit;
+use stage::{Sizes, Stage};
 
 const MARKS: Marks = Marks {
     begin: "<!-- suite-scale:begin -->",

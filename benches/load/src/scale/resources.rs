@@ -89,7 +89,8 @@ const fn kind(index: usize) -> ResourceKind {
     }
 }
 
-fn name(index: usize) -> String {
+/// What the one of this index is called.
+pub(crate) fn name(index: usize) -> String {
     format!("one-of-many-{index:06}")
 }
 
@@ -110,7 +111,11 @@ fn publisher(
     )
 }
 
-fn declare(
+/// Declares those of `range`, and puts one record or message into each.
+///
+/// # Errors
+/// The node refuses, or does not answer within `limit`.
+pub(crate) fn declare(
     client: &mut NativeClient,
     range: std::ops::Range<usize>,
     limit: &Limit,

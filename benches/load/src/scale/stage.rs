@@ -117,13 +117,13 @@ impl Started {
 
 /// A moment after which a scenario goes no further.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limit {
+pub(crate) struct Limit {
     started: Instant,
     longest: Duration,
 }
 
 impl Limit {
-    pub(super) fn new(longest: Duration) -> Self {
+    pub(crate) fn new(longest: Duration) -> Self {
         Self {
             started: Instant::now(),
             longest,
