@@ -192,7 +192,7 @@ fn tell(
         let before = p99(alone);
         found.told(format!("p99 of a {part} alone"), "µs", before.clone());
         found.told(
-            format!("that p99 over the one of the round before: the control"),
+            "that p99 over the one of the round before: the control",
             "×",
             before.windows(2).map(|two| two[1] / two[0]).collect(),
         );

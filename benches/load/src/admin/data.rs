@@ -104,6 +104,14 @@ impl DataClient {
         })
     }
 
+    /// Says goodbye.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub(super) fn close(mut self) -> Result<(), BenchError> {
+        Ok(self.client.close_all()?)
+    }
+
     /// Records that were acknowledged.
     pub(super) const fn acked(&self) -> u64 {
         self.acked

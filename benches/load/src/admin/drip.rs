@@ -31,12 +31,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 const PAGE: &str = "/ui/streams";
 
-/// What a connection begins with: the head of a request, or of a handshake.
-const HEAD: &[u8] =
-    b"GET /livez HTTP/1.1\r\nhost: localhost\r\nx-slowly: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-const HANDSHAKE: &[u8] = &[
-    0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
-];
+/// What a connection begins with: the head of a request, or of a handshake. What follows
+/// is the last byte of it again and again.
+const HEAD: &[u8] = b"GET /livez HTTP/1.1\r\nhost: localhost\r\nx-slowly: a";
+const HANDSHAKE: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 7];
 
 pub(super) fn play(stage: &Stage<'_>, found: &mut Found) -> Result<(), BenchError> {
     let place = stage.start()?;
@@ -138,8 +136,7 @@ impl Drip {
         })
     }
 
-    /// The next byte; an error when the node has ended the connection, or when there is
-    /// nothing more to say.
+    /// The next byte; an error when the node has ended the connection.
     async fn drip(&mut self) -> std::io::Result<()> {
         let text = if self.number.is_multiple_of(2) {
             HEAD

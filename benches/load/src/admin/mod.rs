@@ -19,6 +19,7 @@ mod pages;
 mod place;
 mod scrape;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -27,7 +28,6 @@ use std::time::{Duration, Instant};
 use pinion_cli::bench::machine::{MachineFacts, OTHERS_SHARE_MAX};
 use pinion_cli::bench::measure::{BenchError, Span};
 use pinion_client::native::NativeClient;
-use std::fmt::Write as _;
 
 use crate::scale::{Limit, declare};
 use crate::server::Node;
@@ -71,6 +71,12 @@ const DECLARE_MAX: Duration = Duration::from_secs(120);
 
 /// Share of disturbed rounds above which nothing is published.
 const DISTURBED_MAX: f64 = 0.25;
+
+/// How long traffic goes on before it looks whether it is to end.
+const MOMENT: Span = Span {
+    warmup: Duration::ZERO,
+    measured: Duration::from_millis(200),
+};
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
@@ -243,18 +249,20 @@ impl Stage<'_> {
         Ok(client.close_all()?)
     }
 
-    /// Somebody who uses the data until they are told to end.
+    /// Somebody who uses the data until they are told to end. What they use is there.
     fn traffic(&self, place: &Place) -> Result<Background, BenchError> {
-        let mut data = DataClient::new(place.config()?, false)?;
+        let config = place.config()?;
+        DataClient::new(config.clone(), false)?.close()?;
         let mut background = Background::new();
         background.spawn(move |stop| {
-            let mut done = 0;
+            let mut data = DataClient::new(config, false)?;
             while !stop.load(Ordering::Relaxed) {
-                let moment = rounds(1, 200).span;
-                data.run(moment)?;
-                done += u64::from(RATE);
+                data.run(MOMENT)?;
             }
-            Ok(Count { done, refused: 0 })
+            Ok(Count {
+                done: data.acked(),
+                refused: 0,
+            })
         });
         Ok(background)
     }
