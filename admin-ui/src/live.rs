@@ -64,8 +64,7 @@ impl LiveValues {
             tag.hash(&mut hash);
             if let Some(key) = attribute(tag, "data-live") {
                 let name = tag[1..].split_ascii_whitespace().next().unwrap_or_default();
-                let close = format!("</{name}>");
-                let inner = &rest[..rest.find(&close).unwrap_or(0)];
+                let inner = &rest[..closing(rest, name).unwrap_or(0)];
                 values.insert(row.key(key), text_of(inner));
                 rest = &rest[inner.len()..];
             }
@@ -146,7 +145,7 @@ impl<'a> Inside<'a> {
             } else {
                 self.depth + 1
             };
-        } else if !self.is_open() {
+        } else if !self.is_open() && !closes {
             let there = if tag.ends_with(self.attribute) {
                 Some("")
             } else {
@@ -167,17 +166,29 @@ impl<'a> Inside<'a> {
     }
 }
 
-/// Value of an attribute of a tag that we wrote: always in double quotes.
+/// Value of an attribute of a tag that we wrote: always in double quotes, and after a space.
 fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
     let mut rest = tag;
     loop {
-        let at = rest.find(name)?;
-        let after = &rest[at + name.len()..];
-        let alone = rest[..at].ends_with(' ');
-        if alone && let Some(value) = after.strip_prefix("=\"") {
+        rest = &rest[rest.find(' ')? + 1..];
+        let value = rest.strip_prefix(name);
+        if let Some(value) = value.and_then(|rest| rest.strip_prefix("=\"")) {
             return value.split('"').next();
         }
-        rest = after;
+    }
+}
+
+/// Where the element of this name that is open ends; none of its name is in it.
+fn closing(html: &str, name: &str) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += html[at..].find('<')?;
+        let tag = html[at + 1..].strip_prefix('/');
+        let tag = tag.and_then(|tag| tag.strip_prefix(name));
+        if tag.is_some_and(|rest| rest.starts_with('>')) {
+            return Some(at);
+        }
+        at += 1;
     }
 }
 
@@ -193,6 +204,9 @@ fn text_of(html: &str) -> String {
         };
     }
     text.push_str(rest);
+    if !text.contains('&') {
+        return text.trim().to_owned();
+    }
     for (reference, letter) in [
         ("&lt;", "<"),
         ("&gt;", ">"),

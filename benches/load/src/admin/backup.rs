@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pinion_cli::bench::measure::BenchError;
 
 use super::beside::{self, Background, Count, Load};
-use super::data::DataClient;
+use super::data::{DataClient, RATE};
 use super::{Found, Stage};
 use crate::server::{Node, Server};
 use crate::started::{Filled, STOP_MAX};
@@ -80,7 +80,7 @@ pub(super) fn play(stage: &Stage<'_>, found: &mut Found) -> Result<(), BenchErro
             refused: 0,
         })
     });
-    data.run(stage.sizes.long_rounds.span)?;
+    data.run(RATE, stage.sizes.long_rounds.span)?;
     let took = Duration::from_micros(background.end()?.done);
     let bytes = std::fs::metadata(&archive)
         .map_err(BenchError::io("the archive"))?

@@ -12,7 +12,7 @@ use pinion_cli::bench::machine::{OTHERS_SHARE_MAX, Watch};
 use pinion_cli::bench::measure::{BenchError, Span};
 
 use super::Found;
-use super::data::{DataClient, Met};
+use super::data::{DataClient, Met, RATE};
 use super::node_side::Told;
 use super::place::Place;
 
@@ -128,7 +128,7 @@ pub(super) fn in_turns(
             };
             let before = Told::read(&mut operator)?;
             let watch = Watch::start(&[place.server.pid()]);
-            let met = data.run(rounds.span)?;
+            let met = data.run(RATE, rounds.span)?;
             let seconds = watch.elapsed().as_secs_f64();
             let others = watch.stop().others_share;
             let after = Told::read(&mut operator)?;
@@ -172,8 +172,8 @@ pub(super) fn in_turns(
 type Part = (&'static str, &'static str, fn(&Met) -> &Latency);
 
 const PARTS: [Part; 2] = [
-    ("GET", "CACHE_GET", |met| &met.get),
-    ("publish", "PUBLISH", |met| &met.publish),
+    ("GET", "cache_read", |met| &met.get),
+    ("publish", "publish", |met| &met.publish),
 ];
 
 fn tell(

@@ -26,6 +26,9 @@ use super::nanos;
 /// processor that they share; fewer would need longer rounds for a p99.
 pub(super) const RATE: u32 = 4_000;
 
+/// The same where it is there so that there is traffic, and its latency is of no interest.
+pub(super) const TRAFFIC: u32 = 500;
+
 /// Bytes of a value and of a record.
 const BYTES: usize = 100;
 
@@ -117,14 +120,14 @@ impl DataClient {
         self.acked
     }
 
-    /// Asks for `span` at [`RATE`].
+    /// Asks for `span`, `rate` times a second.
     ///
     /// # Errors
     /// The node refuses, does not answer, or promises less than it is to.
-    pub(super) fn run(&mut self, span: Span) -> Result<Met, BenchError> {
+    pub(super) fn run(&mut self, rate: u32, span: Span) -> Result<Met, BenchError> {
         let _first = First::begin();
         let mut met = Met::default();
-        let every = Duration::from_secs(1) / RATE;
+        let every = Duration::from_secs(1) / rate;
         let (warm, all) = (span.warmup, span.warmup + span.measured);
         let began = Instant::now();
         let (mut sent, mut in_flight, mut heard) = (0_u32, 0_usize, Instant::now());

@@ -21,9 +21,15 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Bytes that are read at once: more than a record of TLS has.
 const READ_BYTES: usize = 32 << 10;
 
-/// One connection.
+/// Longest that a connection is used again after it was last: a node ends one that has been
+/// silent for ten seconds.
+const SILENT_MAX: Duration = Duration::from_secs(5);
+
+/// One connection, which is made anew where it was silent for too long.
 pub(super) struct Https {
     stream: StreamOwned<ClientConnection, TcpStream>,
+    door: Door,
+    last: Instant,
     host: String,
     /// Fields that every request has, each with its line's end.
     fields: String,
@@ -45,15 +51,10 @@ impl Https {
     /// # Errors
     /// The node is not there, or is not who its certificate should say.
     pub(super) fn connect(door: &Door) -> Result<Self, BenchError> {
-        let stream = TcpStream::connect(door.address).map_err(io("connecting"))?;
-        stream.set_nodelay(true).map_err(io("a socket"))?;
-        let longest = Some(ANSWER_MAX);
-        stream.set_read_timeout(longest).map_err(io("a socket"))?;
-        let name = ServerName::try_from("localhost").expect("a name");
-        let tls = ClientConnection::new(trusting(&door.ca)?, name)
-            .map_err(|error| io("TLS")(std::io::Error::other(error)))?;
         Ok(Self {
-            stream: StreamOwned::new(tls, stream),
+            stream: stream(door)?,
+            door: door.clone(),
+            last: Instant::now(),
             host: door.address.to_string(),
             fields: String::new(),
             read: Vec::new(),
@@ -95,6 +96,10 @@ impl Https {
             "{method} {path} HTTP/1.1\r\nHost: {}\r\n{}{kind}\r\n{body}",
             self.host, self.fields,
         );
+        if self.last.elapsed() > SILENT_MAX {
+            self.stream = stream(&self.door)?;
+            self.read.clear();
+        }
         let began = Instant::now();
         let sent = self.stream.write_all(request.as_bytes());
         sent.and_then(|()| self.stream.flush())
@@ -102,6 +107,7 @@ impl Https {
         loop {
             if let Some((answer, bytes)) = whole(&self.read) {
                 let took = began.elapsed();
+                self.last = Instant::now();
                 self.read.drain(..bytes);
                 return Ok(Asked {
                     answer,
@@ -144,6 +150,21 @@ impl Https {
         let asked = self.ask("POST", path, Body::Json(&body.to_string()))?;
         parse(path, &good(path, asked)?)
     }
+}
+
+/// A connection whose handshake is done.
+fn stream(door: &Door) -> Result<StreamOwned<ClientConnection, TcpStream>, BenchError> {
+    let mut stream = TcpStream::connect(door.address).map_err(io("connecting"))?;
+    stream.set_nodelay(true).map_err(io("a socket"))?;
+    let longest = Some(ANSWER_MAX);
+    stream.set_read_timeout(longest).map_err(io("a socket"))?;
+    let name = ServerName::try_from("localhost").expect("a name");
+    let mut tls = ClientConnection::new(trusting(&door.ca)?, name)
+        .map_err(|error| io("TLS")(std::io::Error::other(error)))?;
+    while tls.is_handshaking() {
+        tls.complete_io(&mut stream).map_err(io("a handshake"))?;
+    }
+    Ok(StreamOwned::new(tls, stream))
 }
 
 /// What goes with a request.

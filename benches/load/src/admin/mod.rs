@@ -34,7 +34,7 @@ use crate::server::Node;
 use crate::table::{Fact, Spread, facts_markdown};
 use crate::turns::{self, GENERATOR_CPU, Marks, SERVER_CPU};
 use beside::{Background, Count, Rounds};
-use data::{DataClient, RATE};
+use data::{DataClient, RATE, TRAFFIC};
 use place::Place;
 
 /// What is measured of administrators.
@@ -257,7 +257,7 @@ impl Stage<'_> {
         background.spawn(move |stop| {
             let mut data = DataClient::new(config, false)?;
             while !stop.load(Ordering::Relaxed) {
-                data.run(MOMENT)?;
+                data.run(TRAFFIC, MOMENT)?;
             }
             Ok(Count {
                 done: data.acked(),
