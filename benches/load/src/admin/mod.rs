@@ -2,8 +2,8 @@
 //! lists with a hundred thousand rows, a flood, a backup, and clients that drip.
 //!
 //! Each section starts a node of its own, whose data core has one processor and whose
-//! control thread has the other, which it shares with whoever asks. [`place`] is that node,
-//! [`https`] an administrator, [`data`] who uses the data plane, [`beside`] how the one is
+//! control thread has the other, which it shares with whoever asks. `place` is that node,
+//! `https` an administrator, `data` who uses the data plane, `beside` how the one is
 //! measured beside the other; every other file is a section that says what is done and why
 //! its bound is what it is. Start reading with `SECTIONS`.
 
