@@ -15,6 +15,10 @@ pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 /// Largest file, in bytes. A checkpoint is bounded by its states; a segment is far smaller.
 const FILE_BYTES_MAX: u64 = 1 << 50;
 
+/// Bytes of all files together: no disk has so many, and with what a tar puts around each
+/// of them they are still a number.
+const BYTES_MAX: u64 = 1 << 60;
+
 /// What a backup is of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -188,7 +192,8 @@ impl Manifest {
             };
             field(file.bytes <= FILE_BYTES_MAX, "files.bytes")?;
             let listed = match place {
-                Place::Log(log) => self.logs.iter().any(|entry| entry.log == log),
+                // They ascend, which is known by now.
+                Place::Log(log) => self.logs.binary_search_by_key(&log, |one| one.log).is_ok(),
                 Place::Metadata => {
                     has_metadata = true;
                     true
@@ -200,7 +205,8 @@ impl Manifest {
                 return Err(ManifestError::Twice { path });
             }
         }
-        field(has_metadata, "files")
+        field(has_metadata, "files")?;
+        field(self.bytes() <= BYTES_MAX, "files.bytes")
     }
 
     /// One that a test can change.
@@ -282,6 +288,73 @@ mod tests {
             bytes: 1,
         };
         assert!(refused(|one| one.files.push(secret)).contains("tls/node.key"));
+    }
+
+    #[test]
+    fn numbers_and_fields_that_no_node_writes_are_refused_wherever_they_stand() {
+        let text = String::from_utf8(Manifest::example().encode()).unwrap();
+        let error = |from: &str, to: &str| {
+            assert!(text.contains(from), "{from}");
+            let changed = text.replacen(from, to, 1);
+            Manifest::decode(changed.as_bytes())
+                .unwrap_err()
+                .to_string()
+        };
+        let bytes = "\"bytes\": 8192";
+        for (to, says) in [
+            ("\"bytes\": 18446744073709551616", "invalid type"),
+            ("\"bytes\": -1", "invalid value"),
+            ("\"bytes\": 1.5", "invalid type"),
+            ("\"bytes\": \"8192\"", "invalid type"),
+            ("\"bytes\": null", "invalid type"),
+            ("\"bytes\": 8192, \"bytes\": 1", "duplicate field"),
+            ("\"bytes\": 8192, \"mode\": 493", "unknown field `mode`"),
+            ("\"bytes\": 1125899906842625", "files.bytes"),
+        ] {
+            let error = error(bytes, to);
+            assert!(error.contains(says), "{to}: {error}");
+        }
+        for (from, to, says) in [
+            ("\"log\": 0", "\"log\": 65536", "invalid value"),
+            ("\"log\": 0", "\"log\": 65533", "logs"),
+            (
+                "\"upto\": 9",
+                "\"upto\": 9, \"from\": 1",
+                "unknown field `from`",
+            ),
+            (
+                "\"version\": 40",
+                "\"version\": 40, \"x\": 1",
+                "unknown field `x`",
+            ),
+            ("\"format\": 1", "\"format\": 4294967296", "invalid value"),
+            ("\"secrets\": false", "\"secrets\": 0", "invalid type"),
+        ] {
+            let error = error(from, to);
+            assert!(error.contains(says), "{to}: {error}");
+        }
+        // Each may be there; together they are more than any disk has.
+        let many = refused(|one| {
+            let log = LogEntry { log: 1, upto: 1 };
+            one.logs.insert(1, log);
+            one.files.extend((0..2_000).map(|number| FileEntry {
+                path: format!("log-0001/{number:020}.segment"),
+                bytes: FILE_BYTES_MAX,
+            }));
+        });
+        assert!(many.contains("files.bytes"), "{many}");
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(Manifest::decode(deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_manifest_that_is_cut_off_anywhere_is_refused() {
+        let encoded = Manifest::example().encode();
+        let whole = encoded.trim_ascii_end().len();
+        for end in 0..whole {
+            assert!(Manifest::decode(&encoded[..end]).is_err(), "{end}");
+        }
+        assert!(Manifest::decode(&encoded[..whole]).is_ok());
     }
 
     #[test]

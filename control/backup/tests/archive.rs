@@ -188,6 +188,51 @@ fn a_tar_that_says_other_than_its_manifest_reaches_no_path() {
 }
 
 #[test]
+fn lengths_that_nobody_has_are_refused_before_anything_is_allocated() {
+    let header = |name: &str, size: &[u8; 12]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_path(name).unwrap();
+        header.as_gnu_mut().unwrap().size = *size;
+        header.set_cksum();
+        header.as_bytes().to_vec()
+    };
+    // The largest that octal digits say, and the largest that the binary form does.
+    let binary = *b"\x80\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff";
+    for size in [
+        b"77777777777\0",
+        &binary,
+        b"-1234567890\0",
+        b"zzzzzzzzzzz\0",
+    ] {
+        let mut bytes = header("pinion-backup.json", size);
+        bytes.extend_from_slice(&[b'x'; 4_096]);
+        let mut kept = Kept::default();
+        let error = read(&bytes[..], &mut kept).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                ArchiveError::Foreign { .. } | ArchiveError::Entry { .. }
+            ),
+            "{size:?}: {error:?}"
+        );
+        assert!(!kept.begun, "{size:?}");
+        // Behind a manifest, in place of a file that it names.
+        let encoded = Manifest::example().encode();
+        let mut bytes = tar_of(&[("pinion-backup.json", &encoded)]);
+        bytes.truncate(bytes.len() - 1_024);
+        bytes.extend(header(&Manifest::example().files[0].path, size));
+        bytes.extend_from_slice(&[b'x'; 4_096]);
+        let mut kept = Kept::default();
+        let error = read(&bytes[..], &mut kept).unwrap_err();
+        assert!(
+            matches!(error, ArchiveError::Entry { .. }),
+            "{size:?}: {error:?}"
+        );
+        assert!(kept.files.is_empty(), "{size:?}");
+    }
+}
+
+#[test]
 fn a_file_that_is_gone_or_shorter_ends_the_backup_with_its_name() {
     let (archive, _) = archive();
     let second = archive.manifest().files[1].path.clone();
