@@ -252,7 +252,7 @@ fn alerts_and_dashboards_ask_for_what_there_is() {
         "deploy/prometheus/alerts.yml",
         "deploy/prometheus/alerts.test.yml",
         "deploy/grafana/pinion.json",
-        "docs/operations.md",
+        "docs/operations/troubleshoot.md",
     ] {
         let text = file(path);
         let names = names(&text);
@@ -269,6 +269,41 @@ fn alerts_and_dashboards_ask_for_what_there_is() {
             let query = target["expr"].as_str().unwrap();
             assert!(!names(query).is_empty(), "{}: {query}", panel["title"]);
         }
+    }
+}
+
+#[test]
+fn every_alert_leads_to_what_is_to_be_done_about_it() {
+    let rules = file("deploy/prometheus/alerts.yml");
+    let alerts: Vec<&str> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
+    assert!(alerts.len() > 30, "{alerts:?}");
+    let page = "docs/operations/troubleshoot.md";
+    let text = file(page);
+    for alert in &alerts {
+        let anchor = alert.to_lowercase();
+        let (_, rule) = rules.split_once(&format!("- alert: {alert}\n")).unwrap();
+        let rule = rule.split("- alert: ").next().unwrap();
+        let leads = format!("runbook: {page}#{anchor}\n");
+        assert!(rule.contains(&leads), "{alert} does not lead to its row");
+        let row = format!("<a id=\"{anchor}\"></a>{alert}");
+        assert!(text.contains(&row), "{page} has nothing on {alert}");
+    }
+    // And nothing is said of alerts that there are not.
+    for anchor in text.split("<a id=\"").skip(1) {
+        let (anchor, _) = anchor.split_once('"').unwrap();
+        let known = alerts.iter().any(|alert| alert.to_lowercase() == anchor);
+        assert!(known, "{page}: there is no alert {anchor}");
+    }
+    for page in ["observe", "troubleshoot", "secure", "backup", "upgrade"] {
+        let index = file("docs/operations.md");
+        let link = format!("(operations/{page}.md)");
+        assert!(
+            index.contains(&link),
+            "docs/operations.md does not link {page}"
+        );
     }
 }
 
