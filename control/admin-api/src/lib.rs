@@ -18,6 +18,7 @@ mod cores;
 mod error;
 mod front;
 pub mod grpc;
+mod host;
 mod identity;
 pub mod idp;
 pub mod limits;
@@ -407,10 +408,12 @@ async fn no_method(api: Arc<Api>, request: Request) -> Response {
         return failure.into_response(&random_id());
     }
     let path = request.uri().path();
-    let allowed: Vec<&str> = routes()
-        .filter(|route| is_of(path, route.path))
-        .map(|route| route.method.text())
-        .collect();
+    let parts = |route: &&Route| route.path.matches('{').count();
+    let found: Vec<&Route> = routes().filter(|route| is_of(path, route.path)).collect();
+    // A path that is written out goes before one with a part to fill in.
+    let fewest = found.iter().map(parts).min().unwrap_or(0);
+    let allowed = found.iter().filter(|route| parts(*route) == fewest);
+    let allowed: Vec<&str> = allowed.map(|route| route.method.text()).collect();
     let allowed = allowed.join(", ");
     let failure = Failure::new(
         StatusCode::METHOD_NOT_ALLOWED,

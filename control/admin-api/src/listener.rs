@@ -13,7 +13,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::{CONNECTION, TRANSFER_ENCODING};
-use axum::http::{HeaderValue, Request, Response};
+use axum::http::{HeaderValue, Request, Response, Version};
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -28,7 +28,9 @@ use tokio::time::{sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-use crate::call::{Certified, Remote, Secure};
+use crate::call::{Certified, Remote, Secure, random_id};
+use crate::error::Failure;
+use crate::host;
 use crate::limits::{
     ACCEPT_PAUSE, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, DRAIN_WAIT, FIRST_BYTE_WAIT,
     HEADER_BYTES_MAX, HEADER_WAIT, HEADERS_MAX, IDLE_WAIT, STREAMS_MAX, UNREAD_WAIT,
@@ -239,11 +241,19 @@ async fn http<S>(
             prefix::canonical(request.uri_mut());
             let (router, under_way) = (router.clone(), UnderWay::new(&activity));
             let in_chunks = request.headers().contains_key(TRANSFER_ENCODING);
+            let for_one = host::is_told_once(&request);
+            let may_close = request.version() <= Version::HTTP_11;
             async move {
-                let mut response = router.oneshot(request).await.into_response();
-                if in_chunks {
+                let mut response = if for_one {
+                    router.oneshot(request).await.into_response()
+                } else {
+                    let why = "a request is for one host, and says so once";
+                    Failure::bad("bad_host", why).into_response(&random_id())
+                };
+                if (in_chunks || !for_one) && may_close {
                     // There may have been a length as well, which hyper takes away; what
-                    // follows is then somebody's who believes that (RFC 9112 §6.1).
+                    // follows is then somebody's who believes that (RFC 9112 §6.1). So it
+                    // may be where two hosts were told.
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(CONNECTION, close);
                 }

@@ -687,7 +687,8 @@ const CLUSTER: &[Route] = &[
     told(
         Route {
             body: Some("BackupRequest"),
-            others: &[409, 428],
+            others: &[409],
+            confirm: true,
             ..write(Verb::Post, "/v1/backup", OPERATOR_WRITES, 200, |call| {
                 Box::pin(backup::begin(call))
             })

@@ -14,6 +14,8 @@ use pinion_client::{
 use serde_json::{Value, json};
 use support::process::{Home, Node};
 use support::run;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpSocket;
 
 const CONFIG: &str = "
 data_cores = [0]
@@ -301,6 +303,54 @@ fn what_is_deleted_serves_nobody_comes_back_whole_and_is_gone_when_it_is_purged(
         assert_eq!(records(&anew).await, 1, "its own, and no other");
         client.close().await;
     });
+    assert_eq!(node.stop().code, 0);
+}
+
+/// Connections of administrators that never finish their request, by each of four addresses.
+const DRIPPING: usize = 125;
+
+#[test]
+fn five_hundred_administrators_that_drip_hold_up_no_client() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let home = Home::new(dir.path(), CONFIG, &[]);
+    let node = home.start(&[]);
+    await_ready(&node);
+    run(async {
+        let client = Client::connect(node.client_config()).await.unwrap();
+        let spec = StreamSpec::durable(1);
+        let stream = client.open_stream_with("shop/orders", spec).await.unwrap();
+        publish(&stream).await.unwrap();
+        let mut slow = Vec::new();
+        for address in 2..=5 {
+            for _ in 0..DRIPPING {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind(([127, 0, 0, address], 0).into()).unwrap();
+                let mut one = socket.connect(node.address).await.unwrap();
+                let head = b"POST /ui/login HTTP/1.1\r\nhost: x\r\n";
+                one.write_all(head).await.unwrap();
+                slow.push(one);
+            }
+        }
+        let began = Instant::now();
+        for number in 0..200 {
+            publish(&stream).await.unwrap();
+            let one = &mut slow[number * 2];
+            one.write_all(b"x: y\r\n").await.unwrap();
+        }
+        // Loose: it is a debug build, on a machine that may be busy. A head may take 10 s,
+        // so all of them were there meanwhile.
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(8), "{took:?}");
+        let waits = |one: &&tokio::net::TcpStream| {
+            let read = one.try_read(&mut [0]);
+            read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        };
+        assert_eq!(slow.iter().filter(waits).count(), 4 * DRIPPING);
+        println!("200 durable records beside them, one after the other: {took:?}");
+        assert_eq!(records(&stream).await, 201, "each of them once");
+        client.close().await;
+    });
+    assert_eq!(ask(&node, "", "GET", "/readyz", None).0, 200);
     assert_eq!(node.stop().code, 0);
 }
 

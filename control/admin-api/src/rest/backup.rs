@@ -1,7 +1,7 @@
 //! `/v1/backup`
 
 use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use pinion_plane::{Caller, Denied, PlaneError};
@@ -16,9 +16,6 @@ use crate::error::Failure;
 use crate::limits::UNREAD_WAIT;
 use crate::rest::metadata::long_body;
 
-/// Says that what cannot be taken back is meant.
-const X_CONFIRM: HeaderName = HeaderName::from_static("x-confirm");
-
 /// What is to be in a backup.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -28,17 +25,10 @@ pub(crate) struct BackupRequest {
     secrets: bool,
 }
 
-/// `POST /v1/backup`: everything that the node has, as one archive.
+/// `POST /v1/backup`: everything that the node has, as one archive. That holds the data of
+/// every tenant, which is why its route asks whether it is meant.
 pub(crate) async fn begin(call: Call) -> Reply {
     let wanted: BackupRequest = call.body()?;
-    let confirmed = call.header(&X_CONFIRM);
-    if !confirmed.is_some_and(|text| text.eq_ignore_ascii_case(b"true")) {
-        return Err(Failure::new(
-            StatusCode::PRECONDITION_REQUIRED,
-            "confirmation_required",
-            "a backup holds the data of every tenant: say X-Confirm: true",
-        ));
-    }
     let begun = call.api.backup.begin(wanted.secrets).await.map_err(refused);
     let status = begun
         .as_ref()

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode};
 
 use crate::call::{percent_decode, read_whole};
@@ -57,7 +58,9 @@ impl Fields {
 /// The fields of a POST that a page of ours sent: its type, its size, and where it came
 /// from. Whether its token is the right one is looked at by who knows which that is.
 pub(crate) async fn read(head: &Parts, tls: bool, body: Body) -> Result<Fields, Failure> {
-    same_origin(&head.headers, head.uri.host(), tls)?;
+    // With its port, as an origin has it.
+    let authority = head.uri.authority().map(Authority::as_str);
+    same_origin(&head.headers, authority, tls)?;
     let content = head.headers.get(CONTENT_TYPE);
     let content = content.and_then(|value| value.to_str().ok());
     let content = content.unwrap_or_default().split(';').next();

@@ -285,10 +285,101 @@ fn a_request_whose_end_two_would_see_in_two_places_is_the_last_of_its_connection
             let answer = speak(&ops, all.as_bytes()).await;
             assert_eq!(answers(&answer), 1, "{head:?}");
         }
+        // Sizes of chunks are numbers on lines of their own, and what stands beside them has
+        // an end: then they make a tenant, and otherwise none.
+        let chunked = async |body: &str| {
+            let mut request = b"POST /v1/tenants HTTP/1.1\r\nhost: x\r\n\
+                content-type: application/json\r\ntransfer-encoding: chunked\r\n\
+                authorization: Bearer "
+                .to_vec();
+            request.extend_from_slice(crate::host::OPERATOR.as_bytes());
+            let rest = format!("\r\n\r\n{body}{smuggled}");
+            request.extend_from_slice(rest.as_bytes());
+            let answer = speak(&ops, &request).await;
+            assert!(answers(&answer) <= 1, "{body:.40?}");
+            status_line(&answer)
+        };
+        let json = "{\"name\":\"s\"}";
+        let extended = format!("c;{}=y\r\n{json}\r\n0\r\n\r\n", "x".repeat(64 << 10));
+        for body in [
+            &format!("c\n{json}\r\n0\r\n\r\n"),
+            &format!("c\r\n{json}\n0\r\n\r\n"),
+            &format!("+c\r\n{json}\r\n0\r\n\r\n"),
+            &format!("0xc\r\n{json}\r\n0\r\n\r\n"),
+            &format!(" c\r\n{json}\r\n0\r\n\r\n"),
+            &format!("-1\r\n{json}\r\n0\r\n\r\n"),
+            &format!("1000000000000000c\r\n{json}\r\n0\r\n\r\n"),
+            &format!("c\r\n{json}x\r\n0\r\n\r\n"),
+            &extended,
+        ] {
+            let line = chunked(body).await;
+            let refused = line.is_empty() || line.contains(" 400 ");
+            assert!(refused, "{body:.40?}: {line}");
+            ops.get("/v1/tenants/s").await.is(404);
+        }
+        let line = chunked(&format!("c;a=b\r\n{json}\r\n0\r\n\r\n")).await;
+        assert!(line.contains(" 201 "), "{line}");
         // Of the older protocol nobody expects chunks.
         let old = "POST /v1/tenants HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
         let answer = speak(&ops, old.as_bytes()).await;
         assert!(status_line(&answer).contains(" 400 "));
+        ops.get("/healthz").await.is(200);
+    });
+}
+
+#[test]
+fn a_request_is_for_one_host_and_its_lines_end_where_lines_end() {
+    tell(|ops, _| async move {
+        let smuggled = "GET /healthz HTTP/1.1\r\nhost: x\r\nx-smuggled: 1\r\n\r\n";
+        for (line, head) in [
+            ("GET /healthz", ""),
+            ("GET /healthz", "host: x\r\nhost: x"),
+            ("GET /healthz", "host: x\r\nhost: y"),
+            ("GET http://evil.example/healthz", "host: x"),
+            ("GET http://evil.example/ui/login", "host: x"),
+            (
+                "POST http://evil.example/ui/login",
+                "host: x\r\ncontent-length: 0",
+            ),
+            ("GET http://x:1/v1/tenants", "host: x"),
+        ] {
+            let head = format!("{line} HTTP/1.1\r\n{head}\r\n");
+            let all = format!("{}\r\n{smuggled}", head.replace("\r\n\r\n", "\r\n"));
+            let answer = speak(&ops, all.as_bytes()).await;
+            assert!(status_line(&answer).contains(" 400 "), "{head:?}");
+            assert_eq!(answers(&answer), 1, "{head:?}");
+            let text = String::from_utf8_lossy(&answer);
+            assert!(text.contains("bad_host"), "{head:?}: {text}");
+        }
+        // Said twice, and the same.
+        let twice = "GET http://x/healthz HTTP/1.1\r\nhost: X\r\nconnection: close\r\n\r\n";
+        let answer = speak(&ops, twice.as_bytes()).await;
+        assert!(status_line(&answer).contains(" 200 "));
+        // A line may end with LF alone (RFC 9112 §2.2), and that ends no more than it: what
+        // stands in a value is no line, and a value goes on nowhere.
+        for (head, status) in [
+            (
+                "GET /healthz HTTP/1.1\nhost: x\nconnection: close\n\n",
+                " 200 ",
+            ),
+            (
+                "GET /healthz HTTP/1.1\r\nhost: x\r\nx: a\rb: c\r\n\r\n",
+                " 400 ",
+            ),
+            (
+                "GET /healthz HTTP/1.1\r\nhost: x\r\nx: a\r\n b: c\r\n\r\n",
+                " 400 ",
+            ),
+            ("GET /healthz HTTP/1.1\r\n host: x\r\n\r\n", " 400 "),
+            ("GET /healthz\tHTTP/1.1\r\nhost: x\r\n\r\n", " 400 "),
+            ("GET /healthz HTTP/1.1 HTTP/1.0\r\nhost: x\r\n\r\n", " 400 "),
+            ("GET /healthz HTTP/9.9\r\nhost: x\r\n\r\n", " 400 "),
+        ] {
+            let all = format!("{head}{smuggled}");
+            let answer = speak(&ops, all.as_bytes()).await;
+            assert!(status_line(&answer).contains(status), "{head:?}");
+            assert_eq!(answers(&answer), 1, "{head:?}");
+        }
         ops.get("/healthz").await.is(200);
     });
 }

@@ -8,6 +8,7 @@ mod commands;
 mod cores;
 mod dashboard;
 mod domains;
+mod every_route;
 mod front;
 mod grpc;
 mod host;

@@ -279,26 +279,31 @@ const TABLE: &[(&str, &str)] = &[
 ];
 
 /// The path of something that there is.
-fn path(route: &Route) -> String {
-    let resource = match route.path {
+pub(crate) fn path(route: &Route) -> String {
+    filled(route.path)
+}
+
+/// The same of a template of which some parts may be filled in already.
+pub(crate) fn filled(template: &str) -> String {
+    let resource = match template {
         path if path.contains("/queue") => "jobs",
         path if path.contains("/cache") => "hot",
         _ => "orders",
     };
-    let path = route.path.replace("{t}", "acme").replace("{ns}", "pay");
+    let path = template.replace("{t}", "acme").replace("{ns}", "pay");
     let path = path.replace("{r}", resource).replace("{n}", "0");
     let path = path.replace("{b}", "one").replace("{iss}", ISSUER_PART);
     // No number of a row: who may is told that, and changes nothing.
     let path = path.replace("{id}", "x").replace("{m}", "1");
     let path = path.replace("{s}", "x");
-    match route.path {
+    match template {
         "/v1/apply" => format!("{path}?dry_run=true"),
         _ => path,
     }
 }
 
 /// A body that is right, where there is one.
-fn body(route: &Route) -> Option<Value> {
+pub(crate) fn body(route: &Route) -> Option<Value> {
     let body = match route.body? {
         "TenantCreate" => json!({ "name": "acme" }),
         "NamespaceCreate" => json!({ "name": "pay" }),
@@ -398,7 +403,7 @@ fn every_route_answers_everybody_as_the_table_says() {
 }
 
 /// Rows of the audit log that tell of refusals before the plane heard of them.
-async fn denied(ops: &Client) -> usize {
+pub(crate) async fn denied(ops: &Client) -> usize {
     let (mut found, mut next) = (0, String::from("0"));
     loop {
         let path = format!("/v1/audit?limit=1000&page_token={next}");
