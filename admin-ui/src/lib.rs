@@ -34,6 +34,7 @@ const TEMPLATES: [(&str, &str); 29] = [
         "dead_letters.html",
         include_str!("../templates/dead_letters.html"),
     ),
+    ("deletion.html", include_str!("../templates/deletion.html")),
     ("error.html", include_str!("../templates/error.html")),
     ("shell.html", include_str!("../templates/shell.html")),
     (

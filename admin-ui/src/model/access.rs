@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Fresh, Level, Listing, State, page};
+use super::{Deletion, Fresh, Level, Listing, State, page};
 
 /// What is used of a quota.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -22,6 +22,8 @@ pub struct TenantRow {
     pub description: String,
     /// How it is.
     pub state: State,
+    /// Of one that is deleted: time until what is in it may go, milliseconds.
+    pub purge_in_ms: Option<u64>,
     /// Namespaces it has.
     pub namespaces: u64,
     /// Streams, queues and caches.
@@ -64,8 +66,8 @@ pub struct NamespaceRow {
     pub publish_per_s: Usage,
     /// How often what was asked of it has changed.
     pub generation: u64,
-    /// It was deleted and can be taken back.
-    pub deleted: bool,
+    /// Of one that is deleted: time until what is in it may go, milliseconds.
+    pub purge_in_ms: Option<u64>,
 }
 
 /// Namespaces of a tenant.
@@ -73,8 +75,8 @@ pub struct NamespaceRow {
 pub struct Namespaces {
     /// Whose.
     pub tenant: String,
-    /// The tenant was deleted and can be taken back.
-    pub deleted: bool,
+    /// That the tenant is deleted, if it is.
+    pub deletion: Option<Deletion>,
     /// How the list was asked for.
     pub list: Listing,
     /// The namespaces.
@@ -139,16 +141,16 @@ pub struct ProviderRow {
     pub keys_from: String,
     /// Algorithms it is held to.
     pub algorithms: Vec<String>,
-    /// Keys that are known.
-    pub keys: Option<u64>,
-    /// How the last fetch went.
+    /// Whether this node asks it.
     pub state: State,
-    /// Time since the last fetch that went well, milliseconds.
-    pub fetched_ms: Option<u64>,
-    /// Exchanges since this node started.
+    /// Exchanges since this node started (live); `None` where nobody counts them.
     pub exchanges: Option<u64>,
-    /// Exchanges refused since this node started.
+    /// Exchanges refused since this node started (live).
     pub refused: Option<u64>,
+    /// Why the last one was refused; empty when none was.
+    pub last_refusal: String,
+    /// How long ago that was, milliseconds.
+    pub last_refused_ms: Option<u64>,
 }
 
 /// Identity providers of a tenant.
@@ -194,8 +196,6 @@ pub struct ApiKeyRow {
     pub made_unix_ms: u64,
     /// When it ends, milliseconds since 1970, if it does.
     pub expires_unix_ms: Option<u64>,
-    /// When it was last seen by this node, milliseconds since 1970 (live).
-    pub used_unix_ms: Option<u64>,
     /// How it is.
     pub state: State,
 }

@@ -43,6 +43,12 @@ pub enum Operation {
     RestoreTenant,
     /// Take back the deletion of a namespace.
     RestoreNamespace,
+    /// Take back the deletion of a stream.
+    RestoreStream,
+    /// Take back the deletion of a queue.
+    RestoreQueue,
+    /// Take back the deletion of a cache.
+    RestoreCache,
     /// Add a policy.
     AddPolicy,
     /// Remove a policy.
@@ -59,7 +65,7 @@ pub enum Operation {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::ReplayDeadLetter,
         Self::PurgeDeadLetter,
         Self::RedriveDeadLetters,
@@ -77,6 +83,9 @@ impl Operation {
         Self::DeleteNamespace,
         Self::RestoreTenant,
         Self::RestoreNamespace,
+        Self::RestoreStream,
+        Self::RestoreQueue,
+        Self::RestoreCache,
         Self::AddPolicy,
         Self::RemovePolicy,
         Self::RemoveGrouping,
@@ -106,6 +115,9 @@ impl Operation {
             Self::DeleteNamespace => "delete_namespace",
             Self::RestoreTenant => "restore_tenant",
             Self::RestoreNamespace => "restore_namespace",
+            Self::RestoreStream => "restore_stream",
+            Self::RestoreQueue => "restore_queue",
+            Self::RestoreCache => "restore_cache",
             Self::AddPolicy => "add_policy",
             Self::RemovePolicy => "remove_policy",
             Self::RemoveGrouping => "remove_grouping",
@@ -168,6 +180,9 @@ impl Operation {
             Self::DeleteNamespace => "Delete namespace",
             Self::RestoreTenant => "Take back tenant",
             Self::RestoreNamespace => "Take back namespace",
+            Self::RestoreStream => "Take back stream",
+            Self::RestoreQueue => "Take back queue",
+            Self::RestoreCache => "Take back cache",
             Self::AddPolicy => "Add policy",
             Self::RemovePolicy => "Remove policy",
             Self::RemoveGrouping => "Remove role",

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::links::Place;
+
 /// What a resource is called.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Address {
@@ -59,6 +61,24 @@ pub struct State {
     pub level: Level,
     /// One or two words.
     pub text: String,
+}
+
+/// What is known of a deletion that can be taken back.
+#[derive(Clone, Debug, Serialize)]
+pub struct Deletion {
+    /// When, by whom, and when what was deleted goes for good.
+    pub facts: Vec<Fact>,
+    /// What it is in and that is deleted as well: that has to be taken back first.
+    pub within: Option<Within>,
+}
+
+/// Something that has other things in it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Within {
+    /// What it is called.
+    pub name: String,
+    /// Where it is taken back.
+    pub place: Place,
 }
 
 /// One value in the form it is shown in.

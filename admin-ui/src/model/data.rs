@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Address, Fact, Fresh, Level, Listing, Series, Share, State, page};
+use super::{Address, Deletion, Fact, Fresh, Level, Listing, Series, Share, State, page};
 
 /// A stream in the list.
 #[derive(Clone, Debug, Serialize)]
@@ -11,6 +11,8 @@ pub struct StreamRow {
     pub address: Address,
     /// How it is.
     pub state: State,
+    /// Of one that is deleted: time until its data may go, milliseconds.
+    pub purge_in_ms: Option<u64>,
     /// Whether it survives a crash.
     pub durable: bool,
     /// Partitions it has.
@@ -122,6 +124,8 @@ pub struct Stream {
     pub address: Address,
     /// How it is.
     pub state: State,
+    /// That it is deleted, if it is.
+    pub deletion: Option<Deletion>,
     /// Why some of this could not be asked; empty when all of it was.
     pub problem: String,
     /// What it was declared to be.
@@ -167,6 +171,8 @@ pub struct QueueRow {
     pub address: Address,
     /// How it is.
     pub state: State,
+    /// Of one that is deleted: time until its data may go, milliseconds.
+    pub purge_in_ms: Option<u64>,
     /// Messages to be taken (durable).
     pub ready: u64,
     /// Messages kept back until a time (durable).
@@ -241,6 +247,8 @@ pub struct Queue {
     pub address: Address,
     /// How it is.
     pub state: State,
+    /// That it is deleted, if it is.
+    pub deletion: Option<Deletion>,
     /// Why some of this could not be asked; empty when all of it was.
     pub problem: String,
     /// Messages by state, in the order ready, delayed, in flight, dead.
@@ -346,6 +354,8 @@ pub struct CacheRow {
     pub address: Address,
     /// How it is.
     pub state: State,
+    /// Of one that is deleted: time until its data may go, milliseconds.
+    pub purge_in_ms: Option<u64>,
     /// Entries.
     pub entries: u64,
     /// Bytes they take, overhead included.
@@ -405,6 +415,8 @@ pub struct Cache {
     pub address: Address,
     /// How it is.
     pub state: State,
+    /// That it is deleted, if it is.
+    pub deletion: Option<Deletion>,
     /// Bytes by what they are for, of the budget.
     pub memory: Vec<Share>,
     /// Most it may take.

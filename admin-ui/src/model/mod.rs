@@ -22,7 +22,8 @@ pub use cluster::{
     BrokerRow, LogRow, MemberRow, Placement, PlacementRow, Raft, ShardPlace, Storage,
 };
 pub use common::{
-    Address, Fact, Fresh, Kind, Level, Listing, Pages, Quantity, Series, Share, Sort, State,
+    Address, Deletion, Fact, Fresh, Kind, Level, Listing, Pages, Quantity, Series, Share, Sort,
+    State, Within,
 };
 pub use data::{
     Cache, CachePartitionRow, CacheRow, Caches, CursorRow, DeadLetterRow, DeadLetters, GroupRow,

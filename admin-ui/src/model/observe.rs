@@ -61,8 +61,6 @@ pub struct MetricRow {
     pub labels: Vec<String>,
     /// As the scrape has it.
     pub value: String,
-    /// Change a second since the last look, of a counter.
-    pub per_s: Option<f64>,
 }
 
 /// One metric.

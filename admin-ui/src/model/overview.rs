@@ -55,20 +55,18 @@ pub struct Tile {
 pub struct CoreBusy {
     /// Number of the core; the control core has the last.
     pub core: u16,
-    /// CPU it is pinned to, where it is known.
-    pub cpu: Option<u16>,
     /// Whether it is the control core.
     pub control: bool,
     /// Time it worked, in thousandths of the last second; time it spun is not work.
     pub busy_permille: Option<u64>,
     /// The same at even intervals, oldest first.
     pub history_permille: Vec<u16>,
-    /// Connections it has.
-    pub connections: u64,
+    /// Connections it has; the control core has none of the data plane.
+    pub connections: Option<u64>,
     /// Requests a second.
     pub requests_per_s: Option<f64>,
-    /// Turns over 5 ms in the last minute.
-    pub stalls: u64,
+    /// Turns over 5 ms in the last minute; the control core has no turns.
+    pub stalls: Option<u64>,
     /// Mails that wait for it.
     pub mailbox_depth: u64,
 }

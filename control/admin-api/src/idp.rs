@@ -7,7 +7,9 @@
 mod driver;
 mod fetch;
 mod roots;
+mod tally;
 
 pub use driver::{ASKS_MAX, CODES_MAX, Driver, Exchanges, exchanges};
 pub use fetch::{CONNECT_WAIT, Fetcher, LOOKUPS_MAX};
 pub use roots::{PLATFORM_BUNDLES, RootsError, roots};
+pub(crate) use tally::Tally;

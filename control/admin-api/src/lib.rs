@@ -199,6 +199,7 @@ pub async fn serve(
         started: OnceLock::new(),
         identity: config.identity,
         logins: config.logins,
+        exchanged: idp::Tally::default(),
         bootstrap: secret,
         backup: config.backup,
         begun: Instant::now(),
@@ -271,6 +272,8 @@ pub(crate) struct Api {
     pub(crate) identity: Identity,
     /// In the order of their buttons.
     pub(crate) logins: Box<[OidcLogin]>,
+    /// How exchanges with identity providers went.
+    pub(crate) exchanged: idp::Tally,
     /// Of the first day.
     pub(crate) bootstrap: Option<TokenDigest>,
     pub(crate) backup: BackupHandle,
@@ -412,7 +415,7 @@ async fn no_method(api: Arc<Api>, request: Request) -> Response {
     let found: Vec<&Route> = routes().filter(|route| is_of(path, route.path)).collect();
     // A path that is written out goes before one with a part to fill in.
     let fewest = found.iter().map(parts).min().unwrap_or(0);
-    let allowed = found.iter().filter(|route| parts(*route) == fewest);
+    let allowed = found.iter().filter(|route| parts(route) == fewest);
     let allowed: Vec<&str> = allowed.map(|route| route.method.text()).collect();
     let allowed = allowed.join(", ");
     let failure = Failure::new(

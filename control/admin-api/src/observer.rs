@@ -21,6 +21,7 @@ use tokio::time::MissedTickBehavior;
 use crate::cores::{NodeError, NodeHandle};
 use crate::limits::{HISTORY_SAMPLES, QUESTION_WAIT, SAMPLE_EVERY, SNAPSHOT_EVERY};
 use crate::live::Live;
+use crate::metrics::thread_cpu;
 use crate::wall;
 
 /// Everything that the cores said, at about one moment.
@@ -131,6 +132,17 @@ impl Sample {
 pub struct History {
     /// By core.
     pub cores: Vec<VecDeque<Sample>>,
+    /// Of the control core, which is the one that samples; none where that is not known.
+    pub control: VecDeque<ControlSample>,
+}
+
+/// How long the control core had worked at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct ControlSample {
+    /// When it was taken.
+    pub at: Instant,
+    /// Processor time since its thread was started.
+    pub busy: Duration,
 }
 
 /// One per node. Shared by every request.
@@ -159,6 +171,7 @@ impl Observer {
     pub fn new(cores: NodeHandle) -> Self {
         let history = History {
             cores: vec![VecDeque::new(); usize::from(cores.cores())],
+            control: VecDeque::new(),
         };
         let heard = vec![Instant::now(); usize::from(cores.cores())];
         Self {
@@ -281,7 +294,8 @@ impl Observer {
         heard.iter().map(Instant::elapsed).collect()
     }
 
-    /// Asks each core how it is, until it is told to stop.
+    /// Asks each core how it is, until it is told to stop. Runs on the control core, whose
+    /// time it takes down as well.
     pub async fn sample(&self, mut stopping: watch::Receiver<bool>) {
         let mut due = tokio::time::interval(SAMPLE_EVERY);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -321,13 +335,21 @@ impl Observer {
         // Whoever looks at the old one keeps it.
         let history = Arc::make_mut(&mut history);
         for (core, sample) in samples {
-            let of = &mut history.cores[usize::from(core.0)];
-            if of.len() >= HISTORY_SAMPLES {
-                of.pop_front();
-            }
-            of.push_back(sample);
+            keep(&mut history.cores[usize::from(core.0)], sample);
+        }
+        if let Some(busy) = thread_cpu() {
+            let at = Instant::now();
+            keep(&mut history.control, ControlSample { at, busy });
         }
     }
+}
+
+/// The newest samples, and no more of them than [`HISTORY_SAMPLES`].
+fn keep<T>(of: &mut VecDeque<T>, sample: T) {
+    if of.len() >= HISTORY_SAMPLES {
+        of.pop_front();
+    }
+    of.push_back(sample);
 }
 
 async fn core_facts(cores: &NodeHandle, core: CoreId) -> Result<CoreFacts, NodeError> {

@@ -73,6 +73,12 @@ impl Beats {
         }
     }
 
+    /// How long ago each broker was last heard; nothing while another node leads.
+    pub(crate) fn ages(&self, now: Monotonic) -> impl Iterator<Item = (&str, Duration)> {
+        let heard = self.heard.iter();
+        heard.map(move |(name, (_, at))| (&**name, now.since(*at)))
+    }
+
     /// The broker is another than before, or the settings are: it is looked at anew.
     pub(crate) fn changed(&mut self, now: Monotonic, machine: &Metadata, key: &ObjectKey) {
         if *key == ObjectKey::Settings {
@@ -205,11 +211,15 @@ mod tests {
         beats.heard(at(10_000), "a", 7);
         // Of another life: it says nothing of this one.
         beats.heard(at(10_000), "b", 9);
+        let ages: Vec<_> = beats.ages(at(12_500)).collect();
+        let age = Duration::from_millis(2_500);
+        assert_eq!(ages, [("a", age), ("b", age)]);
         let missed = beats.missed(at(15_000), &machine, "me", 9);
         assert_eq!(names(&missed), ["b"]);
         assert_eq!(missed[0].incarnation, 8);
         assert_eq!(beats.next_deadline(), Some(at(15_000) + BEATS_LOOK));
         beats.set_leads(at(20_000), false);
+        assert_eq!(beats.ages(at(20_000)).count(), 0, "another knows");
         beats.set_leads(at(21_000), true);
         assert!(beats.missed(at(21_000), &machine, "me", 9).is_empty());
         assert_eq!(beats.next_deadline(), Some(at(36_000)));

@@ -1,5 +1,6 @@
 //! What a plane tells its owner.
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use pinion_commitlog::{Damage, DiskError};
@@ -177,6 +178,9 @@ pub struct PlaneStatus {
     pub leader: Option<PeerName>,
     /// The other members, as a leader knows them; empty elsewhere.
     pub peers: Vec<PlanePeer>,
+    /// How long ago each broker said that it lives, by name, as a leader knows it; empty
+    /// elsewhere. Of the leader itself there is no word.
+    pub heard: Vec<(Box<str>, Duration)>,
     /// The group.
     pub group: Status,
     /// Version of the metadata.

@@ -60,9 +60,9 @@ families! {
     CORE_SILENT: Gauge "pinion_core_silent_seconds" Seconds ["core"]
         "Time since a data core last answered; each is asked every second. Above 5 the node says on /livez that it is stuck.";
     CORE_BUSY: Counter "pinion_core_busy_seconds_total" Seconds ["core"]
-        "Time a data core spent in turns that did something. Looking for work does not count.";
+        "Time a core worked. Of a data core that is time in turns that did something, looking for work does not count; of the control core (`control`) processor time of its thread.";
     CORE_SKEW: Gauge "pinion_core_busy_skew_ratio" Ratio []
-        "Busy time of the busiest core by the mean of all, between the last two gatherings: 1 is even. Missing while all are idle.";
+        "Busy time of the busiest data core by the mean of all of them, between the last two gatherings: 1 is even. Missing while all are idle.";
     CORE_TURNS: Counter "pinion_core_turns_total" None ["core"]
         "Turns that did something.";
     CORE_STALLS: Counter "pinion_core_stalls_total" None ["core", "phase"]

@@ -15,6 +15,8 @@ mod resources;
 mod text;
 #[cfg(test)]
 mod text_tests;
+#[cfg(test)]
+mod values_tests;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -32,7 +34,7 @@ use pinion_types::{ResourceId, WallMs};
 pub(crate) use catalogue::CATALOGUE;
 pub(crate) use family::{Families, Family, Sample, Value};
 pub use host::{Host, HostFacts};
-pub(crate) use process::ProcessFacts;
+pub(crate) use process::{ProcessFacts, thread_cpu};
 pub(crate) use resources::{Named, Resources};
 
 use crate::call::{Call, Reply};
@@ -56,6 +58,8 @@ pub(crate) struct Gathered<'a> {
     pub(crate) snapshot: &'a Snapshot,
     /// For how long each core has said nothing.
     pub(crate) silent: &'a [Duration],
+    /// How long the control core has worked; `None` where that is not known.
+    pub(crate) control_busy: Option<Duration>,
     pub(crate) resources: &'a Resources,
     pub(crate) names: &'a BTreeMap<ResourceId, Named>,
     /// `None` when the plane does not answer.
@@ -107,6 +111,7 @@ fn put_node(all: &mut Families, gathered: &Gathered<'_>) {
     all.put(&of::FACTS_AGE, &[], Duration::from_millis(age));
     all.put(&of::FACTS_TOOK, &[], gathered.snapshot.took);
     all.put(&of::CORES, &[], gathered.silent.len());
+    all.put_some(&of::CORE_BUSY, &["control"], gathered.control_busy);
     for (core, silent) in gathered.silent.iter().enumerate() {
         all.put(&of::CORE_SILENT, &[&core.to_string()], *silent);
     }
@@ -178,6 +183,7 @@ pub(crate) async fn gather(api: &Api, resources: usize) -> Vec<Family> {
         host,
         snapshot: &snapshot,
         silent: &api.observer.silent(),
+        control_busy: api.observer.history().control.back().map(|last| last.busy),
         resources: &told,
         names: &names,
         plane: plane.as_ref(),

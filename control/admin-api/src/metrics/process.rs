@@ -36,6 +36,23 @@ pub(crate) fn look() -> ProcessFacts {
     }
 }
 
+/// Processor time of the thread that asks, with that of the kernel for it; `None` where
+/// `/proc` does not show it. Of a thread that sleeps when it has nothing to do it is the time
+/// that it worked.
+pub(crate) fn thread_cpu() -> Option<Duration> {
+    let read = |name| fs::read_to_string(format!("/proc/thread-self/{name}")).ok();
+    // To the nanosecond where the kernel keeps that, otherwise to a tick.
+    let exact = read("schedstat").and_then(|text| nanos(&text));
+    exact.or_else(|| read("stat").and_then(|text| cpu(&text)))
+}
+
+/// From `/proc/thread-self/schedstat`: the first number is time on a processor (Linux,
+/// `Documentation/scheduler/sched-stats.rst`).
+fn nanos(text: &str) -> Option<Duration> {
+    let first = text.split_ascii_whitespace().next()?;
+    first.parse().ok().map(Duration::from_nanos)
+}
+
 /// What follows `name` where a line begins with it.
 fn first_number(text: &str, name: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -72,6 +89,18 @@ mod tests {
         assert_eq!(first_number(text, "Max open files"), Some(1024));
         assert_eq!(first_number(text, "Max pending signals"), None, "unlimited");
         assert_eq!(first_number(text, "Threads:"), None);
+    }
+
+    #[test]
+    fn a_thread_that_works_has_spent_time() {
+        assert_eq!(nanos("1500 7 3"), Some(Duration::from_nanos(1500)));
+        assert_eq!(nanos(""), None);
+        let before = thread_cpu().expect("/proc shows it");
+        let mut sum = 0_u64;
+        while thread_cpu().expect("it did") < before + Duration::from_millis(20) {
+            sum = (0..100_000).fold(sum, u64::wrapping_add);
+        }
+        assert!(sum > 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use pinion_auth::exchange::Issuer;
+use pinion_auth::jose::Jws;
 use pinion_auth::keyring::StoredKey;
 use pinion_auth::rights::{Actions, Wanted};
 use pinion_auth::seal::{SealError, Sealed};
@@ -139,15 +140,41 @@ impl Facts {
 
 /// For the token of an identity provider, one of ours.
 pub(crate) async fn exchange(call: Call) -> Reply {
+    let mut seen = Seen::default();
+    let reply = give(&call, &mut seen).await;
+    if let Some(issuer) = seen.issuer {
+        let refused = reply.as_ref().err();
+        let why = refused.map(|failure| seen.wrong.as_deref().unwrap_or(&failure.message));
+        let refused = why.map(|why| (wall(), why));
+        call.api.exchanged.add(call.part("t"), &issuer, refused);
+    }
+    reply
+}
+
+/// What was seen of a token besides the answer, for those who look after the tenant.
+#[derive(Default)]
+struct Seen {
+    /// Which of the tenant's issuers it names, if it names one.
+    issuer: Option<Box<str>>,
+    /// What is wrong with it, which whoever showed it is not told.
+    wrong: Option<String>,
+}
+
+async fn give(call: &Call, seen: &mut Seen) -> Reply {
     let bearer = call.bearer()?;
     let wanted = wanted(&call.body()?)?;
     let identity = &call.api.identity;
     let exchanges = identity.exchanges()?;
     identity.master()?;
     let facts = Facts::look(&call.api, call.part("t")).await?;
+
+    let claimed = Jws::parse(bearer).and_then(|token| token.claimed_issuer());
+    let known = |claimed: &str| facts.issuers.iter().any(|(name, _)| **name == *claimed);
+    seen.issuer = claimed.ok().filter(|claimed| known(claimed));
     let issuers = facts.believed(identity.cleartext_issuers);
-    let upstream = exchanges.upstream(bearer, &issuers).await?;
-    let given = facts.token(&call.api, &upstream, &wanted)?;
+    let upstream = exchanges.upstream(bearer, &issuers).await;
+    seen.wrong = upstream.as_ref().err().map(ToString::to_string);
+    let given = facts.token(&call.api, &upstream?, &wanted)?;
     json(StatusCode::OK, &given)
 }
 

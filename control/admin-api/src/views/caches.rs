@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::sums::{CacheSum, Pace, condition, condition_of};
-use super::{Address, At, Condition, Gathered, Listed, Named, Wanted, find, resource};
+use super::{Address, At, Condition, Gathered, Listed, Named, RowDeleting, Wanted, find, resource};
 use crate::Api;
 use crate::access::Who;
 use crate::error::Failure;
@@ -58,6 +58,8 @@ pub(crate) struct CacheRow {
     pub(crate) named: Named,
     #[serde(flatten)]
     pub(crate) numbers: CacheNumbers,
+    /// Null of one that is not deleted.
+    pub(crate) deleting: Option<RowDeleting>,
 }
 
 /// One partition of a cache.
@@ -129,6 +131,7 @@ pub(crate) async fn list(
     let all = Gathered::of(api, who).await?;
     let row = |object: &Object, numbers| CacheRow {
         named: Named::of(object),
+        deleting: RowDeleting::of(object),
         numbers,
     };
     Ok(all.page(KIND, wanted, |object| numbers(&all.snapshot, object), row))
@@ -156,6 +159,7 @@ pub(crate) async fn one(api: &Api, who: &Who, address: &Address) -> Result<Cache
     Ok(CacheFacts {
         row: CacheRow {
             named: Named::of(&found.object),
+            deleting: RowDeleting::of(&found.object),
             numbers: numbers(snapshot, &found.object),
         },
         partitions,

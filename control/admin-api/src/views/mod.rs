@@ -19,6 +19,7 @@ pub(crate) mod stats;
 pub(crate) mod storage;
 pub(crate) mod streams;
 mod sums;
+pub(crate) mod tenants;
 pub(crate) mod trouble;
 
 use core::fmt;
@@ -173,6 +174,33 @@ impl Named {
 
     pub(crate) fn address(&self) -> Address {
         Address::new(&self.realm, &self.area, &self.resource)
+    }
+}
+
+/// That a resource is deleted, as a part of its row. Until its data goes that can be taken
+/// back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = RowDeleting)]
+pub(crate) struct RowDeleting {
+    /// When it was deleted.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) since: At,
+    /// From when on its data may go.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) purge_at: At,
+}
+
+impl RowDeleting {
+    fn of(object: &Object) -> Option<Self> {
+        object.meta.deleting.map(|deleting| Self {
+            since: At(deleting.since),
+            purge_at: At(deleting.purge_at),
+        })
+    }
+
+    /// Time until its data may go, milliseconds; 0 once it may.
+    pub(crate) fn purge_in_ms(self, now: WallMs) -> u64 {
+        self.purge_at.0.0.saturating_sub(now.0)
     }
 }
 

@@ -17,7 +17,8 @@ use utoipa::ToSchema;
 use super::ask::{self, Seat};
 use super::sums::{Pace, QueueSum, condition, condition_of};
 use super::{
-    Address, At, Condition, Gathered, Listed, Named, Wanted, check, find, resource, seconds_since,
+    Address, At, Condition, Gathered, Listed, Named, RowDeleting, Wanted, check, find, resource,
+    seconds_since,
 };
 use crate::Api;
 use crate::access::Who;
@@ -75,6 +76,8 @@ pub(crate) struct QueueRow {
     pub(crate) named: Named,
     #[serde(flatten)]
     pub(crate) numbers: QueueNumbers,
+    /// Null of one that is not deleted.
+    pub(crate) deleting: Option<RowDeleting>,
 }
 
 /// One partition of a queue.
@@ -202,6 +205,7 @@ pub(crate) async fn list(
     let all = Gathered::of(api, who).await?;
     let row = |object: &Object, numbers| QueueRow {
         named: Named::of(object),
+        deleting: RowDeleting::of(object),
         numbers,
     };
     let numbers = |object: &Object| numbers(&all.snapshot, object, family);
@@ -242,6 +246,7 @@ pub(crate) async fn one(
     Ok(QueueFacts {
         row: QueueRow {
             named: Named::of(&found.object),
+            deleting: RowDeleting::of(&found.object),
             numbers: numbers(snapshot, &found.object, family),
         },
         partitions,

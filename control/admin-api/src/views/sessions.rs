@@ -218,6 +218,16 @@ pub(crate) async fn list(
     })
 }
 
+/// How many connections each tenant has.
+pub(super) async fn by_tenant(api: &Api) -> Result<BTreeMap<TenantNumber, u64>, Failure> {
+    let (all, _) = api.roster.all(api).await?;
+    let mut counted = BTreeMap::new();
+    for tenant in all.iter().filter_map(|facts| facts.tenant) {
+        *counted.entry(TenantNumber(tenant.0)).or_default() += 1;
+    }
+    Ok(counted)
+}
+
 /// How many connections have said who they are.
 pub(super) async fn known(api: &Api) -> Result<u64, Failure> {
     let (all, _) = api.roster.all(api).await?;

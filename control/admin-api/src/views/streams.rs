@@ -15,7 +15,9 @@ use utoipa::ToSchema;
 use super::ask;
 use super::sessions::SessionId;
 use super::sums::{Pace, StreamSum, condition, condition_of};
-use super::{Address, At, Condition, Gathered, Listed, Named, Wanted, check, find, resource};
+use super::{
+    Address, At, Condition, Gathered, Listed, Named, RowDeleting, Wanted, check, find, resource,
+};
 use crate::Api;
 use crate::access::Who;
 use crate::error::Failure;
@@ -74,6 +76,8 @@ pub(crate) struct StreamRow {
     pub(crate) named: Named,
     #[serde(flatten)]
     pub(crate) numbers: StreamNumbers,
+    /// Null of one that is not deleted.
+    pub(crate) deleting: Option<RowDeleting>,
 }
 
 /// One partition of a stream.
@@ -214,6 +218,7 @@ pub(crate) async fn list(
 pub(super) fn page(all: &Gathered, wanted: &Wanted<'_, StreamNumbers>) -> Listed<StreamRow> {
     let row = |object: &Object, numbers| StreamRow {
         named: Named::of(object),
+        deleting: RowDeleting::of(object),
         numbers,
     };
     all.page(KIND, wanted, |object| numbers(&all.snapshot, object), row)
@@ -254,6 +259,7 @@ pub(crate) async fn one(api: &Api, who: &Who, address: &Address) -> Result<Strea
     Ok(StreamFacts {
         row: StreamRow {
             named: Named::of(&found.object),
+            deleting: RowDeleting::of(&found.object),
             numbers: numbers(snapshot, &found.object),
         },
         partitions,

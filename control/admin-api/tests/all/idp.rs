@@ -13,13 +13,49 @@ use pinion_auth::{AuthError, upstream::Upstream};
 use pinion_metadata::identity::{self, Algorithm, KeySource};
 use rustls::RootCertStore;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+use crate::host::OPERATOR;
+use crate::support::browser::Browser;
 use crate::support::oidc::{Provider, Signer, now_s};
-use crate::support::run;
+use crate::support::{run, town};
+
+#[test]
+fn how_exchanges_went_is_shown_beside_their_provider() {
+    town::tell(|town| async move {
+        town.found("acme").await.is(201);
+        let mut browser = Browser::of(&town.ops, OPERATOR).await;
+        let page = "/ui/tenants/acme/providers";
+        let numbers = |given: u64, refused: u64| {
+            format!("<td class=\"n\">{given}</td><td class=\"n\">{refused}</td>")
+        };
+        let shown = browser.get(page).await.is(200);
+        shown.has(&format!("{}<td>none</td>", numbers(0, 0)));
+        let good = town.upstream("ana", &[]);
+        town.exchange("acme", &good, json!({})).await.is(200);
+        town.exchange("acme", &good, json!({})).await.is(200);
+        browser.get(page).await.has(&numbers(2, 0));
+        // Whoever shows it is told one thing, those who look after the tenant what it is.
+        let issuer = town.provider.issuer();
+        let other = town.signer.token(&issuer, "other", "ana", &[]);
+        town.exchange("acme", &other, json!({})).await.is(401);
+        let why = AuthError::WrongAudience.to_string();
+        browser.get(page).await.has(&numbers(2, 1)).has(&why);
+        // Nobody who comes without rights has a token, and the provider is not to blame.
+        let nobody = town.upstream("nobody", &[]);
+        town.exchange("acme", &nobody, json!({})).await.is(403);
+        browser.get(page).await.has(&numbers(2, 2));
+        // What names none of the tenant's providers counts for none of them.
+        let elsewhere = town.signer.token("https://x.example", "pinion", "ana", &[]);
+        town.exchange("acme", &elsewhere, json!({})).await.is(401);
+        town.exchange("acme", "garbage", json!({})).await.is(401);
+        browser.get(page).await.has(&numbers(2, 2));
+    });
+}
 
 /// What a document may have in these tests.
 const LIMIT: usize = 1_000;

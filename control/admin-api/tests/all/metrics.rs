@@ -52,6 +52,15 @@ fn metrics_are_for_who_reads_as_an_administrator_in_the_form_they_ask_for() {
             "a node without cores is as good as its plane"
         );
         assert!(!text.contains("# EOF"));
+        // It is sampled every second, beginning at once.
+        let busy = "pinion_core_busy_seconds_total{core=\"control\"}";
+        let patience = Instant::now() + Duration::from_secs(30);
+        let mut text = text;
+        while !text.contains(busy) {
+            assert!(Instant::now() < patience, "{text}");
+            text = scrape(&ops, "/metrics").await.2;
+        }
+        assert!(value(&text, busy) > 0.0, "it has answered this");
 
         let asks = ops.with(
             "accept",

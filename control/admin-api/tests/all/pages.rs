@@ -116,6 +116,15 @@ fn pages_have_what_the_core_says() {
         sessions.has("invoices").has("quic").has("close_session");
         let metrics = browser.get("/ui/metrics?q=pinion_uptime").await.is(200);
         metrics.has("<code>pinion_uptime_seconds</code>");
+        let tenants = until(&mut browser, "/ui/tenants", "acme").await;
+        // One who said HELLO as one of this tenant.
+        let acme = tenants
+            .html
+            .split("/ui/tenants/")
+            .find(|part| part.starts_with("acme/"));
+        // One namespace, and one connection.
+        let ones = acme.unwrap().matches("<td class=\"n\">1</td>").count();
+        assert!(ones >= 2, "{tenants:#?}");
         let overview = browser.get("/").await.is(200);
         overview
             .has("Dead letters in acme/pay/eu/jobs")
@@ -241,6 +250,69 @@ fn a_dead_letter_is_replayed_or_purged_from_its_confirm_page() {
         assert_eq!(dead(&place), 0);
         let audit = browser.get("/ui/audit").await.is(200);
         audit.has("queue.replay").has("queue.delete_letter");
+    });
+}
+
+#[test]
+fn what_is_deleted_is_listed_until_its_data_goes_and_taken_back_from_its_page() {
+    tell(|place| async move {
+        let mut browser = Browser::of(&place.ops, OPERATOR).await;
+        for (list, domain, word, name) in [
+            ("streams", "stream/streams", "stream", "orders"),
+            ("queues", "queue/queues", "queue", "eu/jobs"),
+            ("caches", "cache/caches", "cache", "hot"),
+        ] {
+            let page = format!("/ui/{list}/acme/pay/{name}");
+            let there = browser.get(&page).await.is(200);
+            there.has("Delete…");
+            assert!(!there.html.contains("Take back…"), "{page}");
+            let restore = format!("operation=restore_{word}&target=pay/{name}&tenant=acme");
+            browser.confirm(&restore).await.is(404);
+
+            let delete = format!("operation=delete_{word}&target=pay/{name}&tenant=acme");
+            let form = browser.confirm(&delete).await.is(200);
+            let typed = format!("pay/{name}");
+            let written = [("typed", &*typed), ("force", "yes")];
+            browser.perform(&form, &written).await.is(303);
+            let listed = until(&mut browser, &format!("/ui/{list}"), "goes in").await;
+            let key = format!("acme/pay/{}", name.replace('/', "%2F"));
+            row(&listed, &key)
+                .has("deleted")
+                .has(&format!("restore_{word}"));
+            let rows = place.ops.get(&format!("/api/v1/{domain}")).await.is(200);
+            let deleting = &rows.body[list][0]["deleting"];
+            assert!(deleting["since"].is_string(), "{rows:#?}");
+            assert!(deleting["purge_at"].is_string(), "{rows:#?}");
+            // By whom is in the audit log, whose rows come a moment later.
+            let by = "<dt>By</dt><dd><code>config:ops</code>";
+            let deleted = until(&mut browser, &page, by).await;
+            deleted.has("Data goes from").has("Take back…");
+            assert!(!deleted.html.contains("Delete…"), "{page}");
+
+            let form = browser.confirm(&restore).await.is(200);
+            form.has("is there again").has("undelete");
+            let done = browser.perform(&form, &[]).await.is(303);
+            assert_eq!(done.header("location"), page);
+            let back = until(&mut browser, &page, "Delete…").await;
+            assert!(!back.html.contains("Take back…"), "{page}");
+            browser.confirm(&restore).await.is(404);
+        }
+        let audit = browser.get("/ui/audit?operation=undelete").await.is(200);
+        audit
+            .has("stream/acme/pay/orders")
+            .has("cache/acme/pay/hot");
+        // What went with something else is taken back there.
+        let namespace = "/v1/tenants/acme/namespaces/pay?force=true";
+        place.ops.delete(namespace).await.is(202);
+        let page = "/ui/streams/acme/pay/orders";
+        let with = "<dt>With</dt><dd><code>namespace/acme/pay</code>";
+        let deleted = until(&mut browser, page, with).await;
+        deleted.has("href=\"/ui/tenants/acme/namespaces\"");
+        assert!(!deleted.html.contains("Take back…"), "{deleted:#?}");
+        let restore = "operation=restore_stream&target=pay/orders&tenant=acme";
+        browser.confirm(restore).await.is(409);
+        let of = browser.get("/ui/tenants/acme/namespaces").await.is(200);
+        of.has("goes in").has("restore_namespace");
     });
 }
 

@@ -748,11 +748,14 @@ impl Plane {
             lag: group.last.saturating_sub(peer.matched),
             active: peer.active,
         });
+        let heard = self.beats.ages(self.now);
+        let heard = heard.map(|(name, age)| (name.into(), age));
         PlaneStatus {
             node: self.nodes.facts.name.clone(),
             broker: self.nodes.broker,
             leader: group.leader.and_then(name),
             peers: peers.collect(),
+            heard: heard.collect(),
             group,
             version: self
                 .machine

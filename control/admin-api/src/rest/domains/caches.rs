@@ -10,7 +10,8 @@ use crate::model::Resource;
 use crate::views::caches::{self, CachePartition, CacheRow};
 use crate::views::declared;
 
-/// Nothing of a cache outlives a restart.
+/// Nothing of what is in a cache outlives a restart.
+const DURABLE: &[&str] = &["deleting"];
 const LIVE: &[&str] = &["*"];
 
 /// Caches of all that somebody may see, or of one tenant.
@@ -53,7 +54,7 @@ pub(crate) async fn flat(call: Call) -> Reply {
     let listed = caches::list(&call.api, &call.who, &wanted).await?;
     let answer = Caches {
         part: Part::of(&listed, wanted.paging),
-        stand: Stand::of(&call.api, listed.as_of, &[], LIVE),
+        stand: Stand::of(&call.api, listed.as_of, DURABLE, LIVE),
         caches: listed.rows,
     };
     json(StatusCode::OK, &answer)
@@ -66,7 +67,7 @@ pub(crate) async fn list(call: Call) -> Reply {
         realm: call.part("t").to_owned(),
         area: call.part("ns").to_owned(),
         part: Part::of(&listed, wanted.paging),
-        stand: Stand::of(&call.api, listed.as_of, &[], LIVE),
+        stand: Stand::of(&call.api, listed.as_of, DURABLE, LIVE),
         resources: listed.rows,
     };
     json(StatusCode::OK, &answer)
@@ -78,7 +79,7 @@ pub(crate) async fn get(call: Call) -> Reply {
         row: facts.row,
         partition_details: facts.partitions,
         declared: declared(&facts.object)?,
-        stand: Stand::of(&call.api, facts.as_of, &[], LIVE),
+        stand: Stand::of(&call.api, facts.as_of, DURABLE, LIVE),
     };
     json(StatusCode::OK, &answer)
 }

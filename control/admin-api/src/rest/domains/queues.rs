@@ -15,6 +15,7 @@ use crate::views::queues::{
 use crate::views::{At, Listed, declared};
 
 const DURABLE: &[&str] = &[
+    "deleting",
     "messages_ready",
     "messages_delayed",
     "messages_dead_lettered",

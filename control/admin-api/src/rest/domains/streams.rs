@@ -13,6 +13,7 @@ use crate::views::streams::{self, CursorFacts, StreamPartition, StreamRow, Strea
 use crate::views::{At, declared};
 
 const DURABLE: &[&str] = &[
+    "deleting",
     "offset",
     "watermark",
     "records",

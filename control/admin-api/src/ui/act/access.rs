@@ -274,8 +274,10 @@ pub(super) async fn revoke(context: &PageContext, asked: &Asked) -> Planned {
             fact("Speaks for", code(&key.subject)),
             fact(
                 "Ends",
-                key.expires
-                    .map_or(Quantity::Unknown, |at| Quantity::UnixMs(at.0)),
+                match key.expires {
+                    Some(at) => Quantity::UnixMs(at.0),
+                    None => Quantity::Text("never".to_owned()),
+                },
             ),
         ],
         kind: Kind::Durable,

@@ -82,6 +82,9 @@ async fn plan(context: &PageContext, asked: &Asked, filled: &Fields) -> Planned 
         Operation::DeleteStream | Operation::DeleteQueue | Operation::DeleteCache => {
             resources::delete(context, asked, filled).await
         }
+        Operation::RestoreStream | Operation::RestoreQueue | Operation::RestoreCache => {
+            resources::restore(context, asked).await
+        }
         Operation::RebalanceStream => resources::rebalance(context, asked, filled).await,
         Operation::TransferLeadership => resources::transfer(context, asked, filled).await,
         Operation::DrainBroker => cluster::drain(context, asked, true).await,

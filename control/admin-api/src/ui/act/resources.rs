@@ -7,7 +7,7 @@ use pinion_metadata::{Body, MetaVersion, Metadata, ObjectKey};
 use pinion_types::{ResourceId, ResourceKind};
 use serde_json::json;
 
-use super::tenants::{alive, consequences};
+use super::tenants::{alive, consequences, deleted, restored};
 use super::{Plan, Planned, Unplanned, code, fact, force, force_input, input};
 use crate::call::Wanted;
 use crate::error::Failure;
@@ -153,6 +153,49 @@ pub(super) async fn delete(context: &PageContext, asked: &Asked, filled: &Fields
             target.kind.scheme(),
             asked.target
         ),
+    })
+}
+
+pub(super) async fn restore(context: &PageContext, asked: &Asked) -> Planned {
+    let (kind, what, path) = match asked.operation {
+        Operation::RestoreQueue => (
+            ResourceKind::Queue,
+            "queue",
+            "/v1/tenants/{t}/namespaces/{ns}/queues/{r}/undelete",
+        ),
+        Operation::RestoreCache => (
+            ResourceKind::Cache,
+            "cache",
+            "/v1/tenants/{t}/namespaces/{ns}/caches/{r}/undelete",
+        ),
+        _ => (
+            ResourceKind::Stream,
+            "stream",
+            "/v1/tenants/{t}/namespaces/{ns}/streams/{r}/undelete",
+        ),
+    };
+    let target = Target::of(context, asked, kind)?;
+    let (version, preview) = deleted(context, &target.key).await?;
+    let back = match kind {
+        ResourceKind::Stream => Place::Stream(target.address.clone()),
+        ResourceKind::Queue => Place::Queue(target.address.clone()),
+        ResourceKind::Cache => Place::Cache(target.address.clone()),
+    };
+    Ok(Plan {
+        preview,
+        kind: Kind::Durable,
+        consequences: restored(what),
+        inputs: Vec::new(),
+        back,
+        version: Some(version),
+        row: ("undelete", target.key.to_string()),
+        route: (Verb::Post, path),
+        wanted: Wanted {
+            parts: target.parts(),
+            expect: Some(version),
+            ..Wanted::default()
+        },
+        done: format!("The {what} {} is there again.", asked.target),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use pinion_admin_ui::links::Place;
 use pinion_admin_ui::model::{Fact, Kind, Quantity};
-use pinion_metadata::{MetaVersion, Metadata, Object, ObjectKey, Usage};
+use pinion_metadata::{MetaError, MetaVersion, Metadata, Object, ObjectKey, Usage};
 
 use super::{Plan, Planned, fact, force, force_input};
 use crate::call::Wanted;
@@ -134,16 +134,25 @@ pub(super) async fn delete_namespace(
 }
 
 /// What is deleted and can be taken back: its version, and what is to be said of it.
-async fn deleted(
+pub(super) async fn deleted(
     context: &PageContext,
     key: &ObjectKey,
 ) -> Result<(MetaVersion, Vec<Fact>), Failure> {
     let looked = key.clone();
     let found = context.look(move |metadata| {
         let object = metadata.get(&looked)?;
-        Some((object.meta.version, object.meta.deleting?))
+        let deleting = object.meta.deleting?;
+        let parent = looked.parent().filter(|parent| {
+            let parent = metadata.get(parent);
+            parent.is_some_and(|parent| parent.meta.deleting.is_some())
+        });
+        Some((object.meta.version, deleting, parent))
     });
-    let (version, deleting) = found.await?.ok_or_else(Failure::not_found)?;
+    let (version, deleting, parent) = found.await?.ok_or_else(Failure::not_found)?;
+    if let Some(parent) = parent {
+        // Told before somebody has read what it would do.
+        return Err(MetaError::ParentDeleting(parent).into());
+    }
     let preview = vec![
         fact("Deleted", Quantity::UnixMs(deleting.since.0)),
         fact("May be purged from", Quantity::UnixMs(deleting.purge_at.0)),
@@ -151,7 +160,7 @@ async fn deleted(
     Ok((version, preview))
 }
 
-fn restored(what: &str) -> Vec<String> {
+pub(super) fn restored(what: &str) -> Vec<String> {
     vec![
         format!("The {what} is there again, with what went with it."),
         "Whoever used it may use it again; connections are not made anew by it.".to_owned(),

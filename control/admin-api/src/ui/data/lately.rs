@@ -6,7 +6,7 @@ use pinion_admin_ui::model::Series;
 use pinion_node::facts::Latency;
 
 use super::count;
-use crate::observer::Sample;
+use crate::observer::{ControlSample, Sample};
 
 /// Seconds of the past that pages show.
 pub(crate) const SECONDS: usize = 60;
@@ -24,6 +24,20 @@ pub(crate) fn busy_permille(samples: &VecDeque<Sample>) -> Vec<u16> {
                 .saturating_sub(before.pump.turns.running);
             let permille = (busy.as_micros() * 1_000).checked_div(of.as_micros());
             u16::try_from(permille.unwrap_or(0).min(1_000)).unwrap_or(1_000)
+        })
+        .collect();
+    all[all.len().saturating_sub(SECONDS)..].to_vec()
+}
+
+/// The same of the control core.
+pub(crate) fn control_permille(samples: &VecDeque<ControlSample>) -> Vec<u16> {
+    let pairs = samples.iter().zip(samples.iter().skip(1));
+    let all: Vec<u16> = pairs
+        .map(|(before, now)| {
+            let busy = now.busy.saturating_sub(before.busy).as_micros();
+            let of = now.at.saturating_duration_since(before.at).as_micros();
+            let permille = (busy * 1_000).checked_div(of).unwrap_or(0).min(1_000);
+            u16::try_from(permille).unwrap_or(1_000)
         })
         .collect();
     all[all.len().saturating_sub(SECONDS)..].to_vec()
@@ -122,7 +136,32 @@ pub(crate) fn newest(series: &Series) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+    use std::time::Instant;
+
     use super::*;
+
+    #[test]
+    fn the_control_core_is_as_busy_as_its_thread_had_a_processor() {
+        let begun = Instant::now();
+        let ms = Duration::from_millis;
+        let sample = |at, busy| ControlSample {
+            at: begun + ms(at),
+            busy: ms(busy),
+        };
+        let samples = [
+            (0, 70),
+            (1_000, 320),
+            (3_000, 320),
+            (4_000, 1_420),
+            (4_000, 1_420),
+        ];
+        let samples = samples.map(|(at, busy)| sample(at, busy)).into();
+        assert_eq!(control_permille(&samples), [250, 0, 1_000, 0]);
+        let many = (0..100).map(|at| sample(at * 1_000, at)).collect();
+        assert_eq!(control_permille(&many).len(), SECONDS);
+        assert!(control_permille(&VecDeque::new()).is_empty());
+    }
 
     fn points(cores: Vec<Vec<Option<f64>>>) -> Vec<Option<u64>> {
         let bits = |point: &Option<f64>| point.map(f64::to_bits);

@@ -14,6 +14,16 @@ pub(crate) fn count(number: u64) -> f64 {
     number as f64
 }
 
+/// A rate as a whole number of things a second.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what is below nought or has no end becomes the nearest there is"
+)]
+pub(crate) fn whole(rate: f64) -> u64 {
+    rate.round() as u64
+}
+
 /// A part of one in thousandths.
 #[expect(
     clippy::cast_possible_truncation,

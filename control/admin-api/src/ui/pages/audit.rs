@@ -125,7 +125,7 @@ async fn read_back(
 }
 
 /// The row that is to be written next.
-async fn end(context: &PageContext) -> Result<u64, Failure> {
+pub(super) async fn end(context: &PageContext) -> Result<u64, Failure> {
     let query = AuditQuery {
         before: Some(0),
         limit: 1,
@@ -134,7 +134,7 @@ async fn end(context: &PageContext) -> Result<u64, Failure> {
     Ok(ask(context, query).await?.end)
 }
 
-async fn ask(context: &PageContext, query: AuditQuery) -> Result<AuditPage, Failure> {
+pub(super) async fn ask(context: &PageContext, query: AuditQuery) -> Result<AuditPage, Failure> {
     match context.api.plane.audit(query, PLANE_WAIT).await {
         Answer::Audit(page) => Ok(page),
         Answer::Refused(error) => Err(error.into()),

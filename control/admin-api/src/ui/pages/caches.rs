@@ -3,7 +3,7 @@
 use pinion_admin_ui::model::{Cache, CachePartitionRow, CacheRow, Caches, Kind, ROWS_MAX, Share};
 use pinion_types::ResourceKind;
 
-use super::resources::{Asked, address, fresh, named, state};
+use super::resources::{Asked, address, deletion, fresh, named, purge_in_ms, state};
 use crate::error::Failure;
 use crate::ui::context::{PageContext, Shown};
 use crate::ui::data::{count, permille, spec};
@@ -43,6 +43,7 @@ pub(super) async fn list(context: &PageContext) -> Result<Shown, Failure> {
     let row = |row: caches::CacheRow| CacheRow {
         address: named(&row.named),
         state: state(row.numbers.state),
+        purge_in_ms: purge_in_ms(context, row.deleting),
         entries: row.numbers.keys_total,
         used_bytes: row.numbers.used_bytes,
         budget_bytes: row.numbers.budget_bytes,
@@ -72,6 +73,7 @@ pub(super) async fn one(context: &PageContext) -> Result<Shown, Failure> {
     Ok(Cache {
         address: named(&facts.row.named),
         state: state(numbers.state),
+        deletion: deletion(context, ResourceKind::Cache).await?,
         memory: vec![Share {
             name: "entries".to_owned(),
             amount: numbers.used_bytes,

@@ -101,8 +101,6 @@ fn row(object: &Arc<Object>, now: WallMs) -> Option<ApiKeyRow> {
         rights: Vec::new(),
         made_unix_ms: object.meta.created.0,
         expires_unix_ms: key.expires.map(|expires| expires.0),
-        // Nobody writes that down.
-        used_unix_ms: None,
         state: State {
             level,
             text: text.to_owned(),

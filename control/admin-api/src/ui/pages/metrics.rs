@@ -89,6 +89,5 @@ fn row(names: &[&str], sample: &Sample) -> MetricRow {
                 format!("{} in all, sum {}", count(sizes.count), decimal(sizes.sum))
             }
         },
-        per_s: None,
     }
 }

@@ -7,6 +7,7 @@ mod about;
 mod access;
 mod audit;
 mod caches;
+mod deletion;
 mod keys;
 mod latency;
 mod list;

@@ -202,17 +202,33 @@ fn cores(snapshot: &Snapshot, history: &History) -> Vec<CoreBusy> {
             .and_then(|before| snapshot.per_second(core.stats.requests, before.stats.requests));
         CoreBusy {
             core: core.core.0,
-            cpu: None,
             control: false,
             busy_permille: busy.last().copied().map(u64::from),
             history_permille: busy,
-            connections: core.connections,
+            connections: Some(core.connections),
             requests_per_s: requests,
-            stalls,
+            stalls: Some(stalls),
             mailbox_depth: core.mails_waiting,
         }
     };
-    snapshot.cores.iter().map(one).collect()
+    let data = snapshot.cores.iter().map(one);
+    data.chain(control(snapshot, history)).collect()
+}
+
+/// The control core, which comes last; nothing where nobody knows how busy it is.
+fn control(snapshot: &Snapshot, history: &History) -> Option<CoreBusy> {
+    let busy = lately::control_permille(&history.control);
+    let last = *busy.last()?;
+    Some(CoreBusy {
+        core: u16::try_from(history.cores.len()).unwrap_or(u16::MAX),
+        control: true,
+        busy_permille: Some(last.into()),
+        history_permille: busy,
+        connections: None,
+        requests_per_s: None,
+        stalls: None,
+        mailbox_depth: snapshot.cores.iter().map(|core| core.control_waiting).sum(),
+    })
 }
 
 // ----------------------------------------------------------------------------- domains

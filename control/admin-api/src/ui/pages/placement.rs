@@ -1,5 +1,7 @@
 //! Which broker has which shard.
 
+use core::time::Duration;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -41,9 +43,10 @@ pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
     let node = context.api.node.clone();
     // Of brokers a tenant is told the names of those that have something of it.
     let limited = context.access.tenant().is_some();
+    let heard = heard(context).await;
     let found = context.look(move |metadata| {
         let (objects, next) = placed(metadata, tenant.as_deref(), &filter, after);
-        let mut brokers = brokers(metadata, &node);
+        let mut brokers = brokers(metadata, &node, &heard);
         if limited {
             brokers.retain(|(number, _)| objects.iter().any(|object| is_on(object, *number)));
         }
@@ -75,7 +78,7 @@ pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
             .map(|row| row.name.clone())
             .collect(),
         brokers: if limited { Vec::new() } else { brokers },
-        brokers_fresh: context.fresh(Kind::Durable),
+        brokers_fresh: context.fresh(Kind::Mixed),
         rows,
         fresh: context.fresh(Kind::Durable),
         version: version.0,
@@ -109,7 +112,23 @@ async fn tenants(context: &PageContext) -> Result<Vec<String>, Failure> {
         .await
 }
 
-fn brokers(metadata: &Metadata, node: &str) -> Vec<(BrokerNumber, BrokerRow)> {
+/// How long ago each broker said that it lives, as far as this node knows: one that does not
+/// lead the group knows it of itself alone.
+async fn heard(context: &PageContext) -> BTreeMap<Box<str>, Duration> {
+    let status = context.api.plane.status().await;
+    let mut heard: BTreeMap<_, _> = match status {
+        Ok(status) => status.heard.into_iter().collect(),
+        Err(_) => BTreeMap::new(),
+    };
+    heard.insert(context.api.node.clone(), Duration::ZERO);
+    heard
+}
+
+fn brokers(
+    metadata: &Metadata,
+    node: &str,
+    heard: &BTreeMap<Box<str>, Duration>,
+) -> Vec<(BrokerNumber, BrokerRow)> {
     let rows = metadata.brokers().map(|(name, broker)| {
         let (level, text) = match broker.status() {
             BrokerStatus::Active => (Level::Ok, "active"),
@@ -131,8 +150,7 @@ fn brokers(metadata: &Metadata, node: &str) -> Vec<(BrokerNumber, BrokerRow)> {
             cores: facts.capacity.cores,
             leads: usage.leads,
             copies: usage.copies,
-            // When it last said that it lives only the leader knows, for itself.
-            beat_ms: None,
+            beat_ms: heard.get(name).map(|age| millis(*age)),
             this_node: name == node,
         };
         (broker.number, row)
@@ -141,6 +159,10 @@ fn brokers(metadata: &Metadata, node: &str) -> Vec<(BrokerNumber, BrokerRow)> {
     rows.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
     rows.truncate(ROWS_MAX);
     rows
+}
+
+pub(super) fn millis(of: Duration) -> u64 {
+    u64::try_from(of.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A page of placements, one kind after the other, and where the next one begins.

@@ -20,19 +20,29 @@ pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
     let found = found.await?.ok_or_else(Failure::not_found)?;
     let identity = &context.api.identity;
     let asks = identity.exchanges.is_some() && identity.master.is_some();
-    let rows = found
-        .iter()
-        .filter_map(|object| row(object, asks, identity.cleartext_issuers));
+    let rows = found.iter().filter_map(|object| {
+        let mut row = row(object, asks, identity.cleartext_issuers)?;
+        if let Some(exchanged) = context.api.exchanged.of(&tenant, &row.issuer) {
+            row.exchanges = Some(exchanged.given);
+            row.refused = Some(exchanged.refused);
+            if let Some((at, why)) = exchanged.last_refusal {
+                row.last_refusal = why.into();
+                row.last_refused_ms = Some(context.now.0.saturating_sub(at.0));
+            }
+        }
+        Some(row)
+    });
+    let rows = rows.collect();
     Ok(Providers {
         tenant,
-        rows: rows.collect(),
+        rows,
         fresh: context.fresh(Kind::Mixed),
     }
     .into())
 }
 
 /// `asks` where this node exchanges tokens at all, `cleartext` where it does so with
-/// providers that have no TLS. How often it did is counted by nobody yet.
+/// providers that have no TLS.
 fn row(object: &Arc<Object>, asks: bool, cleartext: bool) -> Option<ProviderRow> {
     let (ObjectKey::Issuer { issuer, .. }, Body::Issuer(rules)) = (&object.meta.key, &object.body)
     else {
@@ -58,13 +68,13 @@ fn row(object: &Arc<Object>, asks: bool, cleartext: bool) -> Option<ProviderRow>
             .iter()
             .map(|one| one.text().to_owned())
             .collect(),
-        keys: None,
         state: State {
             level,
             text: text.to_owned(),
         },
-        fetched_ms: None,
         exchanges: None,
         refused: None,
+        last_refusal: String::new(),
+        last_refused_ms: None,
     })
 }

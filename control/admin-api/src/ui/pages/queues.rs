@@ -8,7 +8,9 @@ use pinion_metadata::Body;
 use pinion_types::ResourceKind;
 
 use super::list::{listing, search};
-use super::resources::{Asked, address, fresh, named, pages, problem, shown_address, state};
+use super::resources::{
+    Asked, address, deletion, fresh, named, pages, problem, purge_in_ms, shown_address, state,
+};
 use crate::error::Failure;
 use crate::ui::context::{PageContext, Shown};
 use crate::ui::data::text::{KEY_BYTES, VALUE_BYTES, shown, shown_text};
@@ -70,6 +72,7 @@ pub(super) async fn list(context: &PageContext) -> Result<Shown, Failure> {
         QueueRow {
             address: named(&row.named),
             state: state(numbers.state),
+            purge_in_ms: purge_in_ms(context, row.deleting),
             ready: numbers.messages_ready,
             delayed: numbers.messages_delayed,
             in_flight: numbers.messages_inflight,
@@ -116,6 +119,7 @@ pub(super) async fn one(context: &PageContext) -> Result<Shown, Failure> {
     Ok(Queue {
         address: named(&facts.row.named),
         state: state(numbers.state),
+        deletion: deletion(context, ResourceKind::Queue).await?,
         problem: problems
             .into_iter()
             .find(|text| !text.is_empty())

@@ -4,6 +4,7 @@ use pinion_admin_ui::model::{self, Kind, Level, MemberRow, State};
 use pinion_plane::PlaneStatus;
 use pinion_raft_group::{MemberId, Role};
 
+use super::placement::millis;
 use crate::error::Failure;
 use crate::ui::context::{PageContext, Shown};
 
@@ -108,7 +109,15 @@ fn member(status: &PlaneStatus, names: &[(u64, String)], id: MemberId, votes: bo
             None if this_node && group.role == Role::Leader => Some(0),
             None => None,
         },
-        contact_ms: None,
+        contact_ms: match (this_node, name) {
+            (true, _) => Some(0),
+            (false, Some((_, name))) => {
+                let mut heard = status.heard.iter();
+                let found = heard.find(|(broker, _)| **broker == **name);
+                found.map(|(_, age)| millis(*age))
+            }
+            (false, None) => None,
+        },
         this_node,
     }
 }

@@ -1,12 +1,15 @@
 //! What lists of streams, queues and caches share, and the pages about one of them.
 
 use pinion_admin_ui::model::{self, Fresh, Kind, Level, Listing, Pages, ROWS_MAX, Sort, State};
-use pinion_metadata::Action;
+use pinion_metadata::{Action, ObjectKey};
+use pinion_types::ResourceKind;
 
 use super::list::{listing, search};
 use crate::error::Failure;
 use crate::ui::context::PageContext;
-use crate::views::{Address, At, Condition, Listed, Named, Order, Paging, Pick, Wanted};
+use crate::views::{
+    Address, At, Condition, Listed, Named, Order, Paging, Pick, RowDeleting, Wanted,
+};
 
 /// Tenants to choose from in a list. With more of them a name is quicker searched than
 /// found among so many, and the choice would be most of the page.
@@ -147,6 +150,21 @@ pub(super) fn named(named: &Named) -> model::Address {
         namespace: named.area.clone(),
         name: named.resource.clone(),
     }
+}
+
+/// That the one resource of a page is deleted, if it is.
+pub(super) async fn deletion(
+    context: &PageContext,
+    kind: ResourceKind,
+) -> Result<Option<model::Deletion>, Failure> {
+    let part = |name| context.part(name);
+    let key = ObjectKey::resource(kind, part("tenant"), part("namespace"), part("name"));
+    super::deletion::of(context, part("tenant"), key).await
+}
+
+/// Time until the data of a row may go, of one that is deleted.
+pub(super) fn purge_in_ms(context: &PageContext, deleting: Option<RowDeleting>) -> Option<u64> {
+    deleting.map(|deleting| deleting.purge_in_ms(context.now))
 }
 
 /// How something is, in a word.

@@ -5,7 +5,7 @@ use pinion_admin_ui::model::{
 };
 use pinion_types::ResourceKind;
 
-use super::resources::{Asked, address, fresh, named, problem, state};
+use super::resources::{Asked, address, deletion, fresh, named, problem, purge_in_ms, state};
 use crate::error::Failure;
 use crate::ui::context::{PageContext, Shown};
 use crate::ui::data::text::{HEADERS_MAX, KEY_BYTES, VALUE_BYTES, shown};
@@ -65,6 +65,7 @@ pub(super) async fn list(context: &PageContext) -> Result<Shown, Failure> {
     let row = |row: streams::StreamRow| StreamRow {
         address: named(&row.named),
         state: state(row.numbers.state),
+        purge_in_ms: purge_in_ms(context, row.deleting),
         durable: row.numbers.durable,
         partitions: row.numbers.partitions.into(),
         records: row.numbers.records,
@@ -115,6 +116,7 @@ pub(super) async fn one(context: &PageContext) -> Result<Shown, Failure> {
     Ok(Stream {
         address: named(&facts.row.named),
         state: state(numbers.state),
+        deletion: deletion(context, ResourceKind::Stream).await?,
         problem: problems
             .into_iter()
             .find(|text| !text.is_empty())

@@ -3,10 +3,14 @@
 use pinion_admin_ui::model::{Kind, Level, ROWS_MAX, State, TenantRow, Tenants, Usage};
 use pinion_metadata::limits::{PAGE_MAX, TENANTS_MAX};
 use pinion_metadata::{Body, Filter, ListQuery, Meta, Metadata, ObjectKey, ObjectKind};
+use pinion_types::WallMs;
 
+use super::deletion::purge_in_ms;
 use super::list::{listing, order, part, search};
 use crate::error::Failure;
 use crate::ui::context::{PageContext, Shown};
+use crate::ui::data::whole;
+use crate::views::{Gathered, tenants as views};
 
 pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
     let sort = context.sort(&["name"], "name");
@@ -18,13 +22,24 @@ pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
     order(&mut names, &sort, Ord::cmp);
     let (names, pages) = part(context, names);
     debug_assert!(names.len() <= ROWS_MAX);
+    let now = context.now;
     let rows = context.look(move |metadata| {
-        let rows = names.iter().filter_map(|name| row(metadata, name));
+        let rows = names.iter().filter_map(|name| row(metadata, name, now));
         rows.collect::<Vec<_>>()
     });
+    let mut rows = rows.await?;
+    let all = Gathered::of(&context.api, &context.who).await?;
+    // Those of a core that does not answer nobody can count.
+    let connections = views::connections(&context.api, &all).await.ok();
+    for row in &mut rows {
+        row.publish_per_s.used = Some(whole(views::published_per_second(&all, &row.name, None)));
+        row.connections.used = connections
+            .as_ref()
+            .map(|counted| counted.get(&row.name).copied().unwrap_or(0));
+    }
     Ok(Tenants {
         list: listing(context, sort, pages),
-        rows: rows.await?,
+        rows,
         fresh: context.fresh(Kind::Mixed),
     }
     .into())
@@ -63,7 +78,7 @@ async fn names(context: &PageContext) -> Result<Vec<Box<str>>, Failure> {
         .await
 }
 
-fn row(metadata: &Metadata, name: &str) -> Option<TenantRow> {
+fn row(metadata: &Metadata, name: &str, now: WallMs) -> Option<TenantRow> {
     let object = metadata.get(&ObjectKey::tenant(name))?;
     let Body::Tenant(tenant) = &object.body else {
         return None;
@@ -78,6 +93,7 @@ fn row(metadata: &Metadata, name: &str) -> Option<TenantRow> {
         name: name.to_owned(),
         description: description.to_string(),
         state: state(&object.meta),
+        purge_in_ms: object.meta.deleting.map(|one| purge_in_ms(now, one)),
         namespaces: used.namespaces,
         resources: usage(Some(used.resources), quotas.max_streams),
         storage_bytes: usage(Some(used.storage_bytes), quotas.max_storage_bytes),
@@ -99,7 +115,7 @@ pub(super) fn usage(used: Option<u64>, quota: u64) -> Usage {
 pub(super) fn state(meta: &Meta) -> State {
     let (level, text) = match &meta.deleting {
         None => (Level::Ok, "active"),
-        Some(_) => (Level::Warn, "deleted, can be taken back"),
+        Some(_) => (Level::Warn, "deleted"),
     };
     State {
         level,
