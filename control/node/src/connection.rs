@@ -13,6 +13,7 @@ use crate::access::{Caller, Permissions};
 use pinion_auth::spiffe::SpiffeId;
 use pinion_wire::opcode::Permission;
 
+use crate::lost::Forwarded;
 use crate::map::Resource;
 
 /// Append sessions one connection may have open.
@@ -100,6 +101,8 @@ pub(crate) struct Connection {
     pub(crate) appends: FixedMap<u64, Append>,
     /// The next append session or subscription gets this; never given twice.
     pub(crate) next_number: u64,
+    /// Requests that wait for other cores.
+    pub(crate) forwarded: Forwarded,
     /// By correlation id.
     pub(crate) provisional: FixedMap<u32, Provisional>,
     /// Subscriptions with something to send, each once.
@@ -146,6 +149,7 @@ impl Connection {
             delivery_streams: FixedMap::default(),
             appends: FixedMap::default(),
             next_number: 1,
+            forwarded: Forwarded::default(),
             provisional: FixedMap::default(),
             ready: Vec::new(),
             unopened: Vec::new(),

@@ -9,11 +9,9 @@ use pinion_session::{Admission, CloseCode, Frame, FrameReader, Phase, negotiate}
 use pinion_shard::{Shard, ShardConfig};
 use pinion_types::limits::{FRAME_BYTES_MAX, IN_FLIGHT_MAX, TOKEN_BYTES_MAX};
 use pinion_types::{
-    CoreId, ErrorCode, FactId, FixedSet, Monotonic, Refusal, ResourceId, SessionId, SubscriptionId,
-    WallMs,
+    CoreId, ErrorCode, FactId, FixedSet, Monotonic, Refusal, ResourceId, SessionId, WallMs,
 };
 use pinion_wire::message::{Reply, Request, Welcome};
-use pinion_wire::opcode;
 
 use crate::access::AccessTable;
 use crate::closing::Purges;
@@ -23,13 +21,13 @@ use crate::execute::Executed;
 use crate::fetches::Fetches;
 use crate::identity::Identities;
 use crate::lifecycle::Lifecycle;
-use crate::mail::{ControlMail, CoreMail, Lanes, Origin};
+use crate::mail::{ControlMail, Lanes, Origin};
 use crate::map::ShardMap;
 use crate::queue_looks::Looks;
 use crate::quota_meters::Quotas;
 use crate::samples::{Mark, Sample, Samples};
 use crate::stats::{CODES, CoreStats, OPCODES, Tally};
-use crate::views::{NODE, Questions, View};
+use crate::views::Questions;
 
 /// Received bytes that are not whole frames yet, or wait unread, of all
 /// connections of a core. Beyond it the connection that asks for more is closed:
@@ -115,6 +113,8 @@ pub struct Core {
     pub(crate) pinned_for: Option<u64>,
     /// Resources of which partitions stay closed until the next start.
     pub(crate) barred: FixedSet<ResourceId>,
+    /// Other cores that are gone.
+    pub(crate) lost: Vec<CoreId>,
 }
 
 impl Core {
@@ -154,6 +154,7 @@ impl Core {
             questions: Questions::default(),
             pinned_for: None,
             barred: FixedSet::default(),
+            lost: Vec::new(),
         }
     }
 
@@ -196,7 +197,7 @@ impl Core {
         self.count_refused_with(code as u16);
     }
 
-    fn count_refused_with(&mut self, code: u16) {
+    pub(crate) fn count_refused_with(&mut self, code: u16) {
         self.stats.refused += 1;
         self.tally.refusals[usize::from(code) % CODES] += 1;
     }
@@ -625,138 +626,6 @@ impl Core {
         }
     }
 
-    /// Something from another core or the control thread.
-    pub fn handle_mail(&mut self, mail: CoreMail) {
-        match mail {
-            CoreMail::Request {
-                origin,
-                resource,
-                partition,
-                number,
-                opcode,
-                body,
-            } => self.execute_for_other(origin, &resource, partition, number, opcode, &body),
-            CoreMail::Reply {
-                origin,
-                frame,
-                awaited,
-            } => self.handle_late_reply(origin, &frame, awaited),
-            CoreMail::Deliver {
-                to,
-                chunk,
-                charge,
-                end,
-            } => self.deliver(to, chunk, charge, end),
-            CoreMail::Credit {
-                session,
-                subscription,
-                records,
-                bytes,
-            } => self.shard.credit(session, subscription, records, bytes),
-            CoreMail::Window {
-                session,
-                subscription,
-                bytes,
-            } => self.shard.window(session, subscription, bytes),
-            CoreMail::Unsubscribe {
-                session,
-                subscription,
-                code,
-            } => {
-                let ended = self.shard.unsubscribe(session, subscription);
-                if let (Some((to, next)), Some(_)) = (ended, code) {
-                    self.send_end(to, code, next);
-                }
-            }
-            CoreMail::SessionGone { session } => {
-                self.shard.end_session(self.now, self.wall, session);
-            }
-            CoreMail::Declared { epoch, resource } => {
-                self.note_barred(&resource);
-                self.map.insert(epoch, resource);
-            }
-            CoreMail::Changed { epoch, resource } => self.handle_changed(epoch, &resource),
-            CoreMail::Closed { epoch, resource } => self.handle_deleted(epoch, resource),
-            CoreMail::Reopened { epoch, resource } => self.handle_undeleted(epoch, resource),
-            CoreMail::Purge { epoch, resource } => self.handle_purge(epoch, resource),
-            CoreMail::DeclareDone { origin, result } => self.handle_declared(origin, result),
-            CoreMail::Access(table) => self.handle_access(table),
-            CoreMail::Quotas(table) => self.handle_quotas(table),
-            CoreMail::Pin(order) => self.pin(order),
-            CoreMail::Unpin { backup } => self.unpin(backup),
-            CoreMail::Drain => self.drain(),
-            CoreMail::NoMoreRequests => self.lifecycle.peers_quiet += 1,
-            CoreMail::Question { id, question } => self.handle_question(id, question),
-        }
-    }
-
-    /// A reply that was not ready when its request ran.
-    pub(crate) fn handle_late_reply(&mut self, origin: Origin, frame: &[u8], awaited: bool) {
-        let conn = origin.session.token;
-        let Some(connection) = self.connection(conn) else {
-            return;
-        };
-        let mut mark = Mark::NONE;
-        if awaited {
-            let settled = connection.session.in_flight.settle(origin.correlation);
-            debug_assert!(settled.is_some(), "answered twice: {origin:?}");
-            mark = settled.map_or(Mark::NONE, Mark);
-        }
-        if let Some(state) = connection.session.stream(origin.stream) {
-            state.owed -= 1;
-            let full = state.replies.pending().len() >= REPLY_BYTES_LATE_MAX;
-            let out = state.replies.tail();
-            if full && is_large_read(frame) {
-                let refusal =
-                    Refusal::new(ErrorCode::Busy).with(FactId::Limit, REPLY_BYTES_LATE_MAX as u64);
-                answer(out, origin.correlation, &Reply::Error(refusal));
-            } else {
-                out.extend_from_slice(frame);
-            }
-        }
-        let refused = refused_with(frame);
-        let provisional = match awaited {
-            true => connection.provisional.remove(&origin.correlation),
-            false => None,
-        };
-        self.samples.end(mark);
-        if let Some(code) = refused {
-            self.count_refused_with(code);
-        }
-        if let Some(provisional) = provisional {
-            self.settle(conn, provisional, refused);
-        }
-        self.touch(conn);
-    }
-
-    /// The same for a reply that still has to be encoded.
-    pub(crate) fn reply_late(&mut self, origin: Origin, reply: &Reply<'_>) {
-        let mut frame = Vec::new();
-        answer(&mut frame, origin.correlation, reply);
-        if origin.session.core == self.config.core {
-            self.handle_late_reply(origin, &frame, true);
-        } else {
-            self.send_reply(origin, frame, true);
-        }
-    }
-
-    /// A whole frame for somebody who asked from elsewhere.
-    pub(crate) fn send_reply(&mut self, origin: Origin, frame: Vec<u8>, awaited: bool) {
-        let to = origin.session.core;
-        if to == NODE {
-            self.answer_question(origin.session.token, View::Reply(frame));
-            return;
-        }
-        self.post(
-            to,
-            CoreMail::Reply {
-                origin,
-                frame,
-                awaited,
-            },
-        );
-    }
-
     /// The connection broke the protocol.
     pub(crate) fn break_off(&mut self, conn: u64) {
         self.stats.protocol_errors += 1;
@@ -791,67 +660,6 @@ impl Core {
             self.dirty.push_back(conn);
         }
     }
-
-    /// Puts a mail into the queue to another core.
-    pub(crate) fn post(&mut self, to: CoreId, mail: CoreMail) {
-        debug_assert_ne!(to, self.config.core, "mail to oneself");
-        self.mails.push(to, mail);
-    }
-
-    /// The box of `to` was full: the mail goes first in the next turn.
-    pub fn mail_refused(&mut self, to: CoreId, mail: CoreMail) {
-        self.stats.mail_waits += 1;
-        self.mails.refused(to, mail);
-    }
-
-    /// The control thread's box was full: the mail goes first in the next turn.
-    pub fn control_refused(&mut self, mail: ControlMail) {
-        self.stats.mail_waits += 1;
-        self.control.push_front(mail);
-        self.control_full = true;
-    }
-
-    /// Gives transport window back to the partition that feeds a subscription.
-    pub(crate) fn give_window(
-        &mut self,
-        session: SessionId,
-        subscription: SubscriptionId,
-        owner: CoreId,
-        bytes: u32,
-    ) {
-        if bytes == 0 {
-            return;
-        }
-        if owner == self.config.core {
-            self.shard.window(session, subscription, bytes);
-        } else if !self.is_draining() {
-            self.post(
-                owner,
-                CoreMail::Window {
-                    session,
-                    subscription,
-                    bytes,
-                },
-            );
-        }
-    }
-}
-
-/// Where the opcode stands in a frame.
-const OPCODE_AT: usize = 4;
-
-/// Where the code stands in an ERROR.
-const ERROR_CODE_AT: usize = 12;
-
-/// The code of the refusal, if the frame is one.
-fn refused_with(frame: &[u8]) -> Option<u16> {
-    if frame.get(OPCODE_AT) != Some(&opcode::ERROR) {
-        return None;
-    }
-    frame
-        .get(ERROR_CODE_AT..)
-        .and_then(|body| body.first_chunk())
-        .map(|code| u16::from_le_bytes(*code))
 }
 
 /// What somebody is told whose connection is to be closed with `code`.
@@ -861,16 +669,6 @@ pub(crate) const fn left_for(code: CloseCode) -> ErrorCode {
         CloseCode::Draining => ErrorCode::Draining,
         _ => ErrorCode::Unauthenticated,
     }
-}
-
-/// A reply that can be large, to a request that changed nothing.
-fn is_large_read(frame: &[u8]) -> bool {
-    frame.get(OPCODE_AT).is_some_and(|opcode| {
-        matches!(
-            *opcode,
-            opcode::FETCHED | opcode::CACHE_VALUE | opcode::CACHE_VALUES | opcode::CACHE_PAGE
-        )
-    })
 }
 
 /// The low half of a transport connection id is its slot.

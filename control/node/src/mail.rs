@@ -331,6 +331,12 @@ impl Lanes {
         self.waiting += 1;
     }
 
+    /// Nobody takes what waits for `to`, now or ever.
+    pub(crate) fn drop_lane(&mut self, to: CoreId) {
+        let lane = core::mem::take(&mut self.lanes[usize::from(to.0)]);
+        self.waiting -= lane.mails.len();
+    }
+
     pub(crate) fn start_turn(&mut self) {
         for lane in &mut self.lanes {
             lane.full = false;

@@ -195,6 +195,9 @@ impl Core {
         body: &[u8],
         request: &Request<'_>,
     ) -> Result<Executed, Refusal> {
+        if self.is_lost(to.owner) {
+            return Err(Self::refuse_lost(to.owner));
+        }
         if self.mails.is_high(to.owner) {
             return Err(Refusal::new(ErrorCode::Busy).with(FactId::Limit, LANE_BYTES_HIGH as u64));
         }
@@ -209,6 +212,8 @@ impl Core {
             }
             Executed::Silent
         } else {
+            let (correlation, stream) = (origin.correlation, origin.stream);
+            connection.forwarded.sent(correlation, to.owner, stream);
             Executed::Deferred
         };
         self.post(

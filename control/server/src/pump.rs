@@ -491,6 +491,14 @@ impl Pump for NodePump {
         }
     }
 
+    fn handle_ended(&mut self, now: Instant, port: PortId) {
+        // Without the control thread the node ends, and says so itself.
+        if port != self.control {
+            self.start_turn(now);
+            self.core.handle_core_lost(CoreId(port.0));
+        }
+    }
+
     fn handle_disk(&mut self, now: Instant, done: DiskDone) {
         self.start_turn(now);
         self.core.handle_disk_done(done);

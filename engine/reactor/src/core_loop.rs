@@ -526,6 +526,11 @@ impl<M: Send + 'static> Core<M> {
         let mails = self.mesh.drain(MAILS_PER_TURN_MAX, |from, mail| {
             pump.handle_mail(after_receive, from, mail);
         });
+        let mut ended = false;
+        while let Some(port) = self.mesh.take_ended() {
+            ended = true;
+            pump.handle_ended(after_receive, port);
+        }
         let after_mail = if mails > 0 {
             Instant::now()
         } else {
@@ -541,7 +546,7 @@ impl<M: Send + 'static> Core<M> {
             after_mail
         };
         let received_any = received.datagrams > 0 || received.errors > 0;
-        let news = received_any || mails > 0 || steps > 0;
+        let news = received_any || mails > 0 || ended || steps > 0;
         let resting = !news && self.resting_until.is_some_and(|until| after_disk < until);
         let driven = !resting && self.drive(pump, after_disk);
         if let Some(disk) = &mut self.disk {
@@ -653,6 +658,7 @@ impl<M: Send + 'static> Core<M> {
             return Ok(false);
         }
         let may_sleep = self.mesh.prepare_sleep()
+            && self.mesh.knows_ended()
             && self.wait.open_gate()
             && self.disk.as_mut().is_none_or(Disk::open_gate);
         if may_sleep {
@@ -688,7 +694,9 @@ impl<M: Send + 'static> Core<M> {
         {
             return Ok(false);
         }
-        let may_sleep = self.mesh.prepare_sleep() && self.disk.as_mut().is_none_or(Disk::open_gate);
+        let may_sleep = self.mesh.prepare_sleep()
+            && self.mesh.knows_ended()
+            && self.disk.as_mut().is_none_or(Disk::open_gate);
         if may_sleep {
             self.stats.parks += 1;
             self.stats.naps += 1;

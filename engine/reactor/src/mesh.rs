@@ -17,7 +17,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use ringbuf::traits::{Consumer, Observer, Producer, Split};
@@ -79,6 +79,7 @@ pub fn mesh<M>(data_cores: usize, capacity: usize) -> io::Result<(Vec<MeshEnd<M>
     let bells = (0..ports)
         .map(|port| Bell::new(port == data_cores).map(Arc::new))
         .collect::<io::Result<Vec<_>>>()?;
+    let ended = Arc::new(AtomicUsize::new(0));
     let mut ends: Vec<MeshEnd<M>> = bells
         .iter()
         .enumerate()
@@ -88,6 +89,9 @@ pub fn mesh<M>(data_cores: usize, capacity: usize) -> io::Result<(Vec<MeshEnd<M>
             outlets: Vec::with_capacity(ports),
             inlets: Vec::with_capacity(ports - 1),
             first: 0,
+            ended: Arc::clone(&ended),
+            told: vec![false; ports].into(),
+            told_count: 0,
         })
         .collect();
     for from in 0..ports {
@@ -178,6 +182,24 @@ pub struct MeshEnd<M> {
     inlets: Vec<Inlet<M>>,
     /// Inlet to look at first in the next turn.
     first: usize,
+    /// How many ports have ended. Written when one does and never otherwise, so that
+    /// looking costs a read of a line that all cores share.
+    ended: Arc<AtomicUsize>,
+    /// Those that [`MeshEnd::take_ended`] gave, by port.
+    told: Box<[bool]>,
+    told_count: usize,
+}
+
+/// Whoever sleeps learns that this port has ended, however that came.
+impl<M> Drop for MeshEnd<M> {
+    fn drop(&mut self) {
+        // Before it is counted: whoever sees the count finds it gone.
+        self.inlets.clear();
+        self.ended.fetch_add(1, Ordering::Release);
+        for outlet in self.outlets.iter().flatten() {
+            outlet.bell.wake_sleeper();
+        }
+    }
 }
 
 impl<M> fmt::Debug for MeshEnd<M> {
@@ -255,6 +277,28 @@ impl<M> MeshEnd<M> {
     pub fn is_gone(&self, to: PortId) -> bool {
         let outlet = self.outlets.get(to.index()).and_then(Option::as_ref);
         outlet.is_none_or(|outlet| !outlet.mails.read_is_held())
+    }
+
+    /// A port that has ended and of which every mail was taken; each once.
+    pub(crate) fn take_ended(&mut self) -> Option<PortId> {
+        if self.knows_ended() {
+            return None;
+        }
+        let is_over = |inlet: &&Inlet<M>| {
+            let (from, mails) = (inlet.from, &inlet.mails);
+            // In this order: what it sent it sent before it ended.
+            !self.told[from.index()] && self.is_gone(from) && mails.is_empty()
+        };
+        let over = self.inlets.iter().find(is_over)?.from;
+        self.told[over.index()] = true;
+        self.told_count += 1;
+        Some(over)
+    }
+
+    /// Whether [`Self::take_ended`] has given every port that ended. To be asked between
+    /// [`Self::prepare_sleep`] and the sleep: one that ends after that rings.
+    pub(crate) fn knows_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire) == self.told_count
     }
 
     /// Says that this port is about to sleep. True when it may; false when mail
@@ -425,6 +469,28 @@ mod tests {
         drop(cores.pop());
         assert!(control.is_gone(PortId(1)));
         assert!(!control.is_gone(PortId(0)));
+    }
+
+    #[test]
+    fn a_port_that_ended_is_told_once_after_its_last_mail_and_wakes_whoever_sleeps() {
+        let (mut cores, control) = mesh::<u64>(3, 4).unwrap();
+        let mut gone = cores.pop().unwrap();
+        let mut other = cores.pop().unwrap();
+        let mut first = cores.pop().unwrap();
+        gone.try_send(PortId(0), 7).unwrap();
+        assert!(first.take_ended().is_none() && other.prepare_sleep() && other.knows_ended());
+        drop(gone);
+        // It did not know when it went to sleep: the bell has rung.
+        rustix::io::read(other.eventfd(), &mut [0_u8; 8]).unwrap();
+        assert_eq!(other.take_ended(), Some(PortId(2)));
+        assert_eq!(first.take_ended(), None, "its mail waits");
+        assert!(!first.knows_ended());
+        assert_eq!(first.try_recv(), Some((PortId(2), 7)));
+        assert_eq!(first.take_ended(), Some(PortId(2)));
+        assert_eq!(first.take_ended(), None);
+        drop(control);
+        assert_eq!(first.take_ended(), Some(PortId(3)));
+        assert!(first.knows_ended());
     }
 
     #[test]

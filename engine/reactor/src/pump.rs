@@ -79,6 +79,12 @@ pub trait Pump {
         panic!("a pump that asks the disk takes its answers, also {done:?}");
     }
 
+    /// Another port has ended, after a panic or its drain; everything that it sent was
+    /// handed over, and what is in its mailbox nobody takes. Each port once.
+    fn handle_ended(&mut self, now: Instant, port: PortId) {
+        let _ = (now, port);
+    }
+
     /// Fires due timers, runs the application, sends what is to be sent. Called
     /// after the inputs of every turn that had some, when the deadline has come,
     /// and in any case after it did something or met a full socket or mailbox.

@@ -3,6 +3,7 @@
 //! [`Core`].
 
 mod client;
+mod panics;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -180,6 +181,7 @@ pub(crate) struct World {
     pub(crate) mute: Option<usize>,
     /// The control thread does not answer.
     pub(crate) control_mute: bool,
+    panics: panics::Panics,
 }
 
 /// Index of a client.
@@ -240,6 +242,7 @@ impl World {
             opens_refused: 0,
             mute: None,
             control_mute: false,
+            panics: panics::Panics::default(),
             notices: Vec::new(),
         };
         world.boot();
@@ -704,19 +707,21 @@ impl World {
     fn is_quiet(&self) -> bool {
         let boxed =
             |from: usize, mails: &VecDeque<CoreMail>| !mails.is_empty() && self.mute != Some(from);
-        let boxes = self.boxes.iter();
+        let boxes = self.boxes.iter().enumerate();
         let mailed = boxes
-            .flat_map(|from| from.iter().enumerate())
+            .filter(|(core, _)| !self.is_gone(*core))
+            .flat_map(|(_, from)| from.iter().enumerate())
             .any(|(from, mails)| boxed(from, mails));
         let control = !self.control_mute && self.to_control.iter().any(|b| !b.is_empty());
-        let disk = self
-            .disks
-            .iter()
-            .any(|disk| disk.next_deadline().is_some_and(|due| due <= self.now));
+        let disks = self.disks.iter().enumerate();
+        let disk = disks
+            .filter(|(core, _)| !self.is_gone(*core))
+            .any(|(_, disk)| disk.next_deadline().is_some_and(|due| due <= self.now));
         let working = self
             .cores
             .iter()
             .enumerate()
+            .filter(|(core, _)| !self.is_gone(*core))
             .any(|(core, state)| state.has_work() && self.mute != Some(core));
         let sending = self.clients.iter().any(Client::has_input);
         !(mailed || control || disk || working || sending)
@@ -732,7 +737,10 @@ impl World {
             if self.setup.delays && self.rng.chance(3) {
                 continue;
             }
-            moved |= self.core_turn((start + i) % count);
+            let core = (start + i) % count;
+            if !self.is_gone(core) {
+                moved |= self.core_turn(core);
+            }
         }
         moved
     }
@@ -850,6 +858,7 @@ impl World {
                 self.cores[core].handle_mail(mail);
             }
         }
+        moved |= self.tell_of_panics(core);
         for id in 0..self.clients.len() {
             if self.clients[id].core == core && !self.clients[id].is_over() {
                 moved |= self.feed(id);

@@ -12,6 +12,7 @@ mod handshake;
 mod histories;
 mod identity;
 mod limits;
+mod lost;
 mod queues;
 mod quotas;
 mod samples;

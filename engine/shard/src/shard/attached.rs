@@ -7,7 +7,7 @@ use pinion_domains::stream::{
     SessionError, Start, SubKey, SubscribeError, SubscribeOptions, Subscribed,
 };
 use pinion_types::{
-    ErrorCode, FixedMap, Monotonic, Offset, SessionId, SubscriptionId, Version, WallMs,
+    CoreId, ErrorCode, FixedMap, Monotonic, Offset, SessionId, SubscriptionId, Version, WallMs,
 };
 
 use super::{Kind, Shard, Slot};
@@ -300,6 +300,15 @@ impl Shard {
                 ..Belongings::default()
             }
         })
+    }
+
+    /// A core is gone, and all connections that it had: each of them as in
+    /// [`Shard::end_session`].
+    pub fn end_sessions_of(&mut self, now: Monotonic, wall: WallMs, core: CoreId) {
+        let of_it = self.sessions.keys().filter(|session| session.core == core);
+        for session in of_it.copied().collect::<Vec<SessionId>>() {
+            self.end_session(now, wall, session);
+        }
     }
 
     /// The connection is gone (domains.md §0): its subscriptions, append
