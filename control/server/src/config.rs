@@ -6,6 +6,11 @@ mod dashboard;
 #[cfg(test)]
 mod documented;
 mod kept;
+mod principals;
+mod resources;
+#[cfg(test)]
+mod said;
+mod sections;
 mod tls;
 
 use std::collections::BTreeSet;
@@ -16,15 +21,18 @@ use std::time::Duration;
 use crate::control::access::Tokens;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
-use pinion_node::access::{Grant, Permissions, Principal, Scope, TenantId, TokenDigest};
+use pinion_node::access::{Principal, TenantId, TokenDigest};
 use pinion_node::map::SpecDefaults;
 use pinion_types::{ResourceKind, ResourceName};
-use pinion_wire::message::{Overflow, QueueSpec, Spec};
+use pinion_wire::message::Spec;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use cluster::Cluster;
 pub(crate) use dashboard::{Dashboard, Oidc};
 pub(crate) use kept::{Audit, Deletion};
+pub(crate) use principals::Token;
+pub(crate) use resources::Declared;
+pub(crate) use sections::{Admin, Auth, Backup, Defaults, Limits, Storage};
 pub(crate) use tls::Tls;
 
 /// Everything `pinion serve` can be told.
@@ -143,220 +151,6 @@ pub(crate) enum SteeringMode {
     Forward,
 }
 
-/// What a core admits.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Limits {
-    /// Connections of one core.
-    pub(crate) connections_max: u32,
-    /// Handshakes one core runs at once.
-    pub(crate) handshakes_max: u32,
-    /// Handshakes in progress above which an unproven address must prove itself.
-    pub(crate) retry_above: u32,
-    /// Handshakes an address prefix (/24, /56) may begin at once.
-    pub(crate) prefix_burst: u32,
-    /// Handshakes a second it may begin after that.
-    pub(crate) prefix_rate: u32,
-}
-
-/// What a resource gets where its specification says nothing.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Defaults {
-    pub(crate) stream_shards: u16,
-    pub(crate) stream_ring_bytes: u64,
-    pub(crate) stream_tail_bytes: u64,
-    pub(crate) queue_memory_bytes: u64,
-    pub(crate) cache_bytes: u64,
-}
-
-/// How the logs use the disk.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Storage {
-    /// Bytes of one segment; written full of zeros before it is used.
-    pub(crate) segment_bytes: u64,
-    /// Bytes of log after which the state of all partitions is written down, so
-    /// that a start reads no more than about this.
-    pub(crate) checkpoint_every_bytes: u64,
-}
-
-/// Shortest and longest time that may be given to a backup, in seconds. What it holds
-/// back is not removed meanwhile.
-const BACKUP_S_MIN: u64 = 60;
-const BACKUP_S_MAX: u64 = 7 * 24 * 3600;
-
-/// How a backup uses the disk while the node serves.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Backup {
-    /// Bytes a second that it reads at most; 0: as fast as it goes.
-    pub(crate) bytes_per_second: u64,
-    /// Longest that it may take, in seconds.
-    pub(crate) time_max_s: u64,
-    /// Bytes of each log that may wait for it to be removed. Beyond it the backup is
-    /// given up.
-    pub(crate) held_bytes_max: u64,
-}
-
-impl Default for Backup {
-    fn default() -> Self {
-        Self {
-            bytes_per_second: 128 << 20,
-            time_max_s: 12 * 3600,
-            held_bytes_max: 16 << 30,
-        }
-    }
-}
-
-/// The administrators' door: HTTP on the TCP port of the same number.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Admin {
-    /// Whether there is one.
-    pub(crate) enabled: bool,
-    /// Clients on this machine may do without TLS; with `--dev` they may in any case.
-    pub(crate) cleartext_on_loopback: bool,
-    /// Requests of one principal in a second, twice as many at once; 0: as many as come.
-    pub(crate) reads_per_second: u32,
-    /// The same of requests that change something.
-    pub(crate) writes_per_second: u32,
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            cleartext_on_loopback: false,
-            reads_per_second: 200,
-            writes_per_second: 100,
-        }
-    }
-}
-
-/// Who is believed, and what tokens are signed with.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Auth {
-    /// The key that seals the keys of tenants: 64 hexadecimal digits, the same on every
-    /// node of a cluster. Without one no token is issued.
-    pub(crate) master_key_file: Option<PathBuf>,
-    /// PEM of who vouches for identity providers; otherwise who the system trusts does.
-    pub(crate) idp_ca: Option<PathBuf>,
-    /// Ranges of addresses, besides public ones, that identity providers may have.
-    pub(crate) allow_addresses: Vec<String>,
-    /// Whether identity providers may be asked without TLS.
-    pub(crate) allow_http: bool,
-    /// TCP address of the listener of tenants' first days.
-    pub(crate) bootstrap_listen: Option<SocketAddr>,
-    /// Its secret.
-    pub(crate) bootstrap_token_file: Option<PathBuf>,
-}
-
-/// One bearer token, as its SHA-256.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Token {
-    pub(crate) name: String,
-    pub(crate) sha256: String,
-    #[serde(default = "first_tenant")]
-    pub(crate) tenant: u64,
-    /// Whether its holder may do everything that administrators can, in every tenant.
-    #[serde(default)]
-    pub(crate) operator: bool,
-    pub(crate) grants: Vec<GrantText>,
-}
-
-/// One grant as people write it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct GrantText {
-    pub(crate) permissions: Vec<PermissionWord>,
-    pub(crate) kind: Option<KindWord>,
-    #[serde(default = "anything")]
-    pub(crate) namespace: String,
-    #[serde(default = "anything")]
-    pub(crate) name: String,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum PermissionWord {
-    Read,
-    Write,
-    Admin,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum KindWord {
-    Stream,
-    Cache,
-    Queue,
-}
-
-/// A resource that exists from the start.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Declared {
-    pub(crate) kind: KindWord,
-    /// `NAMESPACE/NAME`.
-    pub(crate) name: String,
-    #[serde(default = "first_tenant")]
-    pub(crate) tenant: u64,
-    #[serde(default)]
-    pub(crate) shards: u16,
-    /// Per partition; 0 = default.
-    #[serde(default)]
-    pub(crate) bytes: u64,
-    /// Whether it survives a restart; of a queue unless it says otherwise.
-    pub(crate) durable: Option<bool>,
-    /// Of a queue, the time to live of its messages.
-    #[serde(default)]
-    pub(crate) retention_ms: u64,
-    /// Per partition: what a durable stream keeps, or a queue holds.
-    #[serde(default)]
-    pub(crate) retention_bytes: u64,
-    #[serde(default)]
-    pub(crate) queue: QueueOptions,
-    #[serde(default)]
-    pub(crate) max_record_bytes: u32,
-    /// `block` of a durable stream, else `drop_oldest`, unless it says otherwise.
-    pub(crate) overflow: Option<OverflowWord>,
-}
-
-/// What only a queue has; 0 is the default.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct QueueOptions {
-    pub(crate) visibility_ms: u32,
-    pub(crate) max_attempts: u16,
-    pub(crate) ordered_by_key: bool,
-    pub(crate) drop_expired: bool,
-    pub(crate) max_in_flight: u32,
-    pub(crate) consumer_in_flight: u32,
-    pub(crate) backoff_min_ms: u32,
-    pub(crate) backoff_max_ms: u32,
-    pub(crate) messages_max: u32,
-    pub(crate) redeliveries_per_s: u32,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum OverflowWord {
-    Block,
-    DropOldest,
-    DropNewest,
-    Disconnect,
-}
-
-fn first_tenant() -> u64 {
-    1
-}
-fn anything() -> String {
-    "**".to_owned()
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -383,40 +177,6 @@ impl Default for Config {
             audit: Audit::default(),
             token: Vec::new(),
             resource: Vec::new(),
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections_max: 20_000,
-            handshakes_max: 2_000,
-            retry_above: 200,
-            prefix_burst: 4_096,
-            prefix_rate: 2_048,
-        }
-    }
-}
-
-impl Default for Defaults {
-    fn default() -> Self {
-        let defaults = SpecDefaults::default();
-        Self {
-            stream_shards: defaults.stream_shards,
-            stream_ring_bytes: defaults.stream_ring_bytes,
-            stream_tail_bytes: defaults.stream_tail_bytes,
-            queue_memory_bytes: defaults.queue_memory_bytes,
-            cache_bytes: defaults.cache_bytes,
-        }
-    }
-}
-
-impl Default for Storage {
-    fn default() -> Self {
-        Self {
-            segment_bytes: 64 << 20,
-            checkpoint_every_bytes: 256 << 20,
         }
     }
 }
@@ -497,11 +257,6 @@ pub(crate) enum ConfigError {
     },
 }
 
-/// A segment holds at least a few of the largest groups.
-const SEGMENT_BYTES_MIN: u64 = 4 << 20;
-/// A byte's place in its segment is kept in 32 bits.
-const SEGMENT_BYTES_MAX: u64 = 1 << 30;
-
 /// A wait longer than this counts as idle, and an idle core does not spin.
 const SPIN_US_MAX: u64 = 1000;
 
@@ -563,29 +318,8 @@ impl Config {
         if let Some(cluster) = &self.cluster {
             cluster.check()?;
         }
-        self.check_storage()
-    }
-
-    fn check_storage(&self) -> Result<(), ConfigError> {
-        let segment = self.storage.segment_bytes;
-        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment)
-            || !segment.is_multiple_of(pinion_commitlog::BLOCK as u64)
-        {
-            return Err(ConfigError::Value {
-                key: "storage.segment_bytes",
-                value: segment.to_string(),
-                expected: "a multiple of 4096 from 4194304 (4 MiB) to 1073741824 (1 GiB)",
-            });
-        }
-        let time = self.backup.time_max_s;
-        if !(BACKUP_S_MIN..=BACKUP_S_MAX).contains(&time) {
-            return Err(ConfigError::Value {
-                key: "backup.time_max_s",
-                value: time.to_string(),
-                expected: "60 (a minute) to 604800 (a week)",
-            });
-        }
-        Ok(())
+        self.storage.check()?;
+        self.backup.check()
     }
 
     /// Longest a drain may take.
@@ -638,134 +372,12 @@ impl Config {
     }
 }
 
-impl Token {
-    fn compile(&self) -> Result<(TokenDigest, Principal), ConfigError> {
-        let digest = parse_digest(&self.sha256).ok_or_else(|| ConfigError::Value {
-            key: "token.sha256",
-            value: self.sha256.clone(),
-            expected: "64 hexadecimal digits; `pinion token` prints a token and its digest",
-        })?;
-        let grants = self
-            .grants
-            .iter()
-            .map(GrantText::compile)
-            .collect::<Result<_, _>>()?;
-        let principal = Principal {
-            name: self.name.clone(),
-            tenant: TenantId(self.tenant),
-            grants,
-        };
-        Ok((digest, principal))
-    }
-}
-
-fn parse_digest(text: &str) -> Option<TokenDigest> {
-    let text = text.as_bytes();
-    let mut digest = [0; 32];
-    if text.len() != 64 {
-        return None;
-    }
-    for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
-        let high = char::from(pair[0]).to_digit(16)?;
-        let low = char::from(pair[1]).to_digit(16)?;
-        *byte = u8::try_from(high * 16 + low).ok()?;
-    }
-    Some(TokenDigest(digest))
-}
-
-impl GrantText {
-    fn compile(&self) -> Result<Grant, ConfigError> {
-        let scope = |key, text: &String| {
-            Scope::parse(text).map_err(|_| ConfigError::Value {
-                key,
-                value: text.clone(),
-                expected: "'**', 'a/b' or 'a/b/**'",
-            })
-        };
-        let permissions = self
-            .permissions
-            .iter()
-            .fold(Permissions::NONE, |all, word| {
-                all.and(match word {
-                    PermissionWord::Read => Permissions::READ,
-                    PermissionWord::Write => Permissions::WRITE,
-                    PermissionWord::Admin => Permissions::ADMIN,
-                })
-            });
-        Ok(Grant {
-            permissions,
-            kind: self.kind.map(KindWord::kind),
-            namespace: scope("token.grants.namespace", &self.namespace)?,
-            name: scope("token.grants.name", &self.name)?,
-        })
-    }
-}
-
-impl KindWord {
-    fn kind(self) -> ResourceKind {
-        match self {
-            Self::Stream => ResourceKind::Stream,
-            Self::Cache => ResourceKind::Cache,
-            Self::Queue => ResourceKind::Queue,
-        }
-    }
-}
-
-impl Declared {
-    fn compile(&self) -> Result<(TenantId, ResourceKind, ResourceName, Spec), ConfigError> {
-        let name = ResourceName::parse(&self.name).map_err(|source| ConfigError::ResourceName {
-            name: self.name.clone(),
-            source,
-        })?;
-        let is_queue = self.kind.kind() == ResourceKind::Queue;
-        let queue = QueueSpec {
-            visibility_ms: self.queue.visibility_ms,
-            max_attempts: self.queue.max_attempts,
-            ordered_by_key: self.queue.ordered_by_key,
-            drop_expired: self.queue.drop_expired,
-            max_in_flight: self.queue.max_in_flight,
-            consumer_in_flight: self.queue.consumer_in_flight,
-            backoff_min_ms: self.queue.backoff_min_ms,
-            backoff_max_ms: self.queue.backoff_max_ms,
-            messages_max: self.queue.messages_max,
-            redeliveries_per_s: self.queue.redeliveries_per_s,
-        };
-        if !is_queue && queue != QueueSpec::UNSET {
-            return Err(ConfigError::Value {
-                key: "resource.queue",
-                value: self.name.clone(),
-                expected: "kind = 'queue' beside it",
-            });
-        }
-        let durable = self.durable.unwrap_or(is_queue);
-        let overflow = match self.kind {
-            KindWord::Stream if durable => OverflowWord::Block,
-            _ => OverflowWord::DropOldest,
-        };
-        let spec = Spec {
-            shards: self.shards,
-            durability: u8::from(durable),
-            ring_bytes: self.bytes,
-            retention_ms: self.retention_ms,
-            retention_bytes: self.retention_bytes,
-            queue,
-            max_record_bytes: self.max_record_bytes,
-            overflow: match self.overflow.unwrap_or(overflow) {
-                OverflowWord::Block => Overflow::Block,
-                OverflowWord::DropOldest => Overflow::DropOldest,
-                OverflowWord::DropNewest => Overflow::DropNewest,
-                OverflowWord::Disconnect => Overflow::Disconnect,
-            },
-        };
-        Ok((TenantId(self.tenant), self.kind.kind(), name, spec))
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::result_large_err)] // figment's closure signature
 mod tests {
     use super::*;
     use figment::Jail;
+    use pinion_wire::message::Overflow;
 
     fn flags(config: Option<&str>) -> Flags {
         Flags {

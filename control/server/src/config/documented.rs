@@ -20,7 +20,7 @@ fn section(heading: &str) -> &'static str {
 
 /// Every key that a configuration can have: with a table in it that is not there by
 /// default, as the page gives it.
-fn keys() -> BTreeSet<String> {
+pub(super) fn keys() -> BTreeSet<String> {
     let page = section("Cluster");
     let begin = page.find("```toml\n").unwrap() + 8;
     let end = page[begin..].find("```").unwrap();
