@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use pinion_client::{
     Client, ClientConfig, ConnectError, ErrorCode, PublisherOptions, Record, StreamSpec,
 };
+use support::metered::Metered;
 use support::process::{Home, Node};
 
 const NODES: usize = 3;
@@ -207,10 +208,10 @@ impl Cluster {
     }
 }
 
-/// Sets the quota of connections of the tenant that all clients are of.
-fn allow_connections(node: &Node, connections: u64) {
+/// Sets a quota of the tenant that all clients are of.
+fn allow(node: &Node, quota: &str, most: u64) {
     let mut stream = TcpStream::connect(node.address).unwrap();
-    let body = format!("{{\"quotas\":{{\"max_connections\":{connections}}}}}");
+    let body = format!("{{\"quotas\":{{\"{quota}\":{most}}}}}");
     let request = format!(
         "PATCH /v1/tenants/default HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\
          Authorization: Bearer {}\r\nContent-Type: application/json\r\n\
@@ -251,7 +252,7 @@ async fn connects_until(config: &ClientConfig, wanted: bool) {
 
 /// Connections at two nodes use up what a third would let in.
 fn a_quota_holds_over_all(cluster: &mut Cluster) {
-    allow_connections(cluster.node(0), 3);
+    allow(cluster.node(0), "max_connections", 3);
     let configs: Vec<_> = (0..NODES)
         .map(|at| cluster.node(at).client_config())
         .collect();
@@ -267,7 +268,72 @@ fn a_quota_holds_over_all(cluster: &mut Cluster) {
             client.close().await;
         }
     });
-    allow_connections(cluster.node(1), 0);
+    allow(cluster.node(1), "max_connections", 0);
+}
+
+/// Records a second of the tenant, over all nodes.
+const RATE: u64 = 300;
+
+/// How long is published at a time. Longer measures the rate better.
+const METERED: Duration = Duration::from_secs(3);
+
+/// Whether `let_in` records in `time` are as many as the rate gives out: no more than a
+/// quarter beyond it, as the shares of the cores may be together, and what was saved up in a
+/// quarter of a second; and no less than seven tenths, because a client that waits for what
+/// a refusal asks comes a little late each time.
+fn fits(let_in: u64, time: Duration) -> bool {
+    let rate = RATE as f64;
+    let (least, most) = (0.7 * time.as_secs_f64(), 1.25 * time.as_secs_f64() + 0.25);
+    (least * rate..=most * rate).contains(&(let_in as f64))
+}
+
+/// What three nodes let in together is the rate, and so is what one of them does when
+/// nothing is asked of the others.
+fn a_rate_holds_over_all(cluster: &mut Cluster) {
+    allow(cluster.node(2), "max_publish_rate", RATE);
+    support::run(async {
+        let streams = ["rate/n0", "rate/n1", "rate/n2"];
+        let mut clients = Vec::new();
+        for (at, stream) in streams.into_iter().enumerate() {
+            let mut client = Metered::new(cluster.node(at), stream, RATE).await;
+            client.use_up().await;
+            clients.push(client);
+        }
+        let [one, two, three] = &mut clients[..] else {
+            panic!("three nodes");
+        };
+        // The last node that heard of the quota may have let in what the others had not.
+        for client in [&mut *one, &mut *two, &mut *three] {
+            client.use_up().await;
+        }
+        let began = Instant::now();
+        let told = tokio::join!(
+            one.publish_for(METERED),
+            two.publish_for(METERED),
+            three.publish_for(METERED)
+        );
+        let (took, told) = (began.elapsed(), [told.0, told.1, told.2]);
+        let let_in = told.iter().map(|one| one.let_in).sum();
+        println!("three nodes at {RATE} a second let in {let_in} in {took:?}: {told:?}");
+        assert!(fits(let_in, took), "{let_in} in {took:?}: {told:?}");
+        assert!(
+            told.iter().all(|one| one.let_in > 0 && one.refused > 0),
+            "{told:?}"
+        );
+        // Alone it gets all of it, once the others have said that nobody asks there.
+        let until = Instant::now() + PATIENCE / 2;
+        loop {
+            let began = Instant::now();
+            let told = one.publish_for(Duration::from_secs(1)).await;
+            let took = began.elapsed();
+            if told.refused > 0 && fits(told.let_in, took) {
+                println!("one of them lets in {} in {took:?}", told.let_in);
+                break;
+            }
+            assert!(Instant::now() < until, "{told:?} in {took:?}");
+        }
+    });
+    allow(cluster.node(0), "max_publish_rate", 0);
 }
 
 struct Load {
@@ -294,6 +360,7 @@ fn three_nodes_share_quotas_and_outlive_killed_stopped_and_wiped_ones() {
     }
 
     a_quota_holds_over_all(&mut cluster);
+    a_rate_holds_over_all(&mut cluster);
 
     // Killed under load: the others decide, and nobody's data path notices.
     for _ in 0..kills {

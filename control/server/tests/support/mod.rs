@@ -3,6 +3,7 @@
 
 pub mod forge;
 pub mod load;
+pub mod metered;
 pub mod mount;
 pub mod process;
 pub mod work;
