@@ -236,6 +236,12 @@ impl Wanted {
                 "unsupported_kind",
                 "a ShardPlacement is read only: shards are moved by plans",
             )),
+            // What is only remembered looks like what is done:
+            // docs/decisions/0019-no-bridges-yet.md.
+            "Bridge" => Err(Failure::bad(
+                "unsupported_kind",
+                "no release of Pinion carries out bridges yet",
+            )),
             kind => Err(
                 Failure::bad("unsupported_kind", format!("there is no kind {kind} here"))
                     .with("kind", kind),
