@@ -474,6 +474,7 @@ fn query_schema(name: &str) -> Value {
             json!({ "type": "integer", "format": "int64", "minimum": 0 })
         }
         "consistency" => json!({ "type": "string", "enum": ["linearizable", "stale"] }),
+        "node" => json!({ "type": "string", "enum": ["all"] }),
         "q" => json!({ "type": "string", "maxLength": FILTER_BYTES_MAX }),
         "filter" => json!({ "type": "string", "maxLength": FILTER_BYTES_MAX }),
         "kind" => json!({ "type": "string", "enum": ["stream", "queue", "cache"] }),
@@ -511,7 +512,19 @@ fn responses(route: &Route) -> Map<String, Value> {
 fn plain(route: &Route) -> Value {
     let text = json!({ "schema": { "type": "string" } });
     if route.path.ends_with("/watch") {
-        json!({ "text/event-stream": text })
+        // Of each event, as those who read such a document take it.
+        let word =
+            json!({ "type": "string", "enum": ["change", "resnapshot_required", "refused"] });
+        let event = json!({
+            "type": "object",
+            "required": ["event", "data"],
+            "properties": {
+                "event": word,
+                "id": { "type": "string", "description": "The version of a change." },
+                "data": { "type": "string", "description": "JSON." },
+            },
+        });
+        json!({ "text/event-stream": { "schema": event } })
     } else if route.path == METRICS {
         json!({ "text/plain": text, "application/openmetrics-text": text })
     } else if route.path.ends_with("/backup") {
