@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pinion_metadata::{Command, Expect, MetaVersion, Metadata};
 use pinion_plane::{
-    Answer, AuditQuery, Caller, Consistency, Denied, PeerName, Plane, PlaneError, PlaneOutput,
-    PlaneStatus, Query, Request, RequestId, WatchError, WatchId, Watched, Write,
+    Answer, AuditEverywhere, AuditQuery, Caller, Consistency, Denied, PeerName, Plane, PlaneError,
+    PlaneOutput, PlaneStatus, Query, Request, RequestId, WatchError, WatchId, Watched, Write,
 };
 use pinion_raft_group::TransferError;
 use pinion_types::Monotonic;
@@ -43,6 +43,11 @@ enum Ask {
     },
     Audit {
         query: AuditQuery,
+        wait: Duration,
+        answer: oneshot::Sender<Answer>,
+    },
+    AuditEverywhere {
+        wanted: Box<AuditEverywhere>,
         wait: Duration,
         answer: oneshot::Sender<Answer>,
     },
@@ -130,6 +135,17 @@ impl PlaneHandle {
     pub async fn audit(&self, query: AuditQuery, wait: Duration) -> Answer {
         let ask = |answer| Ask::Audit {
             query,
+            wait,
+            answer,
+        };
+        self.answer(ask, PlaneError::NotReady).await
+    }
+
+    /// Reads rows of the audit logs of all nodes, within `wait` of the turn that takes it.
+    pub async fn audit_everywhere(&self, wanted: AuditEverywhere, wait: Duration) -> Answer {
+        let wanted = Box::new(wanted);
+        let ask = |answer| Ask::AuditEverywhere {
+            wanted,
             wait,
             answer,
         };
@@ -321,6 +337,15 @@ impl Front {
                 let deadline = now + wait;
                 self.request(plane, Request::Audit { query, deadline }, answer);
             }
+            Ask::AuditEverywhere {
+                wanted,
+                wait,
+                answer,
+            } => {
+                let deadline = now + wait;
+                let everywhere = Request::AuditEverywhere { wanted, deadline };
+                self.request(plane, everywhere, answer);
+            }
             Ask::Denied(denied, answer) => {
                 let _ = answer.send(plane.handle_denied(denied));
             }
@@ -480,6 +505,7 @@ impl core::fmt::Debug for Ask {
             Self::Write { .. } => "Write",
             Self::Read { .. } => "Read",
             Self::Audit { .. } => "Audit",
+            Self::AuditEverywhere { .. } => "AuditEverywhere",
             Self::Denied(..) => "Denied",
             Self::Watch { .. } => "Watch",
             Self::Status(_) => "Status",

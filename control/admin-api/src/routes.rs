@@ -640,13 +640,14 @@ const CLUSTER: &[Route] = &[
                 "to",
                 "limit",
                 "page_token",
+                "node",
             ],
             ..get("/v1/audit", Need::Credential, "AuditList", |call| {
                 Box::pin(audit::list(call))
             })
         },
         "audit",
-        "Rows of this node's audit log",
+        "Rows of this node's audit log, or of all nodes'",
     ),
     told(
         Route {

@@ -32,7 +32,8 @@ mod request;
 mod usage;
 
 pub use audit::{
-    AUDIT_LOG, AuditConfig, AuditOpenError, AuditPage, AuditQuery, AuditResult, AuditRow, RowError,
+    AUDIT_LOG, AuditAsk, AuditConfig, AuditEverywhere, AuditOpenError, AuditPage, AuditPages,
+    AuditQuery, AuditResult, AuditRow, AuditSaid, AuditSilence, RowError, Said,
 };
 pub use hub::{Form, WatchError, WatchId, Watched};
 pub use meet::{Beat, Join, JoinAnswer, JoinVerdict, Meet, MeetState};

@@ -114,6 +114,17 @@ pub const AUDIT_READ_BYTES: u32 = 256 << 10;
 /// Queries of the audit log at a time: each holds a page and a read.
 pub const AUDIT_QUERIES_MAX: usize = 16;
 
+/// Queries of the audit logs of all nodes at a time: each holds a page of every node.
+pub const AUDIT_GATHERS_MAX: usize = 4;
+
+/// Bytes of rows in an answer to another node. As much as of a snapshot: what else waits for
+/// the same connection waits no longer for this.
+pub const AUDIT_SAID_BYTES_MAX: usize = 256 << 10;
+
+/// How long other nodes have to answer a query of all nodes. Longer waits longer for those
+/// that are gone and not known to be, shorter leaves out some whose disk is busy.
+pub const AUDIT_NODE_WAIT: Duration = Duration::from_secs(1);
+
 /// How long rows of commands wait for others: a flush for each command would hold up the
 /// flush of the next one, because both go to one disk. Longer spares more flushes, and
 /// loses the addresses of more requests when a node crashes.

@@ -10,6 +10,7 @@ use pinion_raft_group::format::FormatError;
 use pinion_raft_group::limits::PEER_BODY_MAX;
 use pinion_raft_group::{FRAME_HEAD, PeerError, PeerMessage};
 
+use crate::audit::{AuditAsk, AuditSaid};
 use crate::meet::{Beat, Join, JoinAnswer, Meet};
 use crate::request::PlaneError;
 use crate::usage::Usage;
@@ -22,6 +23,8 @@ const KIND_JOIN: u16 = 9;
 const KIND_JOIN_ANSWER: u16 = 10;
 const KIND_BEAT: u16 = 11;
 const KIND_USAGE: u16 = 12;
+const KIND_AUDIT_ASK: u16 = 13;
+const KIND_AUDIT_SAID: u16 = 14;
 
 /// Bytes of a frame of kind 7 behind its head.
 const RETURNED_BYTES: usize = 24;
@@ -45,6 +48,10 @@ pub enum PlaneMessage {
     Beat(Beat),
     /// What tenants use on the sender.
     Usage(Usage),
+    /// The sender wants rows of the hearer's audit log.
+    AuditAsk(AuditAsk),
+    /// Some of them.
+    AuditSaid(AuditSaid),
 }
 
 /// A command for whoever leads.
@@ -127,6 +134,8 @@ impl PlaneMessage {
             Self::JoinAnswer(_) => KIND_JOIN_ANSWER,
             Self::Beat(_) => KIND_BEAT,
             Self::Usage(_) => KIND_USAGE,
+            Self::AuditAsk(_) => KIND_AUDIT_ASK,
+            Self::AuditSaid(_) => KIND_AUDIT_SAID,
         };
         out.resize(begin + FRAME_HEAD, 0);
         match self {
@@ -136,6 +145,8 @@ impl PlaneMessage {
             Self::JoinAnswer(answer) => answer.encode(out),
             Self::Beat(beat) => beat.encode(out),
             Self::Usage(usage) => usage.encode(out),
+            Self::AuditAsk(ask) => ask.encode(out),
+            Self::AuditSaid(said) => said.encode(out),
             Self::Forward(Forward { number, envelope }) => {
                 let len = envelope.len();
                 assert!(len <= COMMAND_BYTES_MAX, "an envelope of {len} bytes");
@@ -174,7 +185,7 @@ impl PlaneMessage {
             return Err(PeerError::Short { needed, found });
         };
         let kind = u16::from_le_bytes([head[6], head[7]]);
-        if !(KIND_FORWARD..=KIND_USAGE).contains(&kind) {
+        if !(KIND_FORWARD..=KIND_AUDIT_SAID).contains(&kind) {
             return PeerMessage::decode(frame).map(Self::Raft);
         }
         let needed = PeerMessage::frame_len(head)?;
@@ -191,6 +202,8 @@ impl PlaneMessage {
             KIND_JOIN_ANSWER => return Ok(Self::JoinAnswer(JoinAnswer::decode(body)?)),
             KIND_BEAT => return Ok(Self::Beat(Beat::decode(body)?)),
             KIND_USAGE => return Ok(Self::Usage(Usage::decode(body)?)),
+            KIND_AUDIT_ASK => return Ok(Self::AuditAsk(AuditAsk::decode(body)?)),
+            KIND_AUDIT_SAID => return Ok(Self::AuditSaid(AuditSaid::decode(body)?)),
             _ => {}
         }
         let field = |name| Err(PeerError::Body(FormatError::Field { name }));

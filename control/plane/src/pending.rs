@@ -20,6 +20,8 @@ pub(crate) enum State {
     Asked(ReadId, Query),
     /// A query of the audit log.
     Searching,
+    /// A query of the audit logs of all nodes.
+    Gathering,
 }
 
 /// A command that is not proposed yet.
@@ -34,7 +36,7 @@ impl State {
     pub(crate) fn given_up(&self, why: PlaneError) -> PlaneError {
         match self {
             Self::Proposed(..) => PlaneError::Unknown,
-            Self::Waiting(..) | Self::Asked(..) | Self::Searching => why,
+            Self::Waiting(..) | Self::Asked(..) | Self::Searching | Self::Gathering => why,
         }
     }
 }
@@ -115,7 +117,7 @@ impl Requests {
     pub(crate) fn remote(&self, id: RequestId) -> Option<SocketAddr> {
         match &self.by_id.get(&id)?.state {
             State::Proposed(_, remote) => *remote,
-            State::Waiting(..) | State::Asked(..) | State::Searching => None,
+            State::Waiting(..) | State::Asked(..) | State::Searching | State::Gathering => None,
         }
     }
 

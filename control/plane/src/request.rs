@@ -9,7 +9,7 @@ use pinion_metadata::{
 };
 use pinion_types::Monotonic;
 
-use crate::audit::{AuditPage, AuditQuery};
+use crate::audit::{AuditEverywhere, AuditPage, AuditPages, AuditQuery};
 use crate::limits::LEADER_RETRY_MS;
 
 /// Names a request until it is answered; chosen by the owner, unique among those
@@ -64,6 +64,14 @@ pub enum Request {
     Audit {
         /// Which.
         query: AuditQuery,
+        /// When the caller gives up.
+        deadline: Monotonic,
+    },
+    /// Read rows of all nodes' audit logs. Nodes that do not answer within
+    /// [`AUDIT_NODE_WAIT`](crate::limits::AUDIT_NODE_WAIT) are named in the answer.
+    AuditEverywhere {
+        /// Which.
+        wanted: Box<AuditEverywhere>,
         /// When the caller gives up.
         deadline: Monotonic,
     },
@@ -138,6 +146,8 @@ pub enum Answer {
     },
     /// Rows of the audit log.
     Audit(AuditPage),
+    /// Rows of the audit logs of all nodes.
+    AuditEverywhere(AuditPages),
     /// It was not done, or nobody knows: [`PlaneError::outcome`].
     Refused(PlaneError),
 }

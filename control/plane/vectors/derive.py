@@ -268,6 +268,44 @@ def usage(rows, part=0, last=1, zero=0, count=None):
     return fields + [field for row in rows for field in row]
 
 
+def audit_ask(given=(), first=3, since=0, until=2**64 - 1, limit=100, bits=None, zero=bytes(5), length=None):
+    """`given`: pairs of a bit and a text, by bit."""
+    bits = sum(1 << bit for bit, _ in given) if bits is None else bits
+    fields = [
+        ((9).to_bytes(8, "little"), "question 9"),
+        (first.to_bytes(8, "little"), f"first {first}"),
+        (since.to_bytes(8, "little"), f"from {since}"),
+        (until.to_bytes(8, "little"), f"to {until}"),
+        (limit.to_bytes(2, "little"), f"limit {limit}"),
+        (bytes([bits]), f"given {bits}"),
+        (zero, "zero"),
+    ]
+    for bit, text in given:
+        count = len(text) if length is None else length
+        fields += [(count.to_bytes(2, "little"), "bytes of the text"), (text, f"text {bit}")]
+    return fields
+
+
+def audit_said(rows=(), at=7, state=0, zero=0, count=None, zeros=bytes(4)):
+    """`rows`: pairs of a number and what of the row is not as in FIELDS."""
+    count = len(rows) if count is None else count
+    fields = [
+        ((9).to_bytes(8, "little"), "question 9"),
+        (at.to_bytes(8, "little"), f"at {at}"),
+        (bytes([state]), f"state {state}"),
+        (bytes([zero]), "zero"),
+        (count.to_bytes(2, "little"), f"rows {count}"),
+        (zeros, "zeros"),
+    ]
+    for number, changes in rows:
+        data = bytes.fromhex("".join(line.split()[0] for line in row(**changes)))
+        fields += [(number.to_bytes(8, "little"), f"number {number}"), (data, "row")]
+    return fields
+
+
+WANTED = [(0, b"acme"), (1, b"p:ana"), (2, b"create_namespace")]
+TWO_ROWS = [(3, {}), (5, {"result": DENIED, "code": 401, "index": 0})]
+
 IN_USE = [row_of_use(7, 40, 2, 1 << 40), row_of_use(7, 30, namespace=b"pay"), row_of_use(9, 1)]
 
 FRAMES += [
@@ -284,6 +322,18 @@ FRAMES += [
     {"name": "what tenants use", "hex": frame(12, usage(IN_USE)), "usage": "all"},
     {"name": "more follows", "hex": frame(12, usage(IN_USE, part=15, last=0)), "usage": "part"},
     {"name": "nothing is used", "hex": frame(12, usage([])), "usage": "none"},
+    {"name": "any rows of the audit log", "hex": frame(13, audit_ask()), "ask": "any"},
+    {
+        "name": "some rows of the audit log",
+        "hex": frame(13, audit_ask(WANTED, since=1_700_000_000_000, until=1_700_000_000_999, limit=1000)),
+        "ask": "all",
+    },
+    {"name": "rows of one principal", "hex": frame(13, audit_ask(WANTED[1:2])), "ask": "principal"},
+    {"name": "rows of the audit log", "hex": frame(14, audit_said(TWO_ROWS)), "said": "rows"},
+    {"name": "more rows follow", "hex": frame(14, audit_said(TWO_ROWS, state=1)), "said": "more"},
+    {"name": "no rows", "hex": frame(14, audit_said()), "said": "none"},
+    {"name": "too many queries", "hex": frame(14, audit_said(at=0, state=2)), "said": "busy"},
+    {"name": "rows that cannot be read", "hex": frame(14, audit_said(at=0, state=3)), "said": "unreadable"},
 ]
 
 REFUSED_FRAMES = [
@@ -293,7 +343,7 @@ REFUSED_FRAMES = [
         ("a head that is cut short", "short", [f"{bytes(11).hex()} 11 bytes"]),
         ("a body that is cut short", "short", frame(6, forward(1, ENVELOPE), length=30)),
         ("version 2", "version", frame(6, forward(1, ENVELOPE), version=2)),
-        ("kind 13", "kind", frame(13, forward(1, ENVELOPE))),
+        ("kind 15", "kind", frame(15, forward(1, ENVELOPE))),
         ("a word that is cut short", "length", frame(8, meet()[:8])),
         ("a word that asks twice", "asks", frame(8, meet(asks=2))),
         ("a state that there is not", "state", frame(8, meet(state=2))),
@@ -337,6 +387,28 @@ REFUSED_FRAMES = [
         ("tenants in disorder", "order", frame(12, usage([row_of_use(9, 1), row_of_use(7, 1)]))),
         ("connections of a namespace", "namespace", frame(12, usage([row_of_use(7, 1, 1, namespace=b"pay")]))),
         ("a namespace that is not UTF-8", "namespace", frame(12, usage([row_of_use(7, 1, namespace=b"\xff")]))),
+        ("a question that is cut short", "length", frame(13, audit_ask()[:6])),
+        ("a question for no rows", "limit", frame(13, audit_ask(limit=0))),
+        ("a question for too many rows", "limit", frame(13, audit_ask(limit=1001))),
+        ("a text that there is not", "given", frame(13, audit_ask(bits=8))),
+        ("a question with something else", "zero", frame(13, audit_ask(zero=b"abcde"))),
+        ("a text that is not there", "length", frame(13, audit_ask(bits=1))),
+        ("a text that is not whole", "text", frame(13, audit_ask(WANTED[:1], length=5))),
+        ("a text that goes on", "length", frame(13, audit_ask(WANTED[:1], length=3))),
+        ("a text that is too long", "text", frame(13, audit_ask([(0, b"n" * 513)]))),
+        ("a wanted text that is not UTF-8", "text", frame(13, audit_ask([(0, b"\xff")]))),
+        ("rows that are cut short", "length", frame(14, audit_said()[:4])),
+        ("rows with something else", "zero", frame(14, audit_said(zero=1))),
+        ("rows with something else behind their count", "zero", frame(14, audit_said(zeros=b"abcd"))),
+        ("state 4 of rows", "state", frame(14, audit_said(at=0, state=4))),
+        ("rows of a node that is busy", "state", frame(14, audit_said(TWO_ROWS, state=2))),
+        ("a place of a node that is busy", "state", frame(14, audit_said(state=2))),
+        ("more rows than there may be", "rows", frame(14, audit_said(count=1001))),
+        ("rows that are missing", "length", frame(14, audit_said(TWO_ROWS, count=3))),
+        ("rows that go on", "length", frame(14, audit_said(TWO_ROWS, count=1))),
+        ("a row that is none", "version", frame(14, audit_said([(3, {"version": 2})]))),
+        ("a row that is there twice", "order", frame(14, audit_said([(3, {}), (3, {})]))),
+        ("a row behind the place", "order", frame(14, audit_said([(7, {})]))),
         ("a wrong checksum", "checksum", frame(6, forward(1, ENVELOPE), crc=7)),
         ("a command of no bytes", "envelope", frame(6, forward(1, b""))),
         ("a command without its number", "number", frame(6, [(bytes(7), "seven bytes")])),

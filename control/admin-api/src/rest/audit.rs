@@ -1,9 +1,15 @@
-//! `/v1/audit`: who asked what, and what became of it, as this node wrote it down.
+//! `/v1/audit`: who asked what, and what became of it, as this node wrote it down, or all
+//! nodes together.
+
+use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use pinion_metadata::{Action, MetaCode, PolicyObject};
 use pinion_plane::limits::AUDIT_PAGE_MAX;
-use pinion_plane::{Answer, AuditQuery, AuditResult, AuditRow, PlaneError};
+use pinion_plane::{
+    Answer, AuditEverywhere, AuditPages, AuditQuery, AuditResult, AuditRow, AuditSilence, PeerName,
+    PlaneError,
+};
 use pinion_types::WallMs;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -17,7 +23,10 @@ use crate::model::{parse_time, time};
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = AuditRow)]
 pub(crate) struct Row {
-    /// Dense, and never used again.
+    /// The node whose row it is, in a list of all nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    /// Dense on its node, and never used again.
     row: u64,
     /// RFC 3339.
     at: String,
@@ -43,11 +52,37 @@ pub(crate) struct Row {
 /// Some rows, oldest first.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct AuditList {
-    /// Whose log it is.
+    /// The node that was asked; unless all were, whose log it is.
     node: String,
     rows: Vec<Row>,
     /// A page may be short, or empty, and not the last.
     next_page_token: Option<String>,
+    /// In a list of all nodes: those of which this page has nothing but the commands that
+    /// every node has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    silent: Option<Vec<SilentNode>>,
+}
+
+/// A node that did not tell its rows.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct SilentNode {
+    node: String,
+    /// `unreachable`, `timed_out`, `busy` or `audit_unavailable`.
+    code: &'static str,
+}
+
+impl SilentNode {
+    fn of(node: &PeerName, why: AuditSilence) -> Self {
+        Self {
+            node: node.to_string(),
+            code: match why {
+                AuditSilence::Unreachable => "unreachable",
+                AuditSilence::TimedOut => "timed_out",
+                AuditSilence::Busy => "busy",
+                AuditSilence::Unreadable => "audit_unavailable",
+            },
+        }
+    }
 }
 
 impl Row {
@@ -69,6 +104,7 @@ impl Row {
             AuditResult::Gap { to } => ("gap", Some(to.to_string())),
         };
         Self {
+            node: None,
             row: number,
             at: time(row.at),
             principal: row.principal.to_string(),
@@ -111,6 +147,11 @@ pub(crate) async fn list(call: Call) -> Reply {
                 )
             })?,
     };
+    let everywhere = match call.param("node") {
+        None => false,
+        Some("all") => true,
+        Some(_) => return Err(bad("node", "all is expected, or nothing for this one")),
+    };
     let query = AuditQuery {
         tenant,
         principal: text("principal"),
@@ -118,22 +159,78 @@ pub(crate) async fn list(call: Call) -> Reply {
         from: moment(&call, "from")?,
         to: moment(&call, "to")?,
         limit,
-        first: call.number_param("page_token")?.unwrap_or(0),
-        before: None,
+        ..AuditQuery::default()
     };
-    match call.api.plane.audit(query, PLANE_WAIT).await {
+    let node = call.api.node.to_string();
+    let asked = if everywhere {
+        let from = call.param("page_token").map_or_else(
+            || Ok(BTreeMap::new()),
+            |token| places(token).ok_or_else(|| bad("page_token", "it is none of this list")),
+        )?;
+        let wanted = AuditEverywhere { query, from };
+        call.api.plane.audit_everywhere(wanted, PLANE_WAIT).await
+    } else {
+        let first = call.number_param("page_token")?.unwrap_or(0);
+        let query = AuditQuery { first, ..query };
+        call.api.plane.audit(query, PLANE_WAIT).await
+    };
+    let body = match asked {
         Answer::Audit(page) => {
             let rows = page.rows.iter().map(|(number, row)| Row::of(*number, row));
-            let body = AuditList {
-                node: call.api.node.to_string(),
+            AuditList {
+                node,
                 rows: rows.collect(),
                 next_page_token: page.next.map(|next| next.to_string()),
-            };
-            answer(StatusCode::OK, &body)
+                silent: None,
+            }
         }
-        Answer::Refused(error) => Err(error.into()),
-        _ => Err(PlaneError::Failed.into()),
+        Answer::AuditEverywhere(pages) => together(node, &pages),
+        Answer::Refused(error) => return Err(error.into()),
+        _ => return Err(PlaneError::Failed.into()),
+    };
+    answer(StatusCode::OK, &body)
+}
+
+fn together(node: String, pages: &AuditPages) -> AuditList {
+    let rows = pages.rows.iter().map(|(node, number, row)| Row {
+        node: Some(node.to_string()),
+        ..Row::of(*number, row)
+    });
+    let silent = pages.silent.iter();
+    AuditList {
+        node,
+        rows: rows.collect(),
+        next_page_token: pages.next.as_ref().map(token),
+        silent: Some(
+            silent
+                .map(|(node, why)| SilentNode::of(node, *why))
+                .collect(),
+        ),
     }
+}
+
+/// Where a list of all nodes goes on, as text: `n1:120,n2:7`.
+fn token(places: &BTreeMap<PeerName, u64>) -> String {
+    let places = places.iter().map(|(name, at)| format!("{name}:{at}"));
+    places.collect::<Vec<_>>().join(",")
+}
+
+/// What [`token`] wrote. A node that is there no more is not asked, whoever names it.
+fn places(token: &str) -> Option<BTreeMap<PeerName, u64>> {
+    let mut places = BTreeMap::new();
+    for place in token.split(',') {
+        let (name, at) = place.split_once(':')?;
+        let digits = at.bytes().all(|byte| byte.is_ascii_digit());
+        let at = at.parse().ok().filter(|_| digits)?;
+        if places.insert(PeerName::new(name).ok()?, at).is_some() {
+            return None;
+        }
+    }
+    Some(places)
+}
+
+fn bad(name: &'static str, why: &str) -> Failure {
+    Failure::bad("bad_parameter", format!("{name}: {why}")).with("parameter", name)
 }
 
 fn moment(call: &Call, name: &'static str) -> Result<Option<WallMs>, Failure> {
@@ -147,4 +244,20 @@ fn moment(call: &Call, name: &'static str) -> Result<Option<WallMs>, Failure> {
         })
     };
     call.param(name).map(parse).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_where_each_node_goes_on() {
+        let name = |text| PeerName::new(text).expect("a name");
+        let all = BTreeMap::from([(name("n1"), 120), (name("n-2"), 0)]);
+        assert_eq!(token(&all), "n-2:0,n1:120");
+        assert_eq!(places(&token(&all)), Some(all));
+        for wrong in ["", "n1", "n1:", "n1:+1", "n1:1,", "n1:1,n1:2", "N1:1", "12"] {
+            assert_eq!(places(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -41,6 +41,9 @@ pub(crate) const OPERATOR: &str = "the operator's token";
 /// One whose holder does not, whatever it may do with data.
 pub(crate) const PLAIN: &str = "a token for data";
 
+/// The id of a workload that runs the cluster.
+pub(crate) const OPERATOR_WORKLOAD: &str = "spiffe://cluster.local/ops";
+
 /// A token of the configuration, whose holder may do everything with data.
 pub(crate) fn entry(token: &str, name: &str) -> (TokenDigest, Principal) {
     let everything = Grant {
@@ -61,6 +64,7 @@ pub(crate) fn entry(token: &str, name: &str) -> (TokenDigest, Principal) {
 fn table(credentials: Option<Arc<CredentialTable>>) -> Arc<AccessTable> {
     let table = AccessTable::new([entry(OPERATOR, "ops"), entry(PLAIN, "data")]);
     let table = table.with_operators([TokenDigest::of(OPERATOR.as_bytes())]);
+    let table = table.with_operator_workloads([OPERATOR_WORKLOAD.into()]);
     Arc::new(match credentials {
         Some(credentials) => table.with_credentials(credentials),
         None => table,
@@ -117,7 +121,10 @@ impl Host {
             begun: Instant::now(),
             wall,
             ready: false,
-            builder: TableBuilder::new(Realm::of(&CLUSTER), Vec::new()),
+            builder: TableBuilder::new(
+                Realm::of(&CLUSTER),
+                vec![("cluster.local".into(), "default".into())],
+            ),
             access: watch::channel(table(None)).0,
         };
         let node = node();

@@ -4,6 +4,7 @@
 
 mod abuse;
 mod backup;
+mod certified;
 mod commands;
 mod cores;
 mod dashboard;

@@ -269,9 +269,22 @@ fn objects_are_made_as_they_are_told_all_or_none_and_once() {
         assert_eq!(refused.status, 400);
         let shop_is = ops.get("/v1/tenants/acme/namespaces/shop").await.is(200);
         assert_eq!(shop_is.body["description"], "a");
+        // A bridge is not taken to be remembered, and what comes with it is not done either.
+        let bridge = json!({ "source_region": "eu", "target_region": "us" });
+        let bridged = json!({ "objects": [
+            object("Namespace", shop.clone(), json!({ "description": "b" })),
+            object("Bridge", json!({ "name": "eu-to-us" }), bridge),
+        ] });
+        let refused = ops.post("/v1/apply", bridged).await;
+        assert_eq!(refused.body["details"]["at"], 1, "{refused:?}");
+        let told = refused.body["message"].as_str().unwrap_or_default();
+        assert!(told.contains("bridges"), "{refused:?}");
+        refused.refused(400, "unsupported_kind");
+        let shop_is = ops.get("/v1/tenants/acme/namespaces/shop").await.is(200);
+        assert_eq!(shop_is.body["description"], "a");
         for (wrong, code) in [
             (
-                object("Bridge", json!({ "name": "x" }), json!({})),
+                object("Lake", json!({ "name": "x" }), json!({})),
                 "unsupported_kind",
             ),
             (
@@ -434,8 +447,48 @@ fn answers_are_what_the_document_tells() {
             .await
             .is(200);
         checked("GET", "/v1/audit", "/v1/audit", None).await.is(200);
+        let all = "/v1/audit?node=all";
+        let all = checked("GET", all, "/v1/audit", None).await.is(200);
+        assert_eq!(all.body["silent"], json!([]));
         let page = ops.send("GET", "/v1/docs", None).await;
         assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+    });
+}
+
+#[test]
+fn rows_of_all_nodes_are_walked_by_a_token_that_says_where_each_goes_on() {
+    tell(|ops, _| async move {
+        for name in ["a", "b", "c"] {
+            ops.post("/v1/tenants", json!({ "name": name }))
+                .await
+                .is(201);
+        }
+        let (mut found, mut token) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/v1/audit?node=all&action=create_tenant&limit=2{token}");
+            let page = ops.get(&path).await.is(200).body;
+            assert_eq!(page["silent"], json!([]));
+            for row in page["rows"].as_array().unwrap() {
+                assert_eq!(row["node"], "n1");
+                found.push(row["target"].as_str().unwrap().to_owned());
+            }
+            let Some(next) = page["next_page_token"].as_str() else {
+                break;
+            };
+            assert!(next.starts_with("n1:"), "{next}");
+            token = format!("&page_token={next}");
+        }
+        assert_eq!(found, ["tenant/a", "tenant/b", "tenant/c"]);
+        // Of one node a row has no node, and nobody is silent.
+        let page = ops.get("/v1/audit?limit=1").await.is(200).body;
+        assert_eq!(
+            (page.get("silent"), page["rows"][0].get("node")),
+            (None, None)
+        );
+        for wrong in ["node=n1", "node=all&page_token=7", "page_token=n1:7"] {
+            let refused = ops.get(&format!("/v1/audit?{wrong}")).await;
+            refused.refused(400, "bad_parameter");
+        }
     });
 }
 

@@ -9,6 +9,8 @@
 //! has them written. When rows cannot be written, nothing new is taken; what was decided
 //! all the same leaves a row that says which are missing.
 
+mod ask;
+mod everywhere;
 mod row;
 mod search;
 
@@ -24,10 +26,14 @@ use pinion_metadata::{BrokerNumber, MetaVersion};
 use pinion_types::{Monotonic, Offset, PartitionId, ResourceId, WallMs};
 
 use crate::limits::{AUDIT_GATHER, AUDIT_GATHER_BYTES_MAX, AUDIT_TRIM_EVERY};
+use crate::names::PeerName;
 use crate::request::RequestId;
 use row::ROW_BYTES_MAX;
 use search::Search;
 
+pub use ask::{AuditAsk, AuditSaid, Said};
+pub(crate) use everywhere::Gather;
+pub use everywhere::{AuditEverywhere, AuditPages, AuditSilence};
 pub(crate) use row::rows_of;
 pub use row::{AuditResult, AuditRow, RowError};
 pub use search::{AuditPage, AuditQuery};
@@ -94,6 +100,17 @@ pub enum AuditOpenError {
     },
 }
 
+/// Who waits for a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AuditAsker {
+    /// A request for rows of this node.
+    Request(RequestId),
+    /// A request for rows of all nodes: this one's part of them.
+    Everywhere(RequestId),
+    /// Another node, by its number of the question.
+    Peer(PeerName, u64),
+}
+
 /// What the audit log tells the plane.
 #[derive(Debug)]
 pub(crate) enum AuditEvent {
@@ -104,7 +121,7 @@ pub(crate) enum AuditEvent {
     /// Rows cannot be read.
     Damaged(Damage),
     /// A query is answered; `None` when rows cannot be read.
-    Found(RequestId, Option<AuditPage>),
+    Found(AuditAsker, Option<AuditPage>),
     /// Everything is written.
     Sealed,
 }
@@ -391,11 +408,11 @@ impl AuditLog {
 
     /// Looks for rows, among them all that were taken before. [`AuditEvent::Found`]
     /// answers; false when the log takes no more reads.
-    pub(crate) fn search(&mut self, id: RequestId, query: AuditQuery) -> bool {
+    pub(crate) fn search(&mut self, asker: AuditAsker, query: AuditQuery) -> bool {
         let rows = self.appended();
         self.last_search += 1;
         let token = self.last_search;
-        let search = Search::new(id, query, self.place.next);
+        let search = Search::new(asker, query, self.place.next);
         let is_writing = self.log.stats().state == LogState::Running && !self.is_durable(rows);
         // Without room for them they may be long in coming: what there is, is found.
         if is_writing {
@@ -408,8 +425,8 @@ impl AuditLog {
     }
 
     /// Nobody waits for the query any more.
-    pub(crate) fn forget(&mut self, id: RequestId) {
-        self.searches.retain(|_, search| search.id != id);
+    pub(crate) fn forget(&mut self, asker: &AuditAsker) {
+        self.searches.retain(|_, search| search.asker != *asker);
     }
 
     fn read(&mut self, token: u64, search: &Search) -> bool {
@@ -462,7 +479,7 @@ impl AuditLog {
             if self.read(token, &search) {
                 self.searches.insert(token, search);
             } else {
-                self.events.push_back(AuditEvent::Found(search.id, None));
+                self.events.push_back(AuditEvent::Found(search.asker, None));
             }
         }
     }
@@ -509,7 +526,7 @@ impl AuditLog {
                     search::Step::Done(page) => Some(page),
                     search::Step::More | search::Step::Lost => None,
                 };
-                self.events.push_back(AuditEvent::Found(search.id, page));
+                self.events.push_back(AuditEvent::Found(search.asker, page));
             }
             LogEvent::Committed { .. }
             | LogEvent::RecordRead { .. }

@@ -11,7 +11,7 @@ use pinion_types::WallMs;
 const FIXED_BYTES: usize = 80;
 
 /// Bytes of the longest text.
-const TEXT_BYTES_MAX: usize = 512;
+pub(super) const TEXT_BYTES_MAX: usize = 512;
 
 /// Bytes of the longest row.
 pub(crate) const ROW_BYTES_MAX: usize = FIXED_BYTES + 4 * (2 + TEXT_BYTES_MAX);
@@ -176,7 +176,7 @@ impl AuditRow {
 }
 
 /// As many whole characters as a text of a row may have.
-fn cut(text: &str) -> &str {
+pub(super) fn cut(text: &str) -> &str {
     let mut end = text.len().min(TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -3,9 +3,9 @@
 use pinion_commitlog::{ReadError, StreamChunk};
 use pinion_types::WallMs;
 
-use super::row::AuditRow;
+use super::AuditAsker;
+use super::row::{AuditResult, AuditRow};
 use crate::limits::{AUDIT_PAGE_MAX, AUDIT_READ_BYTES, AUDIT_SCAN_BYTES_MAX};
-use crate::request::RequestId;
 
 /// Which rows; each condition that is given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,9 @@ pub struct AuditQuery {
     pub first: u64,
     /// Only rows before this one, for whoever reads from the end.
     pub before: Option<u64>,
+    /// Only rows that say what no other node's log does: of what never became a command, of
+    /// rows that are missing here, and of commands with the address that they came from.
+    pub own: bool,
 }
 
 /// Some rows, oldest first.
@@ -36,6 +39,8 @@ pub struct AuditPage {
     /// Where to go on, if there may be more. A page may be short, or even empty, and not
     /// the last: a query does not read more than so much at a time.
     pub next: Option<u64>,
+    /// The first row that was not looked at.
+    pub at: u64,
     /// The row that was to be written next when it was asked.
     pub end: u64,
 }
@@ -53,7 +58,7 @@ pub(crate) enum Step {
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Search {
-    pub(crate) id: RequestId,
+    pub(crate) asker: AuditAsker,
     query: AuditQuery,
     page: AuditPage,
     /// The row to look at next.
@@ -65,13 +70,13 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    pub(crate) fn new(id: RequestId, query: AuditQuery, end: u64) -> Self {
+    pub(crate) fn new(asker: AuditAsker, query: AuditQuery, end: u64) -> Self {
         let page = AuditPage {
             end,
             ..AuditPage::default()
         };
         Self {
-            id,
+            asker,
             at: query.first,
             end: query.before.map_or(end, |before| before.min(end)),
             query,
@@ -134,8 +139,17 @@ impl Search {
     }
 
     fn end(&mut self, next: Option<u64>) -> Step {
-        self.page.next = next;
+        (self.page.next, self.page.at) = (next, self.at);
         Step::Done(core::mem::take(&mut self.page))
+    }
+}
+
+impl AuditRow {
+    /// As [`AuditQuery::own`] has it.
+    fn is_own(&self) -> bool {
+        let missing = matches!(self.result, AuditResult::Gap { .. });
+        // The address is known where it was asked, and only there.
+        self.index == 0 || missing || self.remote.is_some()
     }
 }
 
@@ -149,5 +163,6 @@ impl AuditQuery {
             && is(&self.operation, &row.operation)
             && self.from.is_none_or(|from| row.at >= from)
             && self.to.is_none_or(|to| row.at <= to)
+            && (!self.own || row.is_own())
     }
 }

@@ -1,5 +1,6 @@
 //! The plane: what it is put together from, and the order of a turn.
 
+mod audits;
 mod brokers;
 mod forward;
 mod joining;
@@ -19,7 +20,7 @@ use pinion_raft_group::{
 };
 use pinion_types::{Monotonic, WallMs};
 
-use crate::audit::{AUDIT_LOG, AuditEvent, AuditLog, AuditResult, AuditRow};
+use crate::audit::{AUDIT_LOG, AuditAsker, AuditEvent, AuditLog, AuditResult, AuditRow, Gather};
 use crate::clock::Clock;
 use crate::duties::Duties;
 use crate::heartbeats::Beats;
@@ -53,6 +54,10 @@ pub struct Plane {
     pinning: Option<pins::Pinning>,
     /// Queries of the audit log.
     searches: usize,
+    /// Queries of the audit logs of all nodes.
+    gathers: Vec<Gather>,
+    /// Number of the last question to another node for its rows. It begins anywhere.
+    last_ask: u64,
     /// Parts that have not ended yet, since they were told to.
     sealing: Option<usize>,
     /// `None` while the node is nobody.
@@ -139,6 +144,8 @@ impl Plane {
             encoded: None,
             pinning: None,
             searches: 0,
+            gathers: Vec::new(),
+            last_ask: first_number(seed),
             sealing: None,
             member,
             machine,
@@ -247,6 +254,8 @@ impl Plane {
             PlaneMessage::JoinAnswer(answer) => self.take_join_answer(&answer),
             PlaneMessage::Beat(beat) => self.take_beat(&beat),
             PlaneMessage::Usage(usage) => self.take_usage(from, usage),
+            PlaneMessage::AuditAsk(ask) => self.take_audit_ask(from, ask),
+            PlaneMessage::AuditSaid(said) => self.take_audit_said(from, said),
         }
     }
 
@@ -258,14 +267,18 @@ impl Plane {
                 self.group.handle_unreachable(*member);
             }
             self.hurry(|to| members.contains(&to));
+            self.lose_gathers(peer);
         }
     }
 
     /// A message of [`PlaneOutput::Send`] was dropped: it left in no part, and never will.
-    /// A command in it is sent again while somebody waits for it.
+    /// A command in it is sent again while somebody waits for it; a question for rows of the
+    /// audit log is not.
     pub fn handle_unsent(&mut self, message: &PlaneMessage) {
-        if let PlaneMessage::Forward(forward) = message {
-            self.take_back(forward);
+        match message {
+            PlaneMessage::Forward(forward) => self.take_back(forward),
+            PlaneMessage::AuditAsk(ask) => self.unsent_gathers(ask),
+            _ => {}
         }
     }
 
@@ -327,6 +340,9 @@ impl Plane {
                 deadline,
             } => self.take_read(id, query, consistency, deadline),
             Request::Audit { query, deadline } => self.take_search(id, query, deadline),
+            Request::AuditEverywhere { wanted, deadline } => {
+                self.take_everywhere(id, *wanted, deadline)
+            }
         };
         if let Err(error) = taken {
             self.refuse(id, error);
@@ -420,6 +436,7 @@ impl Plane {
         while let Some(event) = self.audit.poll_event() {
             self.take_audit(event);
         }
+        self.end_gathers();
         self.give_snapshot();
         self.give_pinned();
         // Last, so that what was decided by now is not taken for unknown.
@@ -549,13 +566,7 @@ impl Plane {
             AuditEvent::Failed(error) => self.notice(PlaneNotice::AuditFailed(error)),
             AuditEvent::ReadOnly(full) => self.notice(PlaneNotice::AuditFull(full)),
             AuditEvent::Damaged(damage) => self.notice(PlaneNotice::AuditDamaged(damage)),
-            AuditEvent::Found(id, page) => {
-                self.searches -= 1;
-                match page {
-                    Some(page) => self.answer(id, Answer::Audit(page)),
-                    None => self.refuse(id, PlaneError::AuditUnavailable),
-                }
-            }
+            AuditEvent::Found(asker, page) => self.found(asker, page),
             AuditEvent::Sealed => self.sealed(),
         }
     }
@@ -619,10 +630,8 @@ impl Plane {
             State::Proposed(number, _) => {
                 self.proposals.remove(&number);
             }
-            State::Searching => {
-                self.audit.forget(id);
-                self.searches -= 1;
-            }
+            State::Searching => self.forget_search(&AuditAsker::Request(id)),
+            State::Gathering => self.forget_search(&AuditAsker::Everywhere(id)),
             State::Asked(read, _) => {
                 self.reads.remove(&read);
             }
@@ -696,6 +705,7 @@ impl Plane {
             .chain(self.joining_deadline());
         let nodes = nodes.chain(self.beats_deadline());
         let nodes = nodes.chain(self.usage_deadline());
+        let nodes = nodes.chain(self.gathers_deadline());
         let requests = self.requests.next_deadline();
         let requests = requests.into_iter().chain(self.forward_deadline());
         let group = group.into_iter().chain(audit);

@@ -1,11 +1,9 @@
-//! Reads: of the metadata and of the audit log.
+//! Reads of the metadata.
 
 use pinion_raft_group::{ReadError, ReadId};
 use pinion_types::Monotonic;
 
 use super::{Plane, Reader, Ready};
-use crate::audit::AuditQuery;
-use crate::limits::AUDIT_QUERIES_MAX;
 use crate::pending::State;
 use crate::request::{Answer, Consistency, PlaneError, Query, QueryValue, RequestId};
 
@@ -52,22 +50,6 @@ impl Plane {
                 Err(PlaneError::Busy { limit })
             }
         }
-    }
-
-    pub(super) fn take_search(
-        &mut self,
-        id: RequestId,
-        query: AuditQuery,
-        deadline: Monotonic,
-    ) -> Result<(), PlaneError> {
-        self.takes(deadline)?;
-        if self.searches >= AUDIT_QUERIES_MAX || !self.audit.search(id, query) {
-            let limit = AUDIT_QUERIES_MAX as u64;
-            return Err(PlaneError::Busy { limit });
-        }
-        self.searches += 1;
-        self.requests.insert(id, deadline, State::Searching);
-        Ok(())
     }
 
     fn next_read(&mut self) -> ReadId {

@@ -8,6 +8,7 @@ mod beats;
 mod cluster;
 mod crash;
 mod duties;
+mod everywhere;
 mod formation;
 mod lost;
 mod nodes;

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use pinion_metadata::{BrokerNumber, MetaVersion, TenantNumber};
 use pinion_plane::{
-    AuditResult, AuditRow, Beat, Forward, Join, JoinAnswer, JoinVerdict, Meet, MeetState, PeerName,
-    PlaneMessage, Returned, Usage, UseRow, Why,
+    AuditAsk, AuditQuery, AuditResult, AuditRow, AuditSaid, Beat, Forward, Join, JoinAnswer,
+    JoinVerdict, Meet, MeetState, PeerName, PlaneMessage, Returned, Said, Usage, UseRow, Why,
 };
 use pinion_raft_group::format::FormatError;
 use pinion_raft_group::{MemberId, PeerError};
@@ -110,7 +110,7 @@ fn no_row_is_read_from_a_part_of_one() {
     }
 }
 
-/// A message of kind 8 to 12, if it is one.
+/// A message of kind 8 to 14, if it is one.
 fn between_nodes(vector: &Value) -> Option<PlaneMessage> {
     let store = std::array::from_fn(|at| u8::try_from(at).unwrap());
     let cluster = std::array::from_fn(|at| u8::try_from(at).unwrap() + 16);
@@ -176,6 +176,43 @@ fn between_nodes(vector: &Value) -> Option<PlaneMessage> {
                 all.into()
             },
         }));
+    }
+    if let Some(what) = vector["ask"].as_str() {
+        let all = what == "all";
+        let text = |text: &str, given: bool| given.then(|| text.into());
+        return Some(PlaneMessage::AuditAsk(AuditAsk {
+            number: 9,
+            query: AuditQuery {
+                tenant: text("acme", all),
+                principal: text("p:ana", what != "any"),
+                operation: text("create_namespace", all),
+                from: all.then_some(WallMs(1_700_000_000_000)),
+                to: all.then_some(WallMs(1_700_000_000_999)),
+                limit: if all { 1_000 } else { 100 },
+                first: 3,
+                before: None,
+                own: true,
+            },
+        }));
+    }
+    if let Some(what) = vector["said"].as_str() {
+        let mut fields = vectors("rows")[0]["fields"].clone();
+        let first = row_of(&fields);
+        (fields["result"], fields["code"], fields["index"]) = (3.into(), 401.into(), 0.into());
+        let rows = match what {
+            "rows" | "more" => vec![(3, first), (5, row_of(&fields))],
+            _ => Vec::new(),
+        };
+        let said = match what {
+            "busy" => Said::Busy,
+            "unreadable" => Said::Unreadable,
+            _ => Said::Rows {
+                rows,
+                at: 7,
+                more: what == "more",
+            },
+        };
+        return Some(PlaneMessage::AuditSaid(AuditSaid { number: 9, said }));
     }
     let broker = name(vector["beat"].as_str()?);
     let incarnation = 1 << 63;

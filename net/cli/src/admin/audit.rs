@@ -1,5 +1,9 @@
 //! `pinion admin audit`: who did what, when, and what came of it.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
 use super::list::{ListArgs, Rows};
 use super::view::{Form, View};
 use super::{BASE, Context};
@@ -29,6 +33,30 @@ const ROWS: View = View {
     ],
 };
 
+/// Of all nodes.
+const ALL_ROWS: View = View {
+    table: Table(&[
+        ("TIME", 24, Align::Left),
+        ("NODE", 12, Align::Left),
+        ("PRINCIPAL", 24, Align::Left),
+        ("ACTION", 20, Align::Left),
+        ("RESULT", 8, Align::Left),
+        ("CODE", 14, Align::Left),
+        ("VERSION", 10, Align::Right),
+        ("TARGET", 0, Align::Left),
+    ]),
+    cells: &[
+        ("/at", Form::Plain),
+        ("/node", Form::Plain),
+        ("/principal", Form::Plain),
+        ("/action", Form::Plain),
+        ("/result", Form::Plain),
+        ("/code", Form::Plain),
+        ("/version", Form::Plain),
+        ("/target", Form::Plain),
+    ],
+};
+
 /// Which rows. Those of the tenant of --tenant, if one is named; otherwise of all, for operators.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct AuditArgs {
@@ -47,6 +75,10 @@ pub(super) struct AuditArgs {
     /// End after so many
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+    /// Of all nodes together, by time; what a node that does not answer alone has is missing,
+    /// and standard error says so
+    #[arg(long)]
+    all_nodes: bool,
 }
 
 impl AuditArgs {
@@ -56,11 +88,27 @@ impl AuditArgs {
             .query("principal", self.principal.as_deref())
             .query("action", self.action.as_deref())
             .query("from", self.from.as_deref())
-            .query("to", self.to.as_deref());
-        let mut rows = Rows::new(ROWS, self.limit).pages_by("limit");
-        rows.follow(context, &ask, "rows", &ListArgs::default(), |_| ())
+            .query("to", self.to.as_deref())
+            .query("node", self.all_nodes.then_some("all"));
+        let view = if self.all_nodes { ALL_ROWS } else { ROWS };
+        let mut rows = Rows::new(view, self.limit).pages_by("limit");
+        // By name: each page says it of each that did not answer.
+        let mut silent = BTreeMap::new();
+        let hear = |page: &Value| {
+            let nodes = page.get("silent").and_then(Value::as_array);
+            for node in nodes.into_iter().flatten() {
+                let text = |key| node.get(key).and_then(Value::as_str).unwrap_or("?");
+                silent.insert(text("node").to_owned(), text("code").to_owned());
+            }
+        };
+        let all = ListArgs::default();
+        rows.follow_beside(context, &ask, "rows", &all, |_| (), hear)
             .await?;
         rows.end(context);
+        // Rows alone go to standard output: a list that is not whole looks like one that is.
+        for (node, code) in silent {
+            eprintln!("node {node} did not tell its rows ({code}): what only it has is missing");
+        }
         Ok(())
     }
 }

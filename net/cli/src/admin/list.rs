@@ -76,11 +76,26 @@ impl Rows {
         args: &ListArgs,
         adorn: impl Fn(&mut Value),
     ) -> Result<(), Failure> {
+        self.follow_beside(context, ask, key, args, adorn, |_| ())
+            .await
+    }
+
+    /// The same; `beside` sees what each page has beside its rows.
+    pub(super) async fn follow_beside(
+        &mut self,
+        context: &mut Context,
+        ask: &Ask,
+        key: &'static str,
+        args: &ListArgs,
+        adorn: impl Fn(&mut Value),
+        mut beside: impl FnMut(&Value),
+    ) -> Result<(), Failure> {
         let mut pages = Pages::new(ask.clone(), key, args);
         pages.size = self.size;
         while !self.is_full()
             && let Some(page) = pages.next(&mut context.http, self.left).await?
         {
+            beside(&pages.beside);
             for mut row in page {
                 if self.is_full() {
                     break;
@@ -109,6 +124,8 @@ pub(super) struct Pages {
     token: Option<String>,
     over: bool,
     size: &'static str,
+    /// What the last page had beside its rows.
+    beside: Value,
 }
 
 impl Pages {
@@ -122,6 +139,7 @@ impl Pages {
             token: None,
             over: false,
             size: "page_size",
+            beside: Value::Null,
         }
     }
 
@@ -152,6 +170,7 @@ impl Pages {
         // A token that stays would be a walk without an end.
         self.over = next.is_none() || next == self.token;
         self.token = next;
+        self.beside = body;
         Ok(Some(rows))
     }
 }

@@ -169,6 +169,16 @@ async fn members_and_what_a_node_says_of_itself() {
         TIME                      PRINCIPAL                 ACTION                RESULT    CODE               VERSION  TARGET
         2026-01-02T03:04:06Z      p:ana                     create_tenant         refused   exists                   9  tenant/acme
     "#).await;
+    check(r#"
+        $ pinion admin audit --all-nodes
+        > GET /v1/audit?node=all&limit=1000
+        < 200 {"node":"n1","rows":[{"node":"n2","at":"2026-01-02T03:04:06Z","principal":"","action":"GET /v1/raft","result":"denied","code":"401","version":9,"target":""}],"next_page_token":"n1:4,n2:1","silent":[{"node":"n3","code":"unreachable"}]}
+        > GET /v1/audit?node=all&limit=1000&page_token=n1%3A4%2Cn2%3A1
+        < 200 {"node":"n1","rows":[{"node":"n1","at":"2026-01-02T03:04:07Z","principal":"p:ana","action":"create_tenant","result":"done","version":10,"target":"tenant/acme"}],"next_page_token":null,"silent":[]}
+        TIME                      NODE          PRINCIPAL                 ACTION                RESULT    CODE               VERSION  TARGET
+        2026-01-02T03:04:06Z      n2            -                         GET /v1/raft          denied    401                      9  -
+        2026-01-02T03:04:07Z      n1            p:ana                     create_tenant         done      -                       10  tenant/acme
+    "#).await;
 }
 
 #[tokio::test]
