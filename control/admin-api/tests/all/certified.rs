@@ -199,7 +199,10 @@ fn a_certificate_acts_as_its_id_by_http_and_by_grpc_and_a_foreign_one_does_not()
         let (_, rows) = ops.ask("GET", "/v1/audit?action=declare", None).await;
         let who = |row: &Value| row["principal"].as_str().unwrap().to_owned();
         let who: Vec<String> = rows["rows"].as_array().unwrap().iter().map(who).collect();
-        assert_eq!(who, [OPERATOR_WORKLOAD, ORDERS]);
+        assert_eq!(
+            who,
+            [OPERATOR_WORKLOAD, ORDERS].map(|id| format!("default/{id}"))
+        );
 
         // No certificate, and one of a domain that is nobody's: no credential.
         for nobody in [of(None), of(Some((&ours, "spiffe://elsewhere/ops")))] {
