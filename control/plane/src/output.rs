@@ -187,6 +187,10 @@ pub struct PlaneStatus {
     pub version: MetaVersion,
     /// [`PlaneOutput::Ready`] was told.
     pub ready: bool,
+    /// Median of the last commands that were proposed here while this node led: from the
+    /// turn that proposed one until the turn that knew it to be decided. `None` until there
+    /// were enough of them.
+    pub commit: Option<Duration>,
     /// Requests that are not answered yet.
     pub requests: usize,
     /// Those who follow the changes.

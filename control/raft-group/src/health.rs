@@ -6,19 +6,17 @@
 //! whose disk is slow also asks to be elected later than all others.
 
 use core::time::Duration;
-use std::collections::VecDeque;
 
 use pinion_types::Monotonic;
 
-use crate::limits::{
-    FLUSHES_KEPT, FLUSHES_MIN, HAND_OVER_AFTER, HAND_OVER_EVERY, SLOW_FLUSH, SLOW_FOR,
-};
+use crate::limits::{HAND_OVER_AFTER, HAND_OVER_EVERY, SLOW_FLUSH, SLOW_FOR};
+use crate::recent::Recent;
 
 /// See the head of this file.
 #[derive(Default)]
 pub(crate) struct Health {
-    /// How long the last flushes took, oldest first.
-    flushes: VecDeque<Duration>,
+    /// How long the last flushes took.
+    flushes: Recent,
     /// The disk is taken for slow until then.
     slow_until: Option<Monotonic>,
     /// The lead is not given away again before.
@@ -28,20 +26,12 @@ pub(crate) struct Health {
 impl Health {
     /// A flush that entries waited for took so long.
     pub(crate) fn note(&mut self, took: Duration) {
-        if self.flushes.len() == FLUSHES_KEPT {
-            self.flushes.pop_front();
-        }
-        self.flushes.push_back(took);
+        self.flushes.note(took);
     }
 
     /// The median of the last flushes; `None` when they are too few to say.
     pub(crate) fn median(&self) -> Option<Duration> {
-        if self.flushes.len() < FLUSHES_MIN {
-            return None;
-        }
-        let mut flushes: Vec<Duration> = self.flushes.iter().copied().collect();
-        flushes.sort_unstable();
-        Some(flushes[flushes.len() / 2])
+        self.flushes.median()
     }
 
     /// Looks at a flush that has been under way for `waited`; whether it is too slow.
@@ -74,6 +64,7 @@ impl Health {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::limits::{FLUSHES_KEPT, FLUSHES_MIN};
 
     fn at(ms: u64) -> Monotonic {
         Monotonic::from_millis(ms)
@@ -103,7 +94,6 @@ mod tests {
             health.note(SLOW_FLUSH / 100);
         }
         assert!(!health.judge(at(0), SLOW_FLUSH), "it has recovered");
-        assert_eq!(health.flushes.len(), FLUSHES_KEPT);
     }
 
     #[test]

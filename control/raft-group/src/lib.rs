@@ -24,6 +24,7 @@ mod open;
 mod output;
 mod peer;
 mod reads;
+mod recent;
 mod storage;
 mod transfer;
 mod wal;
@@ -38,3 +39,4 @@ pub use peer::{
     Chunk, ChunkAck, ChunkVerdict, Claim, FRAME_HEAD, Offer, PeerError, PeerMessage, RaftMessage,
 };
 pub use reads::ReadId;
+pub use recent::Recent;

@@ -14,6 +14,7 @@ mod large;
 mod nodes;
 mod report;
 mod steps;
+mod tokens;
 mod visible;
 
 use std::io;
@@ -52,6 +53,9 @@ pub struct FiguresArgs {
     /// The node's binary
     #[arg(long, default_value = "target/release/pinion")]
     bin: PathBuf,
+    /// The program that shows tokens to a core: `token-hello` of benches/micro
+    #[arg(long, default_value = "target/release/token-hello")]
+    token_hello: PathBuf,
     /// A tenth of everything: to see that everything works
     #[arg(long)]
     quick: bool,
@@ -264,6 +268,8 @@ async fn play(args: &FiguresArgs, sizes: &Sizes) -> Result<Vec<Section>, PlaneEr
     // New, so that its memory is that of what is put into it.
     let cluster = Cluster::begin(&dir, &bin, LOG).await?;
     found(large::play(&cluster, sizes).await?);
+    drop(cluster);
+    found(tokens::play(&args.token_hello)?);
     Ok(sections)
 }
 

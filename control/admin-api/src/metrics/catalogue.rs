@@ -267,6 +267,8 @@ families! {
         "Last entry in its durable snapshot.";
     RAFT_FLUSH: Gauge "pinion_raft_flush_seconds" Seconds []
         "Median of the last flushes of this node's log: what a decision waits for on each node that votes. Missing until there were enough of them.";
+    RAFT_DECISION: Gauge "pinion_raft_commit_seconds" Seconds []
+        "Median of the last decisions on commands that this node proposed while it led, from proposal to decision. Missing until there were enough of them.";
     RAFT_PROPOSALS: Gauge "pinion_raft_proposals" None []
         "Proposals of this node that are not applied yet.";
     RAFT_MEMBERS: Gauge "pinion_raft_members" None ["kind"]

@@ -134,6 +134,7 @@ fn put_plane(all: &mut Families, status: &PlaneStatus) {
     all.put(&of::RAFT_LAST, &[], group.last);
     all.put(&of::RAFT_SNAPSHOT, &[], group.snapshot);
     all.put_some(&of::RAFT_FLUSH, &[], group.flush);
+    all.put_some(&of::RAFT_DECISION, &[], status.commit);
     all.put(&of::RAFT_PROPOSALS, &[], group.proposals);
     all.put(&of::RAFT_MEMBERS, &["voter"], group.voters.len());
     all.put(&of::RAFT_MEMBERS, &["learner"], group.learners.len());

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use pinion_commitlog::{DiskDone, DiskRequest, Files, LogId, Lsn};
 use pinion_metadata::{BrokerNumber, Founder, MetaVersion, Metadata};
 use pinion_raft_group::{
-    Group, MemberId, Notice, Output, PeerMessage, RAFT_LOG, ReadId, Role, TransferError,
+    Group, MemberId, Notice, Output, PeerMessage, RAFT_LOG, ReadId, Recent, Role, TransferError,
 };
 use pinion_types::{Monotonic, WallMs};
 
@@ -72,6 +72,8 @@ pub struct Plane {
     term: u64,
     requests: Requests,
     proposals: BTreeMap<u64, Proposal>,
+    /// How long those took that were proposed here.
+    commits: Recent,
     /// Not before this are commands sent to a leader: there was no connection to it.
     forward_at: Option<Monotonic>,
     /// Number of the last proposal of this life. It begins anywhere, so that no two lives
@@ -101,6 +103,8 @@ struct Proposal {
     from: Proposer,
     /// The node that it was sent to, if it is not this one.
     to: Option<MemberId>,
+    /// The turn that proposed it.
+    since: Monotonic,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -157,6 +161,7 @@ impl Plane {
             term: 0,
             requests: Requests::default(),
             proposals: BTreeMap::new(),
+            commits: Recent::default(),
             forward_at: None,
             last_number: first_number(seed),
             reads: BTreeMap::new(),
@@ -773,6 +778,7 @@ impl Plane {
                 .map(Metadata::version)
                 .unwrap_or_default(),
             ready: self.ready == Ready::Yes,
+            commit: self.commits.median(),
             requests: self.requests.len(),
             watchers: self.hub.len(),
         }

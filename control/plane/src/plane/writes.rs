@@ -141,7 +141,14 @@ impl Plane {
     /// The same, of one that was sent to another node.
     pub(super) fn sent_to(&mut self, number: u64, from: Proposer, to: Option<MemberId>) {
         let term = self.term;
-        self.proposals.insert(number, Proposal { term, from, to });
+        let since = self.now;
+        let proposal = Proposal {
+            term,
+            from,
+            to,
+            since,
+        };
+        self.proposals.insert(number, proposal);
     }
 
     pub(super) fn propose_own(&mut self, number: u64, envelope: &mut Envelope) -> Attempt {
@@ -219,7 +226,11 @@ impl Plane {
         if term.is_some_and(|term| term < proposal.term) {
             return None;
         }
-        self.proposals.remove(&id.number).map(|one| one.from)
+        let proposal = self.proposals.remove(&id.number)?;
+        if term.is_some() && proposal.to.is_none() {
+            self.commits.note(self.now.since(proposal.since));
+        }
+        Some(proposal.from)
     }
 
     pub(super) fn apply(&mut self, index: u64, term: u64, id: ProposalId, data: &[u8]) {

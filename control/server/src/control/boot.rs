@@ -259,6 +259,7 @@ impl Start {
         self.driver.begin(None);
         loop {
             self.driver.finish(&mut self.outputs);
+            self.driver.flush();
             let ready = |output: &PlaneOutput| matches!(output, PlaneOutput::Ready);
             if self.outputs.drain(..).any(|output| ready(&output)) {
                 return;
@@ -378,6 +379,7 @@ async fn ask(
     let mut outputs = VecDeque::new();
     loop {
         driver.finish(&mut outputs);
+        driver.flush();
         for output in outputs.drain(..) {
             match output {
                 PlaneOutput::Answer { id: of, answer } if of == id => {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use pinion_commitlog::{DiskRequest, LogId};
 use pinion_plane::{PeerName, Plane, PlaneNotice, PlaneOutput};
 use pinion_types::Monotonic;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -41,6 +42,8 @@ pub(super) struct Driver {
     encoder: UnboundedSender<(u64, Vec<u8>)>,
     /// There is no room for the audit log.
     audit_full: bool,
+    /// What the disk is to do next.
+    to_write: Vec<(LogId, DiskRequest)>,
 }
 
 impl Driver {
@@ -54,6 +57,7 @@ impl Driver {
             encoded,
             encoder,
             audit_full: false,
+            to_write: Vec::new(),
         }
     }
 
@@ -142,7 +146,8 @@ impl Driver {
         }
     }
 
-    /// Ends it: the disk gets what it is to do, `outputs` what is for others.
+    /// Ends it: `outputs` gets what is for others; what is for other nodes and for the disk
+    /// waits for [`Driver::flush`].
     pub(super) fn finish(&mut self, outputs: &mut VecDeque<PlaneOutput>) {
         self.plane.end_turn();
         loop {
@@ -176,13 +181,26 @@ impl Driver {
                     output => outputs.push_back(output),
                 }
             }
-            let Some((log, request)) = self.plane.poll_disk() else {
+            let Some(request) = self.plane.poll_disk() else {
                 break;
             };
-            self.disk.submit(log, request);
+            self.to_write.push(request);
         }
+    }
+
+    /// Whether [`Driver::flush`] begins something that takes its time.
+    pub(super) fn has_writes(&self) -> bool {
+        !self.to_write.is_empty()
+    }
+
+    /// What the last turn said leaves: to the other nodes first, because an entry is on its
+    /// way to them and back for longer than it is on its way to the disk.
+    pub(super) fn flush(&mut self) {
         if let Some(network) = &mut self.network {
             network.finish();
+        }
+        for (log, request) in self.to_write.drain(..) {
+            self.disk.submit(log, request);
         }
     }
 

@@ -172,7 +172,13 @@ impl Control {
                     admin.stop();
                 }
             }
-            self.turn(happened.take(), &mut mailbox.end);
+            let has_answered = self.turn(happened.take(), &mut mailbox.end);
+            if has_answered && !self.driver.has_writes() {
+                // What is left to be told to others is what was decided: whoever waits for
+                // that on this thread goes first.
+                tokio::task::yield_now().await;
+            }
+            self.driver.flush();
             if let Some(table) = self.access.poll(Instant::now(), &self.known) {
                 self.cores
                     .tell_everyone(|| CoreMail::Access(Arc::clone(&table)));
@@ -220,8 +226,9 @@ impl Control {
         self.cores.ending()
     }
 
-    /// One turn of the plane, with everything that there is for it.
-    fn turn(&mut self, happened: Option<Happened>, end: &mut ControlEnd<Mail>) {
+    /// One turn of the plane, with everything that there is for it, up to
+    /// [`Driver::flush`]. Whether somebody got an answer.
+    fn turn(&mut self, happened: Option<Happened>, end: &mut ControlEnd<Mail>) -> bool {
         self.driver.begin(happened);
         for _ in 0..MAILS_PER_TURN {
             let Some((_, mail)) = end.try_recv() else {
@@ -241,9 +248,12 @@ impl Control {
             tracing::trace!(target: STEPS, count = asked, "asked");
         }
         self.driver.finish(&mut self.outputs);
+        let mut has_answered = false;
         while let Some(output) = self.outputs.pop_front() {
+            has_answered |= matches!(output, PlaneOutput::Answer { .. });
             self.handle_output(output);
         }
+        has_answered
     }
 
     fn handle_mail(&mut self, mail: Mail) {
@@ -373,6 +383,7 @@ impl Control {
             self.driver.plane.seal();
             loop {
                 self.driver.finish(&mut self.outputs);
+                self.driver.flush();
                 let ended = |output: &PlaneOutput| matches!(output, PlaneOutput::Sealed);
                 if self.outputs.drain(..).any(|output| ended(&output)) {
                     return;
