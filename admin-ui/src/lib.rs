@@ -23,7 +23,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
 use crate::model::{Page, Shell};
 
 /// Templates by name.
-const TEMPLATES: [(&str, &str); 29] = [
+const TEMPLATES: [(&str, &str); 30] = [
     ("about.html", include_str!("../templates/about.html")),
     ("access.html", include_str!("../templates/access.html")),
     ("audit.html", include_str!("../templates/audit.html")),

@@ -193,6 +193,7 @@ pinion_raft_applied_index 803
 pinion_raft_last_index 804
 pinion_raft_snapshot_index 805
 pinion_raft_flush_seconds 0.0625
+pinion_raft_commit_seconds 0.125
 pinion_raft_proposals 806
 pinion_raft_members{kind="voter"} 2
 pinion_raft_members{kind="learner"} 3
@@ -417,6 +418,7 @@ fn plane() -> PlaneStatus {
         group,
         version: pinion_metadata::MetaVersion(808),
         ready: true,
+        commit: Some(Duration::from_millis(125)),
         requests: 809,
         watchers: 810,
     }

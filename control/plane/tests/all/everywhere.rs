@@ -98,7 +98,7 @@ fn everything_is_listed_once_by_time_with_the_address_it_came_from() {
             cluster.pass(Duration::from_millis(ROUND_MS));
         }
     }
-    for at in 0..3 {
+    for (at, name) in NAMES.iter().enumerate() {
         let rows = walk(&mut cluster, at, 5);
         // A command has the leader's time, a refusal that of when it is written down; and
         // rows of one node stay in their order.
@@ -118,13 +118,13 @@ fn everything_is_listed_once_by_time_with_the_address_it_came_from() {
         let mut found: Vec<(usize, u64)> = rows.iter().map(|row| (row.0, row.1)).collect();
         found.sort_unstable();
         all.sort_unstable();
-        assert_eq!(found, all, "{}", NAMES[at]);
+        assert_eq!(found, all, "{}", name);
         // Each address is in the log of one node, and here in each row.
         let made = rows
             .iter()
             .filter(|(_, _, row)| *row.operation == *"create_tenant");
         let remotes: Vec<_> = made.map(|(_, _, row)| row.remote).collect();
-        assert_eq!(remotes, [Some(REMOTE); 21], "{}", NAMES[at]);
+        assert_eq!(remotes, [Some(REMOTE); 21], "{}", name);
         let refused = rows
             .iter()
             .filter(|(_, _, row)| *row.operation == *"GET /v1/raft");
