@@ -68,6 +68,9 @@ const ALL: &str = r#"
     allow_http = true
     bootstrap_listen = "127.0.0.1:9"
     bootstrap_token_file = "secret"
+    [dashboard]
+    public_url = "https://pinion.shop.example"
+    oidc = [{ id = "corp", label = "Corp", tenant = "shop", issuer = "https://id.shop.example", client_id = "pinion", client_secret_file = "client.secret", scopes = ["openid", "groups"] }]
     [deletion]
     grace_ms = 18
     [audit]

@@ -14,10 +14,6 @@ use pinion_reactor::takes_direct;
 use rustix::fs::OFlags;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// A file that is written is opened again after so long, so that a data directory that
-/// was moved away is noticed, as the data cores notice it.
-const REOPEN_AFTER: Duration = Duration::from_secs(1);
-
 /// A thread for each log, from the side of whoever asks: a flush of the one holds up no
 /// write of the other. They end when this is dropped, after what they were given.
 ///
@@ -90,15 +86,14 @@ impl Disk {
 }
 
 fn serve(
-    (dir, how): (&Path, i32),
+    place: (&Path, i32),
     log: LogId,
     asked: &mpsc::Receiver<(Instant, DiskRequest)>,
     answers: &UnboundedSender<Finished>,
 ) {
-    let mut disk = Place::new(dir, how);
     while let Ok((given, request)) = asked.recv() {
         let began = Instant::now();
-        let done = disk.execute(began, request);
+        let done = execute_as(place, request);
         let at = Instant::now();
         let finished = Finished {
             log,
@@ -115,80 +110,27 @@ fn serve(
 
 /// Does one request below `dir` through the page cache, and waits for it.
 pub(crate) fn execute(dir: &Path, request: DiskRequest) -> DiskDone {
-    Place::new(dir, 0).execute(Instant::now(), request)
+    execute_as((dir, 0), request)
 }
 
-/// Where requests are done, and the file that was written last: a log writes one for a
-/// long time.
-struct Place<'a> {
-    dir: &'a Path,
-    /// Flags of open(2) for what is written.
-    how: i32,
-    written: Option<(FileId, File, Instant)>,
-}
-
-impl<'a> Place<'a> {
-    const fn new(dir: &'a Path, how: i32) -> Self {
-        Self {
-            dir,
-            how,
-            written: None,
+fn execute_as((dir, how): (&Path, i32), request: DiskRequest) -> DiskDone {
+    let (op, file) = request.target();
+    let path = dir.join(file.path());
+    let result = match request {
+        DiskRequest::Create { len, .. } => create(&path, len).map(|()| DiskOutput::Done),
+        DiskRequest::Write { offset, data, .. } => {
+            write(&path, how, offset, &data).map(|()| DiskOutput::Written(data))
         }
-    }
-
-    fn execute(&mut self, now: Instant, request: DiskRequest) -> DiskDone {
-        let (op, file) = request.target();
-        let path = self.dir.join(file.path());
-        let result = match request {
-            DiskRequest::Create { len, .. } => {
-                self.written = None;
-                create(&path, len).map(|()| DiskOutput::Done)
-            }
-            DiskRequest::Write { offset, data, .. } => self
-                .write((now, file), &path, offset, &data)
-                .map(|()| DiskOutput::Written(data)),
-            DiskRequest::Read { offset, len, .. } => {
-                read(&path, offset, len as usize).map(DiskOutput::Data)
-            }
-            DiskRequest::Truncate { len, .. } => {
-                self.written = None;
-                truncate(&path, len).map(|()| DiskOutput::Done)
-            }
-            DiskRequest::Remove { .. } => {
-                self.written = None;
-                remove(&path).map(|()| DiskOutput::Done)
-            }
-        };
-        DiskDone {
-            op,
-            file,
-            result: result.map_err(|error| disk_error(&error, file)),
+        DiskRequest::Read { offset, len, .. } => {
+            read(&path, offset, len as usize).map(DiskOutput::Data)
         }
-    }
-
-    fn write(
-        &mut self,
-        (now, id): (Instant, FileId),
-        path: &Path,
-        offset: u64,
-        data: &BlockBuf,
-    ) -> io::Result<()> {
-        let is_it = |(of, _, opened): &mut (FileId, File, Instant)| {
-            *of == id && now.duration_since(*opened) < REOPEN_AFTER
-        };
-        let (id, file, opened) = match self.written.take_if(is_it) {
-            Some(written) => written,
-            None => {
-                let mut options = OpenOptions::new();
-                let options = options.write(true).custom_flags(self.how);
-                (id, options.open(path)?, now)
-            }
-        };
-        file.write_all_at(data.as_slice(), offset)?;
-        file.sync_data()?;
-        // After an error it is another file for the system, which would tell it once only.
-        self.written = Some((id, file, opened));
-        Ok(())
+        DiskRequest::Truncate { len, .. } => truncate(&path, len).map(|()| DiskOutput::Done),
+        DiskRequest::Remove { .. } => remove(&path).map(|()| DiskOutput::Done),
+    };
+    DiskDone {
+        op,
+        file,
+        result: result.map_err(|error| disk_error(&error, file)),
     }
 }
 
@@ -211,6 +153,13 @@ fn create(path: &Path, len: u64) -> io::Result<()> {
     }
     file.sync_all()?;
     File::open(folder)?.sync_all()
+}
+
+fn write(path: &Path, how: i32, offset: u64, data: &BlockBuf) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).custom_flags(how).open(path)?;
+    file.write_all_at(data.as_slice(), offset)?;
+    file.sync_data()
 }
 
 fn read(path: &Path, offset: u64, len: usize) -> io::Result<BlockBuf> {
