@@ -14,7 +14,8 @@ use crate::mail::{Origin, Subscriber};
 /// watched, and is started anew sooner or later. Shorter asks more often in vain.
 const LOST_RETRY_MS: u32 = 1_000;
 
-/// Requests of a connection that wait for another core, by correlation id.
+/// Requests of a connection that wait for another core, by correlation id. Each of them is in
+/// the session's table of what is in flight, whose bound is theirs.
 #[derive(Debug, Default)]
 pub(crate) struct Forwarded {
     waiting: FixedMap<u32, (CoreId, u64)>,
