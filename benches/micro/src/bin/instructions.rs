@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if cfg!(debug_assertions) {
-        eprintln!("only counts of a release build compare: cargo run --release …");
+        eprintln!("only counts of an optimised build compare: cargo run --profile quick …");
         return ExitCode::from(2);
     }
     let wrong = match (&args.accept, &args.only) {
@@ -127,7 +127,7 @@ fn run(args: &Args) -> Result<bool, Error> {
     if failing > 0 {
         println!(
             "\n{failing} to be made right, or accepted in writing:\n  \
-             cargo run --release -p pinion-micro --bin instructions -- --accept \"why\""
+             cargo run --profile quick -p pinion-micro --bin instructions -- --accept \"why\""
         );
     }
     Ok(failing == 0)
