@@ -23,7 +23,6 @@ mod identity;
 pub mod idp;
 pub mod limits;
 mod listener;
-mod live;
 mod metrics;
 mod model;
 pub mod observer;
@@ -33,6 +32,7 @@ mod prefix;
 mod rates;
 mod rest;
 mod routes;
+mod seen;
 mod still;
 mod ui;
 mod views;
@@ -67,12 +67,12 @@ pub use cores::{NodeError, NodeFront, NodeHandle, node_front};
 pub use front::{Front, PlaneHandle, WatchStream, front};
 pub use identity::{Identity, ROTATE_EVERY_MS_DEFAULT};
 pub use listener::Cleartext;
-pub use live::{Live, ResourceLoad};
 pub use metrics::{Host, HostFacts};
 pub use model::SpecDefaults;
 pub use oidc::{LOGIN_NAME_BYTES_MAX, LOGINS_MAX, OidcLogin, redirect_at};
 pub use rates::Rate;
 pub use routes::{Need, ObjectOf, Route, Verb, routes};
+pub use seen::{Parts, ResourceLoad, Seen};
 
 /// What a node serves its administrators with.
 #[derive(Debug)]

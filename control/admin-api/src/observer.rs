@@ -5,7 +5,7 @@
 //! [`SAMPLE_EVERY`], so that whoever looks sees what was, too.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -19,9 +19,11 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::cores::{NodeError, NodeHandle};
-use crate::limits::{HISTORY_SAMPLES, QUESTION_WAIT, SAMPLE_EVERY, SNAPSHOT_EVERY};
-use crate::live::Live;
+use crate::limits::{
+    HISTORY_SAMPLES, QUESTION_WAIT, RESOURCES_TOLD_MAX, SAMPLE_EVERY, SNAPSHOT_EVERY,
+};
 use crate::metrics::thread_cpu;
+use crate::seen::{Gathering, Parts, Seen};
 use crate::wall;
 
 /// Everything that the cores said, at about one moment.
@@ -35,11 +37,11 @@ pub struct Snapshot {
     pub cores: Arc<[CoreFacts]>,
     /// Cores that did not: what they own is missing here.
     pub missing: Arc<[CoreId]>,
-    /// The open partitions of each resource, in order. What nobody has used since the
-    /// start is not open.
-    pub resources: Arc<BTreeMap<ResourceId, Vec<PartitionFacts>>>,
-    /// The sums of each resource.
-    pub live: Arc<Live>,
+    /// The open partitions of each resource. What nobody has used since the start is not
+    /// open.
+    pub seen: Arc<Seen>,
+    /// The [`RESOURCES_TOLD_MAX`] resources that do the most, the most active first.
+    pub active: Arc<[ResourceId]>,
     /// The one before, without its own before: what counters grew by between the two, in
     /// [`Snapshot::since_before`].
     pub before: Option<Arc<Snapshot>>,
@@ -50,14 +52,17 @@ pub struct Snapshot {
 impl Snapshot {
     /// Of these partitions, for tests of what is made from it.
     #[cfg(test)]
-    pub(crate) fn of_test(resources: BTreeMap<ResourceId, Vec<PartitionFacts>>) -> Self {
+    pub(crate) fn of_test(partitions: Vec<PartitionFacts>) -> Self {
+        let mut gathering = Gathering::default();
+        gathering.take(partitions);
+        let seen = gathering.finish();
         Self {
             taken_at: WallMs(1_000),
             took: Duration::ZERO,
             cores: Arc::default(),
             missing: Arc::default(),
-            resources: Arc::new(resources),
-            live: Arc::default(),
+            active: seen.most_active(None, RESOURCES_TOLD_MAX).into(),
+            seen: Arc::new(seen),
             before: None,
             begun: Instant::now(),
         }
@@ -81,8 +86,8 @@ impl Snapshot {
 
     /// The partitions of a resource.
     #[must_use]
-    pub fn partitions(&self, resource: ResourceId) -> &[PartitionFacts] {
-        self.resources.get(&resource).map_or(&[], |all| all)
+    pub fn partitions(&self, resource: ResourceId) -> Parts<'_> {
+        self.seen.partitions(resource)
     }
 }
 
@@ -226,6 +231,9 @@ impl Observer {
             })),
             _ => kept.last.as_ref().and_then(|last| last.before.clone()),
         };
+        let earlier = taken.before.as_ref().map(|before| &*before.seen);
+        let active = taken.seen.most_active(earlier, RESOURCES_TOLD_MAX);
+        taken.active = active.into();
         let taken = Arc::new(taken);
         if moves {
             kept.base = Some(taken.clone());
@@ -246,36 +254,28 @@ impl Observer {
             asked.spawn(async move { (core, gather_core(&cores, core).await) });
         }
         let (mut cores, mut missing) = (Vec::new(), Vec::new());
-        let mut resources: BTreeMap<ResourceId, Vec<PartitionFacts>> = BTreeMap::new();
+        let mut partitions = Gathering::default();
         while let Some(gathered) = asked.join_next().await {
             let Ok((core, gathered)) = gathered else {
                 continue;
             };
-            let Ok((facts, pages)) = gathered else {
-                missing.push(core);
-                continue;
-            };
-            cores.push(facts);
-            for page in pages {
-                for facts in page {
-                    resources.entry(facts.resource).or_default().push(facts);
+            match gathered {
+                Ok((facts, of_core)) => {
+                    cores.push(facts);
+                    partitions.join(of_core);
                 }
-                tokio::task::yield_now().await;
+                Err(_) => missing.push(core),
             }
         }
         cores.sort_unstable_by_key(|facts| facts.core);
         missing.sort_unstable();
-        for partitions in resources.values_mut() {
-            partitions.sort_unstable_by_key(|facts| facts.partition);
-        }
-        let live = Arc::new(Live::of(&resources));
         Snapshot {
             taken_at: wall(),
             took: begun.elapsed(),
             cores: cores.into(),
             missing: missing.into(),
-            resources: Arc::new(resources),
-            live,
+            seen: Arc::new(partitions.finish()),
+            active: Arc::default(),
             before: None,
             begun,
         }
@@ -363,21 +363,33 @@ async fn core_facts(cores: &NodeHandle, core: CoreId) -> Result<CoreFacts, NodeE
 async fn gather_core(
     cores: &NodeHandle,
     core: CoreId,
-) -> Result<(CoreFacts, Vec<Vec<PartitionFacts>>), NodeError> {
+) -> Result<(CoreFacts, Gathering), NodeError> {
     let facts = core_facts(cores, core).await?;
-    let (mut pages, mut after) = (Vec::new(), None);
-    loop {
-        let question = Question::Partitions { after };
-        let View::Partitions(Page { items, next }) =
-            cores.ask(core, question, QUESTION_WAIT).await?
-        else {
-            return Err(NodeError::Gone);
+    let mut partitions = Gathering::of(usize::try_from(facts.partitions).unwrap_or(0));
+    let mut page = partition_page(cores, core, None).await?;
+    while page.next.is_some() {
+        // The core fills the next page while this one is gone over: it is asked first.
+        let following = partition_page(cores, core, page.next);
+        let gone_over = async {
+            tokio::task::yield_now().await;
+            partitions.take(page.items);
         };
-        pages.push(items);
-        if next.is_none() {
-            return Ok((facts, pages));
-        }
-        after = next;
+        let (following, ()) = tokio::join!(following, gone_over);
+        page = following?;
+    }
+    partitions.take(page.items);
+    Ok((facts, partitions))
+}
+
+async fn partition_page(
+    cores: &NodeHandle,
+    core: CoreId,
+    after: Option<u32>,
+) -> Result<Page<PartitionFacts>, NodeError> {
+    let question = Question::Partitions { after };
+    match cores.ask(core, question, QUESTION_WAIT).await? {
+        View::Partitions(page) => Ok(page),
+        _ => Err(NodeError::Gone),
     }
 }
 

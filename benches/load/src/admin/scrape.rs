@@ -33,7 +33,6 @@ const PATH: &str = "/metrics";
 pub(super) fn play(stage: &Stage<'_>, found: &mut Found) -> Result<(), BenchError> {
     let place = stage.start()?;
     stage.declare(&place, 2 * stage.sizes.streams)?;
-    let mut data = DataClient::new(place.config()?, false)?;
     let mut operator = place.operator()?;
     let (mut fresh, mut again, mut control) =
         (Latency::default(), Latency::default(), Latency::default());
@@ -63,6 +62,8 @@ pub(super) fn play(stage: &Stage<'_>, found: &mut Found) -> Result<(), BenchErro
     found.told(format!("{CONTROL}: the control, p50"), "ms", vec![p50]);
     found.told("its longest", "ms", vec![max]);
     found.told("its bytes", "kB", vec![super::count(bytes as u64) / 1e3]);
+    // Not before: one that says nothing for as long as that took is closed.
+    let mut data = DataClient::new(place.config()?, false)?;
     let mut loads = [Load {
         name: "a reading every second",
         at_most: Some(GROWTH_MAX),

@@ -35,7 +35,7 @@ pub(crate) use catalogue::CATALOGUE;
 pub(crate) use family::{Families, Family, Sample, Value};
 pub use host::{Host, HostFacts};
 pub(crate) use process::{ProcessFacts, thread_cpu};
-pub(crate) use resources::{Named, Resources};
+pub(crate) use resources::{KINDS, Named, Resources, Sum, traffic};
 
 use crate::call::{Call, Reply};
 use crate::limits::{HOST_LOOK_EVERY, RESOURCES_TOLD_MAX};
@@ -60,7 +60,7 @@ pub(crate) struct Gathered<'a> {
     pub(crate) silent: &'a [Duration],
     /// How long the control core has worked; `None` where that is not known.
     pub(crate) control_busy: Option<Duration>,
-    pub(crate) resources: &'a Resources,
+    pub(crate) resources: &'a Resources<'a>,
     pub(crate) names: &'a BTreeMap<ResourceId, Named>,
     /// `None` when the plane does not answer.
     pub(crate) plane: Option<&'a PlaneStatus>,
@@ -71,8 +71,7 @@ pub(crate) fn families(gathered: &Gathered<'_>) -> Vec<Family> {
     let mut all = Families::default();
     put_node(&mut all, gathered);
     cores::put(&mut all, gathered.snapshot);
-    let before = gathered.snapshot.before.as_deref();
-    gathered.resources.put(&mut all, gathered.names, before);
+    gathered.resources.put(&mut all, gathered.names);
     if let Some(status) = gathered.plane {
         put_plane(&mut all, status);
     }

@@ -9,6 +9,7 @@ use pinion_types::{ResourceId, ResourceKind, WallMs};
 use super::catalogue as of;
 use super::family::Families;
 use crate::observer::Snapshot;
+use crate::seen::Parts;
 
 /// A resource as people know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,15 +54,16 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
-    pub(crate) fn of(partitions: &[PartitionFacts]) -> Self {
+    fn of(parts: Parts<'_>) -> Self {
         let mut sum = Self::default();
-        for partition in partitions {
-            sum.take(partition);
-        }
+        parts.iter().for_each(|facts| sum.take(facts));
         sum
     }
 
-    fn take(&mut self, facts: &PartitionFacts) {
+    pub(crate) fn take(&mut self, facts: &PartitionFacts) {
+        let (received, sent) = traffic(facts);
+        self.received += received;
+        self.sent += sent;
         self.partitions += 1;
         self.fenced += u64::from(facts.fenced);
         self.records += facts.records();
@@ -70,15 +72,11 @@ impl Sum {
         self.subscriptions += u64::from(facts.subscriptions());
         match &facts.detail {
             PartitionDetail::Stream(stream) => {
-                self.received += stream.records_in;
-                self.sent += stream.records_out;
                 self.append_sessions += u64::from(stream.append_sessions);
                 self.lag_max = self.lag_max.max(stream.lag_max);
             }
             PartitionDetail::Queue(queue) => {
                 let groups = &queue.groups;
-                self.received += queue.messages_in;
-                self.sent += groups.counters.delivered;
                 self.ready += groups.ready;
                 self.delayed += groups.delayed;
                 self.in_flight += groups.in_flight;
@@ -93,9 +91,6 @@ impl Sum {
                 self.died += groups.counters.dead;
             }
             PartitionDetail::Cache(cache) => {
-                // The version of the first change is 1.
-                self.received += cache.next_version.saturating_sub(1);
-                self.sent += cache.hits;
                 self.budget += cache.budget;
                 self.hits += cache.hits;
                 self.misses += cache.misses;
@@ -105,7 +100,7 @@ impl Sum {
         }
     }
 
-    fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         // Taken apart so that a new one cannot be forgotten here.
         let Self {
             partitions,
@@ -172,6 +167,16 @@ impl Sum {
     }
 }
 
+/// Records, messages or changes that came into a partition, and that went out of it.
+pub(crate) fn traffic(facts: &PartitionFacts) -> (u64, u64) {
+    match &facts.detail {
+        PartitionDetail::Stream(stream) => (stream.records_in, stream.records_out),
+        PartitionDetail::Queue(queue) => (queue.messages_in, queue.groups.counters.delivered),
+        // The version of the first change is 1.
+        PartitionDetail::Cache(cache) => (cache.next_version.saturating_sub(1), cache.hits),
+    }
+}
+
 /// As labels have it.
 pub(crate) const fn kind_text(kind: ResourceKind) -> &'static str {
     match kind {
@@ -181,93 +186,57 @@ pub(crate) const fn kind_text(kind: ResourceKind) -> &'static str {
     }
 }
 
-const KINDS: [ResourceKind; 3] = [
+/// All of them, in the order in which they are told.
+pub(crate) const KINDS: [ResourceKind; 3] = [
     ResourceKind::Stream,
     ResourceKind::Queue,
     ResourceKind::Cache,
 ];
 
-/// The resources of a snapshot, each with the sum of its partitions.
-pub(crate) struct Resources {
-    all: BTreeMap<ResourceId, (ResourceKind, Sum)>,
-    /// How many of each kind, and their sum.
-    kinds: [(u64, Sum); KINDS.len()],
+/// The resources of a snapshot.
+pub(crate) struct Resources<'a> {
+    snapshot: &'a Snapshot,
     /// Those with series of their own, the most active first.
-    shown: Vec<ResourceId>,
-    taken_at: WallMs,
+    shown: &'a [ResourceId],
 }
 
-impl Resources {
-    /// With at most `shown` that are told one by one.
-    pub(crate) fn of(snapshot: &Snapshot, shown: usize) -> Self {
-        let mut all = BTreeMap::new();
-        let mut kinds = [(0, Sum::default()); KINDS.len()];
-        for (id, partitions) in snapshot.resources.iter() {
-            let Some(first) = partitions.first() else {
-                continue;
-            };
-            let kind = first.detail.kind();
-            let sum = Sum::of(partitions);
-            if let Some(at) = KINDS.iter().position(|one| *one == kind) {
-                kinds[at].0 += 1;
-                kinds[at].1.add(&sum);
-            }
-            all.insert(*id, (kind, sum));
-        }
-        let before = snapshot.before.as_deref();
-        let mut active: Vec<(u64, u64, ResourceId)> = all
-            .iter()
-            .map(|(id, (_, sum))| {
-                let before = before.map(|before| Sum::of(before.partitions(*id)));
-                let before = before.map_or(0, |sum| sum.received + sum.sent);
-                let now = sum.received + sum.sent;
-                (now.saturating_sub(before), now, *id)
-            })
-            .collect();
-        // Among those at rest, whoever did more is shown; which is which holds still.
-        let key = |one: &(u64, u64, ResourceId)| (u64::MAX - one.0, u64::MAX - one.1, one.2);
-        if active.len() > shown && shown > 0 {
-            active.select_nth_unstable_by_key(shown - 1, key);
-        }
-        active.truncate(shown);
-        active.sort_unstable_by_key(key);
-        Self {
-            shown: active.into_iter().map(|(_, _, id)| id).collect(),
-            all,
-            kinds,
-            taken_at: snapshot.taken_at,
-        }
+impl<'a> Resources<'a> {
+    /// With at most `shown` that are told one by one, and never more than
+    /// [`RESOURCES_TOLD_MAX`](crate::limits::RESOURCES_TOLD_MAX).
+    pub(crate) fn of(snapshot: &'a Snapshot, shown: usize) -> Self {
+        let shown = &snapshot.active[..shown.min(snapshot.active.len())];
+        Self { snapshot, shown }
     }
 
     /// Whose names are needed.
-    pub(crate) fn shown(&self) -> &[ResourceId] {
-        &self.shown
+    pub(crate) fn shown(&self) -> &'a [ResourceId] {
+        self.shown
     }
 
     /// All families of them.
-    pub(crate) fn put(
-        &self,
-        families: &mut Families,
-        names: &BTreeMap<ResourceId, Named>,
-        before: Option<&Snapshot>,
-    ) {
+    pub(crate) fn put(&self, families: &mut Families, names: &BTreeMap<ResourceId, Named>) {
         self.put_kinds(families);
         self.put_totals(families);
-        let mut left_out = self.all.len();
-        for id in &self.shown {
+        let seen = &self.snapshot.seen;
+        let before = self.snapshot.before.as_deref();
+        let mut left_out = seen.len();
+        for id in self.shown {
+            let parts = seen.partitions(*id);
             // One without a name is being deleted, or came after the names.
-            let (Some(named), Some((kind, sum))) = (names.get(id), self.all.get(id)) else {
+            let (Some(named), Some(first)) = (names.get(id), parts.iter().next()) else {
                 continue;
             };
             left_out -= 1;
-            let before = before.map(|before| Sum::of(before.partitions(*id)));
-            put_one(families, named, *kind, sum, before.as_ref(), self.taken_at);
+            let kind = first.detail.kind();
+            let before = before.map(|before| Sum::of(before.seen.partitions(*id)));
+            let (sum, now) = (Sum::of(parts), self.snapshot.taken_at);
+            put_one(families, named, kind, &sum, before.as_ref(), now);
         }
         families.put(&of::SERIES_LEFT_OUT, &[], left_out);
     }
 
     fn put_kinds(&self, families: &mut Families) {
-        for (kind, (resources, sum)) in KINDS.iter().zip(&self.kinds) {
+        for (kind, (resources, sum)) in KINDS.iter().zip(self.snapshot.seen.kinds()) {
             let kind = &[kind_text(*kind)];
             families.put(&of::RESOURCES, kind, *resources);
             families.put(&of::PARTITIONS, kind, sum.partitions);
@@ -279,7 +248,7 @@ impl Resources {
     }
 
     fn put_totals(&self, families: &mut Families) {
-        let [(_, streams), (_, queues), (_, caches)] = &self.kinds;
+        let [(_, streams), (_, queues), (_, caches)] = self.snapshot.seen.kinds();
         let fenced = streams.fenced + queues.fenced + caches.fenced;
         families.put(&of::FENCED, &[], fenced);
         families.put(&of::STREAM_LAG_MAX, &[], streams.lag_max);
@@ -293,7 +262,7 @@ impl Resources {
         ] {
             families.put(&of::QUEUE_MESSAGES, &[state], count);
         }
-        let oldest = queues.oldest_age(self.taken_at);
+        let oldest = queues.oldest_age(self.snapshot.taken_at);
         families.put(&of::QUEUE_OLDEST, &[], oldest);
         for (def, count) in [
             (&of::QUEUE_DELIVERED, queues.delivered),

@@ -71,7 +71,8 @@ fn quality(text: &str) -> u32 {
 
 /// All of it, as it goes over the wire.
 pub(crate) fn render(families: &[Family], format: Format) -> String {
-    let mut out = String::with_capacity(64 << 10);
+    // As much as the most that a node of a few cores tells.
+    let mut out = String::with_capacity(256 << 10);
     for family in families {
         head(&mut out, family, format);
         for sample in &family.samples {

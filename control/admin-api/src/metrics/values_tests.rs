@@ -329,7 +329,7 @@ fn partition(
     }
 }
 
-fn partitions() -> BTreeMap<ResourceId, Vec<PartitionFacts>> {
+fn partitions() -> Vec<PartitionFacts> {
     let stream = StreamFacts {
         first: Offset(1_000),
         end: Offset(1_501),
@@ -372,14 +372,11 @@ fn partitions() -> BTreeMap<ResourceId, Vec<PartitionFacts>> {
         cache.expirations = 709;
         cache.next_version = 711;
     }
-    [
+    vec![
         partition(1, 502, 503, PartitionDetail::Stream(stream)),
         partition(2, 602, 603, PartitionDetail::Queue(Box::new(queue))),
         partition(3, 702, 703, cache),
     ]
-    .into_iter()
-    .map(|facts| (facts.resource, vec![facts]))
-    .collect()
 }
 
 fn plane() -> PlaneStatus {

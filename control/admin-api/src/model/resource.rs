@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Life, Placement, given};
-use crate::live::ResourceLoad;
+use crate::seen::ResourceLoad;
 
 /// What a resource gets where a request says nothing: what the node gives those that
 /// its own clients declare.

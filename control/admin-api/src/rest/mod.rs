@@ -43,7 +43,7 @@ use serde_json::{Map, Value};
 use crate::call::{Call, Read, Reply, Written, json};
 use crate::error::Failure;
 use crate::limits::{FILTER_BYTES_MAX, PAGE_DEFAULT};
-use crate::live::ResourceLoad;
+use crate::seen::ResourceLoad;
 
 /// A page of objects, before it is shown.
 pub(crate) struct Listed {
@@ -195,7 +195,7 @@ impl Call {
         if !snapshot.missing.is_empty() {
             return Err(Failure::core_silent());
         }
-        Ok(snapshot.live.resources.get(&id).copied())
+        Ok(snapshot.seen.load(id).copied())
     }
 }
 

@@ -56,7 +56,7 @@ fn placement(metadata: &Metadata, key: &ObjectKey) -> Option<Placement> {
 
 /// With where they are and what the data cores say.
 async fn views(call: &Call, objects: Vec<Arc<Object>>) -> Result<Vec<Resource>, Failure> {
-    let live = call.api.observer.snapshot().await.live.clone();
+    let seen = call.api.observer.snapshot().await.seen.clone();
     call.look(move |metadata| {
         let view = |object: &Arc<Object>| {
             let Body::Resource(resource) = &object.body else {
@@ -64,7 +64,7 @@ async fn views(call: &Call, objects: Vec<Arc<Object>>) -> Result<Vec<Resource>, 
             };
             let view = Resource::of(object)?;
             let view = view.with_placement(placement(metadata, &object.meta.key));
-            Some(view.with_metrics(live.resources.get(&resource.id)))
+            Some(view.with_metrics(seen.load(resource.id)))
         };
         objects.iter().filter_map(view).collect()
     })

@@ -17,6 +17,7 @@ use super::data::issues::{self, Finding, Seen, Since, What};
 use super::data::lately;
 use crate::access::Reach;
 use crate::observer::Snapshot;
+use crate::seen::Parts;
 use crate::views::{Pick, catalog};
 use crate::{Api, metrics, wall};
 
@@ -73,10 +74,10 @@ impl State {
 
     async fn of_resources(&mut self, api: &Api, snapshot: &Snapshot, now: u64) -> Vec<Finding> {
         let mut signs: BTreeMap<ResourceId, Signs> = BTreeMap::new();
-        for (id, parts) in snapshot.resources.iter() {
+        for (id, parts) in snapshot.seen.resources() {
             let one = Signs::of(parts, now);
             if one.asks() && signs.len() < RESOURCES_MAX {
-                signs.insert(*id, one);
+                signs.insert(id, one);
             }
         }
         self.died
@@ -141,9 +142,9 @@ struct Signs {
 }
 
 impl Signs {
-    fn of(parts: &[PartitionFacts], now: u64) -> Self {
+    fn of(parts: Parts<'_>, now: u64) -> Self {
         let mut signs = Self::default();
-        for facts in parts {
+        for facts in parts.iter() {
             if facts.fenced {
                 if signs.fenced == 0 {
                     signs.first_fenced = facts.partition.0;

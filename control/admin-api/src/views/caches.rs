@@ -115,7 +115,7 @@ fn numbers(snapshot: &Snapshot, object: &Object) -> CacheNumbers {
     };
     let pace = Pace::of(snapshot, resource.id, |_| true);
     let parts = snapshot.partitions(resource.id);
-    let state = condition(object.meta.deleting.is_some(), parts);
+    let state = condition(object.meta.deleting.is_some(), parts.iter());
     CacheNumbers::of(resource.id.0, resource.spec.shards, state, &pace)
 }
 

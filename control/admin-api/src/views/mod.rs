@@ -439,13 +439,11 @@ mod tests {
     }
 
     fn gathered() -> Gathered {
-        let resources: BTreeMap<_, _> = (0..STREAMS)
-            .map(|number| (ResourceId(number), vec![partition(number)]))
-            .collect();
+        let partitions = (0..STREAMS).map(partition).collect();
         Gathered {
             reach: Reach::All,
             catalog: Arc::new(Catalog::of_test("acme", (0..STREAMS).map(stream).collect())),
-            snapshot: Arc::new(Snapshot::of_test(resources)),
+            snapshot: Arc::new(Snapshot::of_test(partitions)),
         }
     }
 

@@ -163,7 +163,7 @@ fn numbers(snapshot: &Snapshot, object: &Object) -> StreamNumbers {
     let pace = Pace::of(snapshot, resource.id, |_| true);
     let state = condition(
         object.meta.deleting.is_some(),
-        snapshot.partitions(resource.id),
+        snapshot.partitions(resource.id).iter(),
     );
     let spec = &resource.spec;
     StreamNumbers::of(resource.id.0, spec.durable, spec.shards, state, &pace)

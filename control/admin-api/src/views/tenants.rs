@@ -52,6 +52,6 @@ pub(crate) fn published_per_second(all: &Gathered, realm: &str, area: Option<&st
 /// What is not open on this node has no pace.
 fn pace<S: super::sums::Sum>(all: &Gathered, object: &Object) -> Option<Pace<S>> {
     let id = resource(object).ok()?.id;
-    all.snapshot.resources.get(&id)?;
-    Some(Pace::of(&all.snapshot, id, |_| true))
+    let used = !all.snapshot.partitions(id).is_empty();
+    used.then(|| Pace::of(&all.snapshot, id, |_| true))
 }

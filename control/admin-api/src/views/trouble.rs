@@ -22,6 +22,7 @@ use crate::Api;
 use crate::access::{Reach, Who};
 use crate::error::Failure;
 use crate::observer::Snapshot;
+use crate::seen::Parts;
 
 /// Issues of one answer. Further ones are counted.
 pub(crate) const ISSUES_MAX: usize = 200;
@@ -221,7 +222,7 @@ fn used(all: &Gathered, kind: ResourceKind) -> impl Iterator<Item = Used<'_>> {
 struct Used<'a> {
     object: &'a Object,
     id: ResourceId,
-    parts: &'a [PartitionFacts],
+    parts: Parts<'a>,
 }
 
 /// What is wrong with the group and the brokers.
@@ -438,7 +439,7 @@ async fn undelivered(api: &Api, all: &Gathered) -> Vec<Issue> {
     let mut issues = Vec::new();
     let mut asked = 0;
     for one in used(all, ResourceKind::Queue) {
-        for facts in one.parts {
+        for facts in one.parts.iter() {
             let partition = facts.partition;
             let only = |other: &PartitionFacts| other.partition == partition;
             let pace: Pace<QueueSum> = Pace::of(&all.snapshot, one.id, only);

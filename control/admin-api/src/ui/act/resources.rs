@@ -126,7 +126,7 @@ pub(super) async fn delete(context: &PageContext, asked: &Asked, filled: &Fields
     let found = found(context, &target).await?;
     let mut preview = found.preview();
     let snapshot = context.api.observer.snapshot().await;
-    if let Some(load) = snapshot.live.resources.get(&found.id) {
+    if let Some(load) = snapshot.seen.load(found.id) {
         preview.extend([
             fact("Subscriptions", Quantity::Count(load.subscribers.into())),
             fact("Records", Quantity::Count(load.records)),

@@ -1,0 +1,394 @@
+//! The partitions that the data cores of this node told of, by resource.
+//!
+//! A large node has tens of thousands of them, a few hundred bytes each, and they are gathered
+//! anew every second that somebody looks. So they stay where they were written, in the pages
+//! of the cores: [`Gathering`] goes over each page once, when it comes, and keeps of every
+//! partition what is asked of all of them. What only one resource is asked is looked up then.
+
+use core::ops::Range;
+
+use pinion_node::views::{PartitionDetail, PartitionFacts};
+use pinion_types::{PartitionId, ResourceId, ResourceKind};
+
+use crate::metrics::{KINDS, Sum, traffic};
+
+/// What is known of one resource on this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResourceLoad {
+    /// Subscriptions and watches that are open, and takes that wait.
+    pub subscribers: u32,
+    /// Bytes that it has, in memory or on disk.
+    pub bytes: u64,
+    /// Bytes of them that a restart would keep.
+    pub durable_bytes: u64,
+    /// Records, messages or entries that it has.
+    pub records: u64,
+}
+
+impl ResourceLoad {
+    fn of(facts: &PartitionFacts) -> Self {
+        let bytes = match &facts.detail {
+            PartitionDetail::Queue(queue) => queue.counts.bytes,
+            PartitionDetail::Stream(_) | PartitionDetail::Cache(_) => facts.bytes,
+        };
+        Self {
+            subscribers: facts.subscriptions(),
+            // A durable stream has its newest records in both places.
+            bytes: bytes.max(facts.durable_bytes),
+            durable_bytes: facts.durable_bytes,
+            records: facts.records(),
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.subscribers = self.subscribers.saturating_add(other.subscribers);
+        self.bytes += other.bytes;
+        self.durable_bytes += other.durable_bytes;
+        self.records += other.records;
+    }
+}
+
+/// All of them, at about one moment. What nobody has used since the start is not open, and
+/// not here.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    pages: Vec<Vec<PartitionFacts>>,
+    /// Where the partitions are: those of a resource side by side, in order.
+    places: Vec<Place>,
+    /// In order.
+    resources: Vec<Resource>,
+    /// By kind, in the order of [`KINDS`]: how many resources, and the sum of them.
+    kinds: [(u64, Sum); KINDS.len()],
+}
+
+/// Where a partition is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    page: u32,
+    slot: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Resource {
+    id: ResourceId,
+    /// Its part of the places.
+    places: Range<u32>,
+    load: ResourceLoad,
+    moved: u64,
+}
+
+/// The partitions of one resource, in order. Cheap to copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    pages: &'a [Vec<PartitionFacts>],
+    places: &'a [Place],
+}
+
+impl<'a> Parts<'a> {
+    /// Whether none of them is open.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// One after the other.
+    pub fn iter(&self) -> impl Iterator<Item = &'a PartitionFacts> + use<'a> {
+        let Self { pages, places } = *self;
+        places
+            .iter()
+            .map(move |at| &pages[at.page as usize][at.slot as usize])
+    }
+}
+
+impl Seen {
+    /// The partitions of a resource.
+    #[must_use]
+    pub fn partitions(&self, resource: ResourceId) -> Parts<'_> {
+        let places = self.find(resource).map(|one| &one.places);
+        self.parts(places.unwrap_or(&(0..0)))
+    }
+
+    fn parts(&self, places: &Range<u32>) -> Parts<'_> {
+        Parts {
+            pages: &self.pages,
+            places: &self.places[places.start as usize..places.end as usize],
+        }
+    }
+
+    /// The sums of a resource; `None` when no partition of it is open.
+    #[must_use]
+    pub fn load(&self, resource: ResourceId) -> Option<&ResourceLoad> {
+        self.find(resource).map(|one| &one.load)
+    }
+
+    /// All resources with their partitions, in order.
+    pub fn resources(&self) -> impl Iterator<Item = (ResourceId, Parts<'_>)> {
+        let one = |one: &Resource| (one.id, self.parts(&one.places));
+        self.resources.iter().map(one)
+    }
+
+    /// How many resources have an open partition.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.resources.len()
+    }
+
+    /// Whether no resource has one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.resources.is_empty()
+    }
+
+    /// How many resources of each kind there are, and what they are together.
+    pub(crate) fn kinds(&self) -> &[(u64, Sum); KINDS.len()] {
+        &self.kinds
+    }
+
+    /// At most `max` resources, those first that moved the most records since `before`, and
+    /// of those at rest the ones that ever did; which is which holds still.
+    pub(crate) fn most_active(&self, before: Option<&Self>, max: usize) -> Vec<ResourceId> {
+        let mut earlier = before
+            .map_or(&[][..], |before| &before.resources)
+            .iter()
+            .peekable();
+        let mut moved_before = |id| {
+            while earlier.next_if(|one| one.id < id).is_some() {}
+            earlier
+                .next_if(|one| one.id == id)
+                .map_or(0, |one| one.moved)
+        };
+        let mut active: Vec<(u64, u64, ResourceId)> = self
+            .resources
+            .iter()
+            .map(|one| {
+                let grown = one.moved.saturating_sub(moved_before(one.id));
+                // Most first, and the lower number among equals.
+                (u64::MAX - grown, u64::MAX - one.moved, one.id)
+            })
+            .collect();
+        if max > 0 && active.len() > max {
+            active.select_nth_unstable(max - 1);
+        }
+        active.truncate(max);
+        active.sort_unstable();
+        active.into_iter().map(|(_, _, id)| id).collect()
+    }
+
+    fn find(&self, resource: ResourceId) -> Option<&Resource> {
+        let at = self.resources.binary_search_by_key(&resource, |one| one.id);
+        Some(&self.resources[at.ok()?])
+    }
+}
+
+/// Pages, as they come.
+#[derive(Debug, Default)]
+pub(crate) struct Gathering {
+    pages: Vec<Vec<PartitionFacts>>,
+    found: Vec<Found>,
+    sums: [Sum; KINDS.len()],
+}
+
+/// What is kept of every partition beside its page.
+#[derive(Debug)]
+struct Found {
+    resource: ResourceId,
+    partition: PartitionId,
+    at: Place,
+    /// Place in [`KINDS`].
+    kind: usize,
+    moved: u64,
+    load: ResourceLoad,
+}
+
+impl Gathering {
+    /// Of about so many partitions.
+    pub(crate) fn of(partitions: usize) -> Self {
+        Self {
+            found: Vec::with_capacity(partitions),
+            ..Self::default()
+        }
+    }
+
+    /// One more page of a core.
+    pub(crate) fn take(&mut self, page: Vec<PartitionFacts>) {
+        let number = narrow(self.pages.len());
+        for (slot, facts) in page.iter().enumerate() {
+            let kind = place_of(facts.detail.kind());
+            self.sums[kind].take(facts);
+            let (received, sent) = traffic(facts);
+            self.found.push(Found {
+                resource: facts.resource,
+                partition: facts.partition,
+                at: Place {
+                    page: number,
+                    slot: narrow(slot),
+                },
+                kind,
+                moved: received + sent,
+                load: ResourceLoad::of(facts),
+            });
+        }
+        self.pages.push(page);
+    }
+
+    /// What was gathered of another core.
+    pub(crate) fn join(&mut self, other: Self) {
+        if self.pages.is_empty() {
+            *self = other;
+            return;
+        }
+        let Self { pages, found, sums } = other;
+        let first = narrow(self.pages.len());
+        self.pages.extend(pages);
+        self.found.extend(found.into_iter().map(|mut one| {
+            one.at.page += first;
+            one
+        }));
+        for (sum, other) in self.sums.iter_mut().zip(&sums) {
+            sum.add(other);
+        }
+    }
+
+    /// There are no more.
+    pub(crate) fn finish(mut self) -> Seen {
+        self.found
+            .sort_unstable_by_key(|one| (one.resource, one.partition));
+        let mut seen = Seen {
+            pages: self.pages,
+            places: Vec::with_capacity(self.found.len()),
+            resources: Vec::with_capacity(self.found.len()),
+            kinds: self.sums.map(|sum| (0, sum)),
+        };
+        for one in self.found {
+            seen.places.push(one.at);
+            let end = narrow(seen.places.len());
+            match seen.resources.last_mut() {
+                Some(last) if last.id == one.resource => {
+                    last.places.end = end;
+                    last.moved += one.moved;
+                    last.load.add(one.load);
+                }
+                _ => {
+                    seen.kinds[one.kind].0 += 1;
+                    seen.resources.push(Resource {
+                        id: one.resource,
+                        places: end - 1..end,
+                        load: one.load,
+                        moved: one.moved,
+                    });
+                }
+            }
+        }
+        seen
+    }
+}
+
+/// Cores have no more than `u32::MAX` places for partitions: their answers count in it.
+fn narrow(count: usize) -> u32 {
+    u32::try_from(count).expect("partitions are counted in 32 bits")
+}
+
+fn place_of(kind: ResourceKind) -> usize {
+    let at = KINDS.iter().position(|one| *one == kind);
+    at.expect("every kind is one of them")
+}
+
+#[cfg(test)]
+mod tests {
+    use pinion_node::views::{Standing, StreamFacts};
+    use pinion_types::{CoreId, Offset};
+
+    use super::*;
+
+    fn stream(resource: u64, partition: u16, records: u64) -> PartitionFacts {
+        PartitionFacts {
+            core: CoreId(0),
+            resource: ResourceId(resource),
+            partition: PartitionId(partition),
+            log: None,
+            standing: Standing::Served,
+            fenced: false,
+            read_only: false,
+            bytes: 10 * records,
+            durable_bytes: 0,
+            detail: PartitionDetail::Stream(StreamFacts {
+                first: Offset(0),
+                end: Offset(records),
+                appended_end: Offset(records),
+                records_in: records,
+                records_out: 0,
+                bytes_out: 0,
+                subscriptions: 1,
+                lag_max: 0,
+                append_sessions: 0,
+                producers: 0,
+            }),
+        }
+    }
+
+    fn seen(pages: impl IntoIterator<Item = Vec<PartitionFacts>>) -> Seen {
+        let mut gathering = Gathering::default();
+        pages.into_iter().for_each(|page| gathering.take(page));
+        gathering.finish()
+    }
+
+    fn found(parts: Parts<'_>) -> Vec<(u64, u16)> {
+        let one = |facts: &PartitionFacts| (facts.resource.0, facts.partition.0);
+        parts.iter().map(one).collect()
+    }
+
+    #[test]
+    fn partitions_of_several_cores_and_pages_meet_in_order() {
+        let mut first = Gathering::default();
+        first.take(vec![stream(7, 2, 5), stream(3, 0, 1)]);
+        first.take(vec![stream(7, 0, 7)]);
+        let mut second = Gathering::default();
+        second.take(Vec::new());
+        second.take(vec![stream(9, 0, 2), stream(7, 1, 11)]);
+        first.join(second);
+        let seen = first.finish();
+
+        assert_eq!(
+            found(seen.partitions(ResourceId(7))),
+            [(7, 0), (7, 1), (7, 2)]
+        );
+        assert_eq!(found(seen.partitions(ResourceId(9))), [(9, 0)]);
+        assert!(seen.partitions(ResourceId(8)).is_empty());
+        let all: Vec<u64> = seen.resources().map(|(id, _)| id.0).collect();
+        assert_eq!(all, [3, 7, 9]);
+        let load = seen.load(ResourceId(7)).copied();
+        let wanted = ResourceLoad {
+            subscribers: 3,
+            bytes: 230,
+            durable_bytes: 0,
+            records: 23,
+        };
+        assert_eq!(load, Some(wanted));
+        assert_eq!(seen.load(ResourceId(8)), None);
+        let [(streams, sum), (0, _), (0, _)] = seen.kinds() else {
+            panic!("other kinds: {:?}", seen.kinds());
+        };
+        assert_eq!((*streams, sum.partitions, sum.records), (3, 5, 26));
+    }
+
+    #[test]
+    fn who_moves_more_is_told_first_and_of_those_at_rest_who_ever_did() {
+        let before = seen([vec![stream(1, 0, 100), stream(2, 0, 50), stream(4, 0, 5)]]);
+        // 5 is new, 4 has begun anew, 1 rests.
+        let now = seen([vec![
+            stream(5, 0, 3),
+            stream(4, 0, 1),
+            stream(2, 0, 60),
+            stream(1, 0, 100),
+        ]]);
+        let order = |max| {
+            let active = now.most_active(Some(&before), max);
+            active.iter().map(|id| id.0).collect::<Vec<_>>()
+        };
+        assert_eq!(order(10), [2, 5, 1, 4]);
+        assert_eq!(order(2), [2, 5]);
+        assert_eq!(order(0), Vec::<u64>::new());
+        let first = now.most_active(None, 2);
+        assert_eq!(first, [ResourceId(1), ResourceId(2)]);
+    }
+}
