@@ -8,6 +8,7 @@ use crate::support::{create_tenant, describe_tenant};
 use pinion_metadata::{MetaCode, MetaVersion, ObjectKey};
 use pinion_plane::{Answer, Consistency, PlaneError, Query};
 use pinion_raft_group::Role;
+use pinion_raft_group::limits::FLUSHES_KEPT;
 use pinion_simkit::{CrashMode, SimRng};
 
 #[test]
@@ -42,6 +43,33 @@ fn whichever_node_is_asked_it_is_done_once_and_answered_there() {
     cluster.pass(Duration::from_secs(1));
     cluster.agree();
     assert!(cluster.nodes.iter().all(|node| node.ready));
+}
+
+#[test]
+fn a_leader_tells_how_long_its_own_decisions_took_and_nobody_elses() {
+    let mut cluster = Cluster::new(4);
+    let leader = cluster.elect();
+    let other = (leader + 1) % 3;
+    cluster.pass(Duration::from_secs(1));
+    let mut took = Vec::new();
+    for number in 0..2 * FLUSHES_KEPT {
+        let at = if number % 2 == 0 { leader } else { other };
+        // So that every node knows what time it is.
+        cluster.pass(Duration::from_millis(1));
+        let asked = cluster.now;
+        let id = cluster.nodes[at].write(create_tenant(&format!("t{number}")));
+        let answer = cluster.answer(at, id);
+        assert!(matches!(answer, Answer::Written { .. }), "{answer:?}");
+        if at == leader {
+            took.push(cluster.now.since(asked));
+        }
+    }
+    took.sort_unstable();
+    let middle = took[took.len() / 2];
+    let told = |at: usize| cluster.nodes[at].plane.status().commit;
+    assert_eq!(told(leader), Some(middle));
+    assert!(middle > Duration::from_micros(100), "wires take longer");
+    assert_eq!(told(other), None, "what it forwards is not its to tell");
 }
 
 #[test]
