@@ -231,9 +231,10 @@ pub async fn serve(
         let _ = stopped.send(true);
     };
     let sampling = api.observer.sample(stopping.clone());
+    let refreshing = api.observer.refresh(stopping.clone());
     let starting = rest::probes::await_start(&api);
     let listening = listen(listener, door, stopping);
-    tokio::join!(listening, first_days, sampling, starting, stop);
+    tokio::join!(listening, first_days, sampling, refreshing, starting, stop);
     Ok(())
 }
 

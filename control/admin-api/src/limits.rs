@@ -22,6 +22,15 @@ pub const QUESTION_WAIT: Duration = Duration::from_secs(2);
 /// costs the cores less where many look, shorter shows what is newer.
 pub const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 
+/// How old it may become while somebody looks: it is gathered anew then, so that it is never
+/// older than [`SNAPSHOT_EVERY`] and nobody but the first waits for the cores. What lies
+/// between the two is what a gathering may take.
+pub const SNAPSHOT_ANEW: Duration = Duration::from_millis(750);
+
+/// For how long after somebody looked it is gathered before it is asked for. Longer keeps
+/// more people from waiting, and the cores busy for more that nobody sees.
+pub const LOOKED_LATELY: Duration = Duration::from_secs(5);
+
 /// How often each data core is asked how it is.
 pub const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 

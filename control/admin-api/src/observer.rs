@@ -1,7 +1,7 @@
 //! What the data cores of this node are like, gathered for everybody who asks.
 //!
 //! However many ask, the cores are asked once in [`SNAPSHOT_EVERY`], by one gathering at
-//! a time and page by page. Besides that a sampler asks each core how it is, once in
+//! a time and page by page; as long as people look, a little before that. Besides that a sampler asks each core how it is, once in
 //! [`SAMPLE_EVERY`], so that whoever looks sees what was, too.
 
 use core::time::Duration;
@@ -14,13 +14,14 @@ use pinion_node::facts::{CoreFacts, LogFacts, PumpFacts};
 use pinion_node::stats::CoreStats;
 use pinion_node::views::{Page, PartitionFacts, Question, View};
 use pinion_types::{CoreId, ResourceId, WallMs};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::cores::{NodeError, NodeHandle};
 use crate::limits::{
-    HISTORY_SAMPLES, QUESTION_WAIT, RESOURCES_TOLD_MAX, SAMPLE_EVERY, SNAPSHOT_EVERY,
+    HISTORY_SAMPLES, LOOKED_LATELY, QUESTION_WAIT, RESOURCES_TOLD_MAX, SAMPLE_EVERY, SNAPSHOT_ANEW,
+    SNAPSHOT_EVERY,
 };
 use crate::metrics::thread_cpu;
 use crate::seen::{Gathering, Parts, Seen};
@@ -157,6 +158,9 @@ pub struct Observer {
     /// Held by whoever gathers: the others find what it found.
     gathering: tokio::sync::Mutex<()>,
     kept: Mutex<Kept>,
+    /// When somebody last looked, and that somebody does.
+    looked_at: Mutex<Option<Instant>>,
+    looks: Notify,
     history: Mutex<Arc<History>>,
     /// When each core last answered the sampler.
     heard: Mutex<Box<[Instant]>>,
@@ -183,6 +187,8 @@ impl Observer {
             cores,
             gathering: tokio::sync::Mutex::default(),
             kept: Mutex::default(),
+            looked_at: Mutex::default(),
+            looks: Notify::new(),
             history: Mutex::new(Arc::new(history)),
             heard: Mutex::new(heard.into()),
         }
@@ -192,6 +198,43 @@ impl Observer {
     #[must_use]
     pub fn cores(&self) -> &NodeHandle {
         &self.cores
+    }
+
+    /// At most [`SNAPSHOT_EVERY`] old, for somebody who may look again soon.
+    pub async fn look(&self) -> Arc<Snapshot> {
+        *lock(&self.looked_at) = Some(Instant::now());
+        self.looks.notify_one();
+        self.snapshot().await
+    }
+
+    /// Gathers before what there is becomes too old, as long as somebody looks and until it
+    /// is told to stop.
+    pub async fn refresh(&self, mut stopping: watch::Receiver<bool>) {
+        let stopped = async move {
+            // A sender that is gone is a stop, too.
+            let _ = stopping.wait_for(|stop| *stop).await.is_ok();
+        };
+        let refreshed = async {
+            loop {
+                self.looks.notified().await;
+                while self.looked_lately() {
+                    let due = self.snapshot().await.begun + SNAPSHOT_ANEW;
+                    tokio::time::sleep_until(due.into()).await;
+                    if self.looked_lately() {
+                        self.begun_after(Some(due)).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = stopped => {}
+            () = refreshed => {}
+        }
+    }
+
+    fn looked_lately(&self) -> bool {
+        let looked_at = *lock(&self.looked_at);
+        looked_at.is_some_and(|at| at.elapsed() < LOOKED_LATELY)
     }
 
     /// At most [`SNAPSHOT_EVERY`] old.

@@ -55,7 +55,9 @@ pub struct Seen {
     pages: Vec<Vec<PartitionFacts>>,
     /// Where the partitions are: those of a resource side by side, in order.
     places: Vec<Place>,
-    /// In order.
+    /// In order, and the same place in both: a search goes over numbers alone, which lie
+    /// closer together than what is found.
+    ids: Vec<ResourceId>,
     resources: Vec<Resource>,
     /// By kind, in the order of [`KINDS`]: how many resources, and the sum of them.
     kinds: [(u64, Sum); KINDS.len()],
@@ -70,7 +72,6 @@ struct Place {
 
 #[derive(Clone, Debug)]
 struct Resource {
-    id: ResourceId,
     /// Its part of the places.
     places: Range<u32>,
     load: ResourceLoad,
@@ -123,8 +124,8 @@ impl Seen {
 
     /// All resources with their partitions, in order.
     pub fn resources(&self) -> impl Iterator<Item = (ResourceId, Parts<'_>)> {
-        let one = |one: &Resource| (one.id, self.parts(&one.places));
-        self.resources.iter().map(one)
+        let all = self.ids.iter().zip(&self.resources);
+        all.map(|(id, one)| (*id, self.parts(&one.places)))
     }
 
     /// How many resources have an open partition.
@@ -148,22 +149,20 @@ impl Seen {
     /// of those at rest the ones that ever did; which is which holds still.
     pub(crate) fn most_active(&self, before: Option<&Self>, max: usize) -> Vec<ResourceId> {
         let mut earlier = before
-            .map_or(&[][..], |before| &before.resources)
-            .iter()
+            .into_iter()
+            .flat_map(|before| before.ids.iter().zip(&before.resources))
             .peekable();
-        let mut moved_before = |id| {
-            while earlier.next_if(|one| one.id < id).is_some() {}
-            earlier
-                .next_if(|one| one.id == id)
-                .map_or(0, |one| one.moved)
+        let mut moved_before = |id: ResourceId| {
+            while earlier.next_if(|(one, _)| **one < id).is_some() {}
+            let same = earlier.next_if(|(one, _)| **one == id);
+            same.map_or(0, |(_, one)| one.moved)
         };
-        let mut active: Vec<(u64, u64, ResourceId)> = self
-            .resources
-            .iter()
-            .map(|one| {
-                let grown = one.moved.saturating_sub(moved_before(one.id));
+        let all = self.ids.iter().zip(&self.resources);
+        let mut active: Vec<(u64, u64, ResourceId)> = all
+            .map(|(id, one)| {
+                let grown = one.moved.saturating_sub(moved_before(*id));
                 // Most first, and the lower number among equals.
-                (u64::MAX - grown, u64::MAX - one.moved, one.id)
+                (u64::MAX - grown, u64::MAX - one.moved, *id)
             })
             .collect();
         if max > 0 && active.len() > max {
@@ -175,8 +174,8 @@ impl Seen {
     }
 
     fn find(&self, resource: ResourceId) -> Option<&Resource> {
-        let at = self.resources.binary_search_by_key(&resource, |one| one.id);
-        Some(&self.resources[at.ok()?])
+        let at = self.ids.binary_search(&resource).ok()?;
+        Some(&self.resources[at])
     }
 }
 
@@ -256,6 +255,7 @@ impl Gathering {
         let mut seen = Seen {
             pages: self.pages,
             places: Vec::with_capacity(self.found.len()),
+            ids: Vec::with_capacity(self.found.len()),
             resources: Vec::with_capacity(self.found.len()),
             kinds: self.sums.map(|sum| (0, sum)),
         };
@@ -263,15 +263,15 @@ impl Gathering {
             seen.places.push(one.at);
             let end = narrow(seen.places.len());
             match seen.resources.last_mut() {
-                Some(last) if last.id == one.resource => {
+                Some(last) if seen.ids.last() == Some(&one.resource) => {
                     last.places.end = end;
                     last.moved += one.moved;
                     last.load.add(one.load);
                 }
                 _ => {
                     seen.kinds[one.kind].0 += 1;
+                    seen.ids.push(one.resource);
                     seen.resources.push(Resource {
-                        id: one.resource,
                         places: end - 1..end,
                         load: one.load,
                         moved: one.moved,

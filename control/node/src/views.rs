@@ -29,8 +29,9 @@ pub(crate) use answers::Questions;
 /// and holds more answers.
 pub const QUESTIONS_WAITING_MAX: usize = 64;
 
-/// Partitions of one page. More makes fewer turns of a large node and each longer.
-pub const PARTITIONS_PER_PAGE: usize = 1024;
+/// Partitions of one page. More makes fewer turns of a large node and each longer: this many
+/// take a tenth of a millisecond.
+pub const PARTITIONS_PER_PAGE: usize = 512;
 
 /// Groups of queues and subscriptions of streams looked at for one page: a partition
 /// costs as many looks as it has of them. The last partition may have more.

@@ -366,7 +366,7 @@ fn markdown(machine: &MachineFacts, played: &[Played], took: Duration, quick: bo
     let _ = writeln!(
         out,
         "\nBeside what administrators do, {} GETs of a cache and as many publishes a second are made on one connection, on a schedule, 100 B each. Their client shares a processor with the \
-         control thread and the administrators, and has the first turn on it, as if it had its own: otherwise its p99 would be that of a processor that others have. \
+         control thread and the administrators, and has the first turn on it (in real time, where chrt may say so), as if it had its own: otherwise its p99 would be that of a processor that others have. \
          The node's own histogram, which has one request in 64 and buckets a factor of 1.5 apart, tells of the data core alone; of it all rounds count together.",
         RATE / 2,
     );

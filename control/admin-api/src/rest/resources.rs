@@ -56,7 +56,7 @@ fn placement(metadata: &Metadata, key: &ObjectKey) -> Option<Placement> {
 
 /// With where they are and what the data cores say.
 async fn views(call: &Call, objects: Vec<Arc<Object>>) -> Result<Vec<Resource>, Failure> {
-    let seen = call.api.observer.snapshot().await.seen.clone();
+    let seen = call.api.observer.look().await.seen.clone();
     call.look(move |metadata| {
         let view = |object: &Arc<Object>| {
             let Body::Resource(resource) = &object.body else {

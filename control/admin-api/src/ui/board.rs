@@ -60,7 +60,7 @@ impl Board {
 
 impl State {
     async fn gather(&mut self, api: &Api, now: u64) -> Vec<Finding> {
-        let snapshot = api.observer.snapshot().await;
+        let snapshot = api.observer.look().await;
         let mut found = of_plane(api).await;
         found.extend(of_cores(api, &snapshot));
         let space = metrics::host(api).await.space;

@@ -133,7 +133,7 @@ pub(crate) async fn topology(api: &Api, who: &Who) -> Result<(Topology, At), Fai
     who.check(Action::AdminRead, &PolicyObject::Cluster)?;
     let brokers = brokers(api).await?;
     let status = api.plane.status().await?;
-    let snapshot = api.observer.snapshot().await;
+    let snapshot = api.observer.look().await;
     let topology = Topology {
         node: api.node.to_string(),
         leader: status.leader.map(|leader| leader.to_string()),

@@ -236,7 +236,7 @@ impl Gathered {
         Ok(Self {
             reach,
             catalog: api.shelf.catalog(&api.plane).await?,
-            snapshot: api.observer.snapshot().await,
+            snapshot: api.observer.look().await,
         })
     }
 
@@ -249,7 +249,7 @@ impl Gathered {
         let all = Self {
             reach: Reach::Tenant(tenant.into()),
             catalog: api.shelf.catalog(&api.plane).await?,
-            snapshot: api.observer.snapshot().await,
+            snapshot: api.observer.look().await,
         };
         if all.catalog.tenants(&all.reach).next().is_none() {
             return Err(Failure::not_found());
@@ -337,7 +337,7 @@ async fn find(
     Ok(Found {
         id: resource(&object)?.id,
         object,
-        snapshot: api.observer.snapshot().await,
+        snapshot: api.observer.look().await,
     })
 }
 

@@ -89,7 +89,7 @@ pub(crate) const fn word(state: LogState) -> &'static str {
 pub(crate) async fn facts(api: &Api, who: &Who) -> Result<StorageFacts, Failure> {
     let cluster = pinion_metadata::PolicyObject::Cluster;
     who.check(pinion_metadata::Action::AdminRead, &cluster)?;
-    let snapshot = api.observer.snapshot().await;
+    let snapshot = api.observer.look().await;
     let of_core = |core: &pinion_node::views::CoreFacts| {
         let logs = core.logs.iter();
         logs.map(|log| LogRow::of(core.core.0, log))

@@ -362,7 +362,7 @@ pub(crate) async fn newest(
 ) -> Result<Vec<RecordFacts>, Failure> {
     check(who, Action::AdminRead, &address.tenant)?;
     let seat = ask::seat(api, KIND, address, partition).await?;
-    let snapshot = api.observer.snapshot().await;
+    let snapshot = api.observer.look().await;
     let mut own = snapshot.partitions(seat.id).iter();
     let end = own.find(|facts| facts.partition == PartitionId(partition));
     let end = end

@@ -269,6 +269,14 @@ impl Partition {
         })
     }
 
+    /// Reads what facts about it are made of, and no more, so that it is in the processor's
+    /// cache then. What is read has no meaning; whoever throws it away must not let the
+    /// compiler know.
+    #[must_use]
+    pub fn fetch_ahead(&self) -> u64 {
+        self.first_available().0 ^ self.end().0 ^ self.bytes() ^ self.subscriptions() as u64
+    }
+
     /// One past the last visible record.
     #[must_use]
     pub fn end(&self) -> Offset {

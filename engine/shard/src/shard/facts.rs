@@ -113,7 +113,28 @@ pub struct SubscriptionFacts {
     pub credit_records: Option<u64>,
 }
 
+/// Partitions that are read ahead together: more than a processor waits for at once, and
+/// few enough that the first are still in its cache when the last are there.
+const AHEAD: usize = 16;
+
 impl Shard {
+    /// The partition at a place, with those of the next places read ahead when it is the first
+    /// of a few: whoever asks for many in order waits for the memory of several at once and
+    /// not for one after the other (docs/decisions/0015).
+    pub fn partition_facts_in_order(&mut self, place: usize) -> Option<PartitionFacts> {
+        if place.is_multiple_of(AHEAD) {
+            let next = self.partitions.iter().skip(place).take(AHEAD);
+            let read = next.map(|owned| match &owned.kind {
+                Kind::Stream(stream) => stream.fetch_ahead(),
+                Kind::Queue(queue) => queue.fetch_ahead(),
+                // There are few of them.
+                Kind::Cache(_) => 0,
+            });
+            core::hint::black_box(read.fold(0, |all, one| all ^ one));
+        }
+        self.partition_facts(place)
+    }
+
     /// The partition at a place; places are below [`Shard::partitions`]. `None` for one
     /// that was purged.
     pub fn partition_facts(&mut self, place: usize) -> Option<PartitionFacts> {

@@ -125,7 +125,7 @@ pub(super) async fn delete(context: &PageContext, asked: &Asked, filled: &Fields
     let target = Target::of(context, asked, kind)?;
     let found = found(context, &target).await?;
     let mut preview = found.preview();
-    let snapshot = context.api.observer.snapshot().await;
+    let snapshot = context.api.observer.look().await;
     if let Some(load) = snapshot.seen.load(found.id) {
         preview.extend([
             fact("Subscriptions", Quantity::Count(load.subscribers.into())),

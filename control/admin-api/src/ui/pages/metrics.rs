@@ -45,7 +45,7 @@ pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
             0 => String::new(),
             skip => skip.to_string(),
         });
-    let taken = context.api.observer.snapshot().await.taken_at;
+    let taken = context.api.observer.look().await.taken_at;
     Ok(Metrics {
         list: listing(context, Sort::default(), pages),
         families: found,

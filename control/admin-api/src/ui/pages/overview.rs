@@ -19,7 +19,7 @@ use crate::views::{At, stats};
 pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
     let api = &context.api;
     let whole = context.access.tenant().is_none();
-    let snapshot = api.observer.snapshot().await;
+    let snapshot = api.observer.look().await;
     let (issues, asking) = told(context).await;
     let at = At(snapshot.taken_at);
     let history = api.observer.history();

@@ -16,7 +16,7 @@ use crate::views::At;
 pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
     context.sees_cluster()?;
     let api = &context.api;
-    let snapshot = api.observer.snapshot().await;
+    let snapshot = api.observer.look().await;
     let space = metrics::host(api).await.space;
     let logs = snapshot.cores.iter().flat_map(|core| {
         let row = |log| row(&snapshot, core, log);

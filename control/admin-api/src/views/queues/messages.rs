@@ -351,7 +351,7 @@ async fn counted(
     let Ok(resource) = resource(&object) else {
         return 0;
     };
-    let snapshot = api.observer.snapshot().await;
+    let snapshot = api.observer.look().await;
     let only = |facts: &PartitionFacts| which.family.is_none_or(|one| facts.partition.0 == one);
     count(&Pace::<QueueSum>::of(&snapshot, resource.id, only).now)
 }
