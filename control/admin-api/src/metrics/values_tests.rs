@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use pinion_commitlog::{LogId, LogState, LogStats};
 use pinion_node::TimedOp;

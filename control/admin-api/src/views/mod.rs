@@ -361,7 +361,6 @@ fn seconds_since(then: WallMs, now: WallMs) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::{Duration, Instant};
 
     use pinion_metadata::resource::{AckPolicy, Resource, ResourceSpec};

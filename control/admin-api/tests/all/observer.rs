@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pinion_admin_api::limits::QUESTIONS_MAX;
+use pinion_admin_api::limits::{LOOKED_LATELY, QUESTIONS_MAX, SNAPSHOT_ANEW, SNAPSHOT_EVERY};
 use pinion_admin_api::observer::Observer;
 use pinion_admin_api::{NodeError, node_front};
 use pinion_node::mail::CoreMail;
@@ -16,11 +16,15 @@ use crate::cores::{Said, play, stream};
 use crate::host::PATIENCE;
 
 fn run(story: impl Future<Output = ()>) {
+    run_for(PATIENCE, story);
+}
+
+fn run_for(patience: Duration, story: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, story).await.unwrap() });
+    runtime.block_on(async { tokio::time::timeout(patience, story).await.unwrap() });
 }
 
 const ONE: ResourceId = ResourceId(1);
@@ -56,7 +60,7 @@ fn however_many_look_the_cores_are_asked_once() {
             .collect();
         assert_eq!(of_one, [PartitionId(0), PartitionId(1)], "in order");
         assert!(first.partitions(ResourceId(3)).is_empty());
-        let sums = first.live.resources[&ONE];
+        let sums = first.seen.load(ONE).unwrap();
         assert_eq!((sums.subscribers, sums.durable_bytes), (3, 30));
         assert_eq!((sums.records, sums.bytes), (6, 30));
         assert!(first.before.is_none() && first.per_second(9, 1).is_none());
@@ -86,7 +90,52 @@ fn however_many_look_the_cores_are_asked_once() {
         assert!(rated.before.as_ref().unwrap().before.is_none());
         // A core that does not answer is named, and the others are there.
         assert_eq!(rated.missing[..], [CoreId(1)]);
-        assert_eq!(rated.partitions(ONE).len(), 1);
+        assert_eq!(rated.partitions(ONE).iter().count(), 1);
+    });
+}
+
+#[test]
+fn who_looks_again_waits_for_no_core_and_where_nobody_looks_none_is_asked() {
+    let (cores, front) = node_front(1);
+    let said = Said::default();
+    said.set(vec![stream(ONE, 0, 1, 10)]);
+    run_for(3 * LOOKED_LATELY + 15 * SNAPSHOT_EVERY, async {
+        tokio::spawn(play(front, said.clone()));
+        let observer = Observer::new(cores);
+        let (stop, stopping) = watch::channel(false);
+        let looking = async {
+            // A program that reads now and then is not somebody who looks.
+            observer.snapshot().await;
+            assert_eq!(said.pages(), 1);
+            tokio::time::sleep(2 * SNAPSHOT_EVERY).await;
+            assert_eq!(said.pages(), 1);
+
+            let mut last = observer.look().await;
+            let looked = Instant::now();
+            // Without anybody who gathers before, each of these would wait for the core; one
+            // may nevertheless, on a machine that stands still.
+            let (mut found_there, mut looks) = (0, 0);
+            while found_there < 3 {
+                tokio::time::sleep(SNAPSHOT_EVERY).await;
+                let pages = said.pages();
+                let now = observer.look().await;
+                assert!(!Arc::ptr_eq(&now, &last), "it is a second old");
+                found_there += usize::from(said.pages() == pages);
+                looks += 1;
+                assert!(looks < 10, "{found_there} of {looks} waited for no core");
+                last = now;
+            }
+
+            tokio::time::sleep(LOOKED_LATELY + SNAPSHOT_EVERY).await;
+            let pages = said.pages();
+            assert!(pages >= 4, "{pages}");
+            let most = looked.elapsed().as_millis() / SNAPSHOT_ANEW.as_millis() + 3;
+            assert!((pages as u128) <= most, "{pages} in {:?}", looked.elapsed());
+            tokio::time::sleep(2 * SNAPSHOT_EVERY).await;
+            assert_eq!(said.pages(), pages, "nobody looks");
+            stop.send(true).unwrap();
+        };
+        tokio::join!(observer.refresh(stopping), looking);
     });
 }
 
