@@ -122,7 +122,7 @@ const WHOLE: Sizes = Sizes {
     soon: 40,
     looks: 100,
     backup_bytes: 1 << 30,
-    rounds: rounds(9, 3_000),
+    rounds: rounds(15, 2_000),
     long_rounds: rounds(3, 6_000),
 };
 
