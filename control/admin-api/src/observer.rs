@@ -4,6 +4,8 @@
 //! a time and page by page; as long as people look, a little before that. Besides that a sampler asks each core how it is, once in
 //! [`SAMPLE_EVERY`], so that whoever looks sees what was, too.
 
+mod pages;
+
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +14,7 @@ use std::time::Instant;
 use pinion_commitlog::LogState;
 use pinion_node::facts::{CoreFacts, LogFacts, PumpFacts};
 use pinion_node::stats::CoreStats;
-use pinion_node::views::{Page, PartitionFacts, Question, View};
+use pinion_node::views::{PartitionFacts, Question, View};
 use pinion_types::{CoreId, ResourceId, WallMs};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -26,6 +28,7 @@ use crate::limits::{
 use crate::metrics::thread_cpu;
 use crate::seen::{Gathering, Parts, Seen};
 use crate::wall;
+use pages::Pages;
 
 /// Everything that the cores said, at about one moment.
 #[derive(Clone, Debug)]
@@ -281,7 +284,12 @@ impl Observer {
         if moves {
             kept.base = Some(taken.clone());
         }
-        kept.last = Some(taken.clone());
+        let over = kept.last.replace(taken.clone());
+        drop(kept);
+        // A large one takes a while to go, and nobody need wait for that.
+        if over.is_some() {
+            tokio::task::spawn_blocking(move || drop(over));
+        }
         taken
     }
 
@@ -409,31 +417,13 @@ async fn gather_core(
 ) -> Result<(CoreFacts, Gathering), NodeError> {
     let facts = core_facts(cores, core).await?;
     let mut partitions = Gathering::of(usize::try_from(facts.partitions).unwrap_or(0));
-    let mut page = partition_page(cores, core, None).await?;
-    while page.next.is_some() {
-        // The core fills the next page while this one is gone over: it is asked first.
-        let following = partition_page(cores, core, page.next);
-        let gone_over = async {
-            tokio::task::yield_now().await;
-            partitions.take(page.items);
-        };
-        let (following, ()) = tokio::join!(following, gone_over);
-        page = following?;
+    let mut pages = Pages::of(cores, core, facts.partitions);
+    while let Some(page) = pages.next().await? {
+        // What was asked meanwhile leaves before this is gone over, and the core is at it.
+        tokio::task::yield_now().await;
+        partitions.take(page);
     }
-    partitions.take(page.items);
     Ok((facts, partitions))
-}
-
-async fn partition_page(
-    cores: &NodeHandle,
-    core: CoreId,
-    after: Option<u32>,
-) -> Result<Page<PartitionFacts>, NodeError> {
-    let question = Question::Partitions { after };
-    match cores.ask(core, question, QUESTION_WAIT).await? {
-        View::Partitions(page) => Ok(page),
-        _ => Err(NodeError::Gone),
-    }
 }
 
 /// Nothing in here panics half way.

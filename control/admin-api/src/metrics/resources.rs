@@ -172,8 +172,7 @@ pub(crate) fn traffic(facts: &PartitionFacts) -> (u64, u64) {
     match &facts.detail {
         PartitionDetail::Stream(stream) => (stream.records_in, stream.records_out),
         PartitionDetail::Queue(queue) => (queue.messages_in, queue.groups.counters.delivered),
-        // The version of the first change is 1.
-        PartitionDetail::Cache(cache) => (cache.next_version.saturating_sub(1), cache.hits),
+        PartitionDetail::Cache(cache) => (cache.changes, cache.hits),
     }
 }
 

@@ -370,7 +370,7 @@ fn partitions() -> Vec<PartitionFacts> {
         cache.misses = 707;
         cache.evictions = 708;
         cache.expirations = 709;
-        cache.next_version = 711;
+        cache.changes = 710;
     }
     vec![
         partition(1, 502, 503, PartitionDetail::Stream(stream)),

@@ -1,16 +1,15 @@
-//! What asks for somebody on this node: gathered at most once a second however many look,
+//! What asks for somebody on this node: gathered once for each look at the data cores,
 //! and remembered from one look to the next.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use pinion_admin_ui::model::Address;
 use pinion_commitlog::LogState;
 use pinion_metadata::Body;
 use pinion_metadata::broker::BrokerStatus;
 use pinion_node::views::PartitionFacts;
-use pinion_types::{ErrorCode, ResourceId, ResourceKind};
+use pinion_types::{ErrorCode, ResourceId, ResourceKind, WallMs};
 use tokio::sync::Mutex;
 
 use super::data::issues::{self, Finding, Seen, Since, What};
@@ -20,9 +19,6 @@ use crate::observer::Snapshot;
 use crate::seen::Parts;
 use crate::views::{Pick, catalog};
 use crate::{Api, metrics, wall};
-
-/// How old what is told may be.
-const BOARD_EVERY: Duration = Duration::from_secs(1);
 
 /// Resources that are told of at one look. A node on which more are unwell has one reason,
 /// which is told before them.
@@ -34,7 +30,8 @@ pub(crate) struct Board(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    last: Option<(Instant, Arc<[Seen]>)>,
+    /// With when the numbers were taken that it is made of.
+    last: Option<(WallMs, Arc<[Seen]>)>,
     since: Since,
     /// Of queues with dead letters: how many there have been, and when the last one came,
     /// if anybody saw it.
@@ -45,30 +42,31 @@ impl Board {
     /// What was found, on this node and in what it knows of the cluster.
     pub(crate) async fn seen(&self, api: &Api) -> Arc<[Seen]> {
         let mut state = self.0.lock().await;
-        if let Some((at, seen)) = &state.last
-            && at.elapsed() < BOARD_EVERY
+        // Pages have their numbers from the same look, so what is told is of one moment.
+        let snapshot = api.observer.look().await;
+        if let Some((of, seen)) = &state.last
+            && *of == snapshot.taken_at
         {
             return Arc::clone(seen);
         }
         let now = wall().0;
-        let found = state.gather(api, now).await;
+        let found = state.gather(api, &snapshot, now).await;
         let seen: Arc<[Seen]> = state.since.look(found, now).into();
-        state.last = Some((Instant::now(), Arc::clone(&seen)));
+        state.last = Some((snapshot.taken_at, Arc::clone(&seen)));
         seen
     }
 }
 
 impl State {
-    async fn gather(&mut self, api: &Api, now: u64) -> Vec<Finding> {
-        let snapshot = api.observer.look().await;
+    async fn gather(&mut self, api: &Api, snapshot: &Snapshot, now: u64) -> Vec<Finding> {
         let mut found = of_plane(api).await;
-        found.extend(of_cores(api, &snapshot));
+        found.extend(of_cores(api, snapshot));
         let space = metrics::host(api).await.space;
         found.extend(space.and_then(|(free, size)| issues::of_disk(size, free)));
         let ends = api.certificate_ends;
         found.extend(ends.and_then(|ends| issues::of_certificate(ends.0, now)));
-        found.extend(issues::of_throttling(throttled(&snapshot)));
-        found.extend(self.of_resources(api, &snapshot, now).await);
+        found.extend(issues::of_throttling(throttled(snapshot)));
+        found.extend(self.of_resources(api, snapshot, now).await);
         found
     }
 

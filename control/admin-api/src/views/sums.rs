@@ -135,7 +135,7 @@ impl Sum for CacheSum {
         self.misses += cache.misses;
         self.evicted += cache.evictions;
         self.expired += cache.expirations;
-        self.changes += cache.next_version;
+        self.changes += cache.changes;
         self.watches += u64::from(cache.watches);
         self.leases += u64::from(cache.leases);
         self.waiting += u64::from(cache.waiting);

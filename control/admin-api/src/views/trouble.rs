@@ -365,8 +365,13 @@ async fn of_resources(all: &Gathered) -> Vec<Issue> {
 
 /// That there are dead letters, and whether more come.
 fn letters(all: &Gathered, one: &Used<'_>) -> Option<Issue> {
+    let queues = one.parts.iter().filter_map(PartitionFacts::queue);
+    let dead: u64 = queues.map(|queue| queue.groups.dead).sum();
+    // Most of many have none, and cost no more than that.
+    if dead == 0 {
+        return None;
+    }
     let pace: Pace<QueueSum> = Pace::of(&all.snapshot, one.id, |_| true);
-    let dead = pace.now.dead;
     let (severity, more) = if pace.rate(|sum| sum.died) > 0.0 {
         (Severity::Warn, ", and more are coming")
     } else {
@@ -378,7 +383,7 @@ fn letters(all: &Gathered, one: &Used<'_>) -> Option<Issue> {
         format!("There are {dead} dead letters{more}."),
         "Look at what their consumers said, then replay or delete them.",
     );
-    (dead > 0).then(|| issue.about(ResourceKind::Queue, one.object).counting(dead))
+    Some(issue.about(ResourceKind::Queue, one.object).counting(dead))
 }
 
 /// Subscriptions that are far behind and grant nothing.

@@ -105,6 +105,11 @@ impl Said {
         match question {
             Question::Core => View::Core(Box::new(CoreFacts {
                 core,
+                partitions: script
+                    .partitions
+                    .iter()
+                    .filter(|one| one.core == core)
+                    .count() as u64,
                 ..CoreFacts::default()
             })),
             Question::Partitions { after } => {

@@ -7,7 +7,7 @@ use pinion_admin_api::limits::{LOOKED_LATELY, QUESTIONS_MAX, SNAPSHOT_ANEW, SNAP
 use pinion_admin_api::observer::Observer;
 use pinion_admin_api::{NodeError, node_front};
 use pinion_node::mail::CoreMail;
-use pinion_node::views::{QUESTIONS_WAITING_MAX, Question, View};
+use pinion_node::views::{PARTITIONS_PER_PAGE, QUESTIONS_WAITING_MAX, Question, View};
 use pinion_types::{CoreId, PartitionId, ResourceId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -92,6 +92,43 @@ fn however_many_look_the_cores_are_asked_once() {
         assert_eq!(rated.missing[..], [CoreId(1)]);
         assert_eq!(rated.partitions(ONE).iter().count(), 1);
     });
+}
+
+#[test]
+fn every_partition_is_found_once_however_long_pages_are() {
+    let of = |number: usize| stream(ResourceId(number as u64), 0, 1, 10);
+    let full = PARTITIONS_PER_PAGE;
+    // Pages as long as they may be, some that end before, and none that is full.
+    for (partitions, per_page, asked) in [
+        (0, full, 1),
+        (1, full, 1),
+        (full, full, 1),
+        (full + 1, full, 2),
+        (5 * full, full, 5),
+        (5 * full + 7, full, 6),
+        (3 * full, full - 1, 4),
+        (2 * full, 100, 11),
+    ] {
+        let (cores, front) = node_front(1);
+        let said = Said::default();
+        said.set((0..partitions).map(of).collect());
+        said.page_by(per_page);
+        run(async {
+            tokio::spawn(play(front, said.clone()));
+            let seen = Observer::new(cores).snapshot().await.seen.clone();
+            let found: Vec<u64> = seen
+                .resources()
+                .flat_map(|(id, parts)| parts.iter().map(move |_| id.0))
+                .collect();
+            let all: Vec<u64> = (0..partitions as u64).collect();
+            assert!(found == all, "{partitions} by {per_page}: {found:?}");
+            // Guesses that were wrong are asked for again.
+            assert!(said.pages() >= asked, "{partitions} by {per_page}");
+            if per_page == full {
+                assert_eq!(said.pages(), asked, "{partitions}");
+            }
+        });
+    }
 }
 
 #[test]

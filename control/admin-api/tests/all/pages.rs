@@ -131,6 +131,9 @@ fn pages_have_what_the_core_says() {
             .has("its data core answers");
         // One of three asks for nobody: a tenant has one stream.
         row(&overview, "domain-Streams").has("data-live=\"n\">3<");
+        // One value was set: nothing that is told of it is large.
+        let caches = row(&overview, "domain-Caches");
+        assert!(!caches.html.contains("T/s"), "{caches:#?}");
     });
 }
 

@@ -135,9 +135,8 @@ pub struct CacheStats {
     pub watches: u32,
     /// Bytes of events that wait for watches.
     pub watch_bytes: u64,
-    /// The version that the next change gets: two of them tell how much was changed
-    /// between.
-    pub next_version: u64,
+    /// Changes since it was opened.
+    pub changes: u64,
 }
 
 /// What one request may still spend on making room.
@@ -169,6 +168,8 @@ pub struct CachePartition {
     wheel: Wheel,
     flights: Flights,
     watches: Watches,
+    /// The version of the first change since it was opened, and of the next one.
+    first_version: u64,
     next_version: u64,
     hits: u64,
     misses: u64,
@@ -206,6 +207,7 @@ impl CachePartition {
             flights: Flights::new(config.leases_max, config.waiters_max, hasher),
             watches: Watches::new(config, hasher),
             hasher,
+            first_version: config.first_version.0.max(1),
             next_version: config.first_version.0.max(1),
             hits: 0,
             misses: 0,
@@ -599,7 +601,7 @@ impl CachePartition {
             waiting: self.flights.waiting(),
             watches: self.watches.len(),
             watch_bytes: self.watches.queued_bytes(),
-            next_version: self.next_version,
+            changes: self.next_version - self.first_version,
         }
     }
 

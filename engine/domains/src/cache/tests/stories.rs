@@ -72,6 +72,17 @@ fn conditions_guard_a_set() {
 }
 
 #[test]
+fn changes_are_counted_from_none_wherever_versions_begin() {
+    let mut config = CacheConfig::new(8 << 20, [1, 2]);
+    config.first_version = Version(1 << 60);
+    let mut cache = CachePartition::new(&config);
+    assert_eq!(cache.stats().changes, 0);
+    assert_eq!(set(&mut cache, ms(0), "k", "v", 0), Version(1 << 60));
+    cache.delete(ms(0), b"k", Condition::Always).unwrap();
+    assert_eq!(cache.stats().changes, 2);
+}
+
+#[test]
 fn versions_rise_across_delete_and_set() {
     let mut cache = cache();
     let first = set(&mut cache, ms(0), "k", "v", 0);
