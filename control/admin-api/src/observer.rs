@@ -14,7 +14,7 @@ use std::time::Instant;
 use pinion_commitlog::LogState;
 use pinion_node::facts::{CoreFacts, LogFacts, PumpFacts};
 use pinion_node::stats::CoreStats;
-use pinion_node::views::{PartitionFacts, Question, View};
+use pinion_node::views::{Question, View};
 use pinion_types::{CoreId, ResourceId, WallMs};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -56,7 +56,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// Of these partitions, for tests of what is made from it.
     #[cfg(test)]
-    pub(crate) fn of_test(partitions: Vec<PartitionFacts>) -> Self {
+    pub(crate) fn of_test(partitions: Vec<pinion_node::views::PartitionFacts>) -> Self {
         let mut gathering = Gathering::default();
         gathering.take(partitions);
         let seen = gathering.finish();
