@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use http_body_util::BodyExt as _;
 use pinion_admin_api::{ApiConfig, Rate, node_front};
-use pinion_node::views::{PartitionDetail, PartitionFacts};
+use pinion_node::views::{PARTITIONS_PER_PAGE, PartitionDetail, PartitionFacts};
 use pinion_types::{CoreId, PartitionId, ResourceId};
 
 use crate::cores::{Said, play, stream};
@@ -163,12 +163,13 @@ fn ten_thousand_streams_make_no_more_series_than_two_hundred() {
     let config = ApiConfig { cores, ..config() };
     tell_with(config, |ops, _| async move {
         let said = Said::default();
-        said.page_by(1024);
+        said.page_by(PARTITIONS_PER_PAGE);
         let all = (0..10_000_u64).map(|id| busy(1_000_000 + id, 0, id));
         said.set(all.collect());
         tokio::spawn(play(front, said.clone()));
         scrape(&ops, "/metrics").await;
-        assert_eq!(said.pages(), 10, "a page at a time");
+        let pages = 10_000_usize.div_ceil(PARTITIONS_PER_PAGE);
+        assert_eq!(said.pages(), pages, "a page at a time");
         let begun = Instant::now();
         let (status, _, text) = scrape(&ops, "/metrics").await;
         let took = begun.elapsed();
