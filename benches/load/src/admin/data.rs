@@ -126,7 +126,20 @@ impl DataClient {
     /// # Errors
     /// The node refuses, does not answer, or promises less than it is to.
     pub(super) fn run(&mut self, rate: u32, span: Span) -> Result<Met, BenchError> {
-        let _first = First::begin();
+        let first = First::begin();
+        self.run_as(&first, rate, span)
+    }
+
+    /// The same, of a thread that comes first for longer than that.
+    ///
+    /// # Errors
+    /// As [`DataClient::run`].
+    pub(super) fn run_as(
+        &mut self,
+        _first: &First,
+        rate: u32,
+        span: Span,
+    ) -> Result<Met, BenchError> {
         let mut met = Met::default();
         let every = Duration::from_secs(1) / rate;
         let (warm, all) = (span.warmup, span.warmup + span.measured);
@@ -266,10 +279,11 @@ pub(super) fn stored(config: NativeConfig) -> Result<u64, BenchError> {
 
 /// While it lives its thread comes before others and wakes when it says. Where the system
 /// does not allow it the thread is one of many, and "left late" says so.
-struct First(());
+pub(super) struct First(());
 
 impl First {
-    fn begin() -> Self {
+    /// Two programs are started for it: once for all that a thread does.
+    pub(super) fn begin() -> Self {
         let _ = rustix::process::setpriority_process(None, NICE);
         // With that alone the control thread keeps the processor for up to a slice of time
         // when a request is due: so, where it is allowed, in real time.

@@ -34,7 +34,7 @@ use crate::server::Node;
 use crate::table::{Fact, Spread, facts_markdown};
 use crate::turns::{self, GENERATOR_CPU, Marks, SERVER_CPU};
 use beside::{Background, Count, Rounds};
-use data::{DataClient, RATE, TRAFFIC};
+use data::{DataClient, First, RATE, TRAFFIC};
 use place::Place;
 
 /// What is measured of administrators.
@@ -256,8 +256,9 @@ impl Stage<'_> {
         let mut background = Background::new();
         background.spawn(move |stop| {
             let mut data = DataClient::new(config, false)?;
+            let first = First::begin();
             while !stop.load(Ordering::Relaxed) {
-                data.run(TRAFFIC, MOMENT)?;
+                data.run_as(&first, TRAFFIC, MOMENT)?;
             }
             Ok(Count {
                 done: data.acked(),
