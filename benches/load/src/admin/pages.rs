@@ -17,7 +17,7 @@ use crate::scale::name_of_many;
 pub(super) const NOTE: &str = "One connection with TLS 1.3 that stays, one request after the other; the time is that of the client, from the first \
      byte sent to the last one taken, so it has the network of this machine, TLS and the client's share of the processor in it. \
      Requests are 7 ms apart, below what one principal may ask, pages and the control in turns, and 500 requests for data a second are made meanwhile. \
-     Once a second a request waits for what the data core is asked then. \
+     The data core is asked a little more often than once a second; no request waits for it. \
      Bytes are those of the answer as it is sent, before TLS, with its head; what a browser loads for a page that it has never seen is the page and all files.";
 
 /// What a page may take, and its bytes with all files.

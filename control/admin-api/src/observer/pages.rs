@@ -2,8 +2,8 @@
 //! before is there.
 //!
 //! Where a page will end is guessed: at as many places as it may have. One that ends before
-//! that, because what is in it takes longer to look at, makes the guesses behind it wrong, and
-//! they are asked for again.
+//! that, because what is in it takes longer to look at, makes the guesses behind it wrong: the
+//! core has worked for nothing on them, so from then on nothing is guessed.
 
 use std::collections::VecDeque;
 
@@ -24,7 +24,8 @@ type Asked = JoinHandle<Result<Page<PartitionFacts>, NodeError>>;
 pub(super) struct Pages<'a> {
     cores: &'a NodeHandle,
     core: CoreId,
-    /// How many places the core had for them when this began.
+    /// How far is guessed: to the last place that the core had when this began, until a guess
+    /// was wrong.
     places: u64,
     /// In order, each with its first place.
     asked: VecDeque<(u64, Asked)>,
@@ -70,6 +71,7 @@ impl<'a> Pages<'a> {
                 if next != guessed {
                     self.forget();
                     self.next = next;
+                    self.places = 0;
                 }
                 self.ask();
             }

@@ -133,7 +133,7 @@ impl Core {
         let mut items = Vec::new();
         let (mut looks, mut place) = (0, first);
         while place < places && place - first < PARTITIONS_PER_PAGE && looks < LOOKS_PER_PAGE {
-            if let Some(facts) = self.shard.partition_facts_in_order(place) {
+            if let Some(facts) = self.shard.partition_facts(place) {
                 looks += match &facts.detail {
                     PartitionDetail::Stream(stream) => stream.subscriptions.into(),
                     PartitionDetail::Queue(queue) => queue.counts.groups,

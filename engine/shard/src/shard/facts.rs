@@ -118,10 +118,11 @@ pub struct SubscriptionFacts {
 const AHEAD: usize = 16;
 
 impl Shard {
-    /// The partition at a place, with those of the next places read ahead when it is the first
-    /// of a few: whoever asks for many in order waits for the memory of several at once and
-    /// not for one after the other (docs/decisions/0015).
-    pub fn partition_facts_in_order(&mut self, place: usize) -> Option<PartitionFacts> {
+    /// The partition at a place; places are below [`Shard::partitions`]. `None` for one
+    /// that was purged. Those of the next places are read ahead when it is the first of a few:
+    /// whoever asks for many in order waits for the memory of several at once and not for one
+    /// after the other (docs/decisions/0015).
+    pub fn partition_facts(&mut self, place: usize) -> Option<PartitionFacts> {
         if place.is_multiple_of(AHEAD) {
             let next = self.partitions.iter().skip(place).take(AHEAD);
             let read = next.map(|owned| match &owned.kind {
@@ -132,12 +133,10 @@ impl Shard {
             });
             core::hint::black_box(read.fold(0, |all, one| all ^ one));
         }
-        self.partition_facts(place)
+        self.facts_at(place)
     }
 
-    /// The partition at a place; places are below [`Shard::partitions`]. `None` for one
-    /// that was purged.
-    pub fn partition_facts(&mut self, place: usize) -> Option<PartitionFacts> {
+    fn facts_at(&mut self, place: usize) -> Option<PartitionFacts> {
         let logs = &self.logs;
         let owned = self.partitions.get_mut(place)?;
         if owned.standing == Standing::Purged {
