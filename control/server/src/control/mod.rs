@@ -57,9 +57,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// makes a crowd of declarations quicker and the first of them slower.
 const MAILS_PER_TURN: usize = 1024;
 
-/// How much longer than it may take a drain is waited for: the cores end it by
-/// themselves, and say so.
-const DRAIN_GRACE: Duration = Duration::from_secs(2);
+/// How much longer than it may take a drain is waited for: the cores end it by themselves,
+/// and say so. A core that leaves waits for the writes its disk is at, which take seconds
+/// where others have filled the disk's queue.
+const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
 /// Longest the plane may take to end its logs cleanly. Without that the next
 /// start reads a little more.

@@ -135,7 +135,8 @@ impl Server {
         assert!(killed.success());
         let status = self.child.wait().unwrap();
         let mut said = String::new();
-        while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(1)) {
+        // To the end of what it said, however long that takes to be read.
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
             said.push_str(&line);
             said.push('\n');
         }
