@@ -56,9 +56,11 @@ pub struct Snapshot {
 impl Snapshot {
     /// Of these partitions, for tests of what is made from it.
     #[cfg(test)]
-    pub(crate) fn of_test(partitions: Vec<pinion_node::views::PartitionFacts>) -> Self {
+    pub(crate) fn of_test(partitions: &[pinion_node::views::PartitionFacts]) -> Self {
+        let mut page = pinion_node::views::PartitionPage::new(CoreId(0));
+        partitions.iter().for_each(|one| page.push(one));
         let mut gathering = Gathering::default();
-        gathering.take(partitions);
+        gathering.take(page);
         let seen = gathering.finish();
         Self {
             taken_at: WallMs(1_000),

@@ -1,13 +1,11 @@
 //! The partitions that the data cores of this node told of, by resource.
 //!
-//! A large node has tens of thousands of them, a few hundred bytes each, and they are gathered
-//! anew every second that somebody looks. So they stay where they were written, in the pages
-//! of the cores: [`Gathering`] goes over each page once, when it comes, and keeps of every
-//! partition what is asked of all of them. What only one resource is asked is looked up then.
+//! A large node has tens of thousands of them, and they are gathered anew every second that
+//! somebody looks. So they stay as they came, packed in the pages of the cores: [`Gathering`]
+//! goes over each page once, when it comes, and keeps of every partition what is asked of all
+//! of them. What only one resource is asked is read again then.
 
-use core::ops::Range;
-
-use pinion_node::views::{PartitionDetail, PartitionFacts};
+use pinion_node::views::{PartitionDetail, PartitionFacts, PartitionPage};
 use pinion_types::{PartitionId, ResourceId, ResourceKind};
 
 use crate::metrics::{KINDS, Sum, traffic};
@@ -40,11 +38,13 @@ impl ResourceLoad {
         }
     }
 
-    fn add(&mut self, other: Self) {
-        self.subscribers = self.subscribers.saturating_add(other.subscribers);
-        self.bytes += other.bytes;
-        self.durable_bytes += other.durable_bytes;
-        self.records += other.records;
+    fn and(self, other: Self) -> Self {
+        Self {
+            subscribers: self.subscribers.saturating_add(other.subscribers),
+            bytes: self.bytes + other.bytes,
+            durable_bytes: self.durable_bytes + other.durable_bytes,
+            records: self.records + other.records,
+        }
     }
 }
 
@@ -52,7 +52,7 @@ impl ResourceLoad {
 /// not here.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    pages: Vec<Vec<PartitionFacts>>,
+    pages: Vec<PartitionPage>,
     /// Where the partitions are: those of a resource side by side, in order.
     places: Vec<Place>,
     /// In order, and the same place in both: a search goes over numbers alone, which lie
@@ -67,21 +67,21 @@ pub struct Seen {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     page: u32,
-    slot: u32,
+    /// In the page.
+    at: u32,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Resource {
-    /// Its part of the places.
-    places: Range<u32>,
-    load: ResourceLoad,
+    /// The first of its places; they end where the next one's begin.
+    first: u32,
     moved: u64,
 }
 
 /// The partitions of one resource, in order. Cheap to copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a> {
-    pages: &'a [Vec<PartitionFacts>],
+    pages: &'a [PartitionPage],
     places: &'a [Place],
 }
 
@@ -93,11 +93,10 @@ impl<'a> Parts<'a> {
     }
 
     /// One after the other.
-    pub fn iter(&self) -> impl Iterator<Item = &'a PartitionFacts> + use<'a> {
+    pub fn iter(&self) -> impl Iterator<Item = PartitionFacts> + use<'a> {
         let Self { pages, places } = *self;
-        places
-            .iter()
-            .map(move |at| &pages[at.page as usize][at.slot as usize])
+        let places = places.iter();
+        places.map(move |place| pages[place.page as usize].at(place.at))
     }
 }
 
@@ -105,27 +104,35 @@ impl Seen {
     /// The partitions of a resource.
     #[must_use]
     pub fn partitions(&self, resource: ResourceId) -> Parts<'_> {
-        let places = self.find(resource).map(|one| &one.places);
-        self.parts(places.unwrap_or(&(0..0)))
+        let found = self.ids.binary_search(&resource).ok();
+        found.map_or_else(|| self.parts(self.ids.len()), |at| self.parts(at))
     }
 
-    fn parts(&self, places: &Range<u32>) -> Parts<'_> {
+    /// Of the resource at a place in [`Seen::ids`]; none past the last.
+    fn parts(&self, at: usize) -> Parts<'_> {
+        let first = |at: usize| {
+            let one = self.resources.get(at);
+            one.map_or(self.places.len(), |one| one.first as usize)
+        };
         Parts {
             pages: &self.pages,
-            places: &self.places[places.start as usize..places.end as usize],
+            places: &self.places[first(at)..first(at + 1)],
         }
     }
 
     /// The sums of a resource; `None` when no partition of it is open.
     #[must_use]
-    pub fn load(&self, resource: ResourceId) -> Option<&ResourceLoad> {
-        self.find(resource).map(|one| &one.load)
+    pub fn load(&self, resource: ResourceId) -> Option<ResourceLoad> {
+        let parts = self.partitions(resource).iter();
+        parts
+            .map(|facts| ResourceLoad::of(&facts))
+            .reduce(ResourceLoad::and)
     }
 
     /// All resources with their partitions, in order.
     pub fn resources(&self) -> impl Iterator<Item = (ResourceId, Parts<'_>)> {
-        let all = self.ids.iter().zip(&self.resources);
-        all.map(|(id, one)| (*id, self.parts(&one.places)))
+        let all = self.ids.iter().enumerate();
+        all.map(|(at, id)| (*id, self.parts(at)))
     }
 
     /// How many resources have an open partition.
@@ -172,32 +179,29 @@ impl Seen {
         active.sort_unstable();
         active.into_iter().map(|(_, _, id)| id).collect()
     }
-
-    fn find(&self, resource: ResourceId) -> Option<&Resource> {
-        let at = self.ids.binary_search(&resource).ok()?;
-        Some(&self.resources[at])
-    }
 }
 
 /// Pages, as they come.
 #[derive(Debug, Default)]
 pub(crate) struct Gathering {
-    pages: Vec<Vec<PartitionFacts>>,
+    pages: Vec<PartitionPage>,
     found: Vec<Found>,
     sums: [Sum; KINDS.len()],
 }
 
-/// What is kept of every partition beside its page.
+/// What is kept of every partition beside its page. There are as many as partitions, and they
+/// are sorted: it is no larger than half a line of a processor's cache.
 #[derive(Debug)]
 struct Found {
     resource: ResourceId,
-    partition: PartitionId,
-    at: Place,
-    /// Place in [`KINDS`].
-    kind: usize,
     moved: u64,
-    load: ResourceLoad,
+    at: Place,
+    partition: PartitionId,
+    /// Place in [`KINDS`].
+    kind: u8,
 }
+
+const _: () = assert!(size_of::<Found>() <= 32);
 
 impl Gathering {
     /// Of about so many partitions.
@@ -209,22 +213,18 @@ impl Gathering {
     }
 
     /// One more page of a core.
-    pub(crate) fn take(&mut self, page: Vec<PartitionFacts>) {
+    pub(crate) fn take(&mut self, page: PartitionPage) {
         let number = narrow(self.pages.len());
-        for (slot, facts) in page.iter().enumerate() {
+        for (at, facts) in page.iter() {
             let kind = place_of(facts.detail.kind());
-            self.sums[kind].take(facts);
-            let (received, sent) = traffic(facts);
+            self.sums[usize::from(kind)].take(&facts);
+            let (received, sent) = traffic(&facts);
             self.found.push(Found {
                 resource: facts.resource,
-                partition: facts.partition,
-                at: Place {
-                    page: number,
-                    slot: narrow(slot),
-                },
-                kind,
                 moved: received + sent,
-                load: ResourceLoad::of(facts),
+                at: Place { page: number, at },
+                partition: facts.partition,
+                kind,
             });
         }
         self.pages.push(page);
@@ -260,24 +260,18 @@ impl Gathering {
             kinds: self.sums.map(|sum| (0, sum)),
         };
         for one in self.found {
-            seen.places.push(one.at);
-            let end = narrow(seen.places.len());
             match seen.resources.last_mut() {
-                Some(last) if seen.ids.last() == Some(&one.resource) => {
-                    last.places.end = end;
-                    last.moved += one.moved;
-                    last.load.add(one.load);
-                }
+                Some(last) if seen.ids.last() == Some(&one.resource) => last.moved += one.moved,
                 _ => {
-                    seen.kinds[one.kind].0 += 1;
+                    seen.kinds[usize::from(one.kind)].0 += 1;
                     seen.ids.push(one.resource);
                     seen.resources.push(Resource {
-                        places: end - 1..end,
-                        load: one.load,
+                        first: narrow(seen.places.len()),
                         moved: one.moved,
                     });
                 }
             }
+            seen.places.push(one.at);
         }
         seen
     }
@@ -288,8 +282,9 @@ fn narrow(count: usize) -> u32 {
     u32::try_from(count).expect("partitions are counted in 32 bits")
 }
 
-fn place_of(kind: ResourceKind) -> usize {
+fn place_of(kind: ResourceKind) -> u8 {
     let at = KINDS.iter().position(|one| *one == kind);
+    let at = at.and_then(|at| u8::try_from(at).ok());
     at.expect("every kind is one of them")
 }
 
@@ -326,25 +321,31 @@ mod tests {
         }
     }
 
-    fn seen(pages: impl IntoIterator<Item = Vec<PartitionFacts>>) -> Seen {
+    fn page(all: impl IntoIterator<Item = PartitionFacts>) -> PartitionPage {
+        let mut page = PartitionPage::new(CoreId(0));
+        all.into_iter().for_each(|one| page.push(&one));
+        page
+    }
+
+    fn seen(all: impl IntoIterator<Item = PartitionFacts>) -> Seen {
         let mut gathering = Gathering::default();
-        pages.into_iter().for_each(|page| gathering.take(page));
+        gathering.take(page(all));
         gathering.finish()
     }
 
     fn found(parts: Parts<'_>) -> Vec<(u64, u16)> {
-        let one = |facts: &PartitionFacts| (facts.resource.0, facts.partition.0);
+        let one = |facts: PartitionFacts| (facts.resource.0, facts.partition.0);
         parts.iter().map(one).collect()
     }
 
     #[test]
     fn partitions_of_several_cores_and_pages_meet_in_order() {
         let mut first = Gathering::default();
-        first.take(vec![stream(7, 2, 5), stream(3, 0, 1)]);
-        first.take(vec![stream(7, 0, 7)]);
+        first.take(page([stream(7, 2, 5), stream(3, 0, 1)]));
+        first.take(page([stream(7, 0, 7)]));
         let mut second = Gathering::default();
-        second.take(Vec::new());
-        second.take(vec![stream(9, 0, 2), stream(7, 1, 11)]);
+        second.take(page([]));
+        second.take(page([stream(9, 0, 2), stream(7, 1, 11)]));
         first.join(second);
         let seen = first.finish();
 
@@ -356,7 +357,7 @@ mod tests {
         assert!(seen.partitions(ResourceId(8)).is_empty());
         let all: Vec<u64> = seen.resources().map(|(id, _)| id.0).collect();
         assert_eq!(all, [3, 7, 9]);
-        let load = seen.load(ResourceId(7)).copied();
+        let load = seen.load(ResourceId(7));
         let wanted = ResourceLoad {
             subscribers: 3,
             bytes: 230,
@@ -373,14 +374,14 @@ mod tests {
 
     #[test]
     fn who_moves_more_is_told_first_and_of_those_at_rest_who_ever_did() {
-        let before = seen([vec![stream(1, 0, 100), stream(2, 0, 50), stream(4, 0, 5)]]);
+        let before = seen([stream(1, 0, 100), stream(2, 0, 50), stream(4, 0, 5)]);
         // 5 is new, 4 has begun anew, 1 rests.
-        let now = seen([vec![
+        let now = seen([
             stream(5, 0, 3),
             stream(4, 0, 1),
             stream(2, 0, 60),
             stream(1, 0, 100),
-        ]]);
+        ]);
         let order = |max| {
             let active = now.most_active(Some(&before), max);
             active.iter().map(|id| id.0).collect::<Vec<_>>()

@@ -8,21 +8,23 @@
 //! Who may ask is decided before: everything here is done as the node's own.
 
 mod answers;
+mod packed;
 
 use std::net::SocketAddr;
 
 use pinion_commitlog::LogId;
-use pinion_domains::cache::CacheStats;
 use pinion_types::{CoreId, PartitionId, Refusal, ResourceId, SubscriptionId, WallMs};
 
 use crate::access::TenantId;
 
+pub use pinion_domains::cache::CacheStats;
 pub use pinion_shard::{
     PartitionDetail, QueueFacts, Standing, StreamFacts, Subscriber, SubscriptionFacts,
 };
 
 pub use crate::facts::{CoreFacts, LogFacts, PumpFacts};
 pub(crate) use answers::Questions;
+pub use packed::PartitionPage;
 
 /// Questions that may wait in a core, or for the disk; more are refused with `Busy`. The
 /// control thread has no more of them on their way. More lets more people look at once
@@ -102,7 +104,7 @@ pub enum View {
     /// How the core is.
     Core(Box<CoreFacts>),
     /// A page of partitions.
-    Partitions(Page<PartitionFacts>),
+    Partitions(PartitionPage),
     /// A page of connections.
     Sessions(Page<SessionFacts>),
     /// A page of subscriptions.

@@ -56,7 +56,7 @@ pub(crate) struct Sum {
 impl Sum {
     fn of(parts: Parts<'_>) -> Self {
         let mut sum = Self::default();
-        parts.iter().for_each(|facts| sum.take(facts));
+        parts.iter().for_each(|facts| sum.take(&facts));
         sum
     }
 

@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 use pinion_commitlog::{LogId, LogState, LogStats};
 use pinion_node::TimedOp;
 use pinion_node::facts::{CoreFacts, DiskFacts, Latency, LogFacts};
-use pinion_node::views::{PartitionDetail, PartitionFacts, QueueFacts, Standing, StreamFacts};
+use pinion_node::views::{
+    CacheStats, PartitionDetail, PartitionFacts, QueueFacts, Standing, StreamFacts,
+};
 use pinion_plane::{PeerName, PlanePeer, PlaneStatus};
 use pinion_raft_group::{MemberId, Role, Status};
 use pinion_types::{CoreId, ErrorCode, Offset, PartitionId, ResourceId, WallMs};
@@ -361,21 +363,21 @@ fn partitions() -> Vec<PartitionFacts> {
     groups.counters.nacked = 613;
     groups.counters.lapsed = 614;
     groups.counters.dead = 615;
-    let mut cache = PartitionDetail::Cache(Box::default());
-    if let PartitionDetail::Cache(cache) = &mut cache {
-        cache.entries = 701;
-        cache.watches = 704;
-        cache.budget = 705;
-        cache.hits = 706;
-        cache.misses = 707;
-        cache.evictions = 708;
-        cache.expirations = 709;
-        cache.changes = 710;
-    }
+    let cache = CacheStats {
+        entries: 701,
+        watches: 704,
+        budget: 705,
+        hits: 706,
+        misses: 707,
+        evictions: 708,
+        expirations: 709,
+        changes: 710,
+        ..CacheStats::default()
+    };
     vec![
         partition(1, 502, 503, PartitionDetail::Stream(stream)),
-        partition(2, 602, 603, PartitionDetail::Queue(Box::new(queue))),
-        partition(3, 702, 703, cache),
+        partition(2, 602, 603, PartitionDetail::Queue(queue)),
+        partition(3, 702, 703, PartitionDetail::Cache(cache)),
     ]
 }
 
@@ -423,7 +425,7 @@ fn plane() -> PlaneStatus {
 
 /// What such a node tells, as lines.
 fn told() -> Vec<String> {
-    let mut snapshot = Snapshot::of_test(partitions());
+    let mut snapshot = Snapshot::of_test(&partitions());
     snapshot.taken_at = WallMs(10_000);
     snapshot.cores = vec![core()].into();
     let named = |name: &str| Named {

@@ -425,7 +425,7 @@ impl Resource {
         Self { placement, ..self }
     }
 
-    pub(crate) fn with_metrics(self, load: Option<&ResourceLoad>) -> Self {
+    pub(crate) fn with_metrics(self, load: Option<ResourceLoad>) -> Self {
         let metrics = load.map(|load| Metrics {
             subscribers: load.subscribers,
             bytes: load.bytes,

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use pinion_node::views::{PARTITIONS_PER_PAGE, Page, PartitionFacts, Question, View};
+use pinion_node::views::{PARTITIONS_PER_PAGE, PartitionPage, Question, View};
 use pinion_types::CoreId;
 use tokio::task::JoinHandle;
 
@@ -18,7 +18,7 @@ use crate::limits::QUESTION_WAIT;
 /// after each; with more it does nothing sooner.
 const ASKED: usize = 3;
 
-type Asked = JoinHandle<Result<Page<PartitionFacts>, NodeError>>;
+type Asked = JoinHandle<Result<PartitionPage, NodeError>>;
 
 /// What is asked of one core.
 pub(super) struct Pages<'a> {
@@ -51,7 +51,7 @@ impl<'a> Pages<'a> {
     ///
     /// # Errors
     /// [`NodeError`]; what was told before that is a part of all.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<PartitionFacts>>, NodeError> {
+    pub(super) async fn next(&mut self) -> Result<Option<PartitionPage>, NodeError> {
         if self.ended {
             return Ok(None);
         }
@@ -76,7 +76,7 @@ impl<'a> Pages<'a> {
                 self.ask();
             }
         }
-        Ok(Some(page.items))
+        Ok(Some(page))
     }
 
     /// One, whatever is there, and the others as far as there are places.
@@ -107,11 +107,7 @@ const fn after(first: u64) -> u64 {
     first + PARTITIONS_PER_PAGE as u64
 }
 
-async fn ask(
-    cores: &NodeHandle,
-    core: CoreId,
-    first: u64,
-) -> Result<Page<PartitionFacts>, NodeError> {
+async fn ask(cores: &NodeHandle, core: CoreId, first: u64) -> Result<PartitionPage, NodeError> {
     let before = first.checked_sub(1).map(u32::try_from);
     let after = before.transpose().map_err(|_| NodeError::Gone)?;
     let question = Question::Partitions { after };

@@ -195,7 +195,7 @@ impl Call {
         if !snapshot.missing.is_empty() {
             return Err(Failure::core_silent());
         }
-        Ok(snapshot.seen.load(id).copied())
+        Ok(snapshot.seen.load(id))
     }
 }
 

@@ -8,7 +8,6 @@ use pinion_admin_ui::model::Address;
 use pinion_commitlog::LogState;
 use pinion_metadata::Body;
 use pinion_metadata::broker::BrokerStatus;
-use pinion_node::views::PartitionFacts;
 use pinion_types::{ErrorCode, ResourceId, ResourceKind, WallMs};
 use tokio::sync::Mutex;
 
@@ -291,8 +290,7 @@ fn records_per_second(snapshot: &Snapshot, id: ResourceId) -> f64 {
     let count = |snapshot: &Snapshot| {
         let parts = snapshot.partitions(id).iter();
         parts
-            .filter_map(PartitionFacts::stream)
-            .map(|stream| stream.records_in)
+            .filter_map(|facts| Some(facts.stream()?.records_in))
             .sum::<u64>()
     };
     let before = snapshot.before.as_deref().map(count);

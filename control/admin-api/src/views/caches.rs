@@ -144,13 +144,13 @@ pub(crate) async fn list(
 pub(crate) async fn one(api: &Api, who: &Who, address: &Address) -> Result<CacheFacts, Failure> {
     let found = find(api, who, KIND, address).await?;
     let snapshot = &found.snapshot;
-    let partition = |facts: &PartitionFacts| {
+    let partition = |facts: PartitionFacts| {
         let only = |other: &PartitionFacts| other.partition == facts.partition;
         let pace = Pace::of(snapshot, found.id, only);
         CachePartition {
             partition: facts.partition.0,
             core: facts.core.0,
-            numbers: CacheNumbers::of(found.id.0, 1, condition_of(facts), &pace),
+            numbers: CacheNumbers::of(found.id.0, 1, condition_of(&facts), &pace),
         }
     };
     let facts = snapshot.partitions(found.id).iter();

@@ -438,11 +438,11 @@ mod tests {
     }
 
     fn gathered() -> Gathered {
-        let partitions = (0..STREAMS).map(partition).collect();
+        let partitions: Vec<_> = (0..STREAMS).map(partition).collect();
         Gathered {
             reach: Reach::All,
             catalog: Arc::new(Catalog::of_test("acme", (0..STREAMS).map(stream).collect())),
-            snapshot: Arc::new(Snapshot::of_test(partitions)),
+            snapshot: Arc::new(Snapshot::of_test(&partitions)),
         }
     }
 

@@ -228,18 +228,18 @@ pub(crate) async fn one(
     if family.is_some_and(|family| family >= spec.shards) {
         return Err(Failure::not_found());
     }
-    let partition = |facts: &PartitionFacts| {
+    let partition = |facts: PartitionFacts| {
         let only = |other: &PartitionFacts| other.partition == facts.partition;
         let pace = Pace::of(snapshot, found.id, only);
         let (id, now) = (found.id.0, snapshot.taken_at);
-        let state = condition_of(facts);
+        let state = condition_of(&facts);
         QueuePartition {
             family: facts.partition.0,
             core: facts.core.0,
             numbers: QueueNumbers::of(id, spec.durable, 1, state, &pace, now),
         }
     };
-    let wanted = |facts: &&PartitionFacts| family.is_none_or(|only| facts.partition.0 == only);
+    let wanted = |facts: &PartitionFacts| family.is_none_or(|only| facts.partition.0 == only);
     let facts = snapshot.partitions(found.id).iter().filter(wanted);
     let mut partitions: Vec<QueuePartition> = facts.map(partition).collect();
     partitions.sort_by_key(|one| one.family);

@@ -141,7 +141,7 @@ fn one<S: Sum, const RATES: usize>(
     let facts = all.snapshot.partitions(resource.id).iter();
     facts
         .filter(|facts| only(facts))
-        .for_each(|facts| tally.sum.add(facts));
+        .for_each(|facts| tally.sum.add(&facts));
     let pace = Pace::of(&all.snapshot, resource.id, only);
     for (sum, rate) in tally.rates.iter_mut().zip(rates(&pace)) {
         *sum += rate;

@@ -238,7 +238,7 @@ pub(crate) async fn one(api: &Api, who: &Who, address: &Address) -> Result<Strea
         .map(|facts| {
             let only = |other: &PartitionFacts| other.partition == facts.partition;
             let pace: Pace<StreamSum> = Pace::of(snapshot, found.id, only);
-            let numbers = StreamNumbers::of(found.id.0, durable, 1, condition_of(facts), &pace);
+            let numbers = StreamNumbers::of(found.id.0, durable, 1, condition_of(&facts), &pace);
             StreamPartition {
                 partition: facts.partition.0,
                 core: facts.core.0,
@@ -365,9 +365,8 @@ pub(crate) async fn newest(
     let snapshot = api.observer.look().await;
     let mut own = snapshot.partitions(seat.id).iter();
     let end = own.find(|facts| facts.partition == PartitionId(partition));
-    let end = end
-        .and_then(PartitionFacts::stream)
-        .map_or(0, |stream| stream.end.0);
+    let end = end.and_then(|facts| Some(facts.stream()?.end.0));
+    let end = end.unwrap_or(0);
     let from = end.saturating_sub(count.min(NEWEST_MAX).into());
     let asked = Request::Fetch(Fetch {
         handle: Handle(0),

@@ -68,9 +68,9 @@ pub(crate) trait Sum: Copy + Default {
     fn add(&mut self, facts: &PartitionFacts);
 
     /// Some of them together.
-    fn of<'a>(facts: impl IntoIterator<Item = &'a PartitionFacts>) -> Self {
+    fn of(facts: impl IntoIterator<Item = PartitionFacts>) -> Self {
         let mut sum = Self::default();
-        facts.into_iter().for_each(|one| sum.add(one));
+        facts.into_iter().for_each(|one| sum.add(&one));
         sum
     }
 }
@@ -188,14 +188,14 @@ fn rate(before: u64, now: u64, span: Duration) -> f64 {
 }
 
 /// How a resource is, by its partitions.
-pub(crate) fn condition<'a>(
+pub(crate) fn condition(
     deleting: bool,
-    parts: impl IntoIterator<Item = &'a PartitionFacts>,
+    parts: impl IntoIterator<Item = PartitionFacts>,
 ) -> Condition {
     if deleting {
         return Condition::Deleting;
     }
-    let worst = parts.into_iter().map(condition_of).max();
+    let worst = parts.into_iter().map(|facts| condition_of(&facts)).max();
     worst.unwrap_or(Condition::Ok)
 }
 

@@ -365,8 +365,9 @@ async fn of_resources(all: &Gathered) -> Vec<Issue> {
 
 /// That there are dead letters, and whether more come.
 fn letters(all: &Gathered, one: &Used<'_>) -> Option<Issue> {
-    let queues = one.parts.iter().filter_map(PartitionFacts::queue);
-    let dead: u64 = queues.map(|queue| queue.groups.dead).sum();
+    let queues = one.parts.iter();
+    let dead = queues.filter_map(|facts| Some(facts.queue()?.groups.dead));
+    let dead: u64 = dead.sum();
     // Most of many have none, and cost no more than that.
     if dead == 0 {
         return None;

@@ -6,7 +6,7 @@ use pinion_admin_api::NodeFront;
 use pinion_node::facts::CoreFacts;
 use pinion_node::mail::CoreMail;
 use pinion_node::views::{
-    Page, PartitionDetail, PartitionFacts, Question, Standing, StreamFacts, View,
+    PartitionDetail, PartitionFacts, PartitionPage, Question, Standing, StreamFacts, View,
 };
 use pinion_types::{CoreId, Offset, PartitionId, ResourceId};
 
@@ -119,10 +119,10 @@ impl Said {
                 let count = script.per_page.max(1);
                 let last = u32::try_from(first + count - 1).unwrap();
                 let more = all.clone().count() > first + count;
-                View::Partitions(Page {
-                    items: all.skip(first).take(count).cloned().collect(),
-                    next: more.then_some(last),
-                })
+                let mut page = PartitionPage::new(core);
+                all.skip(first).take(count).for_each(|one| page.push(one));
+                page.next = more.then_some(last);
+                View::Partitions(page)
             }
             other => panic!("{other:?}"),
         }

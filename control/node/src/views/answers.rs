@@ -12,7 +12,7 @@ use pinion_wire::message::{Reply, Request};
 
 use super::{
     CoreFacts, LOOKS_PER_PAGE, LogFacts, NODE, PARTITIONS_PER_PAGE, Page, PartitionDetail,
-    PartitionFacts, PumpFacts, QUESTIONS_WAITING_MAX, Question, SESSIONS_PER_PAGE,
+    PartitionFacts, PartitionPage, PumpFacts, QUESTIONS_WAITING_MAX, Question, SESSIONS_PER_PAGE,
     SUBSCRIPTIONS_PER_PAGE, SessionFacts, SubscriptionFacts, View,
 };
 use crate::connection::Connection;
@@ -126,11 +126,11 @@ impl Core {
         }
     }
 
-    fn partition_page(&mut self, after: Option<u32>) -> Page<PartitionFacts> {
+    fn partition_page(&mut self, after: Option<u32>) -> PartitionPage {
         let core = self.config.core;
         let places = self.shard.partitions();
         let first = first_after(after);
-        let mut items = Vec::new();
+        let mut page = PartitionPage::new(core);
         let (mut looks, mut place) = (0, first);
         while place < places && place - first < PARTITIONS_PER_PAGE && looks < LOOKS_PER_PAGE {
             if let Some(facts) = self.shard.partition_facts(place) {
@@ -139,7 +139,7 @@ impl Core {
                     PartitionDetail::Queue(queue) => queue.counts.groups,
                     PartitionDetail::Cache(_) => 0,
                 };
-                items.push(PartitionFacts {
+                page.push(&PartitionFacts {
                     core,
                     resource: facts.resource,
                     partition: facts.partition,
@@ -154,7 +154,8 @@ impl Core {
             }
             place += 1;
         }
-        page(items, place, places)
+        page.next = last_before(place, places);
+        page
     }
 
     fn session_page(&self, after: Option<u32>) -> Page<SessionFacts> {
@@ -335,11 +336,14 @@ fn first_after(after: Option<u32>) -> usize {
 
 /// The page that ends before place `end` of `places`.
 fn page<T>(items: Vec<T>, end: usize, places: usize) -> Page<T> {
+    let next = last_before(end, places);
+    Page { items, next }
+}
+
+/// The last place of a page that ends before `end`; none when nothing follows.
+fn last_before(end: usize, places: usize) -> Option<u32> {
     let last = end.checked_sub(1).filter(|_| end < places);
-    Page {
-        items,
-        next: last.map(|last| u32::try_from(last).expect("places are bounded far below")),
-    }
+    last.map(|last| u32::try_from(last).expect("places are bounded far below"))
 }
 
 fn small(count: usize) -> u32 {

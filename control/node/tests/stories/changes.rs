@@ -186,7 +186,8 @@ fn a_queues_policies_change_for_what_is_in_it() {
     let View::Partitions(page) = w.ask(0, Question::Partitions { after: None }) else {
         panic!("no page")
     };
-    let groups = page.items[0].queue().unwrap().groups;
+    let (_, first) = page.iter().next().unwrap();
+    let groups = first.queue().unwrap().groups;
     assert_eq!((groups.dead, groups.in_flight), (2, 0), "{groups:?}");
 }
 

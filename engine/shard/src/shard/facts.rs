@@ -41,9 +41,9 @@ pub enum PartitionDetail {
     /// Of a stream.
     Stream(StreamFacts),
     /// Of a queue.
-    Queue(Box<QueueFacts>),
+    Queue(QueueFacts),
     /// Of a cache.
-    Cache(Box<CacheStats>),
+    Cache(CacheStats),
 }
 
 /// What only a partition of a stream has. Counters count since it was opened.
@@ -171,12 +171,12 @@ impl Shard {
                     messages_in: counts.next_id.saturating_sub(owned.begun),
                 };
                 let durable = log.map_or(0, |_| counts.bytes);
-                let detail = PartitionDetail::Queue(Box::new(facts));
+                let detail = PartitionDetail::Queue(facts);
                 (counts.resident, durable, detail)
             }
             Kind::Cache(cache) => {
                 let stats = cache.stats();
-                (stats.bytes, 0, PartitionDetail::Cache(Box::new(stats)))
+                (stats.bytes, 0, PartitionDetail::Cache(stats))
             }
         };
         Some(PartitionFacts {
