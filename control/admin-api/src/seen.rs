@@ -63,6 +63,46 @@ pub struct Seen {
     kinds: [(u64, Sum); KINDS.len()],
 }
 
+/// What may be told of a resource beside its numbers. Of many resources few have one, and only
+/// those are gone over by who looks for what is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// A partition is closed.
+    Fenced,
+    /// A partition takes only what frees space.
+    ReadOnly,
+    /// There are dead letters.
+    Dead,
+    /// There are messages that could be handed out.
+    Ready,
+    /// A reader has not been given everything.
+    Behind,
+}
+
+impl Sign {
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
+    /// The bits of those that a partition has.
+    fn bits(facts: &PartitionFacts) -> u8 {
+        let (stream, queue) = (facts.stream(), facts.queue());
+        let groups = queue.map(|queue| &queue.groups);
+        let has = [
+            (Self::Fenced, facts.fenced),
+            (Self::ReadOnly, facts.read_only),
+            (Self::Dead, groups.is_some_and(|groups| groups.dead > 0)),
+            (Self::Ready, groups.is_some_and(|groups| groups.ready > 0)),
+            (
+                Self::Behind,
+                stream.is_some_and(|stream| stream.lag_max > 0),
+            ),
+        ];
+        let has = has.into_iter().filter(|(_, has)| *has);
+        has.fold(0, |bits, (sign, _)| bits | sign.bit())
+    }
+}
+
 /// Where a partition is.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -75,6 +115,8 @@ struct Place {
 struct Resource {
     /// The first of its places; they end where the next one's begin.
     first: u32,
+    /// Of any of its partitions.
+    signs: u8,
     moved: u64,
 }
 
@@ -129,10 +171,12 @@ impl Seen {
             .reduce(ResourceLoad::and)
     }
 
-    /// All resources with their partitions, in order.
-    pub fn resources(&self) -> impl Iterator<Item = (ResourceId, Parts<'_>)> {
-        let all = self.ids.iter().enumerate();
-        all.map(|(at, id)| (*id, self.parts(at)))
+    /// Resources that have any of these signs, with their partitions, in order.
+    pub(crate) fn with(&self, any: &[Sign]) -> impl Iterator<Item = (ResourceId, Parts<'_>)> {
+        let any = any.iter().fold(0, |bits, sign| bits | sign.bit());
+        let all = self.ids.iter().zip(&self.resources).enumerate();
+        let some = all.filter(move |(_, (_, one))| one.signs & any != 0);
+        some.map(|(at, (id, _))| (*id, self.parts(at)))
     }
 
     /// How many resources have an open partition.
@@ -199,6 +243,8 @@ struct Found {
     partition: PartitionId,
     /// Place in [`KINDS`].
     kind: u8,
+    /// See [`Sign`].
+    signs: u8,
 }
 
 const _: () = assert!(size_of::<Found>() <= 32);
@@ -225,6 +271,7 @@ impl Gathering {
                 at: Place { page: number, at },
                 partition: facts.partition,
                 kind,
+                signs: Sign::bits(&facts),
             });
         }
         self.pages.push(page);
@@ -261,12 +308,16 @@ impl Gathering {
         };
         for one in self.found {
             match seen.resources.last_mut() {
-                Some(last) if seen.ids.last() == Some(&one.resource) => last.moved += one.moved,
+                Some(last) if seen.ids.last() == Some(&one.resource) => {
+                    last.moved += one.moved;
+                    last.signs |= one.signs;
+                }
                 _ => {
                     seen.kinds[usize::from(one.kind)].0 += 1;
                     seen.ids.push(one.resource);
                     seen.resources.push(Resource {
                         first: narrow(seen.places.len()),
+                        signs: one.signs,
                         moved: one.moved,
                     });
                 }
@@ -290,7 +341,7 @@ fn place_of(kind: ResourceKind) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use pinion_node::views::{Standing, StreamFacts};
+    use pinion_node::views::{QueueFacts, Standing, StreamFacts};
     use pinion_types::{CoreId, Offset};
 
     use super::*;
@@ -355,8 +406,7 @@ mod tests {
         );
         assert_eq!(found(seen.partitions(ResourceId(9))), [(9, 0)]);
         assert!(seen.partitions(ResourceId(8)).is_empty());
-        let all: Vec<u64> = seen.resources().map(|(id, _)| id.0).collect();
-        assert_eq!(all, [3, 7, 9]);
+        assert_eq!(seen.ids, [3, 7, 9].map(ResourceId));
         let load = seen.load(ResourceId(7));
         let wanted = ResourceLoad {
             subscribers: 3,
@@ -370,6 +420,45 @@ mod tests {
             panic!("other kinds: {:?}", seen.kinds());
         };
         assert_eq!((*streams, sum.partitions, sum.records), (3, 5, 26));
+    }
+
+    #[test]
+    fn a_resource_has_the_signs_of_its_partitions() {
+        let mut all = vec![
+            stream(1, 0, 5),
+            stream(2, 0, 5),
+            stream(2, 1, 5),
+            stream(3, 0, 5),
+        ];
+        all[1].fenced = true;
+        all[2].read_only = true;
+        let mut behind = stream(4, 0, 5);
+        if let PartitionDetail::Stream(stream) = &mut behind.detail {
+            stream.lag_max = 1;
+        }
+        let queue = |resource, ready, dead| {
+            let mut facts = QueueFacts::default();
+            (facts.groups.ready, facts.groups.dead) = (ready, dead);
+            PartitionFacts {
+                detail: PartitionDetail::Queue(facts),
+                ..stream(resource, 0, 0)
+            }
+        };
+        all.extend([behind, queue(5, 1, 0), queue(6, 0, 1), queue(7, 0, 0)]);
+        let seen = seen(all);
+        let with = |any: &[Sign]| {
+            let found = seen.with(any);
+            found
+                .map(|(id, parts)| (id.0, parts.iter().count()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(with(&[Sign::Fenced]), [(2, 2)]);
+        assert_eq!(with(&[Sign::ReadOnly]), [(2, 2)]);
+        assert_eq!(with(&[Sign::Behind]), [(4, 1)]);
+        assert_eq!(with(&[Sign::Ready]), [(5, 1)]);
+        assert_eq!(with(&[Sign::Dead]), [(6, 1)]);
+        assert_eq!(with(&[Sign::Dead, Sign::Fenced]), [(2, 2), (6, 1)]);
+        assert_eq!(with(&[]), []);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::data::issues::{self, Finding, Seen, Since, What};
 use super::data::lately;
 use crate::access::Reach;
 use crate::observer::Snapshot;
-use crate::seen::Parts;
+use crate::seen::{Parts, Sign};
 use crate::views::{Pick, catalog};
 use crate::{Api, metrics, wall};
 
@@ -71,7 +71,8 @@ impl State {
 
     async fn of_resources(&mut self, api: &Api, snapshot: &Snapshot, now: u64) -> Vec<Finding> {
         let mut signs: BTreeMap<ResourceId, Signs> = BTreeMap::new();
-        for (id, parts) in snapshot.seen.resources() {
+        let any = [Sign::Fenced, Sign::Dead, Sign::Ready, Sign::Behind];
+        for (id, parts) in snapshot.seen.with(&any) {
             let one = Signs::of(parts, now);
             if one.asks() && signs.len() < RESOURCES_MAX {
                 signs.insert(id, one);

@@ -8,7 +8,7 @@ use pinion_types::ResourceKind;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::sums::{CacheSum, Pace, condition, condition_of};
+use super::sums::{CacheSum, Pace, condition_of};
 use super::{Address, At, Condition, Gathered, Listed, Named, RowDeleting, Wanted, find, resource};
 use crate::Api;
 use crate::access::Who;
@@ -114,8 +114,7 @@ fn numbers(snapshot: &Snapshot, object: &Object) -> CacheNumbers {
         return CacheNumbers::of(0, 0, Condition::Ok, &Pace::default());
     };
     let pace = Pace::of(snapshot, resource.id, |_| true);
-    let parts = snapshot.partitions(resource.id);
-    let state = condition(object.meta.deleting.is_some(), parts.iter());
+    let state = pace.condition(object.meta.deleting.is_some());
     CacheNumbers::of(resource.id.0, resource.spec.shards, state, &pace)
 }
 

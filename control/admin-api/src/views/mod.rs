@@ -205,10 +205,11 @@ impl RowDeleting {
 }
 
 /// How a resource is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Condition {
     /// It serves.
+    #[default]
     Ok,
     /// The disk of a log of it is full: it takes only what frees space.
     ReadOnly,

@@ -15,7 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::ask::{self, Seat};
-use super::sums::{Pace, QueueSum, condition, condition_of};
+use super::sums::{Pace, QueueSum, condition_of};
 use super::{
     Address, At, Condition, Gathered, Listed, Named, RowDeleting, Wanted, check, find, resource,
     seconds_since,
@@ -183,11 +183,7 @@ fn numbers(snapshot: &Snapshot, object: &Object, family: Option<u16>) -> QueueNu
     };
     let only = |facts: &PartitionFacts| family.is_none_or(|only| facts.partition.0 == only);
     let pace = Pace::of(snapshot, resource.id, only);
-    let facts = snapshot.partitions(resource.id).iter();
-    let state = condition(
-        object.meta.deleting.is_some(),
-        facts.filter(|one| only(one)),
-    );
+    let state = pace.condition(object.meta.deleting.is_some());
     let spec = &resource.spec;
     QueueNumbers::of(resource.id.0, spec.durable, spec.shards, state, &pace, now)
 }

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::ask;
 use super::sessions::SessionId;
-use super::sums::{Pace, StreamSum, condition, condition_of};
+use super::sums::{Pace, StreamSum, condition_of};
 use super::{
     Address, At, Condition, Gathered, Listed, Named, RowDeleting, Wanted, check, find, resource,
 };
@@ -161,10 +161,7 @@ fn numbers(snapshot: &Snapshot, object: &Object) -> StreamNumbers {
         return StreamNumbers::of(0, false, 0, Condition::Ok, &Pace::default());
     };
     let pace = Pace::of(snapshot, resource.id, |_| true);
-    let state = condition(
-        object.meta.deleting.is_some(),
-        snapshot.partitions(resource.id).iter(),
-    );
+    let state = pace.condition(object.meta.deleting.is_some());
     let spec = &resource.spec;
     StreamNumbers::of(resource.id.0, spec.durable, spec.shards, state, &pace)
 }

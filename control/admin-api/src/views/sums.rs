@@ -146,6 +146,8 @@ impl Sum for CacheSum {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pace<S> {
     pub(crate) now: S,
+    /// Of the worst of them.
+    condition: Condition,
     /// Without one nobody knows how fast anything goes.
     before: Option<(S, Duration)>,
 }
@@ -157,14 +159,28 @@ impl<S: Sum> Pace<S> {
         id: ResourceId,
         only: impl Fn(&PartitionFacts) -> bool,
     ) -> Self {
-        let sum = |snapshot: &Snapshot| {
-            let facts = snapshot.partitions(id).iter();
-            S::of(facts.filter(|facts| only(facts)))
-        };
         let before = snapshot.before.as_deref().zip(snapshot.since_before());
-        Self {
-            now: sum(snapshot),
-            before: before.map(|(before, span)| (sum(before), span)),
+        let mut pace = Self {
+            before: before.map(|(before, span)| {
+                let facts = before.partitions(id).iter();
+                (S::of(facts.filter(|facts| only(facts))), span)
+            }),
+            ..Self::default()
+        };
+        let facts = snapshot.partitions(id).iter();
+        for one in facts.filter(|facts| only(facts)) {
+            pace.now.add(&one);
+            pace.condition = pace.condition.max(condition_of(&one));
+        }
+        pace
+    }
+
+    /// How it is, if it is `deleting` or not.
+    pub(crate) const fn condition(&self, deleting: bool) -> Condition {
+        if deleting {
+            Condition::Deleting
+        } else {
+            self.condition
         }
     }
 
@@ -185,18 +201,6 @@ fn rate(before: u64, now: u64, span: Duration) -> f64 {
         Some(more) if !span.is_zero() => more as f64 / span.as_secs_f64(),
         _ => 0.0,
     }
-}
-
-/// How a resource is, by its partitions.
-pub(crate) fn condition(
-    deleting: bool,
-    parts: impl IntoIterator<Item = PartitionFacts>,
-) -> Condition {
-    if deleting {
-        return Condition::Deleting;
-    }
-    let worst = parts.into_iter().map(|facts| condition_of(&facts)).max();
-    worst.unwrap_or(Condition::Ok)
 }
 
 /// How one partition is.

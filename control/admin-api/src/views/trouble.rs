@@ -22,7 +22,7 @@ use crate::Api;
 use crate::access::{Reach, Who};
 use crate::error::Failure;
 use crate::observer::Snapshot;
-use crate::seen::Parts;
+use crate::seen::{Parts, Sign};
 
 /// Issues of one answer. Further ones are counted.
 pub(crate) const ISSUES_MAX: usize = 200;
@@ -207,14 +207,18 @@ async fn gather(api: &Api, all: &Gathered) -> Result<Vec<Issue>, Failure> {
     Ok(issues)
 }
 
-/// Everybody's resources of a kind that anybody has used, with their partitions.
-fn used(all: &Gathered, kind: ResourceKind) -> impl Iterator<Item = Used<'_>> {
+/// Everybody's resources of a kind with any of these signs, in the order of their names.
+fn with<'a>(all: &'a Gathered, kind: ResourceKind, any: &[Sign]) -> impl Iterator<Item = Used<'a>> {
+    // In order. Most of many are well, and nobody looks up what those are called.
+    let ids: Vec<ResourceId> = all.snapshot.seen.with(any).map(|(id, _)| id).collect();
     let picked = all.catalog.of(kind, &Reach::All, Pick::default());
-    (0..picked.len()).filter_map(move |at| {
+    let places = if ids.is_empty() { 0 } else { picked.len() };
+    (0..places).filter_map(move |at| {
         let object = picked.get(at)?;
         let id = resource(object).ok()?.id;
+        ids.binary_search(&id).ok()?;
         let parts = all.snapshot.partitions(id);
-        (!parts.is_empty()).then_some(Used { object, id, parts })
+        Some(Used { object, id, parts })
     })
 }
 
@@ -318,7 +322,8 @@ async fn of_resources(all: &Gathered) -> Vec<Issue> {
         ResourceKind::Queue,
         ResourceKind::Cache,
     ] {
-        for (at, one) in used(all, kind).enumerate() {
+        let any = [Sign::Fenced, Sign::ReadOnly, Sign::Dead];
+        for (at, one) in with(all, kind, &any).enumerate() {
             if at % JUDGED_AT_ONCE == JUDGED_AT_ONCE - 1 {
                 tokio::task::yield_now().await;
             }
@@ -421,7 +426,7 @@ async fn slow(api: &Api, all: &Gathered) -> Result<Vec<Issue>, Failure> {
     if slow.is_empty() {
         return Ok(Vec::new());
     }
-    let told = used(all, ResourceKind::Stream).filter_map(|one| {
+    let told = with(all, ResourceKind::Stream, &[Sign::Behind]).filter_map(|one| {
         let (count, behind) = slow.get(&one.id)?;
         let issue = Issue::new(
             "slow_subscriber",
@@ -444,7 +449,7 @@ async fn slow(api: &Api, all: &Gathered) -> Result<Vec<Issue>, Failure> {
 async fn undelivered(api: &Api, all: &Gathered) -> Vec<Issue> {
     let mut issues = Vec::new();
     let mut asked = 0;
-    for one in used(all, ResourceKind::Queue) {
+    for one in with(all, ResourceKind::Queue, &[Sign::Ready]) {
         for facts in one.parts.iter() {
             let partition = facts.partition;
             let only = |other: &PartitionFacts| other.partition == partition;

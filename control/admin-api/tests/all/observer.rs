@@ -116,12 +116,13 @@ fn every_partition_is_found_once_however_long_pages_are() {
         run(async {
             tokio::spawn(play(front, said.clone()));
             let seen = Observer::new(cores).snapshot().await.seen.clone();
-            let found: Vec<u64> = seen
-                .resources()
-                .flat_map(|(id, parts)| parts.iter().map(move |_| id.0))
-                .collect();
-            let all: Vec<u64> = (0..partitions as u64).collect();
-            assert!(found == all, "{partitions} by {per_page}: {found:?}");
+            let once = |id: &u64| seen.partitions(ResourceId(*id)).iter().count() == 1;
+            let found = (0..partitions as u64).filter(once).count();
+            assert_eq!(
+                (found, seen.len()),
+                (partitions, partitions),
+                "by {per_page}"
+            );
             // What was guessed before the first wrong guess was met is all that is in vain.
             let in_vain = if per_page == full { 0 } else { 2 };
             let pages = said.pages();

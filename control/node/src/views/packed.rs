@@ -225,11 +225,15 @@ struct Numbers<'a> {
 
 impl Numbers<'_> {
     fn take<const N: usize>(&mut self) -> [u64; N] {
-        core::array::from_fn(|_| {
-            let is = self.are & 1 == 1;
-            self.are >>= 1;
-            if is { self.leb() } else { 0 }
-        })
+        let mut numbers = [0; N];
+        let mut are = self.are & ((1 << N) - 1);
+        self.are >>= N;
+        // From one that is other than 0 to the next: few are.
+        while are != 0 {
+            numbers[are.trailing_zeros() as usize] = self.leb();
+            are &= are - 1;
+        }
+        numbers
     }
 
     fn leb(&mut self) -> u64 {
