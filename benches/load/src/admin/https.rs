@@ -45,6 +45,17 @@ pub(super) struct Asked {
     pub(super) took: Duration,
 }
 
+impl Asked {
+    /// How long the node says that it worked on the answer.
+    pub(super) fn server(&self) -> Option<Duration> {
+        let head = self.answer.head.to_ascii_lowercase();
+        let at = head.find("\r\nserver-timing: page;dur=")?;
+        let (_, ms) = head[at..].split_once('=')?;
+        let ms: f64 = ms.split("\r\n").next()?.parse().ok()?;
+        Duration::try_from_secs_f64(ms / 1e3).ok()
+    }
+}
+
 impl Https {
     /// Connects as nobody.
     ///

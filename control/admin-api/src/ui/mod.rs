@@ -28,6 +28,7 @@ use core::net::SocketAddr;
 use core::sync::atomic::AtomicUsize;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -62,6 +63,10 @@ use departed::Departures;
 use form::Fields;
 use places::{Found, PATH_BYTES_MAX};
 use session::{SessionDigest, Sessions};
+
+/// How long the node worked on an answer, for the tools of browsers: milliseconds from the
+/// request's head to the whole answer, without the network (W3C Server Timing).
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Adds the dashboard to the routes.
 ///
@@ -140,6 +145,7 @@ impl Frame {
 
     /// Answers one request of a browser.
     async fn answer(self: &Arc<Self>, request: Request) -> Response {
+        let begun = Instant::now();
         let (head, body) = request.into_parts();
         let visit = Visit::of(&head);
         let mut response = match self.route(&head, body, &visit).await {
@@ -152,6 +158,12 @@ impl Frame {
                 HeaderName::from_static(name),
                 HeaderValue::from_static(value),
             );
+        }
+        // Whoever is refused learns nothing from how long that took.
+        let took = begun.elapsed().as_secs_f64() * 1e3;
+        let told = HeaderValue::from_str(&format!("page;dur={took:.3}"));
+        if let (Ok(told), true) = (told, response.status().is_success()) {
+            response.headers_mut().insert(SERVER_TIMING, told);
         }
         response
     }

@@ -189,6 +189,12 @@ fn whoever_is_logged_in_sees_the_pages_until_they_log_out() {
             assert!(page.html.len() <= PAGE_BYTES_MAX, "{path}");
             // Loose: it is a debug build, on a machine that may be busy.
             assert!(took < Duration::from_millis(500), "{path}: {took:?}");
+            let told = page.header("server-timing").strip_prefix("page;dur=");
+            let told: f64 = told.unwrap().parse().unwrap();
+            assert!(
+                told > 0.0 && told < took.as_secs_f64() * 1e3,
+                "{path}: {told}"
+            );
             println!("{path}: {took:?}, {} bytes", page.html.len());
         }
         browser.get("/ui/tenants/nobody/keys").await.is(404);
@@ -198,6 +204,7 @@ fn whoever_is_logged_in_sees_the_pages_until_they_log_out() {
         assert_ne!(before.cookies["pinion"], browser.cookies["pinion"]);
         let mut before = before;
         let over = before.get("/ui/tenants").await.is(303);
+        assert!(!over.headers.contains_key("server-timing"));
         assert!(over.header("location").contains("problem=expired"));
         // What is stolen is of no use after the way out.
         let mut stolen = browser.stolen();

@@ -26,17 +26,16 @@ pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
     context.sees_cluster()?;
     let families = metrics::gather(&context.api, RESOURCES_TOLD_MAX).await;
     let wanted = search(context).to_ascii_lowercase();
-    let mut found: Vec<MetricFamily> = families
+    let found: Vec<Found<'_>> = families
         .iter()
-        .filter_map(|family| of_family(family, &wanted))
+        .filter_map(|family| Found::of(family, &wanted))
         .collect();
     let total = found.len();
     let skip: usize = context.param("page").parse().unwrap_or(0);
     let most = if total == 1 { SERIES_MAX } else { SERIES_SHOWN };
-    found = found.into_iter().skip(skip).take(FAMILIES_MAX).collect();
-    for family in &mut found {
-        family.rows.truncate(most);
-    }
+    // There are thousands of series, of which a page shows a few.
+    let shown = found.iter().skip(skip).take(FAMILIES_MAX);
+    let found: Vec<MetricFamily> = shown.map(|one| one.shown(most)).collect();
     let mut pages = pages(skip, found.len(), total);
     // Its parts are smaller than those of lists of rows.
     pages.previous = pages
@@ -54,34 +53,46 @@ pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
     .into())
 }
 
-/// The family, if it or some of its series are searched for: what is found by its name is
+/// A family that is searched for, or some of whose series are: what is found by its name is
 /// shown with all of them.
-fn of_family(family: &Family, wanted: &str) -> Option<MetricFamily> {
-    let def = family.def;
-    let by_name = def.name.contains(wanted);
-    let rows = family.samples.iter().map(|sample| row(def.labels, sample));
-    let rows: Vec<MetricRow> = rows
-        .filter(|row| by_name || row.labels.iter().any(|label| label.contains(wanted)))
-        .collect();
-    if rows.is_empty() && !(by_name && family.samples.is_empty()) {
-        return None;
+struct Found<'a> {
+    family: &'a Family,
+    series: Vec<&'a Sample>,
+}
+
+impl<'a> Found<'a> {
+    fn of(family: &'a Family, wanted: &str) -> Option<Self> {
+        let def = family.def;
+        let by_name = def.name.contains(wanted);
+        let is_wanted = |sample: &&Sample| {
+            by_name || labels(def.labels, sample).any(|label| label.contains(wanted))
+        };
+        let series: Vec<&Sample> = family.samples.iter().filter(is_wanted).collect();
+        (by_name || !series.is_empty()).then_some(Self { family, series })
     }
-    Some(MetricFamily {
-        name: def.name.to_owned(),
-        sort: def.kind.text().to_owned(),
-        unit: def.unit.text().to_owned(),
-        help: def.help.to_owned(),
-        series: rows.len() as u64,
-        rows,
-    })
+
+    fn shown(&self, most: usize) -> MetricFamily {
+        let def = self.family.def;
+        let rows = self.series.iter().take(most);
+        MetricFamily {
+            name: def.name.to_owned(),
+            sort: def.kind.text().to_owned(),
+            unit: def.unit.text().to_owned(),
+            help: def.help.to_owned(),
+            series: self.series.len() as u64,
+            rows: rows.map(|sample| row(def.labels, sample)).collect(),
+        }
+    }
+}
+
+fn labels(names: &[&str], sample: &Sample) -> impl Iterator<Item = String> {
+    let labels = names.iter().zip(&sample.labels);
+    labels.map(|(name, value)| format!("{name}=\"{value}\""))
 }
 
 fn row(names: &[&str], sample: &Sample) -> MetricRow {
-    let labels = names.iter().zip(&sample.labels);
     MetricRow {
-        labels: labels
-            .map(|(name, value)| format!("{name}=\"{value}\""))
-            .collect(),
+        labels: labels(names, sample).collect(),
         value: match &sample.value {
             Value::Count(number) => count(*number).to_string(),
             Value::Number(number) => decimal(*number).to_string(),
