@@ -358,6 +358,7 @@ fn no_wake_up_is_lost_when_datagrams_and_mail_come_as_cores_fall_asleep() {
     // The gaps are as long as it takes a core to fall asleep, so the next event
     // meets every step of it. Without a heartbeat, a lost wake-up stands still.
     const ROUNDS: u32 = 4000;
+    const TOLD_MAX: u32 = 5;
     for (budget, pass_us, parks_min, naps_min) in
         [(0, 50, 6000, 0), (50, 50, 500, 0), (0, 1000, 6000, 3000)]
     {
@@ -369,33 +370,45 @@ fn no_wake_up_is_lost_when_datagrams_and_mail_come_as_cores_fall_asleep() {
         });
         let client = client(&node);
         let mut pause = gaps(Duration::from_micros(60));
-        for i in 0..ROUNDS {
-            let word = i.wrapping_mul(0x85eb_ca6b);
-            ask(&client, &short_header(word));
-            pause();
-            if i % 4 == 0 {
-                // A trip of mail, and a datagram on its way at the same time.
-                client.send(&short_header(!word)).unwrap();
+        let mut story = || {
+            for i in 0..ROUNDS {
+                let word = i.wrapping_mul(0x85eb_ca6b);
+                ask(&client, &short_header(word));
                 pause();
-                node.tell(0, Mail::Hop([PortId(1), PortId(0)].into()));
-                assert!(matches!(node.hear(), Mail::Arrived));
-                pause();
-                let answer = client.recv(&mut [0; 16]);
-                answer.expect("a lost wake-up");
-            }
-        }
-        let (mut parks, mut naps) = (0, 0);
-        for core in 0..2 {
-            node.tell(core, Mail::AskReport);
-            match node.hear() {
-                Mail::Report(stats) => {
-                    parks += stats.parks;
-                    naps += stats.naps;
+                if i % 4 == 0 {
+                    // A trip of mail, and a datagram on its way at the same time.
+                    client.send(&short_header(!word)).unwrap();
+                    pause();
+                    node.tell(0, Mail::Hop([PortId(1), PortId(0)].into()));
+                    assert!(matches!(node.hear(), Mail::Arrived));
+                    pause();
+                    let answer = client.recv(&mut [0; 16]);
+                    answer.expect("a lost wake-up");
                 }
-                other => panic!("{other:?}"),
+            }
+            let (mut parks, mut naps) = (0, 0);
+            for core in 0..2 {
+                node.tell(core, Mail::AskReport);
+                match node.hear() {
+                    Mail::Report(stats) => {
+                        parks += stats.parks;
+                        naps += stats.naps;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            (parks, naps)
+        };
+        // A machine that does something else meanwhile lets cores sleep less often, and then
+        // the story has to be told again until they slept often enough.
+        let mut told = (0, 0);
+        for _ in 0..TOLD_MAX {
+            told = story();
+            if told.0 >= parks_min && told.1 >= naps_min {
+                break;
             }
         }
-        // Fewer would mean that the story was not told.
+        let (parks, naps) = told;
         assert!(parks >= parks_min, "{parks} parks, budget {budget} µs");
         assert!(naps >= naps_min, "{naps} naps of {parks}");
         node.stop();

@@ -254,25 +254,37 @@ fn gaps(longest: Duration) -> impl FnMut() {
 #[test]
 fn no_wake_up_is_lost_when_writes_finish_as_the_core_falls_asleep() {
     const WRITES: u64 = 2000;
+    const TOLD_MAX: u64 = 5;
     for (budget, parks_min) in [(0, WRITES), (50, WRITES / 10)] {
         let mut node = start(SpinPolicy::up_to(Duration::from_micros(budget)));
         node.create(segment(1), 4 * MIB);
         node.answer();
         let mut pause = gaps(Duration::from_micros(100));
-        for turn in 0..WRITES {
-            let offset = turn % 1024 * BLOCK as u64;
-            node.write(segment(1), offset, filled(BLOCK, 1));
-            assert_eq!(node.answer().0, OpId(node.asked));
-            pause();
+        // A machine that does something else meanwhile lets the core sleep less often, and then
+        // the story has to be told again until it slept often enough.
+        let mut parks = 0;
+        for told in 1..=TOLD_MAX {
+            for turn in 0..WRITES {
+                let offset = turn % 1024 * BLOCK as u64;
+                node.write(segment(1), offset, filled(BLOCK, 1));
+                assert_eq!(node.answer().0, OpId(node.asked));
+                pause();
+            }
+            let (stats, latencies) = node.stats();
+            assert_eq!(
+                (stats.disk_writes, latencies),
+                (told * WRITES, told * WRITES)
+            );
+            assert_eq!(stats.disk_written_bytes, told * WRITES * BLOCK as u64);
+            assert!(stats.disk_write_time >= stats.disk_write_time_max);
+            assert!(stats.disk_write_time_max > Duration::ZERO);
+            assert_eq!(stats.disk_errors, 0);
+            parks = stats.parks;
+            if parks >= parks_min {
+                break;
+            }
         }
-        let (stats, latencies) = node.stats();
-        assert_eq!((stats.disk_writes, latencies), (WRITES, WRITES));
-        assert_eq!(stats.disk_written_bytes, WRITES * BLOCK as u64);
-        assert!(stats.disk_write_time >= stats.disk_write_time_max);
-        assert!(stats.disk_write_time_max > Duration::ZERO);
-        assert_eq!(stats.disk_errors, 0);
-        // Fewer would mean that the story was not told.
-        assert!(stats.parks >= parks_min, "{} parks", stats.parks);
+        assert!(parks >= parks_min, "{parks} parks");
         node.stop();
     }
 }

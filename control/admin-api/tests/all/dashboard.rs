@@ -188,7 +188,7 @@ fn whoever_is_logged_in_sees_the_pages_until_they_log_out() {
             assert_eq!(page.header("cache-control"), "no-store");
             assert!(page.html.len() <= PAGE_BYTES_MAX, "{path}");
             // Loose: it is a debug build, on a machine that may be busy.
-            assert!(took < Duration::from_millis(500), "{path}: {took:?}");
+            assert!(took < Duration::from_secs(2), "{path}: {took:?}");
             let told = page.header("server-timing").strip_prefix("page;dur=");
             let told: f64 = told.unwrap().parse().unwrap();
             assert!(
