@@ -1,8 +1,8 @@
 //! Looking into a data core: what can be asked, and what is answered.
 //!
-//! A question is a mail like any other. A core answers one of them in a turn, and no
-//! answer is longer than a page, so that looking costs the data path a bounded pause
-//! however much there is to see. Who asks for the next page says where the last one
+//! A question is a mail like any other. A core answers at most one of them in a turn, no
+//! answer is longer than a page, and a page of partitions is made in several turns, so that
+//! looking costs the data path a bounded pause however much there is to see. Who asks for the next page says where the last one
 //! ended. What is read over several pages is of several moments.
 //!
 //! Who may ask is decided before: everything here is done as the node's own.
@@ -31,9 +31,12 @@ pub use packed::PartitionPage;
 /// and holds more answers.
 pub const QUESTIONS_WAITING_MAX: usize = 64;
 
-/// Partitions of one page. More makes fewer turns of a large node and each longer: this many
-/// take a tenth of a millisecond.
+/// Partitions of one page. More makes fewer answers of a large node.
 pub const PARTITIONS_PER_PAGE: usize = 512;
+
+/// Partitions that are looked at in one turn. Whoever publishes meanwhile waits for that long:
+/// these take about a hundredth of a millisecond. Fewer make more turns of the same work.
+pub const PARTITIONS_PER_TURN: usize = 64;
 
 /// Groups of queues and subscriptions of streams looked at for one page: a partition
 /// costs as many looks as it has of them. The last partition may have more.

@@ -11,9 +11,9 @@ use pinion_wire::frame::{Split, split};
 use pinion_wire::message::{Reply, Request};
 
 use super::{
-    CoreFacts, LOOKS_PER_PAGE, LogFacts, NODE, PARTITIONS_PER_PAGE, Page, PartitionDetail,
-    PartitionFacts, PartitionPage, PumpFacts, QUESTIONS_WAITING_MAX, Question, SESSIONS_PER_PAGE,
-    SUBSCRIPTIONS_PER_PAGE, SessionFacts, SubscriptionFacts, View,
+    CoreFacts, LOOKS_PER_PAGE, LogFacts, NODE, PARTITIONS_PER_PAGE, PARTITIONS_PER_TURN, Page,
+    PartitionDetail, PartitionFacts, PartitionPage, PumpFacts, QUESTIONS_WAITING_MAX, Question,
+    SESSIONS_PER_PAGE, SUBSCRIPTIONS_PER_PAGE, SessionFacts, SubscriptionFacts, View,
 };
 use crate::connection::Connection;
 use crate::core::{Core, answer};
@@ -31,15 +31,45 @@ const NANOS_PER_MS: u64 = 1_000_000;
 pub(crate) struct Questions {
     /// For their turn.
     waiting: VecDeque<(u64, Box<Question>)>,
+    /// What is being told, a part in each turn.
+    telling: Option<Telling>,
     /// Requests that wait for something else, such as the disk.
     deferred: usize,
+}
+
+/// A page of partitions that is not whole.
+#[derive(Debug)]
+struct Telling {
+    id: u64,
+    page: PartitionPage,
+    /// Its first place, and the next to be looked at.
+    first: usize,
+    place: usize,
+    /// What counts for [`LOOKS_PER_PAGE`].
+    looks: u64,
+}
+
+impl Telling {
+    /// How many more places may be looked at, of `places` that there are.
+    fn left(&self, places: usize) -> usize {
+        if self.looks >= LOOKS_PER_PAGE {
+            return 0;
+        }
+        let end = places.min(self.first + PARTITIONS_PER_PAGE);
+        end.saturating_sub(self.place)
+    }
 }
 
 impl Core {
     /// Somebody looks in. It is answered at the end of a turn.
     pub(crate) fn handle_question(&mut self, id: u64, question: Box<Question>) {
-        let Questions { waiting, deferred } = &self.questions;
-        if waiting.len() + deferred >= QUESTIONS_WAITING_MAX {
+        let Questions {
+            waiting,
+            telling,
+            deferred,
+        } = &self.questions;
+        let unanswered = waiting.len() + usize::from(telling.is_some()) + deferred;
+        if unanswered >= QUESTIONS_WAITING_MAX {
             let limit = QUESTIONS_WAITING_MAX as u64;
             let busy = Refusal::new(ErrorCode::Busy).with(FactId::Limit, limit);
             self.view(id, View::Refused(busy));
@@ -50,17 +80,31 @@ impl Core {
 
     /// Whether a question waits for its turn.
     pub(crate) fn questions_wait(&self) -> bool {
-        !self.questions.waiting.is_empty()
+        !self.questions.waiting.is_empty() || self.questions.telling.is_some()
     }
 
-    /// One question in a turn, so that no turn is longer than a page.
+    /// One question in a turn, or a part of one, so that no turn is longer than that.
     pub(crate) fn take_question(&mut self) {
+        if let Some(telling) = self.questions.telling.take() {
+            self.tell_on(telling);
+            return;
+        }
         let Some((id, question)) = self.questions.waiting.pop_front() else {
             return;
         };
         let view = match *question {
             Question::Core => View::Core(Box::new(self.core_facts())),
-            Question::Partitions { after } => View::Partitions(self.partition_page(after)),
+            Question::Partitions { after } => {
+                let first = first_after(after);
+                self.tell_on(Telling {
+                    id,
+                    page: PartitionPage::new(self.config.core),
+                    first,
+                    place: first,
+                    looks: 0,
+                });
+                return;
+            }
             Question::Sessions { after } => View::Sessions(self.session_page(after)),
             Question::Subscriptions { after, resource } => {
                 View::Subscriptions(self.subscription_page(after, resource))
@@ -126,20 +170,21 @@ impl Core {
         }
     }
 
-    fn partition_page(&mut self, after: Option<u32>) -> PartitionPage {
+    /// The next part of a page, and the page when that was the last.
+    fn tell_on(&mut self, mut telling: Telling) {
         let core = self.config.core;
         let places = self.shard.partitions();
-        let first = first_after(after);
-        let mut page = PartitionPage::new(core);
-        let (mut looks, mut place) = (0, first);
-        while place < places && place - first < PARTITIONS_PER_PAGE && looks < LOOKS_PER_PAGE {
-            if let Some(facts) = self.shard.partition_facts(place) {
-                looks += match &facts.detail {
+        for _ in 0..PARTITIONS_PER_TURN {
+            if telling.left(places) == 0 {
+                break;
+            }
+            if let Some(facts) = self.shard.partition_facts(telling.place) {
+                telling.looks += match &facts.detail {
                     PartitionDetail::Stream(stream) => stream.subscriptions.into(),
                     PartitionDetail::Queue(queue) => queue.counts.groups,
                     PartitionDetail::Cache(_) => 0,
                 };
-                page.push(&PartitionFacts {
+                telling.page.push(&PartitionFacts {
                     core,
                     resource: facts.resource,
                     partition: facts.partition,
@@ -152,10 +197,20 @@ impl Core {
                     detail: facts.detail,
                 });
             }
-            place += 1;
+            telling.place += 1;
         }
+        if telling.left(places) > 0 {
+            self.questions.telling = Some(telling);
+            return;
+        }
+        let Telling {
+            id,
+            mut page,
+            place,
+            ..
+        } = telling;
         page.next = last_before(place, places);
-        page
+        self.view(id, View::Partitions(page));
     }
 
     fn session_page(&self, after: Option<u32>) -> Page<SessionFacts> {

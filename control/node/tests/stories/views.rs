@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pinion_node::views::{
-    PARTITIONS_PER_PAGE, Page, PartitionFacts, QUESTIONS_WAITING_MAX, Question, SESSIONS_PER_PAGE,
-    SessionFacts, SubscriptionFacts, View,
+    PARTITIONS_PER_PAGE, PARTITIONS_PER_TURN, Page, PartitionFacts, QUESTIONS_WAITING_MAX,
+    Question, SESSIONS_PER_PAGE, SessionFacts, SubscriptionFacts, View,
 };
 use pinion_session::CloseCode;
 use pinion_types::{
@@ -187,7 +187,7 @@ fn partitions_say_what_they_have_and_what_they_did() {
 }
 
 #[test]
-fn a_page_is_a_turn_and_all_pages_are_all_there_is() {
+fn a_turn_makes_a_part_of_a_page_and_all_pages_are_all_there_is() {
     let mut w = World::two();
     let id = w.client(0, ADMIN);
     let shards = 512;
@@ -242,6 +242,19 @@ fn a_page_is_a_turn_and_all_pages_are_all_there_is() {
     assert_eq!(most, 1);
     let order: Vec<u64> = w.views.iter().map(|(_, id, _)| *id).collect();
     assert_eq!(order, asked);
+
+    // And it makes a part of a page, whoever waits for it.
+    w.views.clear();
+    let page = w.question(0, Question::Partitions { after: None });
+    let other = w.question(0, Question::Core);
+    let mut turns = 0;
+    while w.views.len() < 2 {
+        w.turn();
+        turns += 1;
+    }
+    assert!(turns > PARTITIONS_PER_PAGE / PARTITIONS_PER_TURN, "{turns}");
+    let order: Vec<u64> = w.views.iter().map(|(_, id, _)| *id).collect();
+    assert_eq!(order, [page, other]);
 }
 
 const fn info(handle: Handle, partition: u16) -> StreamInfo {
