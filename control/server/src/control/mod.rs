@@ -196,6 +196,11 @@ impl Control {
             self.cores.post(&mut mailbox.end);
             self.cores.look(|core| self.node_front.core_gone(core));
             if self.cores.are_gone() {
+                // The last thing a core does is to say what it counted, and that may have come
+                // since the turn: now that all of them are gone nothing comes after it.
+                while let Some((_, mail)) = mailbox.end.try_recv() {
+                    self.handle_mail(mail);
+                }
                 break;
             }
             if give_up.is_some_and(|at| Instant::now() >= at) {
