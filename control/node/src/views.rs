@@ -35,7 +35,7 @@ pub const QUESTIONS_WAITING_MAX: usize = 64;
 pub const PARTITIONS_PER_PAGE: usize = 512;
 
 /// Partitions that are looked at in one turn. Whoever publishes meanwhile waits for that long:
-/// these take about a hundredth of a millisecond. Fewer make more turns of the same work.
+/// 512 took a tenth of a millisecond. Fewer make more turns of the same work.
 pub const PARTITIONS_PER_TURN: usize = 64;
 
 /// Groups of queues and subscriptions of streams looked at for one page: a partition
