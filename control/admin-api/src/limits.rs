@@ -31,6 +31,10 @@ pub const SNAPSHOT_ANEW: Duration = Duration::from_millis(750);
 /// more people from waiting, and the cores busy for more that nobody sees.
 pub const LOOKED_LATELY: Duration = Duration::from_secs(5);
 
+/// Partitions that cores are asked for by name, for one page of a list: more than that, and
+/// everything is gathered. More lets longer pages not wait for what is not on them.
+pub const PARTITIONS_NAMED_MAX: usize = 2_048;
+
 /// How often each data core is asked how it is.
 pub const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 

@@ -5,6 +5,7 @@
 //! [`SAMPLE_EVERY`], so that whoever looks sees what was, too.
 
 mod pages;
+mod part;
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -29,6 +30,7 @@ use crate::metrics::thread_cpu;
 use crate::seen::{Gathering, Parts, Seen};
 use crate::wall;
 use pages::Pages;
+pub use part::{Named, Part, Sight, Told};
 
 /// Everything that the cores said, at about one moment.
 #[derive(Clone, Debug)]
@@ -57,7 +59,7 @@ impl Snapshot {
     /// Of these partitions, for tests of what is made from it.
     #[cfg(test)]
     pub(crate) fn of_test(partitions: &[pinion_node::views::PartitionFacts]) -> Self {
-        let mut page = pinion_node::views::PartitionPage::new(CoreId(0));
+        let mut page = pinion_node::views::PartitionPage::new(CoreId(0), partitions.len());
         partitions.iter().for_each(|one| page.push(one));
         let mut gathering = Gathering::default();
         gathering.take(page);
@@ -176,6 +178,8 @@ struct Kept {
     last: Option<Arc<Snapshot>>,
     /// What the next ones are compared with, when it is long enough ago.
     base: Option<Arc<Snapshot>>,
+    /// Somebody decided by something newer than what was gathered before this.
+    outdated: Option<Instant>,
 }
 
 impl Observer {
@@ -207,9 +211,29 @@ impl Observer {
 
     /// At most [`SNAPSHOT_EVERY`] old, for somebody who may look again soon.
     pub async fn look(&self) -> Arc<Snapshot> {
+        self.looked();
+        self.snapshot().await
+    }
+
+    /// The same for somebody who shows these resources alone. The first to look does not wait
+    /// until the cores have told of everything; that is gathered meanwhile.
+    pub async fn look_at(&self, of: &[Named]) -> Sight {
+        let (last, oldest) = (self.last(), self.oldest());
+        let is_young = |one: &Arc<Snapshot>| oldest.is_none_or(|oldest| one.begun >= oldest);
+        if !last.as_ref().is_some_and(is_young) && part::are_few(of) {
+            let (part, all) = Part::gather(&self.cores, of, last).await;
+            // Where many ask for different things at once, they get the same.
+            if !matches!(all, Err(NodeError::Busy { .. })) {
+                self.looked();
+                return Sight::Part(part);
+            }
+        }
+        Sight::Whole(self.look().await)
+    }
+
+    fn looked(&self) {
         *lock(&self.looked_at) = Some(Instant::now());
         self.looks.notify_one();
-        self.snapshot().await
     }
 
     /// Gathers before what there is becomes too old, as long as somebody looks and until it
@@ -244,13 +268,24 @@ impl Observer {
 
     /// At most [`SNAPSHOT_EVERY`] old.
     pub async fn snapshot(&self) -> Arc<Snapshot> {
-        let oldest = Instant::now().checked_sub(SNAPSHOT_EVERY);
-        self.begun_after(oldest).await
+        self.begun_after(self.oldest()).await
     }
 
-    /// Nothing of it is from before this was called.
-    pub async fn fresh(&self) -> Arc<Snapshot> {
-        self.begun_after(Some(Instant::now())).await
+    /// When what is told may have been begun; `None`: however long ago.
+    fn oldest(&self) -> Option<Instant> {
+        let outdated = lock(&self.kept).outdated;
+        outdated.max(Instant::now().checked_sub(SNAPSHOT_EVERY))
+    }
+
+    /// One resource, and nothing of it from before this was called. Nor is anybody told what
+    /// is from before, later: what was decided by is what is seen.
+    ///
+    /// # Errors
+    /// A core does not answer.
+    pub async fn fresh(&self, of: Named) -> Result<Part, NodeError> {
+        lock(&self.kept).outdated = Some(Instant::now());
+        let (part, all) = Part::gather(&self.cores, &[of], None).await;
+        all.map(|()| part)
     }
 
     /// `None`: however old.

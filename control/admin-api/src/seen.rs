@@ -373,7 +373,7 @@ mod tests {
     }
 
     fn page(all: impl IntoIterator<Item = PartitionFacts>) -> PartitionPage {
-        let mut page = PartitionPage::new(CoreId(0));
+        let mut page = PartitionPage::new(CoreId(0), 0);
         all.into_iter().for_each(|one| page.push(&one));
         page
     }

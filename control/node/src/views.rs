@@ -52,6 +52,9 @@ pub const SUBSCRIPTIONS_PER_PAGE: usize = 1024;
 /// itself. No data core has this number.
 pub(crate) const NODE: CoreId = CoreId(u16::MAX);
 
+/// What a partition is called: of which resource, and which of it.
+pub type PartitionKey = (ResourceId, PartitionId);
+
 /// What can be asked of a data core.
 #[derive(Clone, Debug)]
 pub enum Question {
@@ -61,6 +64,13 @@ pub enum Question {
     Partitions {
         /// Where the page before ended.
         after: Option<u32>,
+    },
+    /// Those of these partitions that are open here, in this order: [`View::Partitions`],
+    /// whose `next` is the place in `keys` where it ended. No more than
+    /// [`PARTITIONS_PER_PAGE`] of them are looked for.
+    PartitionsOf {
+        /// Which; wherever they live.
+        keys: Box<[PartitionKey]>,
     },
     /// Its connections: [`View::Sessions`].
     Sessions {

@@ -36,13 +36,13 @@ use pinion_metadata::{
     ObjectKind, PolicyObject,
 };
 use pinion_plane::{PlaneError, Query, QueryValue};
-use pinion_types::ResourceId;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::call::{Call, Read, Reply, Written, json};
 use crate::error::Failure;
 use crate::limits::{FILTER_BYTES_MAX, PAGE_DEFAULT};
+use crate::observer::Named;
 use crate::seen::ResourceLoad;
 
 /// A page of objects, before it is shown.
@@ -169,12 +169,12 @@ impl Call {
         let force = self.flag("force")?;
         let grace_ms = self.number_param("grace_ms")?;
         let looked = key.clone();
-        let (usual, id) = self
-            .look(move |metadata| (metadata.settings().grace_ms, resource_id(metadata, &looked)))
+        let (usual, named) = self
+            .look(move |metadata| (metadata.settings().grace_ms, named(metadata, &looked)))
             .await?;
         // Nothing of before is good enough to decide by, and force needs no facts.
-        let load = match id {
-            Some(id) if !force => self.load(id).await?,
+        let load = match named {
+            Some(named) if !force => self.load(named).await?,
             _ => None,
         };
         let command = Delete {
@@ -190,18 +190,21 @@ impl Call {
     }
 
     /// What the data cores of this node say of a resource now.
-    async fn load(&self, id: ResourceId) -> Result<Option<ResourceLoad>, Failure> {
-        let snapshot = self.api.observer.fresh().await;
-        if !snapshot.missing.is_empty() {
-            return Err(Failure::core_silent());
-        }
-        Ok(snapshot.seen.load(id))
+    async fn load(&self, named: Named) -> Result<Option<ResourceLoad>, Failure> {
+        let now = self.api.observer.fresh(named).await;
+        let now = now.map_err(|_| Failure::core_silent())?;
+        Ok(now.told().load(named.0))
     }
 }
 
-fn resource_id(metadata: &Metadata, key: &ObjectKey) -> Option<ResourceId> {
-    match metadata.get(key).map(|object| &object.body) {
-        Some(Body::Resource(resource)) => Some(resource.id),
+fn named(metadata: &Metadata, key: &ObjectKey) -> Option<Named> {
+    resource_named(metadata.get(key)?)
+}
+
+/// A resource as it is looked at; `None` of anything else.
+pub(crate) fn resource_named(object: &Object) -> Option<Named> {
+    match &object.body {
+        Body::Resource(resource) => Some((resource.id, resource.spec.shards)),
         _ => None,
     }
 }

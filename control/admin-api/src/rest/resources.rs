@@ -11,7 +11,7 @@ use pinion_metadata::{
 use pinion_plane::PlaneError;
 use pinion_types::ResourceKind;
 
-use super::{other_kind, page, policy_object, version_of};
+use super::{other_kind, page, policy_object, resource_named, version_of};
 use crate::call::{Call, Reply, Written, tagged};
 use crate::error::Failure;
 use crate::model::{Placement, Resource, ResourceCreate, ResourcePatch};
@@ -56,7 +56,11 @@ fn placement(metadata: &Metadata, key: &ObjectKey) -> Option<Placement> {
 
 /// With where they are and what the data cores say.
 async fn views(call: &Call, objects: Vec<Arc<Object>>) -> Result<Vec<Resource>, Failure> {
-    let seen = call.api.observer.look().await.seen.clone();
+    let named: Vec<_> = objects
+        .iter()
+        .filter_map(|one| resource_named(one))
+        .collect();
+    let sight = call.api.observer.look_at(&named).await;
     call.look(move |metadata| {
         let view = |object: &Arc<Object>| {
             let Body::Resource(resource) = &object.body else {
@@ -64,7 +68,7 @@ async fn views(call: &Call, objects: Vec<Arc<Object>>) -> Result<Vec<Resource>, 
             };
             let view = Resource::of(object)?;
             let view = view.with_placement(placement(metadata, &object.meta.key));
-            Some(view.with_metrics(seen.load(resource.id)))
+            Some(view.with_metrics(sight.told().load(resource.id)))
         };
         objects.iter().filter_map(view).collect()
     })

@@ -9,11 +9,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::sums::{CacheSum, Pace, condition_of};
-use super::{Address, At, Condition, Gathered, Listed, Named, RowDeleting, Wanted, find, resource};
+use super::{Address, At, Condition, Listed, Named, RowDeleting, Wanted, find, resource};
 use crate::Api;
 use crate::access::Who;
 use crate::error::Failure;
-use crate::observer::Snapshot;
+use crate::observer::Told;
 
 const KIND: ResourceKind = ResourceKind::Cache;
 
@@ -109,11 +109,11 @@ impl CacheNumbers {
     }
 }
 
-fn numbers(snapshot: &Snapshot, object: &Object) -> CacheNumbers {
+fn numbers(told: Told<'_>, object: &Object) -> CacheNumbers {
     let Ok(resource) = resource(object) else {
         return CacheNumbers::of(0, 0, Condition::Ok, &Pace::default());
     };
-    let pace = Pace::of(snapshot, resource.id, |_| true);
+    let pace = Pace::of(told, resource.id, |_| true);
     let state = pace.condition(object.meta.deleting.is_some());
     CacheNumbers::of(resource.id.0, resource.spec.shards, state, &pace)
 }
@@ -127,13 +127,15 @@ pub(crate) async fn list(
     who: &Who,
     wanted: &Wanted<'_, CacheNumbers>,
 ) -> Result<Listed<CacheRow>, Failure> {
-    let all = Gathered::of(api, who).await?;
-    let row = |object: &Object, numbers| CacheRow {
+    super::list(api, who, KIND, wanted, numbers, row).await
+}
+
+fn row(object: &Object, numbers: CacheNumbers) -> CacheRow {
+    CacheRow {
         named: Named::of(object),
         deleting: RowDeleting::of(object),
         numbers,
-    };
-    Ok(all.page(KIND, wanted, |object| numbers(&all.snapshot, object), row))
+    }
 }
 
 /// One cache.
@@ -142,27 +144,23 @@ pub(crate) async fn list(
 /// 404 when there is none, or none that they may see.
 pub(crate) async fn one(api: &Api, who: &Who, address: &Address) -> Result<CacheFacts, Failure> {
     let found = find(api, who, KIND, address).await?;
-    let snapshot = &found.snapshot;
+    let told = found.sight.told();
     let partition = |facts: PartitionFacts| {
         let only = |other: &PartitionFacts| other.partition == facts.partition;
-        let pace = Pace::of(snapshot, found.id, only);
+        let pace = Pace::of(told, found.id, only);
         CachePartition {
             partition: facts.partition.0,
             core: facts.core.0,
             numbers: CacheNumbers::of(found.id.0, 1, condition_of(&facts), &pace),
         }
     };
-    let facts = snapshot.partitions(found.id).iter();
+    let facts = told.partitions(found.id).iter();
     let mut partitions: Vec<CachePartition> = facts.map(partition).collect();
     partitions.sort_by_key(|one| one.partition);
     Ok(CacheFacts {
-        row: CacheRow {
-            named: Named::of(&found.object),
-            deleting: RowDeleting::of(&found.object),
-            numbers: numbers(snapshot, &found.object),
-        },
+        row: row(&found.object, numbers(told, &found.object)),
         partitions,
-        as_of: At(snapshot.taken_at),
+        as_of: At(told.taken_at),
         object: found.object,
     })
 }

@@ -6,7 +6,7 @@
 //! snapshot. What is asked of one partition (its dead letters, why it delivers nothing) is
 //! a request of the wire protocol, run by the core that has it.
 //!
-//! Numbers are those of the node that answers. Start reading at [`Gathered`].
+//! Numbers are those of the node that answers. Start reading at [`Gathered`] and [`list`].
 
 pub(crate) mod act;
 pub(crate) mod ask;
@@ -35,7 +35,8 @@ use crate::access::{Reach, Who};
 use crate::error::Failure;
 use crate::limits::PAGE_DEFAULT;
 use crate::model::{Resource, time};
-use crate::observer::Snapshot;
+use crate::observer::{Sight, Snapshot, Told};
+use crate::rest::resource_named;
 use catalog::{Catalog, Picked, look};
 pub(crate) use catalog::{Pick, Shelf};
 pub(crate) use sessions::Roster;
@@ -69,6 +70,13 @@ impl Default for Paging {
 }
 
 impl Paging {
+    /// What of it is on the page.
+    fn rows<'a>(self, picked: &Picked<'a>) -> impl Iterator<Item = &'a Arc<Object>> {
+        let from = self.offset.min(picked.len());
+        let to = from.saturating_add(self.limit).min(picked.len());
+        (from..to).filter_map(|at| picked.get(at))
+    }
+
     /// The part of `all` that it is.
     pub(crate) fn cut<T>(self, all: &[T]) -> &[T] {
         let from = self.offset.min(all.len());
@@ -220,7 +228,43 @@ pub(crate) enum Condition {
     Deleting,
 }
 
-/// What everything is made from: who may see what, what there is, how it is.
+/// What there is, and what of it somebody may see.
+pub(crate) struct Visible {
+    pub(crate) reach: Reach,
+    pub(crate) catalog: Arc<Catalog>,
+}
+
+impl Visible {
+    /// Of everything.
+    ///
+    /// # Errors
+    /// They may see nothing; the node is not ready.
+    pub(crate) async fn of(api: &Api, who: &Who) -> Result<Self, Failure> {
+        let reach = who.reach(Action::AdminRead)?;
+        Ok(Self {
+            reach,
+            catalog: api.shelf.catalog(&api.plane).await?,
+        })
+    }
+
+    /// Of one tenant that there must be.
+    ///
+    /// # Errors
+    /// 404 when there is no such tenant, or none that they may see.
+    pub(crate) async fn of_tenant(api: &Api, who: &Who, tenant: &str) -> Result<Self, Failure> {
+        check(who, Action::AdminRead, tenant)?;
+        let all = Self {
+            reach: Reach::Tenant(tenant.into()),
+            catalog: api.shelf.catalog(&api.plane).await?,
+        };
+        if all.catalog.tenants(&all.reach).next().is_none() {
+            return Err(Failure::not_found());
+        }
+        Ok(all)
+    }
+}
+
+/// What everything is made from: what somebody may see, and how it is.
 pub(crate) struct Gathered {
     pub(crate) reach: Reach,
     pub(crate) catalog: Arc<Catalog>,
@@ -233,29 +277,12 @@ impl Gathered {
     /// # Errors
     /// They may see nothing; the node is not ready.
     pub(crate) async fn of(api: &Api, who: &Who) -> Result<Self, Failure> {
-        let reach = who.reach(Action::AdminRead)?;
+        let Visible { reach, catalog } = Visible::of(api, who).await?;
         Ok(Self {
             reach,
-            catalog: api.shelf.catalog(&api.plane).await?,
+            catalog,
             snapshot: api.observer.look().await,
         })
-    }
-
-    /// The same, of one tenant that there must be.
-    ///
-    /// # Errors
-    /// 404 when there is no such tenant, or none that they may see.
-    pub(crate) async fn of_tenant(api: &Api, who: &Who, tenant: &str) -> Result<Self, Failure> {
-        check(who, Action::AdminRead, tenant)?;
-        let all = Self {
-            reach: Reach::Tenant(tenant.into()),
-            catalog: api.shelf.catalog(&api.plane).await?,
-            snapshot: api.observer.look().await,
-        };
-        if all.catalog.tenants(&all.reach).next().is_none() {
-            return Err(Failure::not_found());
-        }
-        Ok(all)
     }
 
     pub(crate) fn as_of(&self) -> At {
@@ -266,51 +293,73 @@ impl Gathered {
     pub(crate) fn of_kind(&self, kind: ResourceKind, pick: Pick<'_>) -> Picked<'_> {
         self.catalog.of(kind, &self.reach, pick)
     }
+}
 
-    /// A page of them. Only rows of the page are made: of all others their numbers at most.
-    fn page<N, R>(
-        &self,
-        kind: ResourceKind,
-        wanted: &Wanted<'_, N>,
-        numbers: impl Fn(&Object) -> N,
-        row: impl Fn(&Object, N) -> R,
-    ) -> Listed<R> {
-        let picked = self.of_kind(kind, wanted.pick);
-        let total = picked.len();
-        let make = |object: &Arc<Object>| row(object, numbers(object));
-        let rows = match wanted.order {
-            None => {
-                let Paging { limit, offset } = wanted.paging;
-                let to = offset.saturating_add(limit).min(total);
-                let on_page = (offset.min(to)..to).filter_map(|at| picked.get(at));
-                on_page.map(make).collect()
-            }
-            Some(order) => {
-                let all = picked.iter();
-                let mut all: Vec<_> = all
-                    .map(|object| ((order.key)(&numbers(object)), object))
-                    .collect();
-                all.sort_by(|(a, _), (b, _)| match order.descending {
-                    true => b.total_cmp(a),
-                    false => a.total_cmp(b),
-                });
-                let on_page = wanted.paging.cut(&all).iter();
-                on_page.map(|(_, object)| make(object)).collect()
-            }
-        };
-        Listed {
-            rows,
-            total,
-            as_of: self.as_of(),
+/// A page of the resources of a kind that somebody may see. The data cores are asked for what
+/// is on it; only where it depends on the numbers of all what is on it, for all.
+///
+/// # Errors
+/// They may see none; the node is not ready.
+async fn list<N, R>(
+    api: &Api,
+    who: &Who,
+    kind: ResourceKind,
+    wanted: &Wanted<'_, N>,
+    numbers: impl Fn(Told<'_>, &Object) -> N,
+    row: impl Fn(&Object, N) -> R,
+) -> Result<Listed<R>, Failure> {
+    let all = Visible::of(api, who).await?;
+    let picked = all.catalog.of(kind, &all.reach, wanted.pick);
+    let sight = match wanted.order {
+        None => {
+            let on_page = wanted.paging.rows(&picked);
+            let named: Vec<_> = on_page
+                .filter_map(|object| resource_named(object))
+                .collect();
+            api.observer.look_at(&named).await
         }
+        Some(_) => Sight::Whole(api.observer.look().await),
+    };
+    Ok(page(&picked, wanted, sight.told(), numbers, row))
+}
+
+/// A page of what was picked. Only rows of the page are made: of all others their numbers at
+/// most.
+fn page<N, R>(
+    picked: &Picked<'_>,
+    wanted: &Wanted<'_, N>,
+    told: Told<'_>,
+    numbers: impl Fn(Told<'_>, &Object) -> N,
+    row: impl Fn(&Object, N) -> R,
+) -> Listed<R> {
+    let make = |object: &Arc<Object>| row(object, numbers(told, object));
+    let rows = match wanted.order {
+        None => wanted.paging.rows(picked).map(make).collect(),
+        Some(order) => {
+            let all = picked.iter();
+            let mut all: Vec<_> = all
+                .map(|object| ((order.key)(&numbers(told, object)), object))
+                .collect();
+            all.sort_by(|(a, _), (b, _)| match order.descending {
+                true => b.total_cmp(a),
+                false => a.total_cmp(b),
+            });
+            let on_page = wanted.paging.cut(&all).iter();
+            on_page.map(|(_, object)| make(object)).collect()
+        }
+    };
+    Listed {
+        rows,
+        total: picked.len(),
+        as_of: At(told.taken_at),
     }
 }
 
-/// One resource, as this node's metadata has it at this moment, and the last snapshot.
+/// One resource, as this node's metadata has it at this moment, and what the cores tell of it.
 struct Found {
     object: Arc<Object>,
     id: ResourceId,
-    snapshot: Arc<Snapshot>,
+    sight: Sight,
 }
 
 /// What a resource was declared to be.
@@ -335,10 +384,11 @@ async fn find(
 ) -> Result<Found, Failure> {
     check(who, Action::AdminRead, &address.tenant)?;
     let object = object(api, kind, address).await?;
+    let named = resource_named(&object).ok_or_else(crate::rest::other_kind)?;
     Ok(Found {
-        id: resource(&object)?.id,
+        id: named.0,
         object,
-        snapshot: api.observer.look().await,
+        sight: api.observer.look_at(&[named]).await,
     })
 }
 
@@ -438,18 +488,11 @@ mod tests {
         }
     }
 
-    fn gathered() -> Gathered {
-        let partitions: Vec<_> = (0..STREAMS).map(partition).collect();
-        Gathered {
-            reach: Reach::All,
-            catalog: Arc::new(Catalog::of_test("acme", (0..STREAMS).map(stream).collect())),
-            snapshot: Arc::new(Snapshot::of_test(&partitions)),
-        }
-    }
-
     #[test]
     fn a_list_of_100_000_streams_costs_its_page() {
-        let all = gathered();
+        let catalog = Catalog::of_test("acme", (0..STREAMS).map(stream).collect());
+        let partitions: Vec<_> = (0..STREAMS).map(partition).collect();
+        let snapshot = Snapshot::of_test(&partitions);
         let page = |search: Option<&str>, paging, order| {
             let wanted = Wanted {
                 pick: Pick {
@@ -460,7 +503,9 @@ mod tests {
                 order,
             };
             let begun = Instant::now();
-            let listed = streams::page(&all, &wanted);
+            let picked = catalog.of(ResourceKind::Stream, &Reach::All, wanted.pick);
+            let (numbers, row) = (streams::numbers, streams::row);
+            let listed = page(&picked, &wanted, snapshot.told(), numbers, row);
             (listed, begun.elapsed())
         };
         let last = Paging {

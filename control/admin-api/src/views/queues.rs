@@ -17,13 +17,13 @@ use utoipa::ToSchema;
 use super::ask::{self, Seat};
 use super::sums::{Pace, QueueSum, condition_of};
 use super::{
-    Address, At, Condition, Gathered, Listed, Named, RowDeleting, Wanted, check, find, resource,
+    Address, At, Condition, Listed, Named, RowDeleting, Wanted, check, find, resource,
     seconds_since,
 };
 use crate::Api;
 use crate::access::Who;
 use crate::error::Failure;
-use crate::observer::Snapshot;
+use crate::observer::Told;
 
 pub(crate) use messages::{
     DeadLetterRow, InFlightRow, Messages, all_in_flight, dead_letters, in_flight,
@@ -176,13 +176,13 @@ impl QueueNumbers {
     }
 }
 
-fn numbers(snapshot: &Snapshot, object: &Object, family: Option<u16>) -> QueueNumbers {
-    let now = snapshot.taken_at;
+fn numbers(told: Told<'_>, object: &Object, family: Option<u16>) -> QueueNumbers {
+    let now = told.taken_at;
     let Ok(resource) = resource(object) else {
         return QueueNumbers::of(0, false, 0, Condition::Ok, &Pace::default(), now);
     };
     let only = |facts: &PartitionFacts| family.is_none_or(|only| facts.partition.0 == only);
-    let pace = Pace::of(snapshot, resource.id, only);
+    let pace = Pace::of(told, resource.id, only);
     let state = pace.condition(object.meta.deleting.is_some());
     let spec = &resource.spec;
     QueueNumbers::of(resource.id.0, spec.durable, spec.shards, state, &pace, now)
@@ -198,14 +198,16 @@ pub(crate) async fn list(
     family: Option<u16>,
     wanted: &Wanted<'_, QueueNumbers>,
 ) -> Result<Listed<QueueRow>, Failure> {
-    let all = Gathered::of(api, who).await?;
-    let row = |object: &Object, numbers| QueueRow {
+    let numbers = |told: Told<'_>, object: &Object| numbers(told, object, family);
+    super::list(api, who, KIND, wanted, numbers, row).await
+}
+
+fn row(object: &Object, numbers: QueueNumbers) -> QueueRow {
+    QueueRow {
         named: Named::of(object),
         deleting: RowDeleting::of(object),
         numbers,
-    };
-    let numbers = |object: &Object| numbers(&all.snapshot, object, family);
-    Ok(all.page(KIND, wanted, numbers, row))
+    }
 }
 
 /// One queue; its numbers are those of one partition, if `family` says so.
@@ -219,15 +221,15 @@ pub(crate) async fn one(
     family: Option<u16>,
 ) -> Result<QueueFacts, Failure> {
     let found = find(api, who, KIND, address).await?;
-    let snapshot = &found.snapshot;
+    let told = found.sight.told();
     let spec = &resource(&found.object)?.spec;
     if family.is_some_and(|family| family >= spec.shards) {
         return Err(Failure::not_found());
     }
     let partition = |facts: PartitionFacts| {
         let only = |other: &PartitionFacts| other.partition == facts.partition;
-        let pace = Pace::of(snapshot, found.id, only);
-        let (id, now) = (found.id.0, snapshot.taken_at);
+        let pace = Pace::of(told, found.id, only);
+        let (id, now) = (found.id.0, told.taken_at);
         let state = condition_of(&facts);
         QueuePartition {
             family: facts.partition.0,
@@ -236,17 +238,13 @@ pub(crate) async fn one(
         }
     };
     let wanted = |facts: &PartitionFacts| family.is_none_or(|only| facts.partition.0 == only);
-    let facts = snapshot.partitions(found.id).iter().filter(wanted);
+    let facts = told.partitions(found.id).iter().filter(wanted);
     let mut partitions: Vec<QueuePartition> = facts.map(partition).collect();
     partitions.sort_by_key(|one| one.family);
     Ok(QueueFacts {
-        row: QueueRow {
-            named: Named::of(&found.object),
-            deleting: RowDeleting::of(&found.object),
-            numbers: numbers(snapshot, &found.object, family),
-        },
+        row: row(&found.object, numbers(told, &found.object, family)),
         partitions,
-        as_of: At(snapshot.taken_at),
+        as_of: At(told.taken_at),
         object: found.object,
     })
 }

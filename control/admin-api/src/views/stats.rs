@@ -142,7 +142,7 @@ fn one<S: Sum, const RATES: usize>(
     facts
         .filter(|facts| only(facts))
         .for_each(|facts| tally.sum.add(&facts));
-    let pace = Pace::of(&all.snapshot, resource.id, only);
+    let pace = Pace::of(all.snapshot.told(), resource.id, only);
     for (sum, rate) in tally.rates.iter_mut().zip(rates(&pace)) {
         *sum += rate;
     }

@@ -15,13 +15,11 @@ use utoipa::ToSchema;
 use super::ask;
 use super::sessions::SessionId;
 use super::sums::{Pace, StreamSum, condition_of};
-use super::{
-    Address, At, Condition, Gathered, Listed, Named, RowDeleting, Wanted, check, find, resource,
-};
+use super::{Address, At, Condition, Listed, Named, RowDeleting, Wanted, check, find, resource};
 use crate::Api;
 use crate::access::Who;
 use crate::error::Failure;
-use crate::observer::Snapshot;
+use crate::observer::Told;
 
 const KIND: ResourceKind = ResourceKind::Stream;
 
@@ -156,11 +154,11 @@ pub(crate) struct RecordFacts {
     pub(crate) value: Vec<u8>,
 }
 
-fn numbers(snapshot: &Snapshot, object: &Object) -> StreamNumbers {
+pub(super) fn numbers(told: Told<'_>, object: &Object) -> StreamNumbers {
     let Ok(resource) = resource(object) else {
         return StreamNumbers::of(0, false, 0, Condition::Ok, &Pace::default());
     };
-    let pace = Pace::of(snapshot, resource.id, |_| true);
+    let pace = Pace::of(told, resource.id, |_| true);
     let state = pace.condition(object.meta.deleting.is_some());
     let spec = &resource.spec;
     StreamNumbers::of(resource.id.0, spec.durable, spec.shards, state, &pace)
@@ -208,17 +206,15 @@ pub(crate) async fn list(
     who: &Who,
     wanted: &Wanted<'_, StreamNumbers>,
 ) -> Result<Listed<StreamRow>, Failure> {
-    Ok(page(&Gathered::of(api, who).await?, wanted))
+    super::list(api, who, KIND, wanted, numbers, row).await
 }
 
-/// A page of them.
-pub(super) fn page(all: &Gathered, wanted: &Wanted<'_, StreamNumbers>) -> Listed<StreamRow> {
-    let row = |object: &Object, numbers| StreamRow {
+pub(super) fn row(object: &Object, numbers: StreamNumbers) -> StreamRow {
+    StreamRow {
         named: Named::of(object),
         deleting: RowDeleting::of(object),
         numbers,
-    };
-    all.page(KIND, wanted, |object| numbers(&all.snapshot, object), row)
+    }
 }
 
 /// One stream.
@@ -227,14 +223,14 @@ pub(super) fn page(all: &Gathered, wanted: &Wanted<'_, StreamNumbers>) -> Listed
 /// 404 when there is none, or none that they may see.
 pub(crate) async fn one(api: &Api, who: &Who, address: &Address) -> Result<StreamFacts, Failure> {
     let found = find(api, who, KIND, address).await?;
-    let snapshot = &found.snapshot;
+    let told = found.sight.told();
     let durable = resource(&found.object)?.spec.durable;
-    let mut partitions: Vec<StreamPartition> = snapshot
+    let mut partitions: Vec<StreamPartition> = told
         .partitions(found.id)
         .iter()
         .map(|facts| {
             let only = |other: &PartitionFacts| other.partition == facts.partition;
-            let pace: Pace<StreamSum> = Pace::of(snapshot, found.id, only);
+            let pace: Pace<StreamSum> = Pace::of(told, found.id, only);
             let numbers = StreamNumbers::of(found.id.0, durable, 1, condition_of(&facts), &pace);
             StreamPartition {
                 partition: facts.partition.0,
@@ -254,13 +250,9 @@ pub(crate) async fn one(api: &Api, who: &Who, address: &Address) -> Result<Strea
         .collect();
     partitions.sort_by_key(|one| one.partition);
     Ok(StreamFacts {
-        row: StreamRow {
-            named: Named::of(&found.object),
-            deleting: RowDeleting::of(&found.object),
-            numbers: numbers(snapshot, &found.object),
-        },
+        row: row(&found.object, numbers(told, &found.object)),
         partitions,
-        as_of: At(snapshot.taken_at),
+        as_of: At(told.taken_at),
         object: found.object,
     })
 }
@@ -359,8 +351,8 @@ pub(crate) async fn newest(
 ) -> Result<Vec<RecordFacts>, Failure> {
     check(who, Action::AdminRead, &address.tenant)?;
     let seat = ask::seat(api, KIND, address, partition).await?;
-    let snapshot = api.observer.look().await;
-    let mut own = snapshot.partitions(seat.id).iter();
+    let sight = api.observer.look_at(&[(seat.id, partition + 1)]).await;
+    let mut own = sight.told().partitions(seat.id).iter();
     let end = own.find(|facts| facts.partition == PartitionId(partition));
     let end = end.and_then(|facts| Some(facts.stream()?.end.0));
     let end = end.unwrap_or(0);

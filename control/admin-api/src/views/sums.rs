@@ -6,7 +6,7 @@ use pinion_node::views::{PartitionDetail, PartitionFacts};
 use pinion_types::{ResourceId, WallMs};
 
 use super::Condition;
-use crate::observer::Snapshot;
+use crate::observer::Told;
 
 /// Partitions of a stream together. Of one partition the offsets are its offsets; of several
 /// they are sums, and grow as fast as the stream does.
@@ -155,19 +155,18 @@ pub(crate) struct Pace<S> {
 impl<S: Sum> Pace<S> {
     /// Of a resource, in some of its partitions.
     pub(crate) fn of(
-        snapshot: &Snapshot,
+        told: Told<'_>,
         id: ResourceId,
         only: impl Fn(&PartitionFacts) -> bool,
     ) -> Self {
-        let before = snapshot.before.as_deref().zip(snapshot.since_before());
         let mut pace = Self {
-            before: before.map(|(before, span)| {
-                let facts = before.partitions(id).iter();
+            before: told.before(id).map(|(before, span)| {
+                let facts = before.iter();
                 (S::of(facts.filter(|facts| only(facts))), span)
             }),
             ..Self::default()
         };
-        let facts = snapshot.partitions(id).iter();
+        let facts = told.partitions(id).iter();
         for one in facts.filter(|facts| only(facts)) {
             pace.now.add(&one);
             pace.condition = pace.condition.max(condition_of(&one));

@@ -53,5 +53,5 @@ pub(crate) fn published_per_second(all: &Gathered, realm: &str, area: Option<&st
 fn pace<S: super::sums::Sum>(all: &Gathered, object: &Object) -> Option<Pace<S>> {
     let id = resource(object).ok()?.id;
     let used = !all.snapshot.partitions(id).is_empty();
-    used.then(|| Pace::of(&all.snapshot, id, |_| true))
+    used.then(|| Pace::of(all.snapshot.told(), id, |_| true))
 }

@@ -377,7 +377,7 @@ fn letters(all: &Gathered, one: &Used<'_>) -> Option<Issue> {
     if dead == 0 {
         return None;
     }
-    let pace: Pace<QueueSum> = Pace::of(&all.snapshot, one.id, |_| true);
+    let pace: Pace<QueueSum> = Pace::of(all.snapshot.told(), one.id, |_| true);
     let (severity, more) = if pace.rate(|sum| sum.died) > 0.0 {
         (Severity::Warn, ", and more are coming")
     } else {
@@ -453,7 +453,7 @@ async fn undelivered(api: &Api, all: &Gathered) -> Vec<Issue> {
         for facts in one.parts.iter() {
             let partition = facts.partition;
             let only = |other: &PartitionFacts| other.partition == partition;
-            let pace: Pace<QueueSum> = Pace::of(&all.snapshot, one.id, only);
+            let pace: Pace<QueueSum> = Pace::of(all.snapshot.told(), one.id, only);
             let waits = pace.now.ready > 0 && pace.rate(|sum| sum.delivered) <= 0.0;
             if !waits || facts.fenced {
                 continue;

@@ -6,7 +6,8 @@ use pinion_admin_api::NodeFront;
 use pinion_node::facts::CoreFacts;
 use pinion_node::mail::CoreMail;
 use pinion_node::views::{
-    PartitionDetail, PartitionFacts, PartitionPage, Question, Standing, StreamFacts, View,
+    PARTITIONS_PER_PAGE, PartitionDetail, PartitionFacts, PartitionPage, Question, Standing,
+    StreamFacts, View,
 };
 use pinion_types::{CoreId, Offset, PartitionId, ResourceId};
 
@@ -22,6 +23,7 @@ struct Script {
     per_page: usize,
     /// Questions of each kind that were answered.
     pages: usize,
+    named: usize,
 }
 
 impl Said {
@@ -42,6 +44,11 @@ impl Said {
     /// Pages of partitions that were asked for.
     pub(crate) fn pages(&self) -> usize {
         self.0.lock().unwrap().pages
+    }
+
+    /// How often partitions were asked for by name.
+    pub(crate) fn named(&self) -> usize {
+        self.0.lock().unwrap().named
     }
 }
 
@@ -119,9 +126,23 @@ impl Said {
                 let count = script.per_page.max(1);
                 let last = u32::try_from(first + count - 1).unwrap();
                 let more = all.clone().count() > first + count;
-                let mut page = PartitionPage::new(core);
+                let mut page = PartitionPage::new(core, count);
                 all.skip(first).take(count).for_each(|one| page.push(one));
                 page.next = more.then_some(last);
+                View::Partitions(page)
+            }
+            Question::PartitionsOf { keys } => {
+                assert!(keys.len() <= PARTITIONS_PER_PAGE, "{}", keys.len());
+                script.named += 1;
+                let count = script.per_page.max(1);
+                let mut page = PartitionPage::new(core, count);
+                for key in keys.iter().take(count) {
+                    let is = |one: &&PartitionFacts| (one.resource, one.partition) == *key;
+                    let here = script.partitions.iter().filter(|one| one.core == core);
+                    here.filter(is).for_each(|one| page.push(one));
+                }
+                let more = keys.len() > count;
+                page.next = more.then(|| u32::try_from(count - 1).unwrap());
                 View::Partitions(page)
             }
             other => panic!("{other:?}"),

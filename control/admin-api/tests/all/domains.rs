@@ -499,6 +499,8 @@ fn what_is_asked_within_a_second_is_answered_from_one_look_at_the_cores() {
             published += 1;
             let begun = Instant::now();
             place.look_anew().await;
+            // Everything is gathered for this, and not what is on a page alone.
+            place.ops.get("/api/v1/stats").await.is(200);
             let first = offset().await;
             place.publish(0, &["b"]);
             published += 1;

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pinion_admin_api::limits::{LOOKED_LATELY, QUESTIONS_MAX, SNAPSHOT_ANEW, SNAPSHOT_EVERY};
-use pinion_admin_api::observer::Observer;
+use pinion_admin_api::limits::{
+    LOOKED_LATELY, PARTITIONS_NAMED_MAX, QUESTIONS_MAX, SNAPSHOT_ANEW, SNAPSHOT_EVERY,
+};
+use pinion_admin_api::observer::{Named, Observer, Sight, Told};
 use pinion_admin_api::{NodeError, node_front};
 use pinion_node::mail::CoreMail;
 use pinion_node::views::{PARTITIONS_PER_PAGE, QUESTIONS_WAITING_MAX, Question, View};
@@ -65,24 +67,10 @@ fn however_many_look_the_cores_are_asked_once() {
         assert_eq!((sums.records, sums.bytes), (6, 30));
         assert!(first.before.is_none() && first.per_second(9, 1).is_none());
 
-        // Who wants to decide by it gets nothing of before: what is under way when it is
-        // asked for is of before, and all who wait for the next share that.
-        observer.fresh().await;
-        assert_eq!(said.pages(), 6);
-        let fresh = || observer.fresh();
-        let (first, second, third) = tokio::join!(fresh(), fresh(), fresh());
-        assert_eq!(said.pages(), 12);
-        assert!(!Arc::ptr_eq(&first, &second) && Arc::ptr_eq(&second, &third));
-
         // When there is some time between two, there are rates.
         said.lose(CoreId(1));
-        let rated = loop {
-            let one = observer.fresh().await;
-            if one.before.is_some() {
-                break one;
-            }
-            tokio::task::yield_now().await;
-        };
+        tokio::time::sleep(SNAPSHOT_EVERY).await;
+        let rated = observer.snapshot().await;
         let seconds = rated.since_before().unwrap().as_secs_f64();
         let rate = rated.per_second(30, 10).unwrap();
         assert!((rate * seconds - 20.0).abs() < 0.01, "{rate} {seconds}");
@@ -91,6 +79,116 @@ fn however_many_look_the_cores_are_asked_once() {
         // A core that does not answer is named, and the others are there.
         assert_eq!(rated.missing[..], [CoreId(1)]);
         assert_eq!(rated.partitions(ONE).iter().count(), 1);
+    });
+}
+
+/// What somebody who named them is told of one resource: its partitions.
+fn told(sight: &Sight, id: ResourceId) -> Vec<u16> {
+    let parts = sight.told().partitions(id);
+    parts.iter().map(|one| one.partition.0).collect()
+}
+
+#[test]
+fn who_names_what_they_look_at_waits_for_nothing_else() {
+    let (cores, front) = node_front(2);
+    let said = Said::default();
+    let many = (10..4_010).map(|id| stream(ResourceId(id), 0, 1, 10));
+    let few = [stream(ONE, 1, 1, 10), stream(ONE, 0, 2, 20)];
+    said.set(few.into_iter().chain(many).collect());
+    run(async {
+        tokio::spawn(play(front, said.clone()));
+        let observer = Observer::new(cores);
+        // More than there are of it, and one that is nowhere.
+        said.page_by(PARTITIONS_PER_PAGE);
+        let sight = observer.look_at(&[(ONE, 3), (TWO, 1)]).await;
+        assert!(matches!(sight, Sight::Part(_)));
+        assert_eq!((said.pages(), said.named()), (0, 2), "each core once");
+        assert_eq!(told(&sight, ONE), [0, 1], "in order");
+        assert!(told(&sight, TWO).is_empty() && told(&sight, ResourceId(10)).is_empty());
+        let load = sight.told().load(ONE).unwrap();
+        assert_eq!((load.subscribers, load.durable_bytes), (3, 30));
+        assert!(sight.told().before(ONE).is_none(), "nobody looked before");
+        let nothing = observer.look_at(&[]).await;
+        assert!(matches!(nothing, Sight::Part(_)));
+        assert_eq!(said.named(), 2, "no core is asked for nothing");
+
+        // As many as may be named, however short the answers are.
+        let ids = 0..PARTITIONS_NAMED_MAX as u64;
+        let named: Vec<Named> = ids.map(|id| (ResourceId(id + 10), 1)).collect();
+        for per_page in [PARTITIONS_PER_PAGE, 100] {
+            said.page_by(per_page);
+            let sight = observer.look_at(&named).await;
+            assert!(matches!(sight, Sight::Part(_)));
+            assert!(named.iter().all(|(id, _)| told(&sight, *id) == [0]));
+        }
+        assert_eq!(said.pages(), 0);
+
+        // For more everything is gathered; and what is there is told, whoever is named.
+        said.page_by(PARTITIONS_PER_PAGE);
+        let more: Vec<Named> = named.iter().copied().chain([(ONE, 2)]).collect();
+        let sight = observer.look_at(&more).await;
+        assert!(matches!(sight, Sight::Whole(_)) && told(&sight, ONE) == [0, 1]);
+        let (pages, asked) = (said.pages(), said.named());
+        assert_eq!(pages, 9, "4,001 of the one core and 1 of the other");
+        let sight = observer.look_at(&[(ONE, 2)]).await;
+        assert!(matches!(sight, Sight::Whole(_)) && told(&sight, ONE) == [0, 1]);
+        assert_eq!((said.pages(), said.named()), (pages, asked));
+
+        // Later its pace is that since then. What a core that is gone had is missing, and
+        // nobody decides by that.
+        tokio::time::sleep(SNAPSHOT_EVERY).await;
+        said.lose(CoreId(1));
+        let sight = observer.look_at(&[(ONE, 2)]).await;
+        assert!(matches!(sight, Sight::Part(_)) && told(&sight, ONE) == [0]);
+        let (before, span) = sight.told().before(ONE).unwrap();
+        assert_eq!(before.iter().count(), 2);
+        assert!(span >= SNAPSHOT_EVERY, "{span:?}");
+        assert_eq!(observer.fresh((ONE, 2)).await.unwrap_err(), NodeError::Gone);
+    });
+}
+
+#[test]
+fn who_decides_by_it_is_told_nothing_of_before() {
+    let (cores, front) = node_front(2);
+    let said = Said::default();
+    said.set(vec![stream(ONE, 0, 2, 20)]);
+    run(async {
+        tokio::spawn(play(front, said.clone()));
+        let observer = Observer::new(cores);
+        observer.look().await;
+        said.set(vec![stream(ONE, 0, 3, 20)]);
+        let subscribers = |told: Told<'_>| told.load(ONE).unwrap().subscribers;
+        assert_eq!(subscribers(observer.look().await.told()), 2);
+        assert_eq!(
+            subscribers(observer.fresh((ONE, 1)).await.unwrap().told()),
+            3
+        );
+        assert_eq!(subscribers(observer.look().await.told()), 3, "nor later");
+    });
+}
+
+#[test]
+fn where_a_core_is_asked_too_much_everybody_gets_the_same() {
+    let (cores, front) = node_front(1);
+    let said = Said::default();
+    said.set(vec![stream(ONE, 0, 1, 10)]);
+    run(async {
+        let observer = Arc::new(Observer::new(cores));
+        let mut looking = JoinSet::new();
+        for _ in 0..2 * QUESTIONS_WAITING_MAX {
+            let observer = observer.clone();
+            looking.spawn(async move { observer.look_at(&[(ONE, 1)]).await });
+        }
+        // All of them ask before the core answers any.
+        for _ in 0..4 * QUESTIONS_WAITING_MAX {
+            tokio::task::yield_now().await;
+        }
+        tokio::spawn(play(front, said.clone()));
+        let seen = looking.join_all().await;
+        let whole = |one: &&Sight| matches!(one, Sight::Whole(_));
+        assert_eq!(seen.iter().filter(whole).count(), QUESTIONS_WAITING_MAX);
+        assert!(seen.iter().all(|one| told(one, ONE) == [0]));
+        assert_eq!((said.pages(), said.named()), (1, QUESTIONS_WAITING_MAX));
     });
 }
 

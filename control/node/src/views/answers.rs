@@ -5,15 +5,16 @@ use std::collections::VecDeque;
 use pinion_session::{CloseCode, Phase};
 use pinion_types::route::partition_of;
 use pinion_types::{
-    ErrorCode, FactId, Monotonic, PartitionId, Refusal, ResourceId, SessionId, SubscriptionId,
+    CoreId, ErrorCode, FactId, Monotonic, PartitionId, Refusal, ResourceId, SessionId,
+    SubscriptionId,
 };
 use pinion_wire::frame::{Split, split};
 use pinion_wire::message::{Reply, Request};
 
 use super::{
     CoreFacts, LOOKS_PER_PAGE, LogFacts, NODE, PARTITIONS_PER_PAGE, PARTITIONS_PER_TURN, Page,
-    PartitionDetail, PartitionFacts, PartitionPage, PumpFacts, QUESTIONS_WAITING_MAX, Question,
-    SESSIONS_PER_PAGE, SUBSCRIPTIONS_PER_PAGE, SessionFacts, SubscriptionFacts, View,
+    PartitionDetail, PartitionFacts, PartitionKey, PartitionPage, PumpFacts, QUESTIONS_WAITING_MAX,
+    Question, SESSIONS_PER_PAGE, SUBSCRIPTIONS_PER_PAGE, SessionFacts, SubscriptionFacts, View,
 };
 use crate::connection::Connection;
 use crate::core::{Core, answer};
@@ -41,6 +42,8 @@ pub(crate) struct Questions {
 #[derive(Debug)]
 struct Telling {
     id: u64,
+    /// What is told of: these, or else whatever is open.
+    keys: Option<Box<[PartitionKey]>>,
     page: PartitionPage,
     /// Its first place, and the next to be looked at.
     first: usize,
@@ -50,6 +53,18 @@ struct Telling {
 }
 
 impl Telling {
+    fn new(core: CoreId, id: u64, keys: Option<Box<[PartitionKey]>>, first: usize) -> Self {
+        let partitions = keys.as_ref().map_or(PARTITIONS_PER_PAGE, |keys| keys.len());
+        Self {
+            id,
+            page: PartitionPage::new(core, partitions),
+            keys,
+            first,
+            place: first,
+            looks: 0,
+        }
+    }
+
     /// How many more places may be looked at, of `places` that there are.
     fn left(&self, places: usize) -> usize {
         if self.looks >= LOOKS_PER_PAGE {
@@ -96,13 +111,11 @@ impl Core {
             Question::Core => View::Core(Box::new(self.core_facts())),
             Question::Partitions { after } => {
                 let first = first_after(after);
-                self.tell_on(Telling {
-                    id,
-                    page: PartitionPage::new(self.config.core),
-                    first,
-                    place: first,
-                    looks: 0,
-                });
+                self.tell_on(Telling::new(self.config.core, id, None, first));
+                return;
+            }
+            Question::PartitionsOf { keys } => {
+                self.tell_on(Telling::new(self.config.core, id, Some(keys), 0));
                 return;
             }
             Question::Sessions { after } => View::Sessions(self.session_page(after)),
@@ -173,12 +186,22 @@ impl Core {
     /// The next part of a page, and the page when that was the last.
     fn tell_on(&mut self, mut telling: Telling) {
         let core = self.config.core;
-        let places = self.shard.partitions();
+        let places = match &telling.keys {
+            Some(keys) => keys.len(),
+            None => self.shard.partitions(),
+        };
         for _ in 0..PARTITIONS_PER_TURN {
             if telling.left(places) == 0 {
                 break;
             }
-            if let Some(facts) = self.shard.partition_facts(telling.place) {
+            let facts = match &telling.keys {
+                Some(keys) => {
+                    let (resource, partition) = keys[telling.place];
+                    self.shard.facts_of(resource, partition)
+                }
+                None => self.shard.partition_facts(telling.place),
+            };
+            if let Some(facts) = facts {
                 telling.looks += match &facts.detail {
                     PartitionDetail::Stream(stream) => stream.subscriptions.into(),
                     PartitionDetail::Queue(queue) => queue.counts.groups,

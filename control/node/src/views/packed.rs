@@ -35,12 +35,12 @@ pub struct PartitionPage {
 }
 
 impl PartitionPage {
-    /// Of nothing yet.
+    /// Of nothing yet, and about so many partitions later.
     #[must_use]
-    pub fn new(core: CoreId) -> Self {
+    pub fn new(core: CoreId, partitions: usize) -> Self {
         Self {
             core,
-            packed: Vec::with_capacity(PARTITIONS_PER_PAGE * BYTES_EACH),
+            packed: Vec::with_capacity(partitions.min(PARTITIONS_PER_PAGE) * BYTES_EACH),
             len: 0,
             next: None,
         }
@@ -569,7 +569,7 @@ mod tests {
                 ..partition(4, PartitionDetail::Cache(CacheStats::default()))
             });
         }
-        let mut page = PartitionPage::new(CoreId(3));
+        let mut page = PartitionPage::new(CoreId(3), PARTITIONS_PER_PAGE);
         all.iter().for_each(|facts| page.push(facts));
 
         let wanted: Vec<String> = all.iter().map(|facts| format!("{facts:?}")).collect();
@@ -578,7 +578,10 @@ mod tests {
         for (place, facts) in page.iter().collect::<Vec<_>>().into_iter().rev() {
             assert_eq!(format!("{:?}", page.at(place)), format!("{facts:?}"));
         }
-        assert_eq!(told(&PartitionPage::new(CoreId(0))), Vec::<String>::new());
+        assert_eq!(
+            told(&PartitionPage::new(CoreId(0), 0)),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
@@ -605,7 +608,7 @@ mod tests {
 
     #[test]
     fn a_partition_at_rest_takes_little() {
-        let mut page = PartitionPage::new(CoreId(3));
+        let mut page = PartitionPage::new(CoreId(3), PARTITIONS_PER_PAGE);
         let empty = page.packed.capacity();
         for number in 0..PARTITIONS_PER_PAGE as u64 {
             let mut queue = [0; OF_QUEUE];

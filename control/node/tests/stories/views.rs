@@ -257,6 +257,81 @@ fn a_turn_makes_a_part_of_a_page_and_all_pages_are_all_there_is() {
     assert_eq!(order, [page, other]);
 }
 
+#[test]
+fn partitions_asked_for_by_name_are_those_that_are_open_here() {
+    let mut w = World::two();
+    let id = w.client(0, ADMIN);
+    let shards = 1024;
+    let small = Spec {
+        ring_bytes: 64 << 10,
+        ..World::spec(shards)
+    };
+    w.try_open(id, STREAM, "a", Some(small));
+    let handle = w.open(id, STREAM, "a");
+    // The first, and every second of the others.
+    for partition in (0..shards).filter(|one| *one == 0 || one % 2 == 1) {
+        w.send(id, &Request::StreamInfo(info(handle, partition)));
+    }
+    w.settle();
+    let resource = w.resource(STREAM, "a").id;
+    let by_name = |w: &mut World, core: usize, keys: &[(ResourceId, u16)]| {
+        let key = |(id, partition): &(ResourceId, u16)| (*id, PartitionId(*partition));
+        let keys = keys.iter().map(key).collect();
+        let View::Partitions(page) = w.ask(core, Question::PartitionsOf { keys }) else {
+            panic!("no page")
+        };
+        let found: Vec<u16> = page.iter().map(|(_, facts)| facts.partition.0).collect();
+        (found, page.next)
+    };
+
+    let mut open = BTreeSet::new();
+    for core in 0..2 {
+        let own: Vec<u16> = partitions(&mut w, core)
+            .0
+            .iter()
+            .map(|facts| facts.partition.0)
+            .collect();
+        // From the last to the first, half of what may be asked at once: in that order.
+        let keys: Vec<_> = (0..512).rev().map(|one| (resource, one)).collect();
+        let wanted: Vec<u16> = (0..512).rev().filter(|one| own.contains(one)).collect();
+        assert!(!wanted.is_empty());
+        assert_eq!(by_name(&mut w, core, &keys), (wanted, None));
+        // More than that is not looked for, and where it goes on is said.
+        let keys: Vec<_> = (0..shards).map(|one| (resource, one)).collect();
+        let last = u32::try_from(PARTITIONS_PER_PAGE).unwrap() - 1;
+        let (found, next) = by_name(&mut w, core, &keys);
+        assert_eq!(next, Some(last));
+        assert!(
+            found
+                .iter()
+                .all(|one| usize::from(*one) < PARTITIONS_PER_PAGE)
+        );
+        let (rest, next) = by_name(&mut w, core, &keys[PARTITIONS_PER_PAGE..]);
+        assert_eq!((found.len() + rest.len(), next), (own.len(), None));
+        open.extend(found.into_iter().chain(rest));
+        assert_eq!(by_name(&mut w, core, &[]), (vec![], None));
+        assert_eq!(
+            by_name(&mut w, core, &[(ResourceId(99), 0)]),
+            (vec![], None)
+        );
+    }
+    assert_eq!(open.len(), 513, "what nobody has used is not open");
+
+    // As anything else it takes its turns.
+    let keys = (0..512).map(|one| (resource, PartitionId(one))).collect();
+    w.views.clear();
+    w.question(0, Question::PartitionsOf { keys });
+    let mut turns = 0;
+    while w.views.is_empty() {
+        w.turn();
+        turns += 1;
+    }
+    assert!(
+        turns >= PARTITIONS_PER_PAGE / PARTITIONS_PER_TURN,
+        "{turns}"
+    );
+}
+
 const fn info(handle: Handle, partition: u16) -> StreamInfo {
     StreamInfo {
         handle,

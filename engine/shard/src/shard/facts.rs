@@ -136,6 +136,16 @@ impl Shard {
         self.facts_at(place)
     }
 
+    /// The partition of this name; `None` when it is not open, or was purged.
+    pub fn facts_of(
+        &mut self,
+        resource: ResourceId,
+        partition: PartitionId,
+    ) -> Option<PartitionFacts> {
+        let slot = *self.index.get(&(resource, partition))?;
+        self.facts_at(slot.index())
+    }
+
     fn facts_at(&mut self, place: usize) -> Option<PartitionFacts> {
         let logs = &self.logs;
         let owned = self.partitions.get_mut(place)?;

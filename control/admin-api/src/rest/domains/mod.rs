@@ -20,7 +20,7 @@ use crate::Api;
 use crate::call::{Call, Reply, bad_parameter, json};
 use crate::error::Failure;
 use crate::limits::FILTER_BYTES_MAX;
-use crate::views::{Address, At, Gathered, Listed, Paging, Pick, Wanted};
+use crate::views::{Address, At, Listed, Paging, Pick, Visible, Wanted};
 
 /// What the numbers of an answer are worth.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -157,7 +157,7 @@ impl Call {
     /// Which rows of the list of the path's namespace, which there must be.
     async fn wanted_here<N>(&self) -> Result<Wanted<'_, N>, Failure> {
         let (realm, area) = (self.part("t"), self.part("ns"));
-        let all = Gathered::of_tenant(&self.api, &self.who, realm).await?;
+        let all = Visible::of_tenant(&self.api, &self.who, realm).await?;
         if !all.catalog.namespaces(realm).any(|name| name == area) {
             return Err(Failure::not_found());
         }
@@ -176,7 +176,7 @@ impl Call {
 /// Tenants that somebody may see: the same for every domain, as any may have resources.
 pub(crate) async fn realms(call: Call) -> Reply {
     let paging = call.paging()?;
-    let all = Gathered::of(&call.api, &call.who).await?;
+    let all = Visible::of(&call.api, &call.who).await?;
     let found: Vec<&str> = all.catalog.tenants(&all.reach).collect();
     let row = |realm: &&str| RealmRow {
         realm: (*realm).to_owned(),
@@ -192,7 +192,7 @@ pub(crate) async fn realms(call: Call) -> Reply {
 pub(crate) async fn areas(call: Call) -> Reply {
     let paging = call.paging()?;
     let realm = call.part("t");
-    let all = Gathered::of_tenant(&call.api, &call.who, realm).await?;
+    let all = Visible::of_tenant(&call.api, &call.who, realm).await?;
     let found: Vec<&str> = all.catalog.namespaces(realm).collect();
     let row = |area: &&str| AreaRow {
         area: (*area).to_owned(),

@@ -14,8 +14,9 @@ use crate::Api;
 use crate::access::Who;
 use crate::error::Failure;
 use crate::limits::ROWS_MAX;
+use crate::rest::resource_named;
 use crate::views::sums::{Pace, QueueSum};
-use crate::views::{Address, At, Gathered, Listed, Named, Paging, Pick, ask, object, resource};
+use crate::views::{Address, At, Gathered, Listed, Named, Paging, Pick, ask, object};
 
 /// Messages of one queue that can be walked over by `offset`. Further ones are there for
 /// who asks for one partition, or one group, at a time.
@@ -230,7 +231,7 @@ pub(crate) async fn all_in_flight(
     };
     let (mut skip, mut rows, mut total) = (paging.offset, Vec::new(), 0);
     for object in all.of_kind(KIND, pick).iter() {
-        let reserved = numbers(&all.snapshot, object, None).messages_inflight;
+        let reserved = numbers(all.snapshot.told(), object, None).messages_inflight;
         let reserved = usize::try_from(reserved).unwrap_or(usize::MAX);
         total += reserved;
         let want = paging.limit - rows.len();
@@ -348,12 +349,12 @@ async fn counted(
     let Ok(object) = object(api, KIND, address).await else {
         return 0;
     };
-    let Ok(resource) = resource(&object) else {
+    let Some(named) = resource_named(&object) else {
         return 0;
     };
-    let snapshot = api.observer.look().await;
+    let sight = api.observer.look_at(&[named]).await;
     let only = |facts: &PartitionFacts| which.family.is_none_or(|one| facts.partition.0 == one);
-    count(&Pace::<QueueSum>::of(&snapshot, resource.id, only).now)
+    count(&Pace::<QueueSum>::of(sight.told(), named.0, only).now)
 }
 
 fn named(address: &Address) -> Named {
