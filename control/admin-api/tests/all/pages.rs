@@ -5,8 +5,9 @@ use core::time::Duration;
 use std::time::Instant;
 
 use pinion_admin_ui::links::ROUTES;
-use pinion_admin_ui::model::PAGE_BYTES_MAX;
+use pinion_admin_ui::model::{PAGE_BYTES_MAX, ROWS_MAX};
 use pinion_wire::message::Request;
+use serde_json::json;
 
 use crate::domains::{CLIENT, Place, tell};
 use crate::host::OPERATOR;
@@ -348,6 +349,46 @@ fn a_redrive_and_a_closed_session_are_done_and_recorded() {
         assert_eq!(place.data.closed(), [0]);
         let audit = browser.get("/ui/audit").await.is(200);
         audit.has("queue.redrive").has("session.close");
+    });
+}
+
+#[test]
+fn the_audit_log_is_read_back_page_by_page_and_a_search_looks_further() {
+    tell(|place| async move {
+        let many = 170;
+        let create = async |number: usize| {
+            let name = json!({ "name": format!("n{number:03}") });
+            let path = "/v1/tenants/acme/namespaces";
+            place.ops.post(path, name).await.is(201);
+        };
+        for number in 0..many {
+            create(number).await;
+        }
+        let mut browser = Browser::of(&place.ops, OPERATOR).await;
+        let of = |number: usize| format!("acme/n{number:03}");
+        until(&mut browser, "/ui/audit", &of(many - 1)).await;
+        // Page after page to the first row: each is there once, the newest first.
+        let mut found: Vec<String> = Vec::new();
+        let (mut page, mut pages) = (browser.get("/ui/audit").await.is(200), 1);
+        loop {
+            let rows = page.html.lines().filter(|line| line.starts_with("<tr><td"));
+            let name = |row: &str| Some(row[row.find("acme/n")?..][..9].to_owned());
+            found.extend(rows.filter_map(name));
+            let Some((before, _)) = page.html.split_once("\">Next</a>") else {
+                break;
+            };
+            let link = &before[before.rfind("href=\"").unwrap() + 6..];
+            let link = link.replace("&amp;", "&").replace("&#x2f;", "/");
+            page = browser.get(&link).await.is(200);
+            pages += 1;
+        }
+        let wanted: Vec<String> = (0..many).rev().map(of).collect();
+        assert_eq!(found, wanted);
+        assert!(pages >= many / ROWS_MAX + 1, "{pages}");
+        // A search finds what no first look would.
+        let rare = browser.get("/ui/audit?q=n001").await.is(200);
+        rare.has(&of(1));
+        assert!(!rare.html.contains(&of(2)));
     });
 }
 

@@ -13,10 +13,14 @@ use crate::error::Failure;
 use crate::limits::PLANE_WAIT;
 use crate::ui::context::{PageContext, Shown};
 
-/// How often one page looks further back for rows that match: so many times
-/// [`AUDIT_PAGE_MAX`] rows are looked at. More finds rarer rows at once and makes the page
-/// slower.
-const LOOKS_MAX: u64 = 8;
+/// How often one page looks further back for rows that match, each time at [`WIDER`] times as
+/// many and never at more than [`AUDIT_PAGE_MAX`]. More finds rarer rows at once and makes the
+/// page slower.
+const LOOKS_MAX: u64 = 10;
+
+/// The first look is at as many rows as a page has: without a search all of them are shown, and
+/// those that are not need not be read.
+const WIDER: usize = 4;
 
 /// What a row's result can be asked for as.
 const RESULTS: [&str; 5] = ["done", "repeated", "refused", "denied", "gap"];
@@ -91,16 +95,16 @@ async fn read_back(
     newest: u64,
 ) -> Result<Found, Failure> {
     let mut rows = Vec::new();
-    let mut before = newest;
+    let (mut before, mut limit) = (newest, ROWS_MAX.min(AUDIT_PAGE_MAX));
     for _ in 0..LOOKS_MAX {
-        if before == 0 {
+        if before == 0 || rows.len() == ROWS_MAX {
             break;
         }
-        let first = before.saturating_sub(AUDIT_PAGE_MAX as u64);
+        let first = before.saturating_sub(limit as u64);
         let query = AuditQuery {
             first,
             before: Some(before),
-            limit: AUDIT_PAGE_MAX,
+            limit,
             ..query.clone()
         };
         let page = ask(context, query).await?;
@@ -117,6 +121,7 @@ async fn read_back(
             rows.push(shown(*number, row));
         }
         before = first;
+        limit = (limit * WIDER).min(AUDIT_PAGE_MAX);
     }
     Ok(Found {
         rows,
