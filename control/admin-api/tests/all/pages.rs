@@ -377,14 +377,14 @@ fn the_audit_log_is_read_back_page_by_page_and_a_search_looks_further() {
             let Some((before, _)) = page.html.split_once("\">Next</a>") else {
                 break;
             };
-            let link = &before[before.rfind("href=\"").unwrap() + 6..];
-            let link = link.replace("&amp;", "&").replace("&#x2f;", "/");
-            page = browser.get(&link).await.is(200);
+            let (_, link) = before.rsplit_once("href=\"").unwrap();
+            let link = link.replace("&amp;", "&");
+            page = browser.get(&format!("/ui/audit{link}")).await.is(200);
             pages += 1;
         }
         let wanted: Vec<String> = (0..many).rev().map(of).collect();
         assert_eq!(found, wanted);
-        assert!(pages >= many / ROWS_MAX + 1, "{pages}");
+        assert!(pages > many / ROWS_MAX, "{pages}");
         // A search finds what no first look would.
         let rare = browser.get("/ui/audit?q=n001").await.is(200);
         rare.has(&of(1));
