@@ -16,7 +16,8 @@ use super::{Found, Stage};
 
 pub(super) const NOTE: &str = "1,000 requests a second on a schedule over eight connections with TLS: lists, one stream, figures of the node. \
      Either eight principals ask 125 each, below the 200 that one may ask, and all are answered; or one principal asks for all and is refused \
-     (429) beyond its rate. Where fewer are done than asked, the processor that the control thread shares with these clients had no more to give.";
+     (429) beyond its rate. \"Work that asks nothing\" is a loop on the processor of the control thread: what it costs the data core is what the machine takes \
+     when its other processor works, whoever has it. Where fewer are done than asked, the processor that the control thread shares with these clients had no more to give.";
 
 const GROWTH_MAX: f64 = 1.10;
 
@@ -25,6 +26,9 @@ const RATE: u32 = 1_000;
 
 /// Connections they come over, and principals that ask.
 const CONNECTIONS: u32 = 8;
+
+/// What the work that asks nothing goes over: more than the first cache of a processor.
+const WORK_BYTES: usize = 256 << 10;
 
 /// Longest pause before looking whether to end.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -48,13 +52,41 @@ pub(super) fn play(stage: &Stage<'_>, found: &mut Found) -> Result<(), BenchErro
     let keys = place.lookers(CONNECTIONS as usize)?;
     let one = vec![keys[0].clone(); keys.len()];
     let door = &place.door;
-    let mut loads = [("eight principals", keys), ("one principal", one)].map(|(name, keys)| Load {
+    let flood = |name, keys: Vec<String>| Load {
         name,
         at_most: Some(GROWTH_MAX),
         asks: true,
         begin: Box::new(move || begin(door, &keys)),
-    });
+    };
+    let mut loads = [
+        flood("eight principals", keys),
+        flood("one principal", one),
+        Load {
+            name: "work that asks nothing",
+            at_most: None,
+            asks: false,
+            begin: Box::new(|| Ok(work())),
+        },
+    ];
     beside::in_turns(&place, &mut data, stage.sizes.rounds, &mut loads, found)
+}
+
+/// Works in the processor's caches alone, until it is told to end.
+fn work() -> Background {
+    let mut background = Background::new();
+    background.spawn(|stop| {
+        let mut some = vec![1_u64; WORK_BYTES / size_of::<u64>()];
+        while !stop.load(Ordering::Relaxed) {
+            let mut sum = 0_u64;
+            for one in &mut some {
+                *one = one.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                sum ^= *one;
+            }
+            core::hint::black_box(sum);
+        }
+        Ok(Count::default())
+    });
+    background
 }
 
 fn begin(door: &Door, keys: &[String]) -> Result<Background, BenchError> {
