@@ -22,6 +22,10 @@ const RATE_MIN: f64 = 2_000.0;
 /// Decisions whose median a node tells: `FLUSHES_KEPT` of control/raft-group.
 const DECISIONS: u64 = 32;
 
+/// From one reading of the metrics to the next: a node lets one principal read them ten times
+/// a second.
+const READ_EVERY: Duration = Duration::from_millis(110);
+
 impl Node {
     /// Median of the last decisions, as a node that leads tells it.
     async fn decision(&self, http: &mut Http) -> Result<Duration, PlaneError> {
@@ -86,6 +90,7 @@ pub(super) async fn latency(cluster: &Cluster, commits: u32) -> Result<Section, 
     let leader = cluster.leader().await?;
     let mut http = Http::connect(&leader).await?;
     let mut found: [Histogram<u64>; 5] = std::array::from_fn(|_| histogram());
+    let mut read_at = Instant::now();
     for number in 0..u64::from(commits) {
         record(&mut found[0], cached.write()?);
         record(&mut found[1], direct.write()?);
@@ -94,6 +99,8 @@ pub(super) async fn latency(cluster: &Cluster, commits: u32) -> Result<Section, 
         leader.change(&mut http, 0, number).await?;
         record(&mut found[3], began.elapsed());
         if number % DECISIONS == DECISIONS - 1 {
+            tokio::time::sleep(READ_EVERY.saturating_sub(read_at.elapsed())).await;
+            read_at = Instant::now();
             record(&mut found[4], leader.decision(&mut http).await?);
         }
     }
