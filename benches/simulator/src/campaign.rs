@@ -406,6 +406,8 @@ pub enum Enough {
     Flips(u64),
     /// After so many requests made to fail.
     Sites(u64),
+    /// After so many control planes of several nodes.
+    Groups(u64),
     /// After so long.
     Time(Duration),
 }
@@ -417,6 +419,7 @@ impl Enough {
             Self::CrashPoints(points) => totals.crash.points >= points,
             Self::Flips(flips) => totals.rot.flips >= flips,
             Self::Sites(sites) => totals.fault.sites >= sites,
+            Self::Groups(groups) => totals.plane.groups() >= groups,
             Self::Time(time) => since.elapsed() >= time,
         }
     }

@@ -98,8 +98,8 @@ fn volume(options: &Options, kind: Kind, kinds: u64) -> Enough {
         (Kind::Rot, true) => Enough::Flips(1_000_000),
         (Kind::Fault, false) => Enough::Sites(400),
         (Kind::Fault, true) => Enough::Sites(100_000),
-        // One in six has a single member: at least 500 are groups of three and of five.
-        (Kind::Plane, false) => Enough::Seeds(620),
+        // Those of a single node come on top.
+        (Kind::Plane, false) => Enough::Groups(500),
         (_, false) => Enough::Seeds(200),
         (_, true) => Enough::Seeds(20_000),
     }

@@ -9,14 +9,14 @@ mod part;
 
 use core::time::Duration;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use pinion_commitlog::LogState;
 use pinion_node::facts::{CoreFacts, LogFacts, PumpFacts};
 use pinion_node::stats::CoreStats;
 use pinion_node::views::{Question, View};
-use pinion_types::{CoreId, ResourceId, WallMs};
+use pinion_types::{CoreId, ResourceId, ResourceKind, WallMs};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -46,13 +46,13 @@ pub struct Snapshot {
     /// The open partitions of each resource. What nobody has used since the start is not
     /// open.
     pub seen: Arc<Seen>,
-    /// The [`RESOURCES_TOLD_MAX`] resources that do the most, the most active first.
-    pub active: Arc<[ResourceId]>,
     /// The one before, without its own before: what counters grew by between the two, in
     /// [`Snapshot::since_before`].
     pub before: Option<Arc<Snapshot>>,
     /// When the gathering began.
     begun: Instant,
+    /// See [`Snapshot::active`].
+    active: OnceLock<Arc<[ResourceId]>>,
 }
 
 impl Snapshot {
@@ -69,11 +69,21 @@ impl Snapshot {
             took: Duration::ZERO,
             cores: Arc::default(),
             missing: Arc::default(),
-            active: seen.most_active(None, RESOURCES_TOLD_MAX).into(),
             seen: Arc::new(seen),
             before: None,
             begun: Instant::now(),
+            active: OnceLock::new(),
         }
+    }
+
+    /// The [`RESOURCES_TOLD_MAX`] resources that do the most, the most active first. They
+    /// are looked for when somebody first asks: most pages do not.
+    #[must_use]
+    pub fn active(&self) -> &[ResourceId] {
+        self.active.get_or_init(|| {
+            let earlier = self.before.as_ref().map(|before| &*before.seen);
+            self.seen.most_active(earlier, RESOURCES_TOLD_MAX).into()
+        })
     }
 
     /// How much time lies between this one and the one before.
@@ -219,10 +229,28 @@ impl Observer {
     /// until the cores have told of everything; that is gathered meanwhile.
     pub async fn look_at(&self, of: &[Named]) -> Sight {
         let (last, oldest) = (self.last(), self.oldest());
-        let is_young = |one: &Arc<Snapshot>| oldest.is_none_or(|oldest| one.begun >= oldest);
-        if !last.as_ref().is_some_and(is_young) && part::are_few(of) {
-            let (part, all) = Part::gather(&self.cores, of, last).await;
+        if !last.as_ref().is_some_and(|one| is_young(one, oldest)) && part::are_few(of) {
+            let (part, all) = Part::of_named(&self.cores, of, last).await;
             // Where many ask for different things at once, they get the same.
+            if !matches!(all, Err(NodeError::Busy { .. })) {
+                self.looked();
+                return Sight::Part(part);
+            }
+        }
+        Sight::Whole(self.look().await)
+    }
+
+    /// The same for somebody who must know of all resources of a kind, such as who orders
+    /// them by a number. The others are gathered meanwhile.
+    pub async fn look_at_all(&self, kind: ResourceKind) -> Sight {
+        let (last, oldest) = (self.last(), self.oldest());
+        if !last.as_ref().is_some_and(|one| is_young(one, oldest))
+            // Who finds somebody gathering gets what that finds: the cores are asked once,
+            // however many look.
+            && let Ok(gathering) = self.gathering.try_lock()
+        {
+            let (part, all) = Part::of_kind(&self.cores, kind, last).await;
+            drop(gathering);
             if !matches!(all, Err(NodeError::Busy { .. })) {
                 self.looked();
                 return Sight::Part(part);
@@ -284,13 +312,13 @@ impl Observer {
     /// A core does not answer.
     pub async fn fresh(&self, of: Named) -> Result<Part, NodeError> {
         lock(&self.kept).outdated = Some(Instant::now());
-        let (part, all) = Part::gather(&self.cores, &[of], None).await;
+        let (part, all) = Part::of_named(&self.cores, &[of], None).await;
         all.map(|()| part)
     }
 
     /// `None`: however old.
     async fn begun_after(&self, oldest: Option<Instant>) -> Arc<Snapshot> {
-        let good = |one: &Arc<Snapshot>| oldest.is_none_or(|oldest| one.begun >= oldest);
+        let good = |one: &Arc<Snapshot>| is_young(one, oldest);
         if let Some(last) = self.last().filter(good) {
             return last;
         }
@@ -314,9 +342,6 @@ impl Observer {
             })),
             _ => kept.last.as_ref().and_then(|last| last.before.clone()),
         };
-        let earlier = taken.before.as_ref().map(|before| &*before.seen);
-        let active = taken.seen.most_active(earlier, RESOURCES_TOLD_MAX);
-        taken.active = active.into();
         let taken = Arc::new(taken);
         if moves {
             kept.base = Some(taken.clone());
@@ -339,7 +364,7 @@ impl Observer {
         let mut asked = JoinSet::new();
         for core in (0..self.cores.cores()).map(CoreId) {
             let cores = self.cores.clone();
-            asked.spawn(async move { (core, gather_core(&cores, core).await) });
+            asked.spawn(async move { (core, gather_core(&cores, core, None).await) });
         }
         let (mut cores, mut missing) = (Vec::new(), Vec::new());
         let mut partitions = Gathering::default();
@@ -363,9 +388,9 @@ impl Observer {
             cores: cores.into(),
             missing: missing.into(),
             seen: Arc::new(partitions.finish()),
-            active: Arc::default(),
             before: None,
             begun,
+            active: OnceLock::new(),
         }
     }
 
@@ -432,6 +457,11 @@ impl Observer {
     }
 }
 
+/// Whether it was begun at that moment or later; `None`: any.
+fn is_young(snapshot: &Snapshot, oldest: Option<Instant>) -> bool {
+    oldest.is_none_or(|oldest| snapshot.begun >= oldest)
+}
+
 /// The newest samples, and no more of them than [`HISTORY_SAMPLES`].
 fn keep<T>(of: &mut VecDeque<T>, sample: T) {
     if of.len() >= HISTORY_SAMPLES {
@@ -447,14 +477,15 @@ async fn core_facts(cores: &NodeHandle, core: CoreId) -> Result<CoreFacts, NodeE
     }
 }
 
-/// How a core is, and its partitions page by page.
+/// How a core is, and its partitions page by page: of one kind, or of all.
 async fn gather_core(
     cores: &NodeHandle,
     core: CoreId,
+    kind: Option<ResourceKind>,
 ) -> Result<(CoreFacts, Gathering), NodeError> {
     let facts = core_facts(cores, core).await?;
     let mut partitions = Gathering::of(usize::try_from(facts.partitions).unwrap_or(0));
-    let mut pages = Pages::of(cores, core, facts.partitions);
+    let mut pages = Pages::of(cores, core, kind, facts.partitions);
     while let Some(page) = pages.next().await? {
         // What was asked meanwhile leaves before this is gone over, and the core is at it.
         tokio::task::yield_now().await;

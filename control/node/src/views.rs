@@ -13,7 +13,9 @@ mod packed;
 use std::net::SocketAddr;
 
 use pinion_commitlog::LogId;
-use pinion_types::{CoreId, PartitionId, Refusal, ResourceId, SubscriptionId, WallMs};
+use pinion_types::{
+    CoreId, PartitionId, Refusal, ResourceId, ResourceKind, SubscriptionId, WallMs,
+};
 
 use crate::access::TenantId;
 
@@ -64,6 +66,8 @@ pub enum Question {
     Partitions {
         /// Where the page before ended.
         after: Option<u32>,
+        /// Those of this kind alone. A page may then be empty and yet not the last.
+        kind: Option<ResourceKind>,
     },
     /// Those of these partitions that are open here, in this order: [`View::Partitions`],
     /// whose `next` is the place in `keys` where it ended. No more than

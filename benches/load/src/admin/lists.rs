@@ -13,7 +13,7 @@ use super::place::TENANT;
 use super::{Found, Stage};
 
 pub(super) const NOTE: &str = "Half of them are streams, half queues, one partition each with a record or a message. One connection with TLS, one request after the other; the time is that of the client. \
-     \"First\" is a request after nobody has looked for a while: a page of names waits until the data core has told of what is on it, the dashboard and an order by numbers until it has told of every partition; \
+     \"First\" is a request after nobody has looked for a while: a page of names waits until the data core has told of what is on it, one in the order of a number until it has told of every partition of that kind; \
      \"later\" comes more than a second after the one before it, the others within the second. Lists of the metadata read what is decided, so their token is that of the last page but one.";
 
 const TIME_MAX_MS: f64 = 50.0;

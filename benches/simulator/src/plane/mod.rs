@@ -108,6 +108,12 @@ pub struct PlaneCounts {
 }
 
 impl PlaneCounts {
+    /// Worlds of more than one member.
+    #[must_use]
+    pub const fn groups(&self) -> u64 {
+        self.threes + self.fives
+    }
+
     /// Adds another world's.
     pub fn add(&mut self, other: &Self) {
         let sums = [

@@ -203,7 +203,8 @@ impl<'a> Resources<'a> {
     /// With at most `shown` that are told one by one, and never more than
     /// [`RESOURCES_TOLD_MAX`](crate::limits::RESOURCES_TOLD_MAX).
     pub(crate) fn of(snapshot: &'a Snapshot, shown: usize) -> Self {
-        let shown = &snapshot.active[..shown.min(snapshot.active.len())];
+        let active = snapshot.active();
+        let shown = &active[..shown.min(active.len())];
         Self { snapshot, shown }
     }
 

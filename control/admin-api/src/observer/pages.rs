@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use pinion_node::views::{PARTITIONS_PER_PAGE, PartitionPage, Question, View};
-use pinion_types::CoreId;
+use pinion_types::{CoreId, ResourceKind};
 use tokio::task::JoinHandle;
 
 use crate::cores::{NodeError, NodeHandle};
@@ -24,6 +24,8 @@ type Asked = JoinHandle<Result<PartitionPage, NodeError>>;
 pub(super) struct Pages<'a> {
     cores: &'a NodeHandle,
     core: CoreId,
+    /// What is asked for; of all kinds when it is none.
+    kind: Option<ResourceKind>,
     /// How far is guessed: to the last place that the core had when this began, until a guess
     /// was wrong.
     places: u64,
@@ -35,10 +37,16 @@ pub(super) struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    pub(super) fn of(cores: &'a NodeHandle, core: CoreId, places: u64) -> Self {
+    pub(super) fn of(
+        cores: &'a NodeHandle,
+        core: CoreId,
+        kind: Option<ResourceKind>,
+        places: u64,
+    ) -> Self {
         Self {
             cores,
             core,
+            kind,
             places,
             asked: VecDeque::with_capacity(ASKED),
             next: 0,
@@ -82,8 +90,9 @@ impl<'a> Pages<'a> {
     /// One, whatever is there, and the others as far as there are places.
     fn ask(&mut self) {
         while self.asked.is_empty() || self.asked.len() < ASKED && self.next < self.places {
-            let (cores, core, first) = (self.cores.clone(), self.core, self.next);
-            let asked = tokio::spawn(async move { ask(&cores, core, first).await });
+            let (cores, core, kind) = (self.cores.clone(), self.core, self.kind);
+            let first = self.next;
+            let asked = tokio::spawn(async move { ask(&cores, core, kind, first).await });
             self.asked.push_back((first, asked));
             self.next = after(first);
         }
@@ -107,10 +116,15 @@ const fn after(first: u64) -> u64 {
     first + PARTITIONS_PER_PAGE as u64
 }
 
-async fn ask(cores: &NodeHandle, core: CoreId, first: u64) -> Result<PartitionPage, NodeError> {
+async fn ask(
+    cores: &NodeHandle,
+    core: CoreId,
+    kind: Option<ResourceKind>,
+    first: u64,
+) -> Result<PartitionPage, NodeError> {
     let before = first.checked_sub(1).map(u32::try_from);
     let after = before.transpose().map_err(|_| NodeError::Gone)?;
-    let question = Question::Partitions { after };
+    let question = Question::Partitions { after, kind };
     match cores.ask(core, question, QUESTION_WAIT).await? {
         View::Partitions(page) => Ok(page),
         _ => Err(NodeError::Gone),

@@ -1,4 +1,5 @@
-//! What is known of partitions: of all of them, or only of those that somebody named.
+//! What is known of partitions: of all of them, of those of one kind, or only of those that
+//! somebody named.
 //!
 //! Whoever shows a page of a long list need not wait until the cores have told of everything:
 //! what a page costs is what is on it.
@@ -8,10 +9,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pinion_node::views::{PARTITIONS_PER_PAGE, PartitionKey, Question, View};
-use pinion_types::{CoreId, PartitionId, ResourceId, WallMs};
+use pinion_types::{CoreId, PartitionId, ResourceId, ResourceKind, WallMs};
 use tokio::task::JoinSet;
 
-use super::Snapshot;
+use super::{Snapshot, gather_core};
 use crate::cores::{NodeError, NodeHandle};
 use crate::limits::{PARTITIONS_NAMED_MAX, QUESTION_WAIT};
 use crate::seen::{Gathering, Parts, ResourceLoad, Seen};
@@ -71,7 +72,7 @@ impl Snapshot {
 pub enum Sight {
     /// There was, or had to be, something of everything.
     Whole(Arc<Snapshot>),
-    /// Only what they named.
+    /// Only what they named, or what is of their kind.
     Part(Part),
 }
 
@@ -110,22 +111,43 @@ impl Part {
     /// All partitions of these resources, which are no more than [`PARTITIONS_NAMED_MAX`].
     /// No core is asked when there are none. Beside it why a core did not answer, if one did
     /// not: what that has is missing here.
-    pub(super) async fn gather(
+    pub(super) async fn of_named(
         cores: &NodeHandle,
         of: &[Named],
         before: Option<Arc<Snapshot>>,
     ) -> (Self, Result<(), NodeError>) {
-        let begun = Instant::now();
         let keys: Arc<[PartitionKey]> = of
             .iter()
             .flat_map(|(id, shards)| (0..*shards).map(|shard| (*id, PartitionId(shard))))
             .collect();
         debug_assert!(keys.len() <= PARTITIONS_NAMED_MAX, "{}", keys.len());
-        let asked_of = if keys.is_empty() { 0 } else { cores.cores() };
+        Self::gather(cores, &Wanted::Named(keys), before).await
+    }
+
+    /// All partitions of this kind; otherwise as [`Part::of_named`].
+    pub(super) async fn of_kind(
+        cores: &NodeHandle,
+        kind: ResourceKind,
+        before: Option<Arc<Snapshot>>,
+    ) -> (Self, Result<(), NodeError>) {
+        Self::gather(cores, &Wanted::Kind(kind), before).await
+    }
+
+    async fn gather(
+        cores: &NodeHandle,
+        wanted: &Wanted,
+        before: Option<Arc<Snapshot>>,
+    ) -> (Self, Result<(), NodeError>) {
+        let begun = Instant::now();
+        let count = if wanted.is_nothing() {
+            0
+        } else {
+            cores.cores()
+        };
         let mut asked = JoinSet::new();
-        for core in (0..asked_of).map(CoreId) {
-            let (cores, keys) = (cores.clone(), keys.clone());
-            asked.spawn(async move { of_core(&cores, core, &keys).await });
+        for core in (0..count).map(CoreId) {
+            let (cores, wanted) = (cores.clone(), wanted.clone());
+            asked.spawn(async move { of_core(&cores, core, &wanted).await });
         }
         let (mut found, mut all) = (Gathering::default(), Ok(()));
         while let Some(answered) = asked.join_next().await {
@@ -153,8 +175,35 @@ pub(super) fn are_few(of: &[Named]) -> bool {
     partitions.sum::<usize>() <= PARTITIONS_NAMED_MAX
 }
 
-/// What one core has of them.
+/// What is asked of every core.
+#[derive(Clone, Debug)]
+enum Wanted {
+    Named(Arc<[PartitionKey]>),
+    Kind(ResourceKind),
+}
+
+impl Wanted {
+    fn is_nothing(&self) -> bool {
+        matches!(self, Self::Named(keys) if keys.is_empty())
+    }
+}
+
+/// What one core has of it.
 async fn of_core(
+    cores: &NodeHandle,
+    core: CoreId,
+    wanted: &Wanted,
+) -> Result<Gathering, NodeError> {
+    match wanted {
+        Wanted::Named(keys) => named_of_core(cores, core, keys).await,
+        Wanted::Kind(kind) => {
+            let (_, found) = gather_core(cores, core, Some(*kind)).await?;
+            Ok(found)
+        }
+    }
+}
+
+async fn named_of_core(
     cores: &NodeHandle,
     core: CoreId,
     keys: &[PartitionKey],

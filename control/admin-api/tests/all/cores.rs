@@ -119,7 +119,7 @@ impl Said {
                     .count() as u64,
                 ..CoreFacts::default()
             })),
-            Question::Partitions { after } => {
+            Question::Partitions { after, kind } => {
                 script.pages += 1;
                 let first = after.map_or(0, |after| after as usize + 1);
                 let all = script.partitions.iter().filter(|one| one.core == core);
@@ -127,7 +127,9 @@ impl Said {
                 let last = u32::try_from(first + count - 1).unwrap();
                 let more = all.clone().count() > first + count;
                 let mut page = PartitionPage::new(core, count);
-                all.skip(first).take(count).for_each(|one| page.push(one));
+                let looked_at = all.skip(first).take(count);
+                let is = |one: &&PartitionFacts| kind.is_none_or(|kind| one.detail.kind() == kind);
+                looked_at.filter(is).for_each(|one| page.push(one));
                 page.next = more.then_some(last);
                 View::Partitions(page)
             }

@@ -9,8 +9,11 @@ use pinion_admin_api::limits::{
 use pinion_admin_api::observer::{Named, Observer, Sight, Told};
 use pinion_admin_api::{NodeError, node_front};
 use pinion_node::mail::CoreMail;
-use pinion_node::views::{PARTITIONS_PER_PAGE, QUESTIONS_WAITING_MAX, Question, View};
-use pinion_types::{CoreId, PartitionId, ResourceId};
+use pinion_node::views::{
+    PARTITIONS_PER_PAGE, PartitionDetail, PartitionFacts, QUESTIONS_WAITING_MAX, Question,
+    QueueFacts, View,
+};
+use pinion_types::{CoreId, PartitionId, ResourceId, ResourceKind};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -144,6 +147,63 @@ fn who_names_what_they_look_at_waits_for_nothing_else() {
         assert_eq!(before.iter().count(), 2);
         assert!(span >= SNAPSHOT_EVERY, "{span:?}");
         assert_eq!(observer.fresh((ONE, 2)).await.unwrap_err(), NodeError::Gone);
+    });
+}
+
+#[test]
+fn who_must_know_all_of_a_kind_waits_for_no_other() {
+    let (cores, front) = node_front(2);
+    let said = Said::default();
+    let queue = |one: PartitionFacts| PartitionFacts {
+        detail: PartitionDetail::Queue(QueueFacts::default()),
+        ..one
+    };
+    let queues = (10..2_010).map(|id| queue(stream(ResourceId(id), 0, 1, 10)));
+    let streams = (2_010..3_010).map(|id| stream(ResourceId(id), 0, 1, 10));
+    said.set(
+        queues
+            .chain(streams)
+            .chain([stream(ONE, 1, 2, 20)])
+            .collect(),
+    );
+    said.page_by(PARTITIONS_PER_PAGE);
+    run(async {
+        tokio::spawn(play(front, said.clone()));
+        let observer = Arc::new(Observer::new(cores));
+        let sight = observer.look_at_all(ResourceKind::Stream).await;
+        assert!(matches!(sight, Sight::Part(_)));
+        let found = (2_010..3_010).filter(|id| told(&sight, ResourceId(*id)) == [0]);
+        assert_eq!(found.count(), 1_000);
+        assert_eq!(told(&sight, ONE), [1], "of the other core, too");
+        assert!(told(&sight, ResourceId(10)).is_empty(), "a queue");
+        assert!(sight.told().before(ONE).is_none(), "nobody looked before");
+        let once = said.pages();
+
+        // Of many who look at once one is told of the kind, and the others of everything
+        // that is then there: it is gathered for all of them together.
+        let mut looking = JoinSet::new();
+        for _ in 0..10 {
+            let observer = observer.clone();
+            looking.spawn(async move { observer.look_at_all(ResourceKind::Stream).await });
+        }
+        let seen = looking.join_all().await;
+        let part = |one: &&Sight| matches!(one, Sight::Part(_));
+        assert_eq!(seen.iter().filter(part).count(), 1);
+        assert!(seen.iter().all(|one| told(one, ONE) == [1]));
+        assert_eq!(said.pages(), 3 * once, "as many places each time");
+
+        // What is there is told, and nobody is asked.
+        let sight = observer.look_at_all(ResourceKind::Queue).await;
+        assert!(matches!(sight, Sight::Whole(_)) && told(&sight, ResourceId(10)) == [0]);
+        assert_eq!(said.pages(), 3 * once);
+
+        // Later its pace is that since then.
+        tokio::time::sleep(SNAPSHOT_EVERY).await;
+        let sight = observer.look_at_all(ResourceKind::Queue).await;
+        assert!(matches!(sight, Sight::Part(_)) && told(&sight, ONE).is_empty());
+        let (before, span) = sight.told().before(ResourceId(10)).unwrap();
+        assert_eq!(before.iter().count(), 1);
+        assert!(span >= SNAPSHOT_EVERY, "{span:?}");
     });
 }
 

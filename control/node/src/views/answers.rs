@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use pinion_session::{CloseCode, Phase};
 use pinion_types::route::partition_of;
 use pinion_types::{
-    CoreId, ErrorCode, FactId, Monotonic, PartitionId, Refusal, ResourceId, SessionId,
-    SubscriptionId,
+    CoreId, ErrorCode, FactId, Monotonic, PartitionId, Refusal, ResourceId, ResourceKind,
+    SessionId, SubscriptionId,
 };
 use pinion_wire::frame::{Split, split};
 use pinion_wire::message::{Reply, Request};
@@ -42,8 +42,7 @@ pub(crate) struct Questions {
 #[derive(Debug)]
 struct Telling {
     id: u64,
-    /// What is told of: these, or else whatever is open.
-    keys: Option<Box<[PartitionKey]>>,
+    of: Asked,
     page: PartitionPage,
     /// Its first place, and the next to be looked at.
     first: usize,
@@ -52,13 +51,25 @@ struct Telling {
     looks: u64,
 }
 
+/// Which partitions a page is about.
+#[derive(Debug)]
+enum Asked {
+    /// Those that are open, of one kind or of all.
+    Open(Option<ResourceKind>),
+    /// These.
+    Named(Box<[PartitionKey]>),
+}
+
 impl Telling {
-    fn new(core: CoreId, id: u64, keys: Option<Box<[PartitionKey]>>, first: usize) -> Self {
-        let partitions = keys.as_ref().map_or(PARTITIONS_PER_PAGE, |keys| keys.len());
+    fn new(core: CoreId, id: u64, of: Asked, first: usize) -> Self {
+        let partitions = match &of {
+            Asked::Open(_) => PARTITIONS_PER_PAGE,
+            Asked::Named(keys) => keys.len(),
+        };
         Self {
             id,
             page: PartitionPage::new(core, partitions),
-            keys,
+            of,
             first,
             place: first,
             looks: 0,
@@ -109,13 +120,13 @@ impl Core {
         };
         let view = match *question {
             Question::Core => View::Core(Box::new(self.core_facts())),
-            Question::Partitions { after } => {
-                let first = first_after(after);
-                self.tell_on(Telling::new(self.config.core, id, None, first));
+            Question::Partitions { after, kind } => {
+                let (of, first) = (Asked::Open(kind), first_after(after));
+                self.tell_on(Telling::new(self.config.core, id, of, first));
                 return;
             }
             Question::PartitionsOf { keys } => {
-                self.tell_on(Telling::new(self.config.core, id, Some(keys), 0));
+                self.tell_on(Telling::new(self.config.core, id, Asked::Named(keys), 0));
                 return;
             }
             Question::Sessions { after } => View::Sessions(self.session_page(after)),
@@ -186,20 +197,20 @@ impl Core {
     /// The next part of a page, and the page when that was the last.
     fn tell_on(&mut self, mut telling: Telling) {
         let core = self.config.core;
-        let places = match &telling.keys {
-            Some(keys) => keys.len(),
-            None => self.shard.partitions(),
+        let places = match &telling.of {
+            Asked::Open(_) => self.shard.partitions(),
+            Asked::Named(keys) => keys.len(),
         };
         for _ in 0..PARTITIONS_PER_TURN {
             if telling.left(places) == 0 {
                 break;
             }
-            let facts = match &telling.keys {
-                Some(keys) => {
+            let facts = match &telling.of {
+                Asked::Open(kind) => self.shard.partition_facts(telling.place, *kind),
+                Asked::Named(keys) => {
                     let (resource, partition) = keys[telling.place];
                     self.shard.facts_of(resource, partition)
                 }
-                None => self.shard.partition_facts(telling.place),
             };
             if let Some(facts) = facts {
                 telling.looks += match &facts.detail {

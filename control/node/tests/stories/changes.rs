@@ -183,7 +183,13 @@ fn a_queues_policies_change_for_what_is_in_it() {
     });
     done(&mut w, id, &nack);
     w.advance(Duration::from_millis(1_100));
-    let View::Partitions(page) = w.ask(0, Question::Partitions { after: None }) else {
+    let View::Partitions(page) = w.ask(
+        0,
+        Question::Partitions {
+            after: None,
+            kind: None,
+        },
+    ) else {
         panic!("no page")
     };
     let (_, first) = page.iter().next().unwrap();

@@ -47,6 +47,14 @@ fn pages<T>(
 }
 
 fn partitions(w: &mut World, core: usize) -> (Vec<PartitionFacts>, usize) {
+    partitions_of(w, core, None)
+}
+
+fn partitions_of(
+    w: &mut World,
+    core: usize,
+    kind: Option<ResourceKind>,
+) -> (Vec<PartitionFacts>, usize) {
     let page = |view| match view {
         View::Partitions(page) => Page {
             items: page.iter().map(|(_, facts)| facts).collect(),
@@ -54,7 +62,7 @@ fn partitions(w: &mut World, core: usize) -> (Vec<PartitionFacts>, usize) {
         },
         other => panic!("{other:?}"),
     };
-    pages(w, core, |after| Question::Partitions { after }, page)
+    pages(w, core, |after| Question::Partitions { after, kind }, page)
 }
 
 fn sessions(w: &mut World, core: usize) -> (Vec<SessionFacts>, usize) {
@@ -144,6 +152,11 @@ fn partitions_say_what_they_have_and_what_they_did() {
 
     let (all, pages) = partitions(&mut w, 0);
     assert_eq!((all.len(), pages), (3, 1));
+    for kind in [STREAM, QUEUE, CACHE] {
+        let (some, pages) = partitions_of(&mut w, 0, Some(kind));
+        let kinds: Vec<_> = some.iter().map(|one| one.detail.kind()).collect();
+        assert_eq!((&kinds[..], pages), (&[kind][..], 1));
+    }
     let one = of(&all, w.resource(STREAM, "s").id);
     let facts = one.stream().unwrap();
     assert_eq!((facts.first.0, facts.end.0), (0, 3));
@@ -215,7 +228,13 @@ fn a_turn_makes_a_part_of_a_page_and_all_pages_are_all_there_is() {
             assert_eq!(usize::from(one.core.0), core);
             assert!(seen.insert((one.resource, one.partition)), "{one:?}");
         }
-        let first = w.ask(core, Question::Partitions { after: None });
+        let first = w.ask(
+            core,
+            Question::Partitions {
+                after: None,
+                kind: None,
+            },
+        );
         let View::Partitions(page) = first else {
             panic!("{first:?}")
         };
@@ -231,7 +250,15 @@ fn a_turn_makes_a_part_of_a_page_and_all_pages_are_all_there_is() {
 
     // However many ask, a turn answers one of them.
     let asked: Vec<u64> = (0..5)
-        .map(|_| w.question(0, Question::Partitions { after: None }))
+        .map(|_| {
+            w.question(
+                0,
+                Question::Partitions {
+                    after: None,
+                    kind: None,
+                },
+            )
+        })
         .collect();
     let mut most = 0;
     while w.views.len() < asked.len() {
@@ -245,7 +272,13 @@ fn a_turn_makes_a_part_of_a_page_and_all_pages_are_all_there_is() {
 
     // And it makes a part of a page, whoever waits for it.
     w.views.clear();
-    let page = w.question(0, Question::Partitions { after: None });
+    let page = w.question(
+        0,
+        Question::Partitions {
+            after: None,
+            kind: None,
+        },
+    );
     let other = w.question(0, Question::Core);
     let mut turns = 0;
     while w.views.len() < 2 {

@@ -9,7 +9,7 @@ use pinion_domains::queue::{GroupCounts, QueueCounts};
 use pinion_domains::stream::SubKey;
 use pinion_types::{Offset, PartitionId, ResourceId, ResourceKind};
 
-use super::{Kind, Shard, Standing};
+use super::{Kind, Owned, Shard, Standing};
 use crate::origin::Subscriber;
 
 /// One partition as it is at this moment.
@@ -119,12 +119,19 @@ const AHEAD: usize = 16;
 
 impl Shard {
     /// The partition at a place; places are below [`Shard::partitions`]. `None` for one
-    /// that was purged. Those of the next places are read ahead when it is the first of a few:
-    /// whoever asks for many in order waits for the memory of several at once and not for one
-    /// after the other (docs/decisions/0015).
-    pub fn partition_facts(&mut self, place: usize) -> Option<PartitionFacts> {
+    /// that was purged, and for one that is of another kind than the one asked for. Those of
+    /// the next places are read ahead when it is the first of a few: whoever asks for many in
+    /// order waits for the memory of several at once and not for one after the other
+    /// (docs/decisions/0015).
+    pub fn partition_facts(
+        &mut self,
+        place: usize,
+        only: Option<ResourceKind>,
+    ) -> Option<PartitionFacts> {
+        let asked_for = |owned: &Owned| only.is_none_or(|only| owned.kind.resource() == only);
         if place.is_multiple_of(AHEAD) {
             let next = self.partitions.iter().skip(place).take(AHEAD);
+            let next = next.filter(|owned| asked_for(owned));
             let read = next.map(|owned| match &owned.kind {
                 Kind::Stream(stream) => stream.fetch_ahead(),
                 Kind::Queue(queue) => queue.fetch_ahead(),
@@ -133,6 +140,8 @@ impl Shard {
             });
             core::hint::black_box(read.fold(0, |all, one| all ^ one));
         }
+        let there = self.partitions.get(place);
+        there.filter(|owned| asked_for(owned))?;
         self.facts_at(place)
     }
 

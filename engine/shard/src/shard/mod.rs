@@ -13,7 +13,7 @@ use pinion_domains::op::Op;
 use pinion_domains::queue::{QueuePartition, Taken};
 use pinion_domains::stream::Partition;
 use pinion_types::{
-    FixedMap, Monotonic, Offset, PartitionId, ResourceId, SessionId, Version, WallMs,
+    FixedMap, Monotonic, Offset, PartitionId, ResourceId, ResourceKind, SessionId, Version, WallMs,
 };
 use slab::Slab;
 
@@ -60,6 +60,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    pub(crate) const fn resource(&self) -> ResourceKind {
+        match self {
+            Self::Stream(_) => ResourceKind::Stream,
+            Self::Cache(_) => ResourceKind::Cache,
+            Self::Queue(_) => ResourceKind::Queue,
+        }
+    }
+
     pub(crate) fn poll_op(&mut self) -> Option<Op> {
         match self {
             Self::Stream(stream) => stream.poll_op(),
