@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use pinion_cli::bench::latency::Latency;
 use pinion_cli::bench::measure::BenchError;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 
 use super::beside::{self, Background, Count, Load};
 use super::data::DataClient;
@@ -17,7 +18,8 @@ use super::{Found, Stage};
 
 pub(super) const NOTE: &str = "500 connections from five addresses, since one may have 128. Every other one sends the head of a request, the rest a handshake \
      of TLS, a byte every 200 ms; one that the node ends is opened again. Meanwhile others ask for a page and for the control, \
-     ten times a second each, over connections of their own.";
+     ten times a second each, over connections of their own. The same 500 that drip to a listener of the measuring program itself, \
+     which reads and never answers, are the control: what they cost the data plane is what the machine takes.";
 
 /// Connections, and addresses they come from.
 const CONNECTIONS: usize = 500;
@@ -69,12 +71,17 @@ pub(super) fn play(stage: &Stage<'_>, found: &mut Found) -> Result<(), BenchErro
         "",
         vec![super::count(open.refused)],
     );
-    let mut loads = [Load {
-        name: "500 that drip",
+    let load = |name, to: SocketAddr| Load {
+        name,
         at_most: None,
         asks: false,
-        begin: Box::new(move || begin(address)),
-    }];
+        begin: Box::new(move || begin(to)),
+    };
+    let sink = Sink::new()?;
+    let mut loads = [
+        load("500 that drip", address),
+        load("500 that drip elsewhere", sink.address),
+    ];
     beside::in_turns(&place, &mut data, stage.sizes.rounds, &mut loads, found)
 }
 
@@ -110,6 +117,53 @@ fn begin(address: SocketAddr) -> Result<Background, BenchError> {
     let mut background = Background::new();
     background.spawn(move |stop| runtime.block_on(drip(all, address, stop)));
     Ok(background)
+}
+
+/// Takes connections and reads from them, until it is dropped.
+struct Sink {
+    address: SocketAddr,
+    _reading: Background,
+}
+
+impl Sink {
+    fn new() -> Result<Self, BenchError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(BenchError::io("a runtime"))?;
+        let listening = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        let listening = listening.map_err(BenchError::io("a listener"))?;
+        let address = listening
+            .local_addr()
+            .map_err(BenchError::io("a listener"))?;
+        let mut reading = Background::new();
+        reading.spawn(move |stop| {
+            runtime.block_on(read_all(&listening, stop));
+            Ok(Count::default())
+        });
+        Ok(Self {
+            address,
+            _reading: reading,
+        })
+    }
+}
+
+async fn read_all(listening: &TcpListener, stop: &AtomicBool) {
+    // Dropped with the connections that are still there.
+    let mut reading = JoinSet::new();
+    let mut look = tokio::time::interval(BYTE_EVERY);
+    while !stop.load(Ordering::Relaxed) {
+        tokio::select! {
+            _ = look.tick() => {}
+            Ok((mut stream, _)) = listening.accept() => {
+                reading.spawn(async move {
+                    // One that fails has ended, too.
+                    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+                });
+            }
+        }
+        while reading.try_join_next().is_some() {}
+    }
 }
 
 struct Drip {

@@ -564,6 +564,15 @@ mod tests {
         };
         let (largest, sorted) = page(None, Paging::default(), Some(order));
         assert_eq!(largest.rows[0].named.resource, "s099999");
+        let equal = Order {
+            key: |_: &StreamNumbers| 0.0,
+            descending: true,
+        };
+        let (equals, _) = page(None, last, Some(equal));
+        assert_eq!(
+            equals.rows[0].named.resource, "s099500",
+            "in order of names"
+        );
         println!("the last page {took:?}, a search {searched:?}, the largest {sorted:?}");
         for took in [took, searched, sorted] {
             assert!(took < PAGE_TIME, "{took:?}");
