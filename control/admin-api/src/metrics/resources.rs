@@ -38,7 +38,7 @@ pub(crate) struct Sum {
     pub(crate) in_flight: u64,
     pub(crate) blocked: u64,
     pub(crate) dead: u64,
-    /// When the oldest message that is not done was put.
+    /// Since when the oldest message that is ready waits.
     pub(crate) oldest: Option<WallMs>,
     pub(crate) delivered: u64,
     pub(crate) redelivered: u64,
@@ -160,7 +160,7 @@ impl Sum {
         self.expirations += expirations;
     }
 
-    /// How long the oldest message has waited at `now`; 0 without one.
+    /// How long the oldest ready message has waited at `now`; 0 without one.
     fn oldest_age(&self, now: WallMs) -> Duration {
         let since = self.oldest.map_or(0, |at| now.0.saturating_sub(at.0));
         Duration::from_millis(since)
