@@ -178,6 +178,7 @@ impl Core {
             questions_waiting: self.questions.waiting.len() as u64,
             fetches_waiting: self.fetches.len() as u64,
             looks_waiting: self.looks.len() as u64,
+            retired: *self.shard.retired(),
             logs: logs.map(|(log, stats)| LogFacts { log, stats }).collect(),
             pump: PumpFacts::default(),
         }

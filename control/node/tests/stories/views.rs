@@ -120,6 +120,45 @@ fn refused(view: View) -> ErrorCode {
 }
 
 #[test]
+fn what_purged_partitions_counted_is_told_by_their_core() {
+    let mut w = World::one();
+    let id = w.client(0, ADMIN);
+    let queue = declare(&mut w, id, spec(QueueSpec::UNSET));
+    put(&mut w, id, queue, &[b"a", b"b"]);
+    let taken = take_in(&mut w, id, queue, "", 2);
+    ack(&mut w, id, queue, &[taken[0].2]);
+    let cache = w.declare(id, CACHE, "c", 1);
+    for key in [&b"k"[..], b"none"] {
+        let handle = cache;
+        done(&mut w, id, &Request::CacheGet(CacheGet { handle, key }));
+    }
+    let counted = |w: &mut World| {
+        let View::Core(facts) = w.ask(0, Question::Core) else {
+            panic!("a core tells of itself")
+        };
+        let retired = facts.retired;
+        let (mut queues, mut misses) = (retired.queues, retired.misses);
+        for facts in &partitions(w, 0).0 {
+            if let Some(queue) = facts.queue() {
+                queues.add(&queue.groups.counters);
+            }
+            misses += facts.cache().map_or(0, |cache| cache.misses);
+        }
+        (queues.delivered, queues.acked, misses)
+    };
+    assert_eq!(counted(&mut w), (2, 1, 2));
+    for (kind, name) in [(QUEUE, "q"), (CACHE, "c")] {
+        let resource = w.resource(kind, name);
+        w.delete(resource.id);
+        assert_eq!(counted(&mut w), (2, 1, 2), "it may be taken back");
+        w.purge(resource.id);
+        w.settle();
+        assert_eq!(counted(&mut w), (2, 1, 2));
+    }
+    assert!(partitions(&mut w, 0).0.is_empty());
+}
+
+#[test]
 fn partitions_say_what_they_have_and_what_they_did() {
     let mut w = World::one();
     let id = w.client(0, ADMIN);

@@ -414,7 +414,8 @@ impl QueuePartition {
     }
 
     /// How much all open groups have together: a message that two of them have counts
-    /// twice. `done_below` and `oldest` are the lowest there are.
+    /// twice. `done_below` and `oldest` are the lowest there are; `counters` are those of
+    /// [`QueuePartition::counters`].
     /// While nobody has used any group, the default one has everything.
     pub fn all_counts(&mut self) -> GroupCounts {
         let mut all: Option<GroupCounts> = None;
@@ -428,7 +429,19 @@ impl QueuePartition {
                 None => all = Some(counts),
             }
         }
-        all.unwrap_or_else(|| self.unused_counts())
+        let mut all = all.unwrap_or_else(|| self.unused_counts());
+        all.counters = self.counters();
+        all
+    }
+
+    /// What all groups have counted, those that were deleted included: it only grows.
+    #[must_use]
+    pub fn counters(&self) -> GroupCounters {
+        let mut all = self.gone;
+        for group in self.t.groups.iter().flatten() {
+            all.add(&group.counters);
+        }
+        all
     }
 
     /// The oldest message a group is not done with, or the next put's first. A
