@@ -11,6 +11,7 @@ use crate::stats::{CoreStats, Tally};
 
 pub use pump::{
     DiskFacts, LATENCY_BOUNDS, LATENCY_QUANTILES, Latency, LoopFacts, PHASES, PumpFacts, QuicFacts,
+    Within,
 };
 
 /// One data core as it is at this moment. Bounded in size.
