@@ -21,7 +21,7 @@ use crate::host::entry;
 use crate::http::{Answered, Client, config, tell_with};
 use crate::roles::{ROLES, key};
 use crate::schema::wrong;
-use crate::support::data::{Data, batch, play, reply};
+use crate::support::data::{Data, ELSEWHERE, batch, play, reply};
 
 const PREFIXES: [&str; 3] = ["/api/v1", "/api/v1/admin", "/admin"];
 const JOBS: &str = "/api/v1/queue/realms/acme/areas/pay/resources/eu%2Fjobs";
@@ -430,6 +430,8 @@ fn numbers_are_those_of_the_core() {
         assert_eq!(reserved["inflight"][0]["message_id"], taken);
         assert_eq!(reserved["inflight"][0]["family"], 0);
         assert!(reserved["inflight"][0]["inflight_token"].is_null());
+        let who = format!("{}.7", ELSEWHERE.0);
+        assert_eq!(reserved["inflight"][0]["session_id"], who);
         let all = place.ops.get("/api/v1/queue/inflight").await.is(200).body;
         // When it ends is told by how long it still has: two looks may differ by the last digit.
         let lasting = |list: &Value| {

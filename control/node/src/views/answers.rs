@@ -12,9 +12,10 @@ use pinion_wire::frame::{Split, split};
 use pinion_wire::message::{Reply, Request};
 
 use super::{
-    CoreFacts, LOOKS_PER_PAGE, LogFacts, NODE, PARTITIONS_PER_PAGE, PARTITIONS_PER_TURN, Page,
-    PartitionDetail, PartitionFacts, PartitionKey, PartitionPage, PumpFacts, QUESTIONS_WAITING_MAX,
-    Question, SESSIONS_PER_PAGE, SUBSCRIPTIONS_PER_PAGE, SessionFacts, SubscriptionFacts, View,
+    CoreFacts, HOLDERS_PER_PAGE, LOOKS_PER_PAGE, LogFacts, NODE, PARTITIONS_PER_PAGE,
+    PARTITIONS_PER_TURN, Page, PartitionDetail, PartitionFacts, PartitionKey, PartitionPage,
+    PumpFacts, QUESTIONS_WAITING_MAX, Question, SESSIONS_PER_PAGE, SUBSCRIPTIONS_PER_PAGE,
+    SessionFacts, SubscriptionFacts, View,
 };
 use crate::connection::Connection;
 use crate::core::{Core, answer};
@@ -121,6 +122,10 @@ impl Core {
             Question::Sessions { after } => View::Sessions(self.session_page(after)),
             Question::Subscriptions { after, resource } => {
                 View::Subscriptions(self.subscription_page(after, resource))
+            }
+            Question::Holders { of, group, ids } => {
+                let ids = &ids[..ids.len().min(HOLDERS_PER_PAGE)];
+                View::Holders(self.shard.holders(of, group.as_bytes(), ids))
             }
             Question::CloseSession { session } => View::Done(self.close_session(session)),
             Question::EndSubscription {

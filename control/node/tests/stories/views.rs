@@ -9,7 +9,7 @@ use pinion_node::views::{
 };
 use pinion_session::CloseCode;
 use pinion_types::{
-    CoreId, ErrorCode, PartitionId, ResourceId, ResourceKind, SubscriptionId, WallMs,
+    CoreId, ErrorCode, PartitionId, ResourceId, ResourceKind, SessionId, SubscriptionId, WallMs,
 };
 use pinion_wire::frame::{Split, split};
 use pinion_wire::message::{
@@ -117,6 +117,38 @@ fn refused(view: View) -> ErrorCode {
         View::Refused(refusal) => refusal.code,
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_core_tells_who_has_messages() {
+    let mut w = World::one();
+    let id = w.client(0, ADMIN);
+    let queue = declare(&mut w, id, spec(QueueSpec::UNSET));
+    put(&mut w, id, queue, &[b"a", b"b"]);
+    let taken = take_in(&mut w, id, queue, "", 1);
+    let resource = w.resource(QUEUE, "q").id;
+    let holders = |w: &mut World, resource, partition| {
+        let question = Question::Holders {
+            of: (resource, PartitionId(partition)),
+            group: "".into(),
+            ids: [0, 1, 2].into(),
+        };
+        match w.ask(0, question) {
+            View::Holders(holders) => holders,
+            other => panic!("{other:?}"),
+        }
+    };
+    let session = sessions(&mut w, 0).0[0].session;
+    let has = SessionId {
+        core: CoreId(0),
+        token: session,
+    };
+    assert_eq!(holders(&mut w, resource, 0), [Some(has), None, None]);
+    ack(&mut w, id, queue, &[taken[0].2]);
+    assert_eq!(holders(&mut w, resource, 0), [None; 3]);
+    assert_eq!(holders(&mut w, resource, 1), [None; 3], "none is opened");
+    assert_eq!(holders(&mut w, ResourceId(999), 0), [None; 3]);
+    assert_eq!(partitions(&mut w, 0).0.len(), 1);
 }
 
 #[test]

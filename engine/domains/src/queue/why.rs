@@ -644,6 +644,19 @@ impl QueuePartition {
         Ok(None)
     }
 
+    /// Whose reservation a message is in; `None` when nobody has it, or what became of it is
+    /// on its way to the log.
+    #[must_use]
+    pub fn holder(&self, name: &[u8], id: u64) -> Option<SessionId> {
+        let group = self.find_group(name)?;
+        let entry = self.entry_of(self.index.find(&self.t.messages, id)?, group)?;
+        let row = &self.t.entries[entry];
+        if row.state != State::InFlight {
+            return None;
+        }
+        Some(self.consumers[row.consumer].key?.session)
+    }
+
     fn standing_of(&self, message: u32, group: u8) -> Standing {
         let row = &self.t.messages[message];
         match self.entry_of(message, group) {

@@ -7,7 +7,7 @@ use pinion_commitlog::{LogId, LogState};
 use pinion_domains::cache::CacheStats;
 use pinion_domains::queue::{GroupCounters, GroupCounts, QueueCounts};
 use pinion_domains::stream::SubKey;
-use pinion_types::{Offset, PartitionId, ResourceId, ResourceKind};
+use pinion_types::{Offset, PartitionId, ResourceId, ResourceKind, SessionId};
 
 use super::{Kind, Shard, Standing};
 use crate::origin::Subscriber;
@@ -184,6 +184,23 @@ impl Shard {
     #[must_use]
     pub const fn retired(&self) -> &Retired {
         &self.retired
+    }
+
+    /// Who has these messages of a group reserved, in their order; nobody those of a partition
+    /// that is not open here.
+    #[must_use]
+    pub fn holders(
+        &self,
+        (resource, partition): (ResourceId, PartitionId),
+        group: &[u8],
+        ids: &[u64],
+    ) -> Vec<Option<SessionId>> {
+        let slot = self.index.get(&(resource, partition));
+        let owned = slot.map(|slot| &self.partitions[slot.index()]);
+        let Some(Kind::Queue(queue)) = owned.map(|owned| &owned.kind) else {
+            return vec![None; ids.len()];
+        };
+        ids.iter().map(|id| queue.holder(group, *id)).collect()
     }
 
     fn facts_at(&mut self, place: usize) -> Option<PartitionFacts> {

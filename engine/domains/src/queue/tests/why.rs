@@ -97,6 +97,28 @@ fn all_in_flight_and_backoff_are_told_apart() {
 }
 
 #[test]
+fn who_has_a_message_is_known_while_they_do() {
+    let mut w = World::new(config());
+    w.put(&["a", "b", "c"]);
+    let one = w.take(1, 1);
+    let two = w.take_in("other", 2, 2);
+    let of = |w: &World, group: &str| {
+        let ids = [0, 1, 2, 9];
+        ids.map(|id| {
+            w.q.holder(group.as_bytes(), id)
+                .map(|session| session.token)
+        })
+    };
+    assert_eq!(of(&w, ""), [Some(1), None, None, None]);
+    assert_eq!(of(&w, "other"), [Some(2), Some(2), None, None]);
+    assert_eq!(of(&w, "nobody"), [None; 4]);
+    w.nack(&tokens(&one), Some(3000), "");
+    w.ack(&tokens(&two[..1]));
+    assert_eq!(of(&w, ""), [None; 4]);
+    assert_eq!(of(&w, "other"), [None, Some(2), None, None]);
+}
+
+#[test]
 fn a_limited_rate_is_named_and_over_at_its_time() {
     let mut w = World::new(QueueConfig {
         redelivery_per_sec: 1,
