@@ -129,6 +129,7 @@ fn measured(quantity: &Quantity) -> Measure {
         Quantity::PerSecond(rate) => format::per_second(*rate),
         Quantity::BytesPerSecond(rate) => format::bytes_per_second(*rate),
         Quantity::Micros(number) => format::micros(*number),
+        Quantity::OverMicros(number) => format::over_micros(*number),
         Quantity::SpanMs(number) => format::span(*number),
         Quantity::Permille(number) => format::percent(*number),
         Quantity::Text(_) | Quantity::Code(_) | Quantity::UnixMs(_) | Quantity::Unknown => {
@@ -240,6 +241,7 @@ fn unit_of(word: &str) -> Result<fn(f64) -> Measure, Error> {
         "count" => Ok(|number| format::count(whole(number))),
         "bytes" => Ok(|number| format::bytes(whole(number))),
         "micros" => Ok(|number| format::micros(whole(number))),
+        "over_micros" => Ok(|number| format::over_micros(whole(number))),
         "span_ms" => Ok(|number| format::span(whole(number))),
         "permille" => Ok(|number| format::percent(whole(number))),
         _ => Err(Error::new(

@@ -132,6 +132,14 @@ pub fn micros(micros: u64) -> Measure {
     scaled(lossy(micros), 1000.0, &["µs", "ms", "s", "ks"])
 }
 
+/// A latency that is longer than so many microseconds.
+#[must_use]
+pub fn over_micros(bound: u64) -> Measure {
+    let mut measure = micros(bound);
+    measure.number.insert_str(0, "> ");
+    measure
+}
+
 /// How long something takes or took: two units at most.
 #[must_use]
 pub fn span(millis: u64) -> Measure {
@@ -339,6 +347,7 @@ mod tests {
             (micros(999), "999 µs"),
             (micros(1530), "1.53 ms"),
             (micros(2_000_000), "2.00 s"),
+            (over_micros(10_000_000), "> 10.0 s"),
             (span(0), "0 ms"),
             (span(850), "850 ms"),
             (span(1500), "1.50 s"),

@@ -42,6 +42,10 @@ pub fn percentiles(key: &str, title: &str, curves: &[Curve]) -> String {
     let words: Vec<String> = shown
         .iter()
         .map(|curve| match curve.points.last() {
+            Some(last) if curve.is_over => {
+                let bound = format::micros(last.latency_us);
+                format!("{}: the slowest above {bound}", curve.name)
+            }
             Some(last) => format!("{}: up to {}", curve.name, format::micros(last.latency_us)),
             None => format!("{}: not measured", curve.name),
         })
@@ -120,6 +124,7 @@ mod tests {
         let curve = Curve {
             name: "publish".into(),
             points: vec![point(0, 0), point(1_000_000, 500)],
+            is_over: false,
         };
         let svg = percentiles("k", "t", &[curve]);
         assert!(

@@ -99,6 +99,8 @@ pub enum Quantity {
     BytesPerSecond(f64),
     /// Latency, microseconds.
     Micros(u64),
+    /// Longer than so many microseconds; how much longer is not known.
+    OverMicros(u64),
     /// Duration, milliseconds.
     SpanMs(u64),
     /// Share in thousandths.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fresh, Listing, State, page};
+use super::{Fresh, Listing, Quantity, State, page};
 
 /// One row of the audit log.
 #[derive(Clone, Debug, Serialize)]
@@ -110,6 +110,8 @@ pub struct Curve {
     pub name: String,
     /// From the fastest to the slowest.
     pub points: Vec<CurvePoint>,
+    /// The slowest took longer than the last point says; how much longer is not known.
+    pub is_over: bool,
 }
 
 /// One kind of request in numbers.
@@ -119,16 +121,16 @@ pub struct LatencyRow {
     pub name: String,
     /// How many.
     pub samples: u64,
-    /// Half of them below, microseconds.
-    pub p50_us: u64,
-    /// 9 of 10 below.
-    pub p90_us: u64,
-    /// 99 of 100 below.
-    pub p99_us: u64,
-    /// 999 of 1,000 below.
-    pub p999_us: u64,
+    /// Half of them took at most that.
+    pub p50: Quantity,
+    /// 9 of 10.
+    pub p90: Quantity,
+    /// 99 of 100.
+    pub p99: Quantity,
+    /// 999 of 1,000.
+    pub p999: Quantity,
     /// The slowest.
-    pub max_us: u64,
+    pub max: Quantity,
 }
 
 /// Latencies by percentile.
@@ -136,6 +138,8 @@ pub struct LatencyRow {
 pub struct Latency {
     /// From where to where, in a sentence: what the numbers include and what they do not.
     pub measured: String,
+    /// How exact they are, in a sentence.
+    pub exact: String,
     /// How long was measured, milliseconds.
     pub window_ms: u64,
     /// Windows to choose from, milliseconds; query `window_ms`.

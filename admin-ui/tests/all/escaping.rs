@@ -8,7 +8,7 @@ use pinion_admin_ui::Ui;
 use pinion_admin_ui::model::Operation;
 
 /// Words of enums, which nobody can choose.
-const OURS: [&str; 22] = [
+const OURS: [&str; 23] = [
     "durable",
     "live",
     "mixed",
@@ -26,6 +26,7 @@ const OURS: [&str; 22] = [
     "bytes",
     "per_second",
     "micros",
+    "over_micros",
     "span_ms",
     "permille",
     "unix_ms",

@@ -4,6 +4,7 @@
 //! a time and page by page; as long as people look, a little before that. Besides that a sampler asks each core how it is, once in
 //! [`SAMPLE_EVERY`], so that whoever looks sees what was, too.
 
+mod grown;
 mod pages;
 mod part;
 
@@ -29,6 +30,8 @@ use crate::limits::{
 use crate::metrics::thread_cpu;
 use crate::seen::{Gathering, Parts, Seen};
 use crate::wall;
+use grown::Grown;
+pub(crate) use grown::Totals;
 use pages::Pages;
 pub use part::{Named, Part, Sight, Told};
 
@@ -49,6 +52,8 @@ pub struct Snapshot {
     /// The one before, without its own before: what counters grew by between the two, in
     /// [`Snapshot::since_before`].
     pub before: Option<Arc<Snapshot>>,
+    /// What was counted, that of missing cores and deleted resources included.
+    grown: Grown,
     /// When the gathering began.
     begun: Instant,
     /// See [`Snapshot::active`].
@@ -69,6 +74,7 @@ impl Snapshot {
             took: Duration::ZERO,
             cores: Arc::default(),
             missing: Arc::default(),
+            grown: Self::grown_of_test(&seen.kinds().map(|(_, sum)| sum)),
             seen: Arc::new(seen),
             before: None,
             begun: Instant::now(),
@@ -327,7 +333,7 @@ impl Observer {
         if let Some(last) = self.last().filter(good) {
             return last;
         }
-        let mut taken = self.gather().await;
+        let mut taken = self.gather(self.last()).await;
         let mut kept = lock(&self.kept);
         // Rates want some time between the two, however often is gathered.
         let far = |one: &Arc<Snapshot>| {
@@ -359,7 +365,8 @@ impl Observer {
         lock(&self.kept).last.clone()
     }
 
-    async fn gather(&self) -> Snapshot {
+    /// Everything, after `last`.
+    async fn gather(&self, last: Option<Arc<Snapshot>>) -> Snapshot {
         let begun = Instant::now();
         let mut asked = JoinSet::new();
         for core in (0..self.cores.cores()).map(CoreId) {
@@ -367,13 +374,14 @@ impl Observer {
             asked.spawn(async move { (core, gather_core(&cores, core, None).await) });
         }
         let (mut cores, mut missing) = (Vec::new(), Vec::new());
-        let mut partitions = Gathering::default();
+        let (mut partitions, mut totals) = (Gathering::default(), Vec::new());
         while let Some(gathered) = asked.join_next().await {
             let Ok((core, gathered)) = gathered else {
                 continue;
             };
             match gathered {
                 Ok((facts, of_core)) => {
+                    totals.push((core, Totals::of(of_core.sums(), &facts.retired)));
                     cores.push(facts);
                     partitions.join(of_core);
                 }
@@ -385,6 +393,7 @@ impl Observer {
         Snapshot {
             taken_at: wall(),
             took: begun.elapsed(),
+            grown: Grown::after(last.as_deref(), &totals, &missing),
             cores: cores.into(),
             missing: missing.into(),
             seen: Arc::new(partitions.finish()),

@@ -277,6 +277,11 @@ impl Gathering {
         self.pages.push(page);
     }
 
+    /// Of all so far, by kind.
+    pub(crate) const fn sums(&self) -> &[Sum; KINDS.len()] {
+        &self.sums
+    }
+
     /// What was gathered of another core.
     pub(crate) fn join(&mut self, other: Self) {
         if self.pages.is_empty() {

@@ -4,12 +4,14 @@
 mod pump;
 
 use pinion_commitlog::{LogId, LogStats};
+pub use pinion_shard::Retired;
 use pinion_types::{CoreId, Epoch};
 
 use crate::stats::{CoreStats, Tally};
 
 pub use pump::{
     DiskFacts, LATENCY_BOUNDS, LATENCY_QUANTILES, Latency, LoopFacts, PHASES, PumpFacts, QuicFacts,
+    Within,
 };
 
 /// One data core as it is at this moment. Bounded in size.
@@ -48,6 +50,8 @@ pub struct CoreFacts {
     pub fetches_waiting: u64,
     /// Pages of messages that wait for the disk.
     pub looks_waiting: u64,
+    /// What partitions that are gone had counted.
+    pub retired: Retired,
     /// Its logs.
     pub logs: Vec<LogFacts>,
     /// What the pump has counted; filled in by it.

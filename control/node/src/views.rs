@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 
 use pinion_commitlog::LogId;
 use pinion_types::{
-    CoreId, PartitionId, Refusal, ResourceId, ResourceKind, SubscriptionId, WallMs,
+    CoreId, PartitionId, Refusal, ResourceId, ResourceKind, SessionId, SubscriptionId, WallMs,
 };
 
 use crate::access::TenantId;
@@ -49,6 +49,9 @@ pub const SESSIONS_PER_PAGE: usize = 256;
 
 /// Places of subscriptions looked at for one page, in use or not.
 pub const SUBSCRIPTIONS_PER_PAGE: usize = 1024;
+
+/// Messages that are looked for at once for who has them.
+pub const HOLDERS_PER_PAGE: usize = pinion_types::limits::QUEUE_PAGE_MAX as usize;
 
 /// Stands where a connection's core stands in whom to answer, for what the node asks
 /// itself. No data core has this number.
@@ -102,6 +105,16 @@ pub enum Question {
         /// Its number of the subscription.
         subscription: SubscriptionId,
     },
+    /// Who has messages of a queue reserved: [`View::Holders`]. No more than
+    /// [`HOLDERS_PER_PAGE`] of them are looked for.
+    Holders {
+        /// The partition; nobody has messages of one that does not live here.
+        of: PartitionKey,
+        /// The group; empty is the default one.
+        group: Box<str>,
+        /// Which messages.
+        ids: Box<[u64]>,
+    },
     /// Run a request of the wire protocol about a partition of this core:
     /// [`View::Reply`]. Only such that leave nothing behind for the one who asked: no
     /// subscription, no reservation, no append session.
@@ -126,6 +139,8 @@ pub enum View {
     Sessions(Page<SessionFacts>),
     /// A page of subscriptions.
     Subscriptions(Page<SubscriptionFacts>),
+    /// Who has each of the messages; `None` of one that nobody has.
+    Holders(Vec<Option<SessionId>>),
     /// Whether there was what is to end.
     Done(bool),
     /// One whole frame, which may be an ERROR.

@@ -23,6 +23,6 @@ pub use origin::{Origin, Subscriber};
 pub use output::{LateAnswer, MessagesFor, ShardOutput};
 pub use queues::{QueueSubscription, TakeRequest};
 pub use shard::{
-    PARTITIONS_MAX, PartitionDetail, PartitionFacts, QueueFacts, Shard, ShardConfig, Slot,
+    PARTITIONS_MAX, PartitionDetail, PartitionFacts, QueueFacts, Retired, Shard, ShardConfig, Slot,
     Standing, StreamFacts, SubscriptionFacts,
 };

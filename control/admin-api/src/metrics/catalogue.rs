@@ -198,7 +198,7 @@ families! {
     QUEUE_MESSAGES: Gauge "pinion_queue_messages" None ["state"]
         "Messages of queues, by group: ready, delayed, in_flight, blocked behind an earlier one of their key, dead.";
     QUEUE_OLDEST: Gauge "pinion_queue_oldest_age_seconds" Seconds []
-        "Age of the oldest message that a group is not done with.";
+        "How long the oldest message that is ready has waited, in the group where that is longest.";
     QUEUE_DELIVERED: Counter "pinion_queue_delivered_total" None []
         "Messages handed to consumers, since the partitions were opened.";
     QUEUE_REDELIVERED: Counter "pinion_queue_redelivered_total" None []
@@ -246,7 +246,7 @@ families! {
     RESOURCE_DEAD: Gauge "pinion_resource_queue_dead" None ["kind", "tenant", "namespace", "name"]
         "Of a queue: dead letters.";
     RESOURCE_OLDEST: Gauge "pinion_resource_queue_oldest_age_seconds" Seconds ["kind", "tenant", "namespace", "name"]
-        "Of a queue: age of the oldest message that a group is not done with.";
+        "Of a queue: how long the oldest message that is ready has waited, in the group where that is longest.";
     RESOURCE_HIT_RATIO: Gauge "pinion_resource_cache_hit_ratio" Ratio ["kind", "tenant", "namespace", "name"]
         "Of a cache: reads that found a current entry by all, between the last two gatherings. Missing while it is not read.";
 

@@ -19,23 +19,23 @@ pub(crate) fn put(families: &mut Families, snapshot: &Snapshot) {
     for core in cores.iter() {
         put_core(families, core);
     }
-    put_connections(families, cores);
-    put_disks(families, cores);
-    let logs = || cores.iter().flat_map(|core| &core.logs);
-    for log in logs() {
+    put_connections(families, snapshot);
+    put_disks(families, snapshot);
+    for log in cores.iter().flat_map(|core| &core.logs) {
         put_log(families, log);
     }
-    families.put(&of::GROUP_RECORDS, &[], groups(logs()));
+    let logs = snapshot.counted().flat_map(|core| &core.logs);
+    families.put(&of::GROUP_RECORDS, &[], groups(logs));
     let mut stats = CoreStats::default();
     let mut tally = Tally::default();
-    for core in cores.iter() {
+    for core in snapshot.counted() {
         stats.add(&core.stats);
         tally.add(&core.tally);
     }
     put_requests(families, &stats, &tally);
     for op in TimedOp::ALL {
         let mut latency = Latency::default();
-        for core in cores.iter() {
+        for core in snapshot.counted() {
             latency.add(&core.pump.requests[op.index()]);
         }
         families.put(&of::MESSAGE_LATENCY, &[op.name()], sizes(&latency));
@@ -52,8 +52,10 @@ fn put_between(families: &mut Families, snapshot: &Snapshot, stats: &CoreStats) 
     };
     let mut earlier = CoreStats::default();
     let mut busy = Vec::new();
-    for core in before.cores.iter() {
+    for core in before.counted() {
         earlier.add(&core.stats);
+    }
+    for core in before.cores.iter() {
         let now = snapshot.cores.iter().find(|now| now.core == core.core);
         busy.extend(now.map(|now| now.pump.turns.busy.saturating_sub(core.pump.turns.busy)));
     }
@@ -117,13 +119,14 @@ fn put_core(families: &mut Families, facts: &CoreFacts) {
     }
 }
 
-fn put_connections(families: &mut Families, cores: &[CoreFacts]) {
-    let quic = || cores.iter().map(|core| &core.pump.quic);
+fn put_connections(families: &mut Families, snapshot: &Snapshot) {
+    let is = || snapshot.cores.iter().map(|core| &core.pump.quic);
+    let quic = || snapshot.counted().map(|core| &core.pump.quic);
     let mut put = |def: &'static Def, labels: &[&str], count: u64| {
         families.put(def, labels, count);
     };
-    put(&of::CONNECTIONS, &[], quic().map(|q| q.connections).sum());
-    put(&of::HANDSHAKES, &[], quic().map(|q| q.handshakes).sum());
+    put(&of::CONNECTIONS, &[], is().map(|q| q.connections).sum());
+    put(&of::HANDSHAKES, &[], is().map(|q| q.handshakes).sum());
     put(
         &of::HANDSHAKES_ACCEPTED,
         &[],
@@ -197,9 +200,11 @@ fn code_name(number: u16) -> String {
     name
 }
 
-fn put_disks(families: &mut Families, cores: &[CoreFacts]) {
+fn put_disks(families: &mut Families, snapshot: &Snapshot) {
     let mut writes = Latency::default();
-    let disks = cores.iter().filter_map(|core| core.pump.disk.as_deref());
+    let disks = snapshot
+        .counted()
+        .filter_map(|core| core.pump.disk.as_deref());
     for disk in disks {
         writes.add(&disk.write);
     }

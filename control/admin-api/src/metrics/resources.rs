@@ -19,6 +19,12 @@ pub(crate) struct Named {
     pub(crate) name: Box<str>,
 }
 
+impl Named {
+    fn labels(&self, kind: ResourceKind) -> [&str; 4] {
+        [kind_text(kind), &self.tenant, &self.namespace, &self.name]
+    }
+}
+
 /// Partitions taken together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sum {
@@ -38,7 +44,7 @@ pub(crate) struct Sum {
     pub(crate) in_flight: u64,
     pub(crate) blocked: u64,
     pub(crate) dead: u64,
-    /// When the oldest message that is not done was put.
+    /// Since when the oldest message that is ready waits.
     pub(crate) oldest: Option<WallMs>,
     pub(crate) delivered: u64,
     pub(crate) redelivered: u64,
@@ -160,7 +166,7 @@ impl Sum {
         self.expirations += expirations;
     }
 
-    /// How long the oldest message has waited at `now`; 0 without one.
+    /// How long the oldest ready message has waited at `now`; 0 without one.
     fn oldest_age(&self, now: WallMs) -> Duration {
         let since = self.oldest.map_or(0, |at| now.0.saturating_sub(at.0));
         Duration::from_millis(since)
@@ -231,6 +237,11 @@ impl<'a> Resources<'a> {
             let before = before.map(|before| Sum::of(before.seen.partitions(*id)));
             let (sum, now) = (Sum::of(parts), self.snapshot.taken_at);
             put_one(families, named, kind, &sum, before.as_ref(), now);
+            // Without the partitions of a core that does not answer they would look as if
+            // they had begun anew; a series that is not told does not.
+            if self.snapshot.missing.is_empty() {
+                put_traffic(families, named, kind, &sum);
+            }
         }
         families.put(&of::SERIES_LEFT_OUT, &[], left_out);
     }
@@ -264,22 +275,30 @@ impl<'a> Resources<'a> {
         }
         let oldest = queues.oldest_age(self.snapshot.taken_at);
         families.put(&of::QUEUE_OLDEST, &[], oldest);
+        families.put(&of::CACHE_BUDGET, &[], caches.budget);
+        let totals = self.snapshot.totals();
         for (def, count) in [
-            (&of::QUEUE_DELIVERED, queues.delivered),
-            (&of::QUEUE_REDELIVERED, queues.redelivered),
-            (&of::QUEUE_ACKED, queues.acked),
-            (&of::QUEUE_NACKED, queues.nacked),
-            (&of::QUEUE_LAPSED, queues.lapsed),
-            (&of::QUEUE_DEAD, queues.died),
-            (&of::CACHE_BUDGET, caches.budget),
-            (&of::CACHE_HITS, caches.hits),
-            (&of::CACHE_MISSES, caches.misses),
-            (&of::CACHE_EVICTIONS, caches.evictions),
-            (&of::CACHE_EXPIRATIONS, caches.expirations),
+            (&of::QUEUE_DELIVERED, totals.delivered),
+            (&of::QUEUE_REDELIVERED, totals.redelivered),
+            (&of::QUEUE_ACKED, totals.acked),
+            (&of::QUEUE_NACKED, totals.nacked),
+            (&of::QUEUE_LAPSED, totals.lapsed),
+            (&of::QUEUE_DEAD, totals.died),
+            (&of::CACHE_HITS, totals.hits),
+            (&of::CACHE_MISSES, totals.misses),
+            (&of::CACHE_EVICTIONS, totals.evictions),
+            (&of::CACHE_EXPIRATIONS, totals.expirations),
         ] {
             families.put(def, &[], count);
         }
     }
+}
+
+/// The counters of a resource.
+fn put_traffic(families: &mut Families, named: &Named, kind: ResourceKind, sum: &Sum) {
+    let labels = &named.labels(kind);
+    families.put(&of::RESOURCE_IN, labels, sum.received);
+    families.put(&of::RESOURCE_OUT, labels, sum.sent);
 }
 
 fn put_one(
@@ -290,18 +309,11 @@ fn put_one(
     before: Option<&Sum>,
     now: WallMs,
 ) {
-    let labels = &[
-        kind_text(kind),
-        &*named.tenant,
-        &*named.namespace,
-        &*named.name,
-    ];
+    let labels = &named.labels(kind);
     families.put(&of::RESOURCE_RECORDS, labels, sum.records);
     families.put(&of::RESOURCE_MEMORY, labels, sum.memory);
     families.put(&of::RESOURCE_DURABLE, labels, sum.durable);
     families.put(&of::RESOURCE_SUBSCRIPTIONS, labels, sum.subscriptions);
-    families.put(&of::RESOURCE_IN, labels, sum.received);
-    families.put(&of::RESOURCE_OUT, labels, sum.sent);
     match kind {
         ResourceKind::Stream => families.put(&of::RESOURCE_LAG, labels, sum.lag_max),
         ResourceKind::Queue => {

@@ -17,6 +17,7 @@ use pinion_raft_group::{MemberId, Role, Status};
 use pinion_types::{CoreId, ErrorCode, Offset, PartitionId, ResourceId, WallMs};
 
 use super::catalogue::CATALOGUE;
+use super::family::{Def, Kind};
 use super::text::{Format, render};
 use super::{Gathered, HostFacts, Named, ProcessFacts, Resources, families};
 use crate::observer::Snapshot;
@@ -423,11 +424,16 @@ fn plane() -> PlaneStatus {
     }
 }
 
-/// What such a node tells, as lines.
-fn told() -> Vec<String> {
+/// Such a node.
+fn snapshot() -> Snapshot {
     let mut snapshot = Snapshot::of_test(&partitions());
     snapshot.taken_at = WallMs(10_000);
     snapshot.cores = vec![core()].into();
+    snapshot
+}
+
+/// What a node tells, as lines.
+fn told(snapshot: &Snapshot) -> Vec<String> {
     let named = |name: &str| Named {
         tenant: "acme".into(),
         namespace: "pay".into(),
@@ -454,10 +460,10 @@ fn told() -> Vec<String> {
             space: Some((17, 18)),
             throttled: Some(16),
         },
-        snapshot: &snapshot,
+        snapshot,
         silent: &[Duration::from_millis(500)],
         control_busy: Some(Duration::from_millis(2_500)),
-        resources: &Resources::of(&snapshot, 10),
+        resources: &Resources::of(snapshot, 10),
         names: &names.into(),
         plane: Some(&plane),
     });
@@ -482,7 +488,7 @@ fn every_number_is_told_under_its_own_name() {
         .replace("QUEUE", &labels("queue", "jobs"))
         .replace("CACHE", &labels("cache", "hot"));
     let expected: Vec<&str> = expected.lines().collect();
-    let told = told();
+    let told = told(&snapshot());
     let told: Vec<&str> = told.iter().map(String::as_str).collect();
     let wrong: Vec<&&str> = told
         .iter()
@@ -505,4 +511,48 @@ fn no_family_is_left_out_of_the_table() {
             .any(|part| named.contains(format!("{}{part}", def.name).as_str()));
         assert_eq!(there, !BETWEEN.contains(&def.name), "{}", def.name);
     }
+}
+
+#[test]
+fn a_silent_core_and_what_is_gone_take_nothing_from_any_total() {
+    let counts = |line: &str| {
+        let name = line.split(['{', ' ']).next().unwrap();
+        let is = |def: &&&Def| {
+            let ends = ["", "_sum", "_count"];
+            ends.iter().any(|end| name == format!("{}{end}", def.name))
+        };
+        let def = CATALOGUE.iter().find(is).unwrap();
+        // A series of one core, log or resource may end, as this one does.
+        let ends = def
+            .labels
+            .iter()
+            .any(|one| ["core", "log", "name"].contains(one));
+        def.kind != Kind::Gauge && !ends
+    };
+    let totals = |snapshot: &Snapshot| {
+        let mut told = told(snapshot);
+        told.retain(|line| counts(line));
+        told
+    };
+    let first = snapshot();
+    let silent = first.silenced_of_test();
+    let before = totals(&first);
+    assert!(before.len() > 40, "{before:#?}");
+    assert_eq!(totals(&silent), before);
+    assert_eq!(totals(&silent.silenced_of_test()), before, "nor later");
+    let is = told(&silent);
+    assert!(
+        !is.iter()
+            .any(|line| line.contains("core=\"0\"") && !line.contains("silent"))
+    );
+    assert!(is.contains(&"pinion_connections 0".to_owned()));
+}
+
+#[test]
+fn what_a_resource_counted_is_not_told_without_the_cores_that_may_have_some_of_it() {
+    let mut snapshot = snapshot();
+    let is = |line: &String| line.starts_with("pinion_resource_messages_");
+    assert_eq!(told(&snapshot).iter().filter(|line| is(line)).count(), 6);
+    snapshot.missing = vec![CoreId(1)].into();
+    assert_eq!(told(&snapshot).iter().filter(|line| is(line)).count(), 0);
 }

@@ -157,9 +157,11 @@ impl Signs {
                 signs.dead += groups.dead;
                 signs.died += groups.counters.dead;
                 signs.ready += groups.ready;
-                // A message that is delayed or worked on is old without anybody's fault.
-                let oldest = groups.oldest.filter(|_| groups.ready > 0);
-                let age = oldest.map_or(0, |oldest| now.saturating_sub(oldest.0));
+                // A message that is delayed, dead or worked on is old without anybody's fault,
+                // and counts as none.
+                let age = groups
+                    .oldest
+                    .map_or(0, |oldest| now.saturating_sub(oldest.0));
                 signs.oldest_ms = signs.oldest_ms.max(age);
             }
         }

@@ -48,7 +48,8 @@ pub(crate) struct QueueNumbers {
     pub(crate) messages_dead_lettered: u64,
     /// Ready, delayed, in flight and dead together. What two groups have counts for each.
     pub(crate) messages_total: u64,
-    /// Of the oldest that is not finished and not dead; 0 when there is none.
+    /// How long the oldest that is ready has waited: since it was put, without the delay it
+    /// was put with; 0 when none is ready.
     pub(crate) oldest_message_age_seconds: u64,
     /// Bytes of all messages.
     pub(crate) size_bytes: u64,
@@ -112,6 +113,7 @@ pub(crate) struct GroupFacts {
     pub(crate) messages_dead_lettered: u64,
     pub(crate) consumers: u64,
     pub(crate) takes_waiting: u64,
+    /// How long the oldest that is ready has waited; 0 when none is.
     pub(crate) oldest_message_age_seconds: u64,
 }
 

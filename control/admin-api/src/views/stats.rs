@@ -266,6 +266,7 @@ pub(crate) struct QueueStats {
     pub(crate) messages_dead_lettered: u64,
     pub(crate) inflight_expired_total: u64,
     pub(crate) operations_per_second: QueueRates,
+    /// How long the oldest that is ready has waited; 0 when none is.
     pub(crate) oldest_message_age_seconds: u64,
     pub(crate) enqueues_total: u64,
     pub(crate) reserves_total: u64,

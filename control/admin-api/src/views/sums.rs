@@ -35,6 +35,7 @@ pub(crate) struct QueueSum {
     pub(crate) durable_bytes: u64,
     pub(crate) consumers: u64,
     pub(crate) waiting: u64,
+    /// Since when the oldest that is ready waits.
     pub(crate) oldest: Option<WallMs>,
     pub(crate) put: u64,
     pub(crate) delivered: u64,

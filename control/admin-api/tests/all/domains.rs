@@ -21,7 +21,7 @@ use crate::host::entry;
 use crate::http::{Answered, Client, config, tell_with};
 use crate::roles::{ROLES, key};
 use crate::schema::wrong;
-use crate::support::data::{Data, batch, play, reply};
+use crate::support::data::{Data, ELSEWHERE, batch, play, reply};
 
 const PREFIXES: [&str; 3] = ["/api/v1", "/api/v1/admin", "/admin"];
 const JOBS: &str = "/api/v1/queue/realms/acme/areas/pay/resources/eu%2Fjobs";
@@ -351,6 +351,26 @@ fn every_row_answers_under_each_prefix_as_its_schema_says() {
 }
 
 #[test]
+fn each_number_of_a_domain_is_told_to_be_durable_or_live() {
+    tell(|place| async move {
+        for domain in ["stream", "queue", "cache"] {
+            let path = format!("/api/v1/{domain}/stats");
+            let stats = place.ops.get(&path).await.is(200).body;
+            let named = |list: &str| -> BTreeSet<String> {
+                let named = stats[list].as_array().unwrap().iter();
+                named.map(|one| one.as_str().unwrap().to_owned()).collect()
+            };
+            let (durable, live) = (named("durable_fields"), named("live_fields"));
+            assert!(durable.is_disjoint(&live), "{domain}");
+            let stand = ["node", "as_of", "durable_fields", "live_fields"];
+            let told = stats.as_object().unwrap().keys().cloned();
+            let told: BTreeSet<String> = told.filter(|one| !stand.contains(&&**one)).collect();
+            assert_eq!(&durable | &live, told, "{domain}");
+        }
+    });
+}
+
+#[test]
 fn numbers_are_those_of_the_core() {
     tell(|place| async move {
         place.publish(0, &["a", "b"]);
@@ -410,6 +430,8 @@ fn numbers_are_those_of_the_core() {
         assert_eq!(reserved["inflight"][0]["message_id"], taken);
         assert_eq!(reserved["inflight"][0]["family"], 0);
         assert!(reserved["inflight"][0]["inflight_token"].is_null());
+        let who = format!("{}.7", ELSEWHERE.0);
+        assert_eq!(reserved["inflight"][0]["session_id"], who);
         let all = place.ops.get("/api/v1/queue/inflight").await.is(200).body;
         // When it ends is told by how long it still has: two looks may differ by the last digit.
         let lasting = |list: &Value| {

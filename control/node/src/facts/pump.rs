@@ -65,8 +65,18 @@ pub struct Latency {
     /// in the last place, more than any bound.
     pub buckets: [u64; LATENCY_BOUNDS.len() + 1],
     /// Nanoseconds within which that share of [`LATENCY_QUANTILES`] was over, since the
-    /// core started, to two digits. Zeros when there is nothing yet.
+    /// core started, to two digits; what took longer than a minute counts as one. Zeros when
+    /// there is nothing yet.
     pub curve: [u64; LATENCY_QUANTILES.len()],
+}
+
+/// How long something took, as far as a bucket says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Within {
+    /// At most so long.
+    AtMost(Duration),
+    /// Longer than the last of [`LATENCY_BOUNDS`].
+    MoreThan(Duration),
 }
 
 impl Default for Latency {
@@ -119,11 +129,35 @@ impl Latency {
         since
     }
 
-    /// Within which time `share` of all (0 to 1) was over: the upper bound of its bucket,
-    /// and so never better than it was; `None` without any. What is above all bounds is
-    /// told as the last one.
+    /// Within which time what is in a bucket was over. That is the bound of the bucket, and so
+    /// never better than it was; or the slowest of all since the core started, where that is
+    /// known to be below it.
     #[must_use]
-    pub fn quantile(&self, share: f64) -> Option<Duration> {
+    pub fn within(&self, bucket: usize) -> Within {
+        let Some(bound) = LATENCY_BOUNDS.get(bucket) else {
+            return Within::MoreThan(Duration::from_nanos(
+                LATENCY_BOUNDS[LATENCY_BOUNDS.len() - 1],
+            ));
+        };
+        let slowest = self.curve.last().filter(|slowest| **slowest > 0);
+        let nanos = slowest.map_or(*bound, |slowest| *slowest.min(bound));
+        Within::AtMost(Duration::from_nanos(nanos))
+    }
+
+    /// Within which time a share of [`LATENCY_QUANTILES`] was over, since the core started and
+    /// not by buckets; `None` without any, and of a share that is not among them.
+    #[must_use]
+    pub fn since_start(&self, millionths: u32) -> Option<Duration> {
+        let at = LATENCY_QUANTILES
+            .iter()
+            .position(|share| *share == millionths)?;
+        (self.count > 0).then(|| Duration::from_nanos(self.curve[at]))
+    }
+
+    /// [`Latency::within`] of the bucket in which `share` of all (0 to 1) was over; `None`
+    /// without any.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> Option<Within> {
         let all: u64 = self.buckets.iter().sum();
         if all == 0 {
             return None;
@@ -133,8 +167,7 @@ impl Latency {
         for (at, count) in self.buckets.iter().enumerate() {
             left -= *count as f64;
             if left <= 0.0 {
-                let bound = LATENCY_BOUNDS[at.min(LATENCY_BOUNDS.len() - 1)];
-                return Some(Duration::from_nanos(bound));
+                return Some(self.within(at));
             }
         }
         None
@@ -270,13 +303,38 @@ mod tests {
     #[test]
     fn a_quantile_is_never_better_than_it_was() {
         let latency = of(&[11_000, 12_000, 13_000, 900_000]);
-        let at = |share| latency.quantile(share).map(|took| took.as_nanos());
-        assert_eq!(at(0.5), Some(15_000));
-        assert_eq!(at(0.75), Some(15_000));
-        assert_eq!(at(0.76), Some(1_000_000));
-        assert_eq!(at(1.0), Some(1_000_000));
-        assert_eq!(of(&[u64::MAX]).quantile(0.5), Some(Duration::from_secs(10)));
+        let at = |share| latency.quantile(share);
+        let most = |nanos| Some(Within::AtMost(Duration::from_nanos(nanos)));
+        assert_eq!(at(0.5), most(15_000));
+        assert_eq!(at(0.75), most(15_000));
+        assert_eq!(at(0.76), most(1_000_000));
+        assert_eq!(at(1.0), most(1_000_000));
+        let slow = of(&[11_000, 10_000_000_001]);
+        let more = Some(Within::MoreThan(Duration::from_secs(10)));
+        assert_eq!(
+            (slow.quantile(0.5), slow.quantile(0.51)),
+            (most(15_000), more)
+        );
         assert_eq!(Latency::default().quantile(0.5), None);
+    }
+
+    #[test]
+    fn nothing_is_slower_than_the_slowest_since_the_start() {
+        let mut latency = of(&[11_000, 12_000, 910_000]);
+        latency.curve = [12_000; LATENCY_QUANTILES.len()];
+        latency.curve[LATENCY_QUANTILES.len() - 1] = 920_000;
+        let most = |nanos| Some(Within::AtMost(Duration::from_nanos(nanos)));
+        assert_eq!(latency.quantile(0.5), most(15_000));
+        assert_eq!(latency.quantile(1.0), most(920_000));
+        let exact = |share| latency.since_start(share).map(|took| took.as_nanos());
+        assert_eq!(
+            (exact(500_000), exact(1_000_000)),
+            (Some(12_000), Some(920_000))
+        );
+        assert_eq!(
+            (exact(1), Latency::default().since_start(500_000)),
+            (None, None)
+        );
     }
 
     #[test]
@@ -287,6 +345,7 @@ mod tests {
         let since = now.since(&before);
         assert_eq!(since.count, 1);
         assert_eq!(since.sum, Duration::from_millis(4));
-        assert_eq!(since.quantile(0.5), Some(Duration::from_millis(5)));
+        let most = Within::AtMost(Duration::from_millis(5));
+        assert_eq!(since.quantile(0.5), Some(most));
     }
 }

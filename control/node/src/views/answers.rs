@@ -12,9 +12,10 @@ use pinion_wire::frame::{Split, split};
 use pinion_wire::message::{Reply, Request};
 
 use super::{
-    CoreFacts, LOOKS_PER_PAGE, LogFacts, NODE, PARTITIONS_PER_PAGE, PARTITIONS_PER_TURN, Page,
-    PartitionDetail, PartitionFacts, PartitionKey, PartitionPage, PumpFacts, QUESTIONS_WAITING_MAX,
-    Question, SESSIONS_PER_PAGE, SUBSCRIPTIONS_PER_PAGE, SessionFacts, SubscriptionFacts, View,
+    CoreFacts, HOLDERS_PER_PAGE, LOOKS_PER_PAGE, LogFacts, NODE, PARTITIONS_PER_PAGE,
+    PARTITIONS_PER_TURN, Page, PartitionDetail, PartitionFacts, PartitionKey, PartitionPage,
+    PumpFacts, QUESTIONS_WAITING_MAX, Question, SESSIONS_PER_PAGE, SUBSCRIPTIONS_PER_PAGE,
+    SessionFacts, SubscriptionFacts, View,
 };
 use crate::connection::Connection;
 use crate::core::{Core, answer};
@@ -133,6 +134,10 @@ impl Core {
             Question::Subscriptions { after, resource } => {
                 View::Subscriptions(self.subscription_page(after, resource))
             }
+            Question::Holders { of, group, ids } => {
+                let ids = &ids[..ids.len().min(HOLDERS_PER_PAGE)];
+                View::Holders(self.shard.holders(of, group.as_bytes(), ids))
+            }
             Question::CloseSession { session } => View::Done(self.close_session(session)),
             Question::EndSubscription {
                 session,
@@ -189,6 +194,7 @@ impl Core {
             questions_waiting: self.questions.waiting.len() as u64,
             fetches_waiting: self.fetches.len() as u64,
             looks_waiting: self.looks.len() as u64,
+            retired: *self.shard.retired(),
             logs: logs.map(|(log, stats)| LogFacts { log, stats }).collect(),
             pump: PumpFacts::default(),
         }

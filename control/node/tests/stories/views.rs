@@ -9,7 +9,7 @@ use pinion_node::views::{
 };
 use pinion_session::CloseCode;
 use pinion_types::{
-    CoreId, ErrorCode, PartitionId, ResourceId, ResourceKind, SubscriptionId, WallMs,
+    CoreId, ErrorCode, PartitionId, ResourceId, ResourceKind, SessionId, SubscriptionId, WallMs,
 };
 use pinion_wire::frame::{Split, split};
 use pinion_wire::message::{
@@ -125,6 +125,77 @@ fn refused(view: View) -> ErrorCode {
         View::Refused(refusal) => refusal.code,
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_core_tells_who_has_messages() {
+    let mut w = World::one();
+    let id = w.client(0, ADMIN);
+    let queue = declare(&mut w, id, spec(QueueSpec::UNSET));
+    put(&mut w, id, queue, &[b"a", b"b"]);
+    let taken = take_in(&mut w, id, queue, "", 1);
+    let resource = w.resource(QUEUE, "q").id;
+    let holders = |w: &mut World, resource, partition| {
+        let question = Question::Holders {
+            of: (resource, PartitionId(partition)),
+            group: "".into(),
+            ids: [0, 1, 2].into(),
+        };
+        match w.ask(0, question) {
+            View::Holders(holders) => holders,
+            other => panic!("{other:?}"),
+        }
+    };
+    let session = sessions(&mut w, 0).0[0].session;
+    let has = SessionId {
+        core: CoreId(0),
+        token: session,
+    };
+    assert_eq!(holders(&mut w, resource, 0), [Some(has), None, None]);
+    ack(&mut w, id, queue, &[taken[0].2]);
+    assert_eq!(holders(&mut w, resource, 0), [None; 3]);
+    assert_eq!(holders(&mut w, resource, 1), [None; 3], "none is opened");
+    assert_eq!(holders(&mut w, ResourceId(999), 0), [None; 3]);
+    assert_eq!(partitions(&mut w, 0).0.len(), 1);
+}
+
+#[test]
+fn what_purged_partitions_counted_is_told_by_their_core() {
+    let mut w = World::one();
+    let id = w.client(0, ADMIN);
+    let queue = declare(&mut w, id, spec(QueueSpec::UNSET));
+    put(&mut w, id, queue, &[b"a", b"b"]);
+    let taken = take_in(&mut w, id, queue, "", 2);
+    ack(&mut w, id, queue, &[taken[0].2]);
+    let cache = w.declare(id, CACHE, "c", 1);
+    for key in [&b"k"[..], b"none"] {
+        let handle = cache;
+        done(&mut w, id, &Request::CacheGet(CacheGet { handle, key }));
+    }
+    let counted = |w: &mut World| {
+        let View::Core(facts) = w.ask(0, Question::Core) else {
+            panic!("a core tells of itself")
+        };
+        let retired = facts.retired;
+        let (mut queues, mut misses) = (retired.queues, retired.misses);
+        for facts in &partitions(w, 0).0 {
+            if let Some(queue) = facts.queue() {
+                queues.add(&queue.groups.counters);
+            }
+            misses += facts.cache().map_or(0, |cache| cache.misses);
+        }
+        (queues.delivered, queues.acked, misses)
+    };
+    assert_eq!(counted(&mut w), (2, 1, 2));
+    for (kind, name) in [(QUEUE, "q"), (CACHE, "c")] {
+        let resource = w.resource(kind, name);
+        w.delete(resource.id);
+        assert_eq!(counted(&mut w), (2, 1, 2), "it may be taken back");
+        w.purge(resource.id);
+        w.settle();
+        assert_eq!(counted(&mut w), (2, 1, 2));
+    }
+    assert!(partitions(&mut w, 0).0.is_empty());
 }
 
 #[test]

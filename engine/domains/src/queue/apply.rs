@@ -116,7 +116,7 @@ impl QueuePartition {
         match verdict.kind {
             ops::ACK | ops::PURGE => self.finish(message, group),
             ops::DROP => {
-                self.t.group_mut(group).counters.dropped += 1;
+                self.t.group_mut(group).counters.dropped += u64::from(self.started);
                 self.finish(message, group);
             }
             ops::NACK | ops::LAPSE => {
@@ -258,9 +258,9 @@ impl QueuePartition {
         trouble.dead = verdict.reason;
         trouble.since = verdict.timestamp;
         self.bury(entry);
-        let clock = self.clock;
+        let (clock, started) = (self.clock, self.started);
         let row = self.t.group_mut(group);
-        row.counters.dead += 1;
+        row.counters.dead += u64::from(started);
         row.progress = clock;
     }
 
@@ -393,7 +393,9 @@ impl QueuePartition {
         }
         self.active.retain(|g| *g != group);
         self.stuck.retain(|g| *g != group);
-        self.t.groups[usize::from(group)] = None;
+        if let Some(row) = self.t.groups[usize::from(group)].take() {
+            self.gone.add(&row.counters);
+        }
     }
 
     fn entry_for(&mut self, message: u32, group: u8) -> u32 {

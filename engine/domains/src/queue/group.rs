@@ -25,7 +25,8 @@ pub(super) struct KeyTurn {
     pub(super) waiting: List,
 }
 
-/// What a group counts from its creation or the partition's opening.
+/// What a group counts from its creation or the partition's opening. What a start reads back
+/// from the log was counted before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupCounters {
     /// Messages handed out, every attempt counted.
@@ -47,7 +48,8 @@ pub struct GroupCounters {
 }
 
 impl GroupCounters {
-    pub(super) fn add(&mut self, other: &Self) {
+    /// Counts what another counted, too.
+    pub fn add(&mut self, other: &Self) {
         let Self {
             delivered,
             redelivered,

@@ -15,6 +15,7 @@ use crate::op::Op;
 use super::bodies::Bodies;
 use super::config::{Bound, QueueConfig, QueueError, TIME_MS_MAX};
 use super::demand::{Consumer, Names};
+use super::group::GroupCounters;
 use super::messages::{DeadReason, Ended, Index, NEVER, State};
 use super::ops::{self, Head, Item, PutExt};
 use super::pool::{List, Pool, Tables, Timer};
@@ -168,6 +169,8 @@ pub struct QueuePartition {
     pub(super) fenced: bool,
     pub(super) read_only: bool,
     pub(super) stuck: VecDeque<u8>,
+    /// What groups that were deleted had counted: the partition has counted it all the same.
+    pub(super) gone: GroupCounters,
 }
 
 /// Vectors of settled messages kept for reuse.
@@ -226,6 +229,7 @@ impl QueuePartition {
             fenced: false,
             read_only: false,
             stuck: VecDeque::new(),
+            gone: GroupCounters::default(),
         }
     }
 

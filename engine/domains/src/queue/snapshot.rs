@@ -500,6 +500,10 @@ impl QueuePartition {
         for message in live {
             self.start_message(message, now, wall);
         }
+        // All messages were looked at, so this walk is paid for; later ones are short.
+        for group in self.groups() {
+            self.pass_touched(group, u32::MAX);
+        }
         self.resume_redrives();
     }
 

@@ -11,7 +11,7 @@ use super::group::{GroupCounters, Life};
 use super::messages::{NEVER, State};
 use super::partition::QueuePartition;
 use super::pool::NIL;
-use super::serve::is_replayed;
+use super::serve::{SCAN_MAX, is_replayed};
 
 /// Rows looked at for the earliest time in an answer.
 const LOOK_MAX: usize = 65_536;
@@ -101,7 +101,11 @@ pub struct GroupCounts {
     pub bytes: u64,
     /// The group is done with every message below this id.
     pub done_below: u64,
-    /// When the oldest message that is not done was put.
+    /// Since when the oldest ready message waits: when it was put, and the delay it was put
+    /// with later. What is dead, delayed, blocked or in flight is not ready, however old it
+    /// is; one that came back counts from its put, for it is not processed since. Of what
+    /// came back it is the one put first, of what nobody has had yet the one ready first, as
+    /// they are handed out. `None` without a ready one.
     pub oldest: Option<WallMs>,
     /// Waiting takes and subscriptions.
     pub demands: u32,
@@ -410,7 +414,8 @@ impl QueuePartition {
     }
 
     /// How much all open groups have together: a message that two of them have counts
-    /// twice. `done_below` and `oldest` are those of the group that is furthest behind.
+    /// twice. `done_below` and `oldest` are the lowest there are; `counters` are those of
+    /// [`QueuePartition::counters`].
     /// While nobody has used any group, the default one has everything.
     pub fn all_counts(&mut self) -> GroupCounts {
         let mut all: Option<GroupCounts> = None;
@@ -424,7 +429,19 @@ impl QueuePartition {
                 None => all = Some(counts),
             }
         }
-        all.unwrap_or_else(|| self.unused_counts())
+        let mut all = all.unwrap_or_else(|| self.unused_counts());
+        all.counters = self.counters();
+        all
+    }
+
+    /// What all groups have counted, those that were deleted included: it only grows.
+    #[must_use]
+    pub fn counters(&self) -> GroupCounters {
+        let mut all = self.gone;
+        for group in self.t.groups.iter().flatten() {
+            all.add(&group.counters);
+        }
+        all
     }
 
     /// The oldest message a group is not done with, or the next put's first. A
@@ -438,14 +455,15 @@ impl QueuePartition {
 
     /// Of the default group as long as nobody has used it: it has everything.
     fn unused_counts(&self) -> GroupCounts {
-        let oldest = self.index.from(&self.t.messages, 0).next();
+        let undone = self.index.from(&self.t.messages, 0).next();
+        let head = self.ready.head;
         let row = self.find_group(b"").map(|group| self.t.group(group));
         GroupCounts {
             ready: u64::from(self.ready.len),
             delayed: u64::from(self.delayed),
             bytes: self.bytes,
-            done_below: oldest.map_or(self.committed_id, |m| self.t.messages[m].id),
-            oldest: oldest.map(|m| self.t.records[self.t.messages[m].record].timestamp),
+            done_below: undone.map_or(self.committed_id, |m| self.t.messages[m].id),
+            oldest: (head != NIL).then(|| self.waits_since(head)),
             demands: row.map_or(0, |row| row.demands),
             consumers: row.map_or(0, |row| row.consumers),
             ..GroupCounts::default()
@@ -456,12 +474,13 @@ impl QueuePartition {
         // Ids only become done, so where the last answer ended the next begins.
         let bit = 1_u64 << group;
         let prefix = self.t.group(group).prefix;
-        let oldest = self
+        let undone = self
             .index
             .from(&self.t.messages, prefix)
             .find(|m| self.t.messages[*m].done & bit == 0);
-        let done_below = oldest.map_or(self.committed_id, |m| self.t.messages[m].id);
+        let done_below = undone.map_or(self.committed_id, |m| self.t.messages[m].id);
         self.t.group_mut(group).prefix = done_below;
+        let oldest = self.oldest_ready(group);
         let row = self.t.group(group);
         GroupCounts {
             ready: u64::from(self.ready.len - row.touched)
@@ -473,11 +492,58 @@ impl QueuePartition {
             dead: row.dead.len() as u64,
             bytes: self.bytes - row.done_bytes,
             done_below,
-            oldest: oldest.map(|m| self.t.records[self.t.messages[m].record].timestamp),
+            oldest,
             demands: row.demands,
             consumers: row.consumers,
             counters: row.counters,
         }
+    }
+
+    /// Of the three orders in which a group is given messages, the first of each.
+    fn oldest_ready(&mut self, group: u8) -> Option<WallMs> {
+        let fresh = self.pass_touched(group, SCAN_MAX);
+        let row = self.t.group(group);
+        let again = [&row.front, &row.returned].map(|order| {
+            let (_, entry) = order.first_key_value()?;
+            Some(self.t.entries[*entry].message)
+        });
+        let heads = again.into_iter().chain([fresh]).flatten();
+        heads.map(|message| self.waits_since(message)).min()
+    }
+
+    /// The first message of the ready order that the group has not touched. The group moves
+    /// past those before it, as it does when it is served, so none is looked at twice. With
+    /// more than `most` of them `None`, and the next call goes on: they are there only when
+    /// messages expired or were purged in a group that takes none.
+    pub(super) fn pass_touched(&mut self, group: u8, most: u32) -> Option<u32> {
+        let row = self.t.group(group);
+        if row.touched == self.ready.len {
+            return None;
+        }
+        let mut after = row.after;
+        let mut found = None;
+        for _ in 0..most {
+            let message = match after {
+                NIL => self.ready.head,
+                after => self.t.messages[after].link.next,
+            };
+            if message == NIL {
+                break;
+            }
+            if self.t.messages[message].touched & (1 << group) == 0 {
+                found = Some(message);
+                break;
+            }
+            after = message;
+        }
+        self.t.group_mut(group).after = after;
+        found
+    }
+
+    /// When a message could first be handed out.
+    fn waits_since(&self, message: u32) -> WallMs {
+        let put = &self.t.records[self.t.messages[message].record];
+        WallMs(put.timestamp.0.saturating_add(put.delay_ms))
     }
 
     /// Reads what its counts will read, and no more, so that it is in the processor's cache
@@ -485,9 +551,20 @@ impl QueuePartition {
     /// know.
     #[must_use]
     pub fn fetch_ahead(&self) -> u64 {
-        let oldest = self.index.from(&self.t.messages, 0).next();
-        let put = oldest.map_or(0, |m| self.t.records[self.t.messages[m].record].timestamp.0);
-        put ^ self.group_mask ^ self.bytes ^ self.bodies.resident ^ u64::from(self.ready.len)
+        let undone = self.index.from(&self.t.messages, 0).next();
+        let undone = undone.map_or(0, |m| self.t.messages[m].id);
+        let head = self.ready.head;
+        let since = if head == NIL {
+            0
+        } else {
+            self.waits_since(head).0
+        };
+        undone
+            ^ since
+            ^ self.group_mask
+            ^ self.bytes
+            ^ self.bodies.resident
+            ^ u64::from(self.ready.len)
     }
 
     /// How much the partition has.
@@ -565,6 +642,19 @@ impl QueuePartition {
             });
         }
         Ok(None)
+    }
+
+    /// Whose reservation a message is in; `None` when nobody has it, or what became of it is
+    /// on its way to the log.
+    #[must_use]
+    pub fn holder(&self, name: &[u8], id: u64) -> Option<SessionId> {
+        let group = self.find_group(name)?;
+        let entry = self.entry_of(self.index.find(&self.t.messages, id)?, group)?;
+        let row = &self.t.entries[entry];
+        if row.state != State::InFlight {
+            return None;
+        }
+        Some(self.consumers[row.consumer].key?.session)
     }
 
     fn standing_of(&self, message: u32, group: u8) -> Standing {

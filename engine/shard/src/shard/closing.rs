@@ -161,6 +161,7 @@ impl Shard {
     pub(crate) fn empty(&mut self, slot: Slot, now: Monotonic, wall: WallMs) {
         self.touch(slot);
         let owned = &mut self.partitions[slot.index()];
+        self.retired.take(&owned.kind);
         owned.kind = match &owned.kind {
             Kind::Stream(_) => Kind::Stream(Box::new(Partition::new(PartitionConfig {
                 durable: false,

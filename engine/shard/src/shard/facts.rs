@@ -5,9 +5,9 @@
 
 use pinion_commitlog::{LogId, LogState};
 use pinion_domains::cache::CacheStats;
-use pinion_domains::queue::{GroupCounts, QueueCounts};
+use pinion_domains::queue::{GroupCounters, GroupCounts, QueueCounts};
 use pinion_domains::stream::SubKey;
-use pinion_types::{Offset, PartitionId, ResourceId, ResourceKind};
+use pinion_types::{Offset, PartitionId, ResourceId, ResourceKind, SessionId};
 
 use super::{Kind, Owned, Shard, Standing};
 use crate::origin::Subscriber;
@@ -82,6 +82,40 @@ pub struct QueueFacts {
     pub messages_in: u64,
 }
 
+/// What partitions that were purged had counted in this life of the core. Together with what
+/// the others count it only grows, whatever is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retired {
+    /// Of queues.
+    pub queues: GroupCounters,
+    /// Of caches: reads that found a current entry.
+    pub hits: u64,
+    /// Reads that did not.
+    pub misses: u64,
+    /// Entries that made room.
+    pub evictions: u64,
+    /// Entries whose time to live ended.
+    pub expirations: u64,
+}
+
+impl Retired {
+    /// One that goes now.
+    pub(super) fn take(&mut self, kind: &Kind) {
+        match kind {
+            // Nothing of one stream is part of a total: cores count its records themselves.
+            Kind::Stream(_) => {}
+            Kind::Queue(queue) => self.queues.add(&queue.counters()),
+            Kind::Cache(cache) => {
+                let stats = cache.stats();
+                self.hits += stats.hits;
+                self.misses += stats.misses;
+                self.evictions += stats.evictions;
+                self.expirations += stats.expirations;
+            }
+        }
+    }
+}
+
 impl PartitionDetail {
     /// What it is.
     #[must_use]
@@ -153,6 +187,29 @@ impl Shard {
     ) -> Option<PartitionFacts> {
         let slot = *self.index.get(&(resource, partition))?;
         self.facts_at(slot.index())
+    }
+
+    /// What partitions that are gone had counted.
+    #[must_use]
+    pub const fn retired(&self) -> &Retired {
+        &self.retired
+    }
+
+    /// Who has these messages of a group reserved, in their order; nobody those of a partition
+    /// that is not open here.
+    #[must_use]
+    pub fn holders(
+        &self,
+        (resource, partition): (ResourceId, PartitionId),
+        group: &[u8],
+        ids: &[u64],
+    ) -> Vec<Option<SessionId>> {
+        let slot = self.index.get(&(resource, partition));
+        let owned = slot.map(|slot| &self.partitions[slot.index()]);
+        let Some(Kind::Queue(queue)) = owned.map(|owned| &owned.kind) else {
+            return vec![None; ids.len()];
+        };
+        ids.iter().map(|id| queue.holder(group, *id)).collect()
     }
 
     fn facts_at(&mut self, place: usize) -> Option<PartitionFacts> {

@@ -22,7 +22,9 @@ use crate::output::ShardOutput;
 use attached::Belongings;
 pub(crate) use attached::{Attached, Waiting};
 pub use closing::Standing;
-pub use facts::{PartitionDetail, PartitionFacts, QueueFacts, StreamFacts, SubscriptionFacts};
+pub use facts::{
+    PartitionDetail, PartitionFacts, QueueFacts, Retired, StreamFacts, SubscriptionFacts,
+};
 
 /// Partitions one core may own. Each costs a map entry and, once used, what it
 /// keeps in memory.
@@ -143,6 +145,7 @@ pub struct Shard {
     /// Durable streams with a tail in memory, the longest idle first.
     tails: VecDeque<Slot>,
     tail_bytes: u64,
+    retired: Retired,
 }
 
 impl Shard {
@@ -168,6 +171,7 @@ impl Shard {
             draining: false,
             tails: VecDeque::new(),
             tail_bytes: 0,
+            retired: Retired::default(),
         }
     }
 

@@ -156,7 +156,8 @@ pub struct GroupCounts {
     pub dead: u64,
     /// Bytes of all of them.
     pub bytes: u64,
-    /// Age of the oldest message that is neither finished nor dead, in milliseconds.
+    /// How long the oldest message that is ready has waited since it was put, without the
+    /// delay it was put with, in milliseconds; 0 when none is ready.
     pub oldest_age_ms: u64,
     /// Consumers that subscribed.
     pub consumers: u32,

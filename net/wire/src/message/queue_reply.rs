@@ -304,8 +304,8 @@ pub struct GroupItem<'a> {
     pub dead: u64,
     /// Bytes of all of them.
     pub bytes: u64,
-    /// Age of the oldest message that is not finished and not dead, in
-    /// milliseconds; 0 when there is none.
+    /// How long the oldest message that is ready has waited since it was put, without the
+    /// delay it was put with, in milliseconds; 0 when none is ready.
     pub oldest_age_ms: u64,
     /// Subscriptions.
     pub consumers: u32,

@@ -49,7 +49,10 @@ pub(crate) async fn global(call: Call) -> Reply {
     let stand = Stand::of(
         &call.api,
         as_of,
-        &["domains.queue.messages_pending"],
+        &[
+            "domains.stream.streams_active",
+            "domains.queue.messages_pending",
+        ],
         &["broker", "domains.stream", "domains.queue", "domains.cache"],
     );
     json(StatusCode::OK, &GlobalStatsAnswer { stats, stand })
@@ -60,7 +63,7 @@ pub(crate) async fn streams(call: Call) -> Reply {
     let stand = Stand::of(
         &call.api,
         as_of,
-        &["records", "durable_bytes"],
+        &["streams_active", "records", "durable_bytes"],
         &[
             "events_total",
             "events_by_realm",
@@ -80,10 +83,12 @@ pub(crate) async fn queues(call: Call) -> Reply {
         &call.api,
         as_of,
         &[
+            "queues_active",
             "messages_pending",
             "messages_ready",
             "messages_delayed",
             "messages_dead_lettered",
+            "oldest_message_age_seconds",
             "size_bytes",
         ],
         &[
@@ -105,6 +110,24 @@ pub(crate) async fn queues(call: Call) -> Reply {
 
 pub(crate) async fn caches(call: Call) -> Reply {
     let (stats, as_of) = stats::caches(&call.api, &call.who, call.param("realm")).await?;
-    let stand = Stand::of(&call.api, as_of, &[], &["*"]);
+    let stand = Stand::of(
+        &call.api,
+        as_of,
+        &["caches_active"],
+        &[
+            "keys_total",
+            "keys_by_realm",
+            "operations_per_second",
+            "operations_per_second_by_op",
+            "used_bytes",
+            "budget_bytes",
+            "hits_total",
+            "misses_total",
+            "evictions_total",
+            "expirations_total",
+            "watches_active",
+            "leases_active",
+        ],
+    );
     json(StatusCode::OK, &CacheStatsAnswer { stats, stand })
 }

@@ -2,22 +2,32 @@
 
 use core::time::Duration;
 
-use pinion_admin_ui::model::{Curve, CurvePoint, LatencyRow};
-use pinion_node::facts::{LATENCY_BOUNDS, Latency};
+use pinion_admin_ui::model::{Curve, CurvePoint, LatencyRow, Quantity};
+use pinion_node::facts::{Latency, Within};
 
 /// One in so many millionths is all of it.
 const ALL: u32 = 1_000_000;
 
-/// Latency over percentile, out of buckets: nobody was slower than the curve says.
+/// How exact numbers out of buckets are.
+pub(crate) const EXACT: &str = "Times are counted in steps, six to a power of ten between 10 µs \
+    and 10 s. A number is the upper end of its step, or the slowest since the start of the node \
+    where that is less: never too short, and at most two thirds too long. What took longer than \
+    10 s is only known to have.";
+
+/// Latency over percentile, out of buckets: nobody was slower than the curve says, but for
+/// those above the last bucket, of which it says that there are some.
 pub(crate) fn curve(name: &str, latency: &Latency) -> Curve {
     let all: u64 = latency.buckets.iter().sum();
     let mut points: Vec<CurvePoint> = Vec::new();
-    let mut until = 0_u64;
+    let (mut until, mut is_over) = (0_u64, false);
     for (at, count) in latency.buckets.iter().enumerate() {
         if *count == 0 {
             continue;
         }
-        let latency_us = bound(at) / 1_000;
+        let within = latency.within(at);
+        let (Within::AtMost(time) | Within::MoreThan(time)) = within;
+        is_over = matches!(within, Within::MoreThan(_));
+        let latency_us = micros(time);
         let mut add = |part: u64| {
             let share = u128::from(part) * u128::from(ALL) / u128::from(all);
             points.push(CurvePoint {
@@ -33,25 +43,30 @@ pub(crate) fn curve(name: &str, latency: &Latency) -> Curve {
     Curve {
         name: name.to_owned(),
         points,
+        is_over,
     }
-}
-
-fn bound(bucket: usize) -> u64 {
-    LATENCY_BOUNDS[bucket.min(LATENCY_BOUNDS.len() - 1)]
 }
 
 /// The numbers that people ask for; `None` where nothing was measured.
 pub(crate) fn row(name: &str, latency: &Latency) -> Option<LatencyRow> {
-    let at = |share| latency.quantile(share).map(micros);
+    let at = |share| latency.quantile(share).map(quantity);
     Some(LatencyRow {
         name: name.to_owned(),
         samples: latency.count,
-        p50_us: at(0.5)?,
-        p90_us: at(0.9)?,
-        p99_us: at(0.99)?,
-        p999_us: at(0.999)?,
-        max_us: at(1.0)?,
+        p50: at(0.5)?,
+        p90: at(0.9)?,
+        p99: at(0.99)?,
+        p999: at(0.999)?,
+        max: at(1.0)?,
     })
+}
+
+/// As it is shown.
+pub(crate) fn quantity(within: Within) -> Quantity {
+    match within {
+        Within::AtMost(time) => Quantity::Micros(micros(time)),
+        Within::MoreThan(time) => Quantity::OverMicros(micros(time)),
+    }
 }
 
 /// Whole microseconds of a latency.
@@ -90,6 +105,24 @@ mod tests {
     fn a_row_is_of_something_that_was_measured() {
         assert!(row("Publish", &of(&[])).is_none());
         let row = row("Publish", &of(&[11_000; 99])).expect("there is something");
-        assert_eq!((row.samples, row.p50_us, row.max_us), (99, 15, 15));
+        assert_eq!(row.samples, 99);
+        for time in [&row.p50, &row.max] {
+            assert!(matches!(time, Quantity::Micros(15)), "{time:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_above_all_buckets_is_told_as_that() {
+        let latency = of(&[11_000, 45_000_000_000]);
+        let row = row("Publish", &latency).expect("there is something");
+        assert!(matches!(row.p50, Quantity::Micros(15)), "{row:?}");
+        assert!(
+            matches!(row.max, Quantity::OverMicros(10_000_000)),
+            "{row:?}"
+        );
+        let drawn = curve("Publish", &latency);
+        let last = drawn.points.last().expect("there are some");
+        assert_eq!((drawn.is_over, last.latency_us), (true, 10_000_000));
+        assert!(!curve("Publish", &of(&[10_000_000_000])).is_over);
     }
 }

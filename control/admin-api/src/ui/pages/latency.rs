@@ -10,7 +10,7 @@ use crate::limits::HISTORY_SAMPLES;
 use crate::observer::History;
 use crate::ui::context::{PageContext, Shown};
 use crate::ui::data::lately;
-use crate::ui::data::latency::{curve, row};
+use crate::ui::data::latency::{EXACT, curve, row};
 use crate::views::At;
 
 /// Curves that are drawn; the table has the others.
@@ -44,6 +44,7 @@ pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
              until it was durable. What waits in the kernel before, and the network, are not \
              in it."
         ),
+        exact: EXACT.to_owned(),
         window_ms: seconds as u64 * 1_000,
         windows_ms: WINDOWS_S.map(|one| one as u64 * 1_000).to_vec(),
         curves: curves.map(|(name, latency)| curve(name, latency)).collect(),

@@ -6,13 +6,14 @@ use pinion_admin_ui::model::{
     CoreBusy, DomainRow, Issue, Kind, Level, Overview, Quantity, Series, StatusBand, Tile,
 };
 use pinion_node::TimedOp;
-use pinion_node::facts::{CoreFacts, Latency};
+use pinion_node::facts::{CoreFacts, Latency, Within};
 
 use super::resources::fresh;
 use crate::error::Failure;
 use crate::observer::{History, Snapshot};
 use crate::ui::context::{PageContext, Shown};
-use crate::ui::data::{issues, lately, latency};
+use crate::ui::data::latency::{micros, quantity};
+use crate::ui::data::{issues, lately};
 use crate::views::{At, stats};
 
 /// `/`
@@ -124,9 +125,14 @@ fn tiles(snapshot: &Snapshot, history: &History) -> Vec<Tile> {
     let answer = lately::measured(cores, MINUTE, |one| {
         Some(&one.pump.requests[TimedOp::Publish.index()])
     });
-    let p99 = |latency: &Latency| latency.quantile(0.99).map(latency::micros);
+    let p99 = |latency: &Latency| latency.quantile(0.99);
     let text = |latency: &Latency| match p99(latency) {
-        Some(micros) => format!("99 of 100 within {}", format::micros(micros)),
+        Some(Within::AtMost(time)) => {
+            format!("99 of 100 within {}", format::micros(micros(time)))
+        }
+        Some(Within::MoreThan(time)) => {
+            format!("1 of 100 above {}", format::micros(micros(time)))
+        }
         None => "none in the last minute".to_owned(),
     };
     vec![
@@ -165,7 +171,7 @@ fn tiles(snapshot: &Snapshot, history: &History) -> Vec<Tile> {
         tile(
             "latency",
             "Publish, p99",
-            p99(&answer).map_or(Quantity::Unknown, Quantity::Micros),
+            p99(&answer).map_or(Quantity::Unknown, quantity),
             Series::default(),
             format!(
                 "of {} timed in the last minute",

@@ -49,9 +49,9 @@ fn key(column: &str) -> Option<fn(&QueueNumbers) -> f64> {
     })
 }
 
-/// Age of the oldest message; `None` when there is none.
-fn oldest_ms(seconds: u64, messages: u64) -> Option<u64> {
-    (messages > 0).then(|| seconds.saturating_mul(1_000))
+/// Age of the oldest message that is ready; `None` when there is none.
+fn oldest_ms(seconds: u64, ready: u64) -> Option<u64> {
+    (ready > 0).then(|| seconds.saturating_mul(1_000))
 }
 
 /// `/ui/queues`
@@ -68,7 +68,6 @@ pub(super) async fn list(context: &PageContext) -> Result<Shown, Failure> {
     let (rows, list) = asked.shown(listed).await?;
     let row = |row: queues::QueueRow| {
         let numbers = &row.numbers;
-        let alive = numbers.messages_total - numbers.messages_dead_lettered;
         QueueRow {
             address: named(&row.named),
             state: state(numbers.state),
@@ -77,7 +76,7 @@ pub(super) async fn list(context: &PageContext) -> Result<Shown, Failure> {
             delayed: numbers.messages_delayed,
             in_flight: numbers.messages_inflight,
             dead: numbers.messages_dead_lettered,
-            oldest_ms: oldest_ms(numbers.oldest_message_age_seconds, alive),
+            oldest_ms: oldest_ms(numbers.oldest_message_age_seconds, numbers.messages_ready),
             put_per_s: numbers.enqueues_per_second,
             ack_per_s: numbers.completes_per_second,
         }
@@ -148,7 +147,6 @@ pub(super) async fn one(context: &PageContext) -> Result<Shown, Failure> {
 }
 
 fn group(one: &GroupFacts, in_flight_max: u64) -> GroupRow {
-    let alive = one.messages_ready + one.messages_delayed + one.messages_inflight;
     GroupRow {
         name: one.group.clone(),
         ready: one.messages_ready,
@@ -157,7 +155,7 @@ fn group(one: &GroupFacts, in_flight_max: u64) -> GroupRow {
         in_flight_max,
         dead: one.messages_dead_lettered,
         consumers: one.consumers + one.takes_waiting,
-        oldest_ms: oldest_ms(one.oldest_message_age_seconds, alive),
+        oldest_ms: oldest_ms(one.oldest_message_age_seconds, one.messages_ready),
     }
 }
 

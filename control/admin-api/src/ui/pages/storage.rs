@@ -55,7 +55,7 @@ fn row(snapshot: &Snapshot, core: &CoreFacts, log: &LogFacts) -> LogRow {
     let commits = before.and_then(|before| snapshot.per_second(stats.writes, before.stats.writes));
     // The disk is measured by core: with one log on it, that is the log's.
     let write = core.pump.disk.as_ref().map(|disk| &disk.write);
-    let within = |share| write.and_then(|write| write.quantile(share)).map(micros);
+    let within = |share| write.and_then(|write| write.since_start(share)).map(micros);
     LogRow {
         name: format!("log-{}", log.log.0),
         core: Some(core.core.0),
@@ -65,9 +65,9 @@ fn row(snapshot: &Snapshot, core: &CoreFacts, log: &LogFacts) -> LogRow {
         records: stats.records,
         commits_per_s: commits,
         group_p50: group_p50(&stats.groups_by_records),
-        commit_p50_us: within(0.5),
-        commit_p99_us: within(0.99),
-        commit_max_us: within(1.0),
+        commit_p50_us: within(500_000),
+        commit_p99_us: within(990_000),
+        commit_max_us: within(1_000_000),
         pending_bytes: stats.pending_bytes as u64,
         checkpoints: stats.checkpoints,
         removed: stats.removed,

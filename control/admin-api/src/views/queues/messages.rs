@@ -1,7 +1,7 @@
 //! Messages of a queue that somebody has, and those that nobody could finish: asked of the
 //! partitions themselves, one after the other.
 
-use pinion_node::views::PartitionFacts;
+use pinion_node::views::{PartitionFacts, Question, View};
 use pinion_types::limits::QUEUE_PAGE_MAX;
 use pinion_wire::message::{
     DeadReason, DeadSelect, Handle, QueueDeadList, QueuePeek, Reply, Request, States,
@@ -15,6 +15,7 @@ use crate::access::Who;
 use crate::error::Failure;
 use crate::limits::ROWS_MAX;
 use crate::rest::resource_named;
+use crate::views::sessions::SessionId;
 use crate::views::sums::{Pace, QueueSum};
 use crate::views::{Address, At, Gathered, Listed, Named, Paging, Pick, ask, object};
 
@@ -38,8 +39,9 @@ pub(crate) struct InFlightRow {
     pub(crate) group: String,
     /// Always null: whoever knows it can finish the message.
     pub(crate) inflight_token: Option<String>,
-    /// Null where the queue does not tell who has it.
-    pub(crate) session_id: Option<String>,
+    /// Who has it, as `sessions` names them; null of one whose end is on its way to the disk.
+    #[schema(value_type = Option<String>)]
+    pub(crate) session_id: Option<SessionId>,
     #[schema(value_type = String, format = DateTime)]
     pub(crate) expires_at: At,
     /// Deliveries that failed before this one.
@@ -177,6 +179,7 @@ pub(crate) async fn in_flight(
                 let Reply::QueuePage(page) = answered.reply()? else {
                     return Err(ask::strange());
                 };
+                let first = rows.len();
                 for item in page.items.iter() {
                     if walk.take() {
                         rows.push(InFlightRow {
@@ -194,6 +197,7 @@ pub(crate) async fn in_flight(
                         });
                     }
                 }
+                say_who(api, seat, &group, &mut rows[first..]).await?;
                 if walk.is_over() {
                     break 'all;
                 }
@@ -210,6 +214,31 @@ pub(crate) async fn in_flight(
         rows,
         as_of: At(crate::wall()),
     })
+}
+
+/// Fills in who has the messages of one page. A message that went to somebody else since the
+/// page was made is told to be theirs.
+async fn say_who(
+    api: &Api,
+    seat: ask::Seat,
+    group: &str,
+    rows: &mut [InFlightRow],
+) -> Result<(), Failure> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let asked = Question::Holders {
+        of: (seat.id, seat.partition),
+        group: group.into(),
+        ids: rows.iter().map(|row| row.message_id).collect(),
+    };
+    let View::Holders(holders) = ask::question(api, seat.core, asked).await? else {
+        return Err(ask::strange());
+    };
+    for (row, holder) in rows.iter_mut().zip(holders) {
+        row.session_id = holder.map(SessionId::of);
+    }
+    Ok(())
 }
 
 /// Messages that somebody has reserved at this moment, in all queues that somebody may see

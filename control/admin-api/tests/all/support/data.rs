@@ -20,7 +20,7 @@ use pinion_wire::frame::{Split, split};
 use pinion_wire::message::{Hello, MAGIC, QueueSpec, Reply, Request, Spec};
 
 /// Where clients of the test are: a core that there is not.
-const ELSEWHERE: CoreId = CoreId(1);
+pub(crate) const ELSEWHERE: CoreId = CoreId(1);
 
 /// The one data core of a node. Shared with whoever plays it.
 #[derive(Clone)]

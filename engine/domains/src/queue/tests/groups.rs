@@ -273,6 +273,25 @@ fn the_default_group_can_be_asked_about_before_anybody_took_from_it() {
 }
 
 #[test]
+fn what_a_deleted_group_counted_stays_counted() {
+    let mut w = World::new(config());
+    w.put(&["a", "b"]);
+    let taken = w.take_in("one", 1, 2);
+    w.ack(&tokens(&taken[..1]));
+    w.nack(&tokens(&taken[1..]), None, "");
+    let before = w.q.all_counts().counters;
+    assert_eq!((before.delivered, before.acked, before.nacked), (2, 1, 1));
+    w.q.delete_group(w.wall(), b"one").unwrap();
+    assert_eq!(w.q.all_counts().counters, before, "while it is deleted");
+    w.flush();
+    assert_eq!(w.q.all_counts().counters, before);
+    w.put(&["c"]);
+    w.take_in("one", 1, 1);
+    assert_eq!(w.counts("one").counters.delivered, 1, "it is another group");
+    assert_eq!(w.q.all_counts().counters.delivered, 3);
+}
+
+#[test]
 fn another_group_made_first_takes_what_there_was_and_the_default_one_is_gone() {
     let mut w = World::new(config());
     w.put(&["a"]);

@@ -3,6 +3,21 @@
 use super::*;
 
 #[test]
+fn what_a_start_reads_back_is_not_counted_again() {
+    let mut w = World::new(QueueConfig {
+        max_attempts: 1,
+        ..config()
+    });
+    w.put(&["a"]);
+    let taken = w.take(1, 1);
+    w.nack(&tokens(&taken), None, "");
+    assert_eq!(w.counts("").counters.dead, 1);
+    w.crash(0, 0, None);
+    let counts = w.counts("");
+    assert_eq!((counts.dead, counts.counters.dead), (1, 0));
+}
+
+#[test]
 fn what_was_in_flight_is_ready_again_with_its_attempts_as_they_were() {
     let mut w = World::new(config());
     w.put(&["a", "b", "c"]);

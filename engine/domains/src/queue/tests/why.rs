@@ -97,6 +97,28 @@ fn all_in_flight_and_backoff_are_told_apart() {
 }
 
 #[test]
+fn who_has_a_message_is_known_while_they_do() {
+    let mut w = World::new(config());
+    w.put(&["a", "b", "c"]);
+    let one = w.take(1, 1);
+    let two = w.take_in("other", 2, 2);
+    let of = |w: &World, group: &str| {
+        let ids = [0, 1, 2, 9];
+        ids.map(|id| {
+            w.q.holder(group.as_bytes(), id)
+                .map(|session| session.token)
+        })
+    };
+    assert_eq!(of(&w, ""), [Some(1), None, None, None]);
+    assert_eq!(of(&w, "other"), [Some(2), Some(2), None, None]);
+    assert_eq!(of(&w, "nobody"), [None; 4]);
+    w.nack(&tokens(&one), Some(3000), "");
+    w.ack(&tokens(&two[..1]));
+    assert_eq!(of(&w, ""), [None; 4]);
+    assert_eq!(of(&w, "other"), [None, Some(2), None, None]);
+}
+
+#[test]
 fn a_limited_rate_is_named_and_over_at_its_time() {
     let mut w = World::new(QueueConfig {
         redelivery_per_sec: 1,
@@ -207,4 +229,105 @@ fn peek_says_when_each_is_due_and_when_its_time_to_live_is_over() {
         (late.standing, late.due, late.expires),
         (Standing::Dead, None, None)
     );
+}
+
+/// Milliseconds after the beginning since when the oldest ready message of a group waits.
+fn oldest(w: &mut World, group: &str) -> Option<u64> {
+    let begun = w.wall_base;
+    w.counts(group).oldest.map(|at| at.0 - begun)
+}
+
+#[test]
+fn only_what_is_ready_makes_a_queue_look_old() {
+    let mut w = World::new(QueueConfig {
+        max_attempts: 1,
+        ..config()
+    });
+    assert_eq!(oldest(&mut w, ""), None);
+    w.put(&["dies"]);
+    assert_eq!(oldest(&mut w, ""), Some(0), "before anybody took, too");
+    let taken = w.take(1, 1);
+    assert_eq!(oldest(&mut w, ""), None, "in flight");
+    w.nack(&tokens(&taken), None, "");
+    assert_eq!((w.counts("").dead, oldest(&mut w, "")), (1, None));
+    w.pass(998);
+    w.put_later(&["later"], 5000, 0);
+    assert_eq!(oldest(&mut w, ""), None, "delayed");
+    w.pass(998);
+    w.put(&["fresh"]);
+    assert_eq!(oldest(&mut w, ""), Some(2000));
+    let fresh = w.take(1, 1);
+    assert_eq!(values(&fresh), ["fresh"]);
+    // The delay is no time that anybody let it wait.
+    w.pass(4998);
+    assert_eq!(oldest(&mut w, ""), Some(6000));
+    // What is given back was ready since its put.
+    w.release(&tokens(&fresh));
+    assert_eq!(oldest(&mut w, ""), Some(2000));
+    let both = w.take(1, 2);
+    assert_eq!(both.len(), 2);
+    assert_eq!(oldest(&mut w, ""), None);
+    assert_eq!(w.counts("").done_below, 0, "the dead letter is not done");
+    // Replayed, the dead letter is to be taken again.
+    assert_eq!(w.settle_dead(DeadAction::Replay, &[0]), [true]);
+    assert_eq!(oldest(&mut w, ""), Some(0));
+}
+
+#[test]
+fn a_message_that_backs_off_is_as_old_as_its_put_once_it_is_ready() {
+    let mut w = World::new(config());
+    w.put(&["a"]);
+    let taken = w.take(1, 1);
+    w.nack(&tokens(&taken), Some(3000), "");
+    assert_eq!(oldest(&mut w, ""), None);
+    w.pass(998);
+    w.put(&["b"]);
+    assert_eq!(oldest(&mut w, ""), Some(1000));
+    w.pass(2998);
+    assert_eq!(oldest(&mut w, ""), Some(0));
+}
+
+#[test]
+fn each_group_has_an_oldest_of_its_own_and_together_it_is_the_first() {
+    let mut w = World::new(config());
+    w.q.create_group(w.wall(), b"slow").unwrap();
+    w.flush();
+    w.put(&["a"]);
+    w.pass(998);
+    w.put(&["b"]);
+    w.take_in("fast", 1, 1);
+    assert_eq!(oldest(&mut w, "fast"), Some(1000));
+    assert_eq!(oldest(&mut w, "slow"), Some(0));
+    assert_eq!(
+        w.q.all_counts().oldest,
+        Some(w.wall()).map(|at| WallMs(at.0 - 1000))
+    );
+    w.take_in("slow", 1, 2);
+    assert_eq!(w.q.all_counts().oldest, Some(w.wall()));
+    w.take_in("fast", 1, 2);
+    assert_eq!(w.q.all_counts().oldest, None);
+}
+
+#[test]
+fn more_dead_letters_than_a_call_steps_over_hide_what_is_behind_for_a_while_only() {
+    let mut w = World::new(QueueConfig {
+        dead_letter_expired: true,
+        ..config()
+    });
+    let many = SCAN_MAX as usize + 10;
+    w.q.create_group(w.wall(), b"").unwrap();
+    for some in vec!["x"; many].chunks(BATCH_MAX) {
+        w.put_later(some, 0, 500);
+    }
+    w.pass(998);
+    w.put(&["fresh"]);
+    let counts = w.counts("");
+    let told = (counts.ready, counts.dead, counts.oldest);
+    assert_eq!(told, (1, many as u64, None));
+    assert_eq!(oldest(&mut w, ""), Some(1000), "the next call goes on");
+    // A partition that is opened has them behind it at once.
+    w.crash(0, 0, None);
+    let counts = w.counts("");
+    assert_eq!((counts.ready, counts.dead), (1, many as u64));
+    assert!(counts.oldest.is_some());
 }

@@ -131,6 +131,7 @@ impl Run {
             let all =
                 counts.ready + counts.delayed + counts.in_flight + counts.blocked + counts.dead;
             assert_eq!(all, undone as u64, "{counts:?}");
+            assert_eq!(counts.oldest.is_some(), counts.ready > 0, "{counts:?}");
             let held = |h: &&Held| h.group == group && h.ended.is_none();
             let held = self.held.iter().filter(held).count() as u64;
             assert!(counts.in_flight >= held, "{counts:?}");
