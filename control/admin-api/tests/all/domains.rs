@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::host::entry;
 use crate::http::{Answered, Client, config, tell_with};
 use crate::roles::{ROLES, key};
-use crate::schema::wrong;
+use crate::schema::{self, wrong};
 use crate::support::data::{Data, batch, play, reply};
 
 const PREFIXES: [&str; 3] = ["/api/v1", "/api/v1/admin", "/admin"];
@@ -282,11 +282,7 @@ fn told(document: &Value, schema: &Value, found: &mut BTreeSet<String>) {
 }
 
 fn fits(document: &Value, route: &Route, answered: &Answered) {
-    let method = route.method.text().to_lowercase();
-    let status = answered.status.to_string();
-    let response = &document["paths"][route.path][method]["responses"][status];
-    assert!(response.is_object(), "{} {answered:#?}", route.path);
-    let schema = &response["content"]["application/json"]["schema"];
+    let schema = schema::of(document, (route.method.text(), route.path), answered);
     if !schema.is_object() {
         assert!(answered.body.is_null(), "{} {answered:#?}", route.path);
         return;
