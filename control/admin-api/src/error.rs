@@ -1,8 +1,11 @@
 //! What a request that was not done is answered with.
 //!
 //! Every refusal is a status, a stable word, a sentence for people and the facts as
-//! fields: `{code, message, details, request_id}`. The mapping from what the metadata
-//! and the plane say is here and nowhere else.
+//! fields: `{code, message, details, request_id}`, which are problem details (RFC 9457) with
+//! `{type, title, status, detail}`. The mapping from what the metadata and the plane say is
+//! here and nowhere else; [`codes`] has the words.
+
+pub(crate) mod codes;
 
 use core::fmt;
 use core::time::Duration;
@@ -34,10 +37,24 @@ pub(crate) struct Failure {
     pub(crate) denied: Option<StatusCode>,
 }
 
-/// The body of every refusal.
+/// The media type of every refusal.
+pub(crate) const PROBLEM: &str = "application/problem+json";
+
+/// The body of every refusal: problem details (RFC 9457), and the same as fields of our own.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Error)]
 pub(crate) struct ErrorBody {
+    /// Where `code` is explained, on the node itself.
+    #[serde(rename = "type")]
+    #[schema(format = "uri-reference")]
+    kind: String,
+    /// What `code` means; the same whenever it is said.
+    title: &'static str,
+    /// The status of the answer.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// The same as `message`.
+    detail: String,
     /// A stable word.
     code: String,
     /// For people; may change.
@@ -129,7 +146,13 @@ impl Failure {
 
     /// The answer, for the request of this id.
     pub(crate) fn into_response(self, request: &str) -> Response {
+        let title = codes::title(&self.code);
+        debug_assert!(title.is_some(), "{} has no title", self.code);
         let body = ErrorBody {
+            kind: codes::type_of(&self.code),
+            title: title.unwrap_or("Refused"),
+            status: self.status.as_u16(),
+            detail: self.message.clone(),
             code: self.code.into_owned(),
             message: self.message,
             details: self.details,
@@ -139,7 +162,7 @@ impl Failure {
         let mut response = Response::new(Body::from(bytes));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(retry) = self.retry {
             // Whole seconds, and never none (RFC 9110 §10.2.3).

@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::error::ErrorBody;
+use crate::error::codes::CODES;
+use crate::error::{ErrorBody, PROBLEM};
 use crate::limits::{FILTER_BYTES_MAX, PAGE_DEFAULT, RESOURCES_TOLD_MAX};
 use crate::model::{
     Broker, BrokerRegister, MovePlan, Namespace, NamespaceCreate, NamespacePatch, ObjectView,
@@ -48,6 +49,8 @@ pub(crate) fn document() -> &'static Value {
                 "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
             },
             "paths": paths,
+            // What `type` and `title` of refusals say, word by word.
+            "x-pinion-errors": CODES.iter().copied().collect::<BTreeMap<_, _>>(),
             "components": {
                 "schemas": schemas(),
                 "securitySchemes": {
@@ -246,6 +249,10 @@ fn not_null(schema: &mut Value) {
     }
     if let Some(Value::Array(all)) = schema.get_mut("oneOf") {
         all.retain(|one| one["type"] != "null");
+    }
+    // What is left out is then no null either.
+    if let Some(fields) = schema.as_object_mut() {
+        fields.retain(|name, value| name != "default" || !value.is_null());
     }
 }
 
@@ -486,6 +493,7 @@ fn query_schema(name: &str) -> Value {
 
 fn responses(route: &Route) -> Map<String, Value> {
     let of_json = |schema| json!({ "application/json": { "schema": schema } });
+    let problem = || json!({ PROBLEM: { "schema": reference("Error") } });
     let one = |status: u16| {
         let (about, content) = match (status, route.answer) {
             (202, None) | (204, _) => ("Done.", None),
@@ -493,11 +501,12 @@ fn responses(route: &Route) -> Map<String, Value> {
             (200..300, None) => ("Done.", Some(plain(route))),
             (503, Some(answer)) if route.is_probe() => (
                 "It is not.",
-                Some(of_json(
-                    json!({ "oneOf": [reference(answer), reference("Error")] }),
-                )),
+                Some(json!({
+                    "application/json": { "schema": reference(answer) },
+                    PROBLEM: { "schema": reference("Error") },
+                })),
             ),
-            _ => (refusal(status), Some(of_json(reference("Error")))),
+            _ => (refusal(status), Some(problem())),
         };
         let mut response = json!({ "description": about });
         if let Some(content) = content {
@@ -596,6 +605,14 @@ mod tests {
                 .map(|status| status.parse().expect("a status"))
                 .collect();
             assert_eq!(told, route.statuses(), "{id}");
+            for status in told.iter().filter(|status| **status >= 400) {
+                let content = &operation["responses"][status.to_string()]["content"];
+                let schema = &content[PROBLEM]["schema"];
+                assert_eq!(*schema, reference("Error"), "{id} {status}");
+                let kinds = content.as_object().expect("content").len();
+                let probe = usize::from(*status == 503 && route.is_probe());
+                assert_eq!(kinds, 1 + probe, "{id} {status}");
+            }
             assert_eq!(
                 operation["requestBody"].is_object(),
                 route.body.is_some(),
@@ -624,6 +641,9 @@ mod tests {
         ] {
             assert_eq!(schemas[name]["additionalProperties"], false, "{name}");
         }
+        let narrowed = &schemas["ExchangeRequest"]["properties"]["requested"];
+        assert_eq!(narrowed["type"], "array");
+        assert_eq!(narrowed.get("default"), None, "{narrowed:#}");
         let patch = &schemas["TenantPatch"]["properties"];
         assert_eq!(patch["description"]["type"], "string");
         let nullable = |one: &Value| one["type"] == "null";

@@ -2,6 +2,7 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http_body_util::{BodyExt, Full};
@@ -21,6 +22,21 @@ pub(crate) const UNLIMITED: Rate = Rate {
     per_second: 0,
     burst: 1,
 };
+
+/// Paths that answer 503 with what was asked for.
+const PROBES: [&str; 5] = ["/healthz", "/livez", "/readyz", "/startupz", "/health"];
+
+/// What a refusal has, and nothing else.
+pub(crate) const PROBLEM_MEMBERS: [&str; 8] = [
+    "code",
+    "detail",
+    "details",
+    "message",
+    "request_id",
+    "status",
+    "title",
+    "type",
+];
 
 /// Somebody who asks.
 #[derive(Clone)]
@@ -104,11 +120,18 @@ impl Client {
         let response = self.send(method, path, body).await;
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        Answered {
+        let answered = Answered {
             status: head.status.as_u16(),
             headers: head.headers,
             body: serde_json::from_slice(&bytes).unwrap_or_default(),
+        };
+        // Probes answer with what they were asked for, and the dashboard with a page.
+        let is_page = path == "/" || path.starts_with("/ui");
+        let is_probe = PROBES.contains(&path) && answered.body["code"].is_null();
+        if answered.status >= 400 && !is_page && !is_probe {
+            answered.is_problem();
         }
+        answered
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answered {
@@ -140,16 +163,40 @@ impl Answered {
         self
     }
 
-    /// A refusal with this word, in the form that all have.
+    /// A refusal with this word.
     #[track_caller]
     pub(crate) fn refused(self, status: u16, code: &str) -> Self {
         assert_eq!(self.status, status, "{self:#?}");
         assert_eq!(self.body["code"], code, "{self:#?}");
-        assert!(self.body["message"].is_string(), "{self:#?}");
-        assert!(self.body["details"].is_object(), "{self:#?}");
-        let id = self.body["request_id"].as_str().unwrap();
-        assert!(!id.is_empty());
+        self.is_problem();
         self
+    }
+
+    /// It has the form that all refusals have: problem details (RFC 9457), with what they
+    /// are as fields besides.
+    #[track_caller]
+    pub(crate) fn is_problem(&self) {
+        let kind = self.header("content-type");
+        assert_eq!(kind, "application/problem+json", "{self:#?}");
+        let body = &self.body;
+        let members = body.as_object().unwrap().keys().map(|key| &**key);
+        let members: BTreeSet<&str> = members.collect();
+        assert_eq!(members, PROBLEM_MEMBERS.into(), "{self:#?}");
+        let text = |name: &str| {
+            let text = body[name].as_str().unwrap_or_default();
+            assert!(!text.is_empty(), "{name}: {self:#?}");
+            text
+        };
+        assert_eq!(body["status"], self.status, "{self:#?}");
+        assert_eq!(
+            text("type"),
+            format!("/v1/docs#error-{}", text("code")),
+            "{self:#?}"
+        );
+        assert_eq!(text("detail"), text("message"), "{self:#?}");
+        assert_ne!(text("title"), "Refused", "{self:#?}");
+        assert!(body["details"].is_object(), "{self:#?}");
+        text("request_id");
     }
 
     #[track_caller]

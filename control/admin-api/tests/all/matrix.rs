@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::host::PLAIN;
 use crate::http::{Answered, Client, tell};
 use crate::roles::{ISSUER_PART, ROLES, believe, furnish, key};
-use crate::schema::wrong;
+use crate::schema::{self, wrong};
 
 /// In the order of columns: nobody, a guess, a token for data, another tenant's
 /// administrator, a subscriber of one stream, a viewer of rules, who manages streams,
@@ -343,11 +343,7 @@ async fn ask(client: &Client, route: &Route) -> Answered {
 
 /// Fails unless the answer is one that the document tells of.
 fn told(document: &Value, route: &Route, answered: &Answered) {
-    let method = route.method.text().to_lowercase();
-    let responses = &document["paths"][route.path][method]["responses"];
-    let response = &responses[answered.status.to_string()];
-    assert!(response.is_object(), "{} {answered:?}", route.path);
-    let schema = &response["content"]["application/json"]["schema"];
+    let schema = schema::of(document, (route.method.text(), route.path), answered);
     if schema.is_object() {
         let wrong = wrong(document, schema, &answered.body, route.path);
         assert_eq!(wrong, None, "{answered:#?}");

@@ -3,6 +3,32 @@
 
 use serde_json::Value;
 
+use crate::http::Answered;
+
+/// The schema that an answer of this operation has, by its status and its media type. Fails
+/// where the document tells of no such answer; without JSON there is none.
+#[track_caller]
+pub(crate) fn of<'a>(document: &'a Value, asked: (&str, &str), answered: &Answered) -> &'a Value {
+    let (method, path) = asked;
+    let operation = &document["paths"][path][method.to_lowercase()];
+    let response = &operation["responses"][answered.status.to_string()];
+    assert!(response.is_object(), "{method} {path} {answered:#?}");
+    let kind = answered.headers.get("content-type");
+    let kind = kind.map_or("", |kind| kind.to_str().unwrap());
+    let kind = kind.split(';').next().unwrap();
+    match &response["content"] {
+        Value::Null => &Value::Null,
+        content => {
+            let told = &content[kind];
+            assert!(told.is_object(), "{method} {path} {kind} {answered:#?}");
+            match kind.ends_with("json") {
+                true => &told["schema"],
+                false => &Value::Null,
+            }
+        }
+    }
+}
+
 /// What is wrong with `value`, if anything.
 pub(crate) fn wrong(document: &Value, schema: &Value, value: &Value, at: &str) -> Option<String> {
     if let Some(to) = schema["$ref"].as_str() {

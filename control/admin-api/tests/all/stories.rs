@@ -1,13 +1,19 @@
 //! What administrators do, through HTTP, from one end to the other.
 
+use std::collections::BTreeSet;
+
+use http_body_util::BodyExt;
+use pinion_admin_api::limits::BODY_BYTES_MAX;
 use pinion_metadata::command::UpdateSettings;
 use pinion_metadata::{Command, Expect};
 use pinion_plane::Answer;
 use serde_json::json;
 
 use crate::front::ana;
-use crate::host::PATIENCE;
-use crate::http::{Client, tell};
+use crate::host::{PATIENCE, PLAIN};
+use crate::http::{Client, PROBLEM_MEMBERS, tell};
+use crate::roles::furnish;
+use crate::schema;
 
 /// A broker that takes things.
 pub(crate) async fn broker(ops: &Client, name: &str) {
@@ -202,7 +208,7 @@ fn only_an_operator_runs_the_cluster() {
         let guess = ops.showing("a guess").get("/v1/brokers").await;
         guess.refused(401, "unauthenticated");
         // It may do everything with data of its tenant, and nothing here.
-        let plain = ops.showing(crate::host::PLAIN);
+        let plain = ops.showing(PLAIN);
         plain.get("/v1/brokers").await.refused(403, "forbidden");
         plain
             .get("/v1/tenants/default")
@@ -387,18 +393,15 @@ fn brokers_drain_and_go_and_plans_say_where_shards_would_go() {
 fn answers_are_what_the_document_tells() {
     tell(|ops, _| async move {
         let document = ops.get("/v1/openapi.json").await.is(200).body;
-        crate::roles::furnish(&ops).await;
+        furnish(&ops).await;
         let streams = "/v1/tenants/acme/namespaces/pay/streams/orders";
         let checked =
             async |method: &str, path: &str, template: &str, body: Option<serde_json::Value>| {
                 let answered = ops
                     .raw(method, path, body.map(|body| body.to_string()))
                     .await;
-                let operation = &document["paths"][template][method.to_lowercase()];
-                let response = &operation["responses"][answered.status.to_string()];
-                assert!(response.is_object(), "{answered:?}");
-                let schema = &response["content"]["application/json"]["schema"];
-                let wrong = crate::schema::wrong(&document, schema, &answered.body, template);
+                let schema = schema::of(&document, (method, template), &answered);
+                let wrong = schema::wrong(&document, schema, &answered.body, template);
                 assert_eq!(wrong, None, "{answered:#?}");
                 answered
             };
@@ -452,6 +455,68 @@ fn answers_are_what_the_document_tells() {
         assert_eq!(all.body["silent"], json!([]));
         let page = ops.send("GET", "/v1/docs", None).await;
         assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+    });
+}
+
+#[test]
+fn a_refusal_is_problem_details_that_the_node_itself_explains() {
+    tell(|ops, _| async move {
+        let document = ops.get("/v1/openapi.json").await.is(200).body;
+        let told = &document["components"]["schemas"]["Error"];
+        let members = told["required"].as_array().unwrap().iter();
+        let members: BTreeSet<&str> = members.map(|name| name.as_str().unwrap()).collect();
+        assert_eq!(members, PROBLEM_MEMBERS.into());
+        let fields = told["properties"].as_object().unwrap().keys();
+        let fields: BTreeSet<&str> = fields.map(|name| &**name).collect();
+        assert_eq!(fields, members);
+        let page = ops.send("GET", "/v1/docs", None).await.into_body();
+        let page = page.collect().await.unwrap().to_bytes();
+        let page = std::str::from_utf8(&page).unwrap();
+        // Its script gives each word of the document a row that a type leads to.
+        assert!(page.contains("Object.entries(api[\"x-pinion-errors\"])"));
+        assert!(page.contains("`error-${code}`"));
+
+        furnish(&ops).await;
+        let name = |name: &str| Some(json!({ "name": name }).to_string());
+        let large = format!("\"{}\"", "x".repeat(BODY_BYTES_MAX));
+        let never = ops.with("if-match", "\"999999999\"");
+        let text = ops.with("content-type", "text/plain");
+        let (tenants, acme) = ("/v1/tenants", "/v1/tenants/acme");
+        let patch = Some(json!({ "description": "x" }).to_string());
+        for (client, method, path, template, body, status) in [
+            (&ops, "POST", tenants, tenants, name("A"), 400),
+            (&ops.showing_nothing(), "GET", tenants, tenants, None, 401),
+            (
+                &ops.showing(PLAIN),
+                "POST",
+                tenants,
+                tenants,
+                name("a"),
+                403,
+            ),
+            (
+                &ops,
+                "GET",
+                "/v1/tenants/none",
+                "/v1/tenants/{t}",
+                None,
+                404,
+            ),
+            (&ops, "POST", tenants, tenants, name("acme"), 409),
+            (&never, "PATCH", acme, "/v1/tenants/{t}", patch, 412),
+            (&ops, "POST", tenants, tenants, Some(large), 413),
+            (&text, "POST", tenants, tenants, name("a"), 415),
+            (&ops, "POST", "/v1/backup", "/v1/backup", None, 428),
+        ] {
+            let refused = client.raw(method, path, body).await.is(status);
+            refused.is_problem();
+            let schema = schema::of(&document, (method, template), &refused);
+            let wrong = schema::wrong(&document, schema, &refused.body, template);
+            assert_eq!(wrong, None, "{refused:#?}");
+            let code = refused.body["code"].as_str().unwrap();
+            let title = &document["x-pinion-errors"][code];
+            assert_eq!(*title, refused.body["title"], "{refused:#?}");
+        }
     });
 }
 

@@ -268,7 +268,10 @@ impl Http {
             .uri(&ask.target)
             .header(HOST, &self.node.server)
             .header(USER_AGENT, "pinion-cli")
-            .header(ACCEPT, "application/json, text/event-stream");
+            .header(
+                ACCEPT,
+                "application/json, application/problem+json, text/event-stream",
+            );
         let token = match &ask.bearer {
             Bearer::Own => self.node.token.as_ref(),
             Bearer::Other(token) => Some(token),

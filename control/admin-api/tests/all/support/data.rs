@@ -254,7 +254,9 @@ impl Inner {
                     self.core.handle_written(conn, stream, bytes, false);
                 }
                 Step::Open(conn, subscription) => {
-                    self.core.handle_opened(conn, subscription, Some(3));
+                    // Each its own, of the server's kind (RFC 9000 §2.1).
+                    let stream = 3 + 4 * u64::from(subscription.0);
+                    self.core.handle_opened(conn, subscription, Some(stream));
                 }
                 Step::Closed(conn) => self.closed.push(conn),
                 // Clients of the test acknowledge everything at once.
