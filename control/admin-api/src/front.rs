@@ -51,6 +51,11 @@ enum Ask {
         wait: Duration,
         answer: oneshot::Sender<Answer>,
     },
+    Record {
+        row: Denied,
+        wait: Duration,
+        answer: oneshot::Sender<Answer>,
+    },
     Denied(Denied, oneshot::Sender<Result<(), PlaneError>>),
     Watch {
         cluster: Option<[u8; 16]>,
@@ -163,7 +168,23 @@ impl PlaneHandle {
         }
     }
 
-    /// Writes a row for a refusal that the plane would not hear of otherwise.
+    /// Writes a row about something that is no command, and waits until it is durable, for
+    /// at most `wait` of the turn that takes it: what is done after that is never without it.
+    ///
+    /// # Errors
+    /// It is not, or not yet: [`PlaneError::AuditUnavailable`], [`PlaneError::TimedOut`],
+    /// [`PlaneError::Busy`] or [`PlaneError::NotReady`]. What it tells of is not to be done.
+    pub async fn record(&self, row: Denied, wait: Duration) -> Result<(), PlaneError> {
+        let ask = |answer| Ask::Record { row, wait, answer };
+        match self.answer(ask, PlaneError::NotReady).await {
+            Answer::Recorded => Ok(()),
+            Answer::Refused(error) => Err(error),
+            _ => Err(PlaneError::Failed),
+        }
+    }
+
+    /// Writes a row for a refusal that the plane would not hear of otherwise, and does not
+    /// wait for the disk: nothing was done that a crash could leave behind without it.
     ///
     /// # Errors
     /// It could not be written: [`PlaneError::AuditUnavailable`], [`PlaneError::Busy`]
@@ -346,6 +367,10 @@ impl Front {
                 let everywhere = Request::AuditEverywhere { wanted, deadline };
                 self.request(plane, everywhere, answer);
             }
+            Ask::Record { row, wait, answer } => {
+                let deadline = now + wait;
+                self.request(plane, Request::Record { row, deadline }, answer);
+            }
             Ask::Denied(denied, answer) => {
                 let _ = answer.send(plane.handle_denied(denied));
             }
@@ -506,6 +531,7 @@ impl core::fmt::Debug for Ask {
             Self::Read { .. } => "Read",
             Self::Audit { .. } => "Audit",
             Self::AuditEverywhere { .. } => "AuditEverywhere",
+            Self::Record { .. } => "Record",
             Self::Denied(..) => "Denied",
             Self::Watch { .. } => "Watch",
             Self::Status(_) => "Status",

@@ -578,6 +578,9 @@ pub struct PutIssuer {
 pub struct CreateApiKey {
     /// Whose.
     pub tenant: Box<str>,
+    /// Where who asks may give roles: all that the key's subject may do must be inside of
+    /// it, because whoever has the key may do that.
+    pub scope: Box<[PolicyObject]>,
     /// What is kept of it.
     pub key: ApiKey,
 }

@@ -266,7 +266,7 @@ ADD_POLICIES = Struct(tenant=TEXT, scope=List(TEXT), policies=List(POLICY))
 ADD_GROUPINGS = Struct(tenant=TEXT, scope=List(TEXT), groupings=List(GROUPING))
 DELETE_RULES = Struct(tenant=TEXT, scope=List(TEXT), ids=List(U64))
 PUT_ISSUER = Struct(tenant=TEXT, issuer=TEXT, rules=ISSUER)
-CREATE_API_KEY = Struct(tenant=TEXT, key=API_KEY)
+CREATE_API_KEY = Struct(tenant=TEXT, scope=List(TEXT), key=API_KEY)
 NEW_KEYS = Struct(current=STORED_KEY, next=STORED_KEY, rotate_every_ms=U64)
 CREATE_KEYS = Struct(tenant=TEXT, keys=NEW_KEYS)
 ROTATE_KEYS = Struct(tenant=TEXT, next=STORED_KEY)
@@ -455,7 +455,8 @@ COMMANDS = [
         "tenant": b"acme", "issuer": ISSUER_URL, "rules": issuer_rules()}),
     command("an identity provider with groups", 70, PUT_ISSUER, {
         "tenant": b"acme", "issuer": ISSUER_URL, "rules": WITH_GROUPS}),
-    command("an API key", 71, CREATE_API_KEY, {"tenant": b"acme", "key": api_key(expires=(1_800_000_000_000,))}),
+    command("an API key", 71, CREATE_API_KEY, {
+        "tenant": b"acme", "scope": [b"tenant:acme"], "key": api_key(expires=(1_800_000_000_000,))}),
     command("an API key that is not wanted any more", 72, OF_OBJECT, {"key": b"apikey/acme/7"}),
     command("an identity provider that is not believed any more", 72, OF_OBJECT, {
         "key": b"issuer/acme/" + ISSUER_URL}),

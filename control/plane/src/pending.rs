@@ -18,6 +18,8 @@ pub(crate) enum State {
     Proposed(u64, Option<SocketAddr>),
     /// A read that waits for the group to say how new it must be.
     Asked(ReadId, Query),
+    /// A row of the audit log that is not durable yet.
+    Recording,
     /// A query of the audit log.
     Searching,
     /// A query of the audit logs of all nodes.
@@ -36,7 +38,11 @@ impl State {
     pub(crate) fn given_up(&self, why: PlaneError) -> PlaneError {
         match self {
             Self::Proposed(..) => PlaneError::Unknown,
-            Self::Waiting(..) | Self::Asked(..) | Self::Searching | Self::Gathering => why,
+            Self::Waiting(..)
+            | Self::Asked(..)
+            | Self::Recording
+            | Self::Searching
+            | Self::Gathering => why,
         }
     }
 }
@@ -117,7 +123,11 @@ impl Requests {
     pub(crate) fn remote(&self, id: RequestId) -> Option<SocketAddr> {
         match &self.by_id.get(&id)?.state {
             State::Proposed(_, remote) => *remote,
-            State::Waiting(..) | State::Asked(..) | State::Searching | State::Gathering => None,
+            State::Waiting(..)
+            | State::Asked(..)
+            | State::Recording
+            | State::Searching
+            | State::Gathering => None,
         }
     }
 

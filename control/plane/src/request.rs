@@ -30,7 +30,8 @@ pub struct Caller {
     pub remote: Option<SocketAddr>,
 }
 
-/// A request that was refused before it became one of a plane's, for the audit log.
+/// What became of a request that is none of a plane's, for the audit log: it was refused
+/// before, or is about something else than the metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
     /// Who asked; its principal may be empty.
@@ -41,7 +42,7 @@ pub struct Denied {
     pub operation: Box<str>,
     /// What it was about.
     pub target: Box<str>,
-    /// How it was refused, as a status of HTTP.
+    /// What it was answered, as a status of HTTP; 102 before it is done.
     pub status: u16,
 }
 
@@ -65,6 +66,14 @@ pub enum Request {
         /// Which.
         query: AuditQuery,
         /// When the caller gives up.
+        deadline: Monotonic,
+    },
+    /// Write a row of the audit log about something that is no command. It is answered when
+    /// the row is durable: what is done after that is never without it.
+    Record {
+        /// What it says.
+        row: Denied,
+        /// When the caller gives up. The row may be there then, or come.
         deadline: Monotonic,
     },
     /// Read rows of all nodes' audit logs. Nodes that do not answer within
@@ -144,6 +153,8 @@ pub enum Answer {
         /// What.
         value: QueryValue,
     },
+    /// The row is durable.
+    Recorded,
     /// Rows of the audit log.
     Audit(AuditPage),
     /// Rows of the audit logs of all nodes.

@@ -608,6 +608,7 @@ impl World {
         let (what, version) = match &answer {
             Answer::Written { version, .. } => ("written", version.0),
             Answer::Read { version, .. } => ("read", version.0),
+            Answer::Recorded => ("recorded", 0),
             Answer::Audit(_) | Answer::AuditEverywhere(_) => ("rows", 0),
             Answer::Refused(error) => (refusal(error), 0),
         };

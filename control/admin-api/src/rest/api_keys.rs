@@ -5,12 +5,12 @@ use axum::http::StatusCode;
 use pinion_auth::api_key;
 use pinion_metadata::command::CreateApiKey;
 use pinion_metadata::identity;
-use pinion_metadata::{Body, Command, Expect, Object, ObjectKey, ObjectKind, Subject};
+use pinion_metadata::{Action, Body, Command, Expect, Object, ObjectKey, ObjectKind, Subject};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::page;
-use super::rbac::row_id;
+use super::rbac::{row_id, scope};
 use crate::call::{Call, Reply, no_content, tagged};
 use crate::error::Failure;
 use crate::identity::random;
@@ -62,6 +62,9 @@ pub(crate) async fn list(call: Call) -> Reply {
 }
 
 pub(crate) async fn create(call: Call) -> Reply {
+    // Whoever has the key may do what its subject may: who makes one gives that away, as who
+    // gives a role does.
+    let scope = scope(&call, Action::RbacAssignmentManage)?;
     let body: ApiKeyCreate = call.body()?;
     let subject = Subject::parse(&body.subject)
         .map_err(|error| Failure::bad("bad_subject", error.to_string()))?;
@@ -71,6 +74,7 @@ pub(crate) async fn create(call: Call) -> Reply {
     let (kept, text) = api_key::ApiKey::mint(random()?, &random()?);
     let command = Command::CreateApiKey(CreateApiKey {
         tenant: call.part("t").into(),
+        scope,
         key: identity::ApiKey {
             name: body.name.as_str().into(),
             prefix: kept.prefix,

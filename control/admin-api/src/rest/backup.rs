@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::backup::BackupRefused;
 use crate::call::{Call, Reply};
 use crate::error::Failure;
-use crate::limits::UNREAD_WAIT;
+use crate::limits::{PLANE_WAIT, UNREAD_WAIT};
 use crate::rest::metadata::long_body;
 
 /// What is to be in a backup.
@@ -33,7 +33,7 @@ pub(crate) async fn begin(call: Call) -> Reply {
     let status = begun
         .as_ref()
         .map_or_else(|failure| failure.status, |_| StatusCode::OK);
-    // It is no command of the metadata, so its row is written here: before a byte leaves,
+    // It is no command of the metadata, so its row is durable here before a byte leaves,
     // and what cannot be recorded is given up.
     let with = if wanted.secrets { " with secrets" } else { "" };
     let row = Denied {
@@ -47,7 +47,7 @@ pub(crate) async fn begin(call: Call) -> Reply {
         target: format!("node/{}{with}", call.api.node).into(),
         status: status.as_u16(),
     };
-    call.api.plane.denied(row).await?;
+    call.api.plane.record(row, PLANE_WAIT).await?;
     let backup = begun?;
     let (pieces, body) = long_body();
     tokio::spawn(pass(backup.pieces, pieces, call.api.stopping.clone()));

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::call::{Call, Reply, json as answer, no_content};
 use crate::error::Failure;
+use crate::limits::PLANE_WAIT;
 
 /// A node's member of the group. Indexes are places in the group's log.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -130,7 +131,7 @@ pub(crate) async fn transfer(call: Call) -> Reply {
         target: format!("node/{to}").into(),
         status: StatusCode::ACCEPTED.as_u16(),
     };
-    call.api.plane.denied(row).await?;
+    call.api.plane.record(row, PLANE_WAIT).await?;
     match call.api.plane.transfer(to).await? {
         Ok(()) => Ok(accepted()),
         Err(error) => Err(refused(error)),

@@ -215,7 +215,7 @@ pub(crate) async fn delete_grouping(call: Call) -> Reply {
 ///
 /// The widest objects come first. Somebody who has it on more than a command takes may do it
 /// on those alone: to give it on more, give it on something wider.
-fn scope(call: &Call, action: Action) -> Result<Box<[PolicyObject]>, Failure> {
+pub(super) fn scope(call: &Call, action: Action) -> Result<Box<[PolicyObject]>, Failure> {
     let tenant = PolicyObject::Tenant(call.part("t").into());
     let scope = reach(&call.who, action, &tenant);
     if scope.is_empty() {

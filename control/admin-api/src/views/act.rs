@@ -1,6 +1,6 @@
 //! What an administrator does to what runs, with a row in the audit log before and after.
 //!
-//! The row before is written first: what cannot be recorded is not done. Both the routes
+//! The row before is on the disk first: what cannot be recorded is not done. Both the routes
 //! and the dashboard come through here, so that there is no way around the rows.
 
 use pinion_metadata::Action;
@@ -15,6 +15,7 @@ use super::{Address, ask, check};
 use crate::Api;
 use crate::access::Who;
 use crate::error::Failure;
+use crate::limits::PLANE_WAIT;
 
 /// Status of the row that says that something is begun.
 const BEGUN: u16 = 102;
@@ -47,9 +48,9 @@ struct Deed {
     target: String,
 }
 
-async fn row(api: &Api, by: By<'_>, deed: &Deed, status: u16) -> Result<(), Failure> {
+fn row(by: By<'_>, deed: &Deed, status: u16) -> Denied {
     let confirmed = if by.confirmed { " confirmed" } else { "" };
-    let denied = Denied {
+    Denied {
         caller: Caller {
             principal: by.who.principal.clone(),
             request: by.request,
@@ -59,24 +60,32 @@ async fn row(api: &Api, by: By<'_>, deed: &Deed, status: u16) -> Result<(), Fail
         operation: deed.operation.into(),
         target: format!("{}{confirmed}", deed.target).into(),
         status,
-    };
-    Ok(api.plane.denied(denied).await?)
+    }
 }
 
-/// Does something between its rows.
+/// Does something between its rows: not before the first of them is durable.
 async fn recorded<T>(
     api: &Api,
     by: By<'_>,
     deed: Deed,
     act: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    row(api, by, &deed, BEGUN).await?;
+    let begun = row(by, &deed, BEGUN);
+    if let Err(error) = api.plane.record(begun, PLANE_WAIT).await {
+        let failure = Failure::from(error);
+        // The first row may be there, or come: this one says that nothing was done.
+        let _ = api
+            .plane
+            .denied(row(by, &deed, failure.status.as_u16()))
+            .await;
+        return Err(failure);
+    }
     let result = act.await;
     let status = result
         .as_ref()
         .map_or_else(|failure| failure.status.as_u16(), |_| DONE);
     // It is done or not by now: without this row the one before says that nobody knows.
-    let _ = row(api, by, &deed, status).await;
+    let _ = api.plane.denied(row(by, &deed, status)).await;
     result
 }
 

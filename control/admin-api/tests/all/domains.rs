@@ -4,6 +4,7 @@ mod commands;
 mod refused;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use pinion_admin_api::limits::SNAPSHOT_ANEW;
@@ -17,8 +18,8 @@ use pinion_wire::message::{
 };
 use serde_json::{Value, json};
 
-use crate::host::entry;
-use crate::http::{Answered, Client, config, tell_with};
+use crate::host::{Gate, Host, entry};
+use crate::http::{Answered, Client, config, tell_of};
 use crate::roles::{ROLES, key};
 use crate::schema::{self, wrong};
 use crate::support::data::{Data, ELSEWHERE, batch, play, reply};
@@ -34,6 +35,8 @@ pub(crate) const CLIENT: &[u8] = b"a client";
 pub(crate) struct Place {
     pub(crate) ops: Client,
     pub(crate) plane: PlaneHandle,
+    /// In front of the disk of the audit log.
+    gate: Arc<Gate>,
     pub(crate) data: Data,
     pub(crate) orders: ResourceId,
     pub(crate) jobs: ResourceId,
@@ -54,7 +57,9 @@ fn tell_as<F: Future<Output = ()>>(config: ApiConfig, story: impl FnOnce(Place) 
         node: "n1".into(),
         ..config
     };
-    tell_with(config, |ops, plane| async move {
+    let (plane, host) = Host::new();
+    let (access, gate) = (host.access(), host.gate());
+    tell_of(config, (plane, host), access, |ops, plane| async move {
         tokio::spawn(play(front, data.clone()));
         for tenant in ["acme", "other"] {
             ops.post("/v1/tenants", json!({ "name": tenant }))
@@ -89,6 +94,7 @@ fn tell_as<F: Future<Output = ()>>(config: ApiConfig, story: impl FnOnce(Place) 
         story(Place {
             ops,
             plane,
+            gate,
             data,
             orders,
             jobs,
@@ -754,6 +760,38 @@ fn a_session_is_seen_and_ended_and_its_subscription_before() {
         let (action, result, target) = deeds.last().unwrap();
         assert_eq!((&**action, &**result), ("session.close", "done"));
         assert_eq!(target, "session:0.1 principal=invoices confirmed");
+    });
+}
+
+#[test]
+fn nothing_is_done_to_what_runs_before_its_row_is_on_the_disk() {
+    tell(|place| async move {
+        place.data.connect(0, CLIENT);
+        place.put(0, &["a"]);
+        place.kill(0, "boom");
+        let sure = place.ops.with("x-confirm", "true");
+        // Rows of what was done until now are on the disk.
+        place.deeds().await;
+        place.gate.close();
+        let letters = format!("{JOBS}/dead-letters?family=0");
+        let deeds = async {
+            let closing = sure.act("/api/v1/sessions/0.0/close");
+            let (closed, purged) = tokio::join!(closing, sure.delete(&letters));
+            closed.is(200);
+            purged.is(202);
+        };
+        let looks = async {
+            place.gate.met().await;
+            // What was asked of the cores before this is done when they answer this.
+            for _ in 0..4 {
+                let found = place.ops.get(&letters).await.is(200).body;
+                assert_eq!(found["total"], 1, "not purged before there is a row");
+                assert!(place.data.closed().is_empty(), "nor closed");
+            }
+            place.gate.open();
+        };
+        tokio::join!(deeds, looks);
+        assert_eq!(place.data.closed(), [0]);
     });
 }
 

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, UNIX_EPOCH};
 
 use pinion_admin_api::{Front, PlaneHandle, front};
@@ -16,7 +17,7 @@ use pinion_plane::{AUDIT_LOG, AuditConfig, NodeFacts, PeerName, Plane, PlaneConf
 use pinion_raft_group::GroupConfig;
 use pinion_simkit::{SimDisk, SimDiskConfig, SimRng};
 use pinion_types::{Monotonic, WallMs};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 pub(crate) const CLUSTER: [u8; 16] = *b"a test's cluster";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,6 +28,9 @@ pub(crate) struct Host {
     front: Front,
     group: SimDisk,
     audit: SimDisk,
+    gate: Arc<Gate>,
+    /// What the audit log's disk is given when the gate opens.
+    held: Vec<DiskRequest>,
     begun: Instant,
     /// What the wall clock showed then. It is that of the machine: the API goes by it, too.
     wall: WallMs,
@@ -34,6 +38,33 @@ pub(crate) struct Host {
     /// What the cluster knows of credentials.
     builder: TableBuilder,
     access: watch::Sender<Arc<AccessTable>>,
+}
+
+/// In front of the audit log's disk; open at first.
+#[derive(Default)]
+pub(crate) struct Gate {
+    closed: AtomicBool,
+    /// Something waits before it.
+    met: Notify,
+    opened: Notify,
+}
+
+impl Gate {
+    /// The disk is given nothing from now on.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Until something waits that the disk was to do.
+    pub(crate) async fn met(&self) {
+        self.met.notified().await;
+    }
+
+    /// The disk is given all that waits.
+    pub(crate) fn open(&self) {
+        self.closed.store(false, Ordering::SeqCst);
+        self.opened.notify_one();
+    }
 }
 
 /// The token of the configuration whose holder runs the cluster.
@@ -118,6 +149,8 @@ impl Host {
             front,
             group,
             audit: disk(2),
+            gate: Arc::default(),
+            held: Vec::new(),
             begun: Instant::now(),
             wall,
             ready: false,
@@ -141,6 +174,11 @@ impl Host {
             host.disk_done();
         }
         (handle, host)
+    }
+
+    /// What stands in front of the audit log's disk.
+    pub(crate) fn gate(&self) -> Arc<Gate> {
+        self.gate.clone()
     }
 
     /// Who may do what, as it changes.
@@ -194,6 +232,10 @@ impl Host {
 
     fn submit(&mut self, log: LogId, now: Monotonic, request: DiskRequest) {
         match log {
+            AUDIT_LOG if self.gate.closed.load(Ordering::SeqCst) => {
+                self.held.push(request);
+                self.gate.met.notify_one();
+            }
             AUDIT_LOG => self.audit.submit(now, request),
             _ => self.group.submit(now, request),
         }
@@ -228,6 +270,12 @@ impl Host {
             tokio::select! {
                 () = self.front.ready() => {}
                 () = tokio::time::sleep(pause) => {}
+                () = self.gate.opened.notified() => {
+                    let now = self.now();
+                    for request in core::mem::take(&mut self.held) {
+                        self.submit(AUDIT_LOG, now, request);
+                    }
+                }
                 _ = &mut stop => return self,
             }
             self.disk_done();

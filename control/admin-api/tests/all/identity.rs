@@ -780,6 +780,46 @@ fn nobody_grants_more_than_where_their_own_right_reaches() {
 }
 
 #[test]
+fn an_api_key_is_made_by_who_may_give_what_its_subject_may() {
+    tell(|town| async move {
+        town.found("acme").await.is(201);
+        let ana = town.client("acme", "ana").await;
+        let allow = |subject, action, object| json!({ "subject": subject, "action": action, "object": object });
+        let rows = [
+            allow("p:bo", "tenant.manage", "tenant:acme"),
+            allow("p:cy", "tenant.manage", "tenant:acme"),
+            allow("p:cy", "rbac.assignment.manage", "namespace:acme/pay"),
+            allow("p:robot", "stream.publish", "stream:acme/pay/*"),
+        ];
+        ana.post(
+            "/v1/tenants/acme/rbac/policies",
+            json!({ "policies": rows }),
+        )
+        .await
+        .is(201);
+        let path = "/v1/tenants/acme/api-keys";
+        let key = |subject| json!({ "name": "ci", "subject": subject });
+        // Who manages the tenant, and gives nobody a role, has no key made of anybody.
+        let bo = town.client("acme", "bo").await;
+        bo.get(path).await.is(200);
+        for subject in ["role:admin", "p:ana", "p:robot", "p:bo"] {
+            bo.post(path, key(subject)).await.refused(403, "forbidden");
+        }
+        // Nor does who gives some of them a key that may do more than that.
+        let cy = town.client("acme", "cy").await;
+        for subject in ["role:admin", "p:ana", "p:cy", "p:nobody"] {
+            cy.post(path, key(subject))
+                .await
+                .refused(403, "outside_scope");
+        }
+        cy.post(path, key("p:robot")).await.is(201);
+        ana.post(path, key("role:admin")).await.is(201);
+        let listed = ana.get(path).await.is(200);
+        assert_eq!(listed.body["api_keys"].as_array().unwrap().len(), 2);
+    });
+}
+
+#[test]
 fn an_api_key_is_shown_once_and_counts_until_it_is_deleted() {
     tell(|town| async move {
         town.found("acme").await.is(201);

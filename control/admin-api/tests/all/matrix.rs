@@ -186,7 +186,7 @@ const TABLE: &[(&str, &str)] = &[
         "11443333333yy",
     ),
     ("GET /v1/tenants/{t}/api-keys", "1144333333yyy"),
-    ("POST /v1/tenants/{t}/api-keys", "1144333333yyy"),
+    ("POST /v1/tenants/{t}/api-keys", "11443333333yy"),
     ("DELETE /v1/tenants/{t}/api-keys/{id}", "1144333333yyy"),
     ("GET /api/v1/stats", "113y3333333yy"),
     ("GET /api/v1/topology", "113333333333y"),

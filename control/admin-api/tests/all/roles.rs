@@ -83,8 +83,12 @@ pub(crate) async fn key(plane: &PlaneHandle, number: u8, role: &Role) -> String 
         subject,
         expires: None,
     };
-    let tenant = role.tenant.into();
-    done(plane, Command::CreateApiKey(CreateApiKey { tenant, key })).await;
+    let create = CreateApiKey {
+        tenant: role.tenant.into(),
+        scope: Box::new([PolicyObject::Cluster]),
+        key,
+    };
+    done(plane, Command::CreateApiKey(create)).await;
     text
 }
 

@@ -160,6 +160,7 @@ fn api_keys_have_the_rights_of_their_subjects_by_policies_and_roles() {
     assert_eq!(world.admit(&text), Err(AuthError::UnknownKey));
     let changes = world.done(Command::CreateApiKey(CreateApiKey {
         tenant: "t1".into(),
+        scope: [object("tenant:t1")].into(),
         key: identity::ApiKey {
             name: "robot".into(),
             prefix: kept.prefix,

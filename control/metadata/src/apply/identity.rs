@@ -56,6 +56,7 @@ pub(super) fn create_api_key(
 ) -> Result<Made, MetaError> {
     tenant(draft, &command.tenant)?;
     command.key.check()?;
+    rbac::check_subject(draft, &command.tenant, &command.scope, &command.key.subject)?;
     let key = ObjectKey::api_key(&command.tenant, draft.next_row());
     draft.create(key.clone(), Body::ApiKey(command.key.clone()))?;
     let used = draft.usage(&Scope::Tenant(command.tenant.clone()));

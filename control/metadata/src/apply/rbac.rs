@@ -1,5 +1,6 @@
 //! Policies and groupings. Nobody grants, or takes away, what is outside of the
-//! scope of who asks: the proposer says what that is.
+//! scope of who asks: the proposer says what that is. Nor does anybody have an API key made
+//! that may do what is outside of it.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use crate::name;
 use crate::object::{Body, Object, ObjectKey};
 use crate::policy::PolicyObject;
 use crate::rbac::{Grouping, Policy, Roles};
-use crate::subject::SubjectOf;
+use crate::subject::{Subject, SubjectOf};
 use crate::usage::Scope;
 
 /// What every change of rules begins with: names, counts, and the tenant.
@@ -83,6 +84,41 @@ fn check_roles<'a>(
         }
     }
     Ok(())
+}
+
+/// Refused when a subject, by its own policies and by all of its roles, may do what is not
+/// covered: who speaks for it may do that.
+///
+/// As with a role: one that may do nothing is spoken for by who may grant anything in the
+/// tenant alone.
+pub(super) fn check_subject(
+    draft: &Draft<'_>,
+    tenant: &str,
+    scope: &[PolicyObject],
+    subject: &Subject,
+) -> Result<(), MetaError> {
+    name::range("scope", scope.len() as u64, 0, SCOPE_MAX as u64)?;
+    if let SubjectOf::Role(role) = subject.of() {
+        return check_roles(draft, tenant, scope, core::iter::once(role));
+    }
+    let mut may_nothing = true;
+    for object in policies(draft, tenant) {
+        if let Body::Policy(policy) = &object.body
+            && policy.subject == *subject
+        {
+            may_nothing = false;
+            check_scope(scope, &policy.object)?;
+        }
+    }
+    let given = groupings(draft, tenant).filter_map(|object| match &object.body {
+        Body::Grouping(grouping) if grouping.member == *subject => Some(&*grouping.role),
+        _ => None,
+    });
+    let given: Vec<&str> = given.collect();
+    if may_nothing && given.is_empty() {
+        return check_scope(scope, &PolicyObject::Tenant(tenant.into()));
+    }
+    check_roles(draft, tenant, scope, given.into_iter())
 }
 
 /// Refused when the tenant or the cluster would have more rows than it may.

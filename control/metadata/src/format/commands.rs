@@ -261,6 +261,7 @@ mirror! {
 mirror! {
     CreateApiKey of command::CreateApiKey {
         tenant: Vec<u8>,
+        scope: Vec<Vec<u8>>,
         key: ApiKey,
     }
 }

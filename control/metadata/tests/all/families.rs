@@ -362,6 +362,7 @@ fn of_identity(rng: &mut Rng) -> Command {
         }),
         1 => Command::CreateApiKey(CreateApiKey {
             tenant,
+            scope: Box::new([PolicyObject::Tenant(of.into())]),
             key: ApiKey {
                 name: "ci".into(),
                 prefix: *b"dead0001",

@@ -12,7 +12,8 @@ use pinion_metadata::limits::{
     REVOCATIONS_MAX, TREE_MAX,
 };
 use pinion_metadata::{
-    Body, ChangeKind, Command, Duty, Envelope, Expect, MetaCode, ObjectKey, Policy, RowId, Subject,
+    Body, ChangeKind, Command, Duty, Envelope, Expect, MetaCode, ObjectKey, Policy, PolicyObject,
+    RowId, Subject,
 };
 use pinion_types::WallMs;
 
@@ -51,8 +52,11 @@ fn api_key(name: &str) -> ApiKey {
 }
 
 fn create(key: ApiKey) -> Command {
-    let tenant = "acme".into();
-    Command::CreateApiKey(CreateApiKey { tenant, key })
+    Command::CreateApiKey(CreateApiKey {
+        tenant: "acme".into(),
+        scope: Box::new([PolicyObject::Tenant("acme".into())]),
+        key,
+    })
 }
 
 fn stored(byte: u8) -> StoredKey {

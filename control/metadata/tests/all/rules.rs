@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use pinion_metadata::command::{AddGroupings, AddPolicies, DeleteRules};
+use pinion_metadata::command::{AddGroupings, AddPolicies, CreateApiKey, DeleteRules};
+use pinion_metadata::identity::ApiKey;
 use pinion_metadata::limits::{ROWS_MAX, SCOPE_MAX};
 use pinion_metadata::tenant::TenantQuotas;
 use pinion_metadata::{
@@ -47,6 +48,20 @@ fn give(scope: &[&str], groupings: &[Grouping]) -> Command {
         tenant: "acme".into(),
         scope: objects(scope),
         groupings: groupings.into(),
+    })
+}
+
+fn key_for(scope: &[&str], subject: &str) -> Command {
+    Command::CreateApiKey(CreateApiKey {
+        tenant: "acme".into(),
+        scope: objects(scope),
+        key: ApiKey {
+            name: "ci".into(),
+            prefix: *b"dead0001",
+            digest: [7; 32],
+            subject: Subject::parse(subject).unwrap(),
+            expires: None,
+        },
     })
 }
 
@@ -188,6 +203,62 @@ fn a_role_is_given_by_who_may_grant_all_that_it_has() {
     replica.done(take(pay, &given));
     replica.refused(take(ALL, &given), MetaCode::NotFound);
     replica.done(take(ALL, &boss));
+}
+
+#[test]
+fn a_key_is_made_by_who_may_grant_all_that_its_subject_may() {
+    let mut replica = acme();
+    replica.done(allow(
+        ALL,
+        &[
+            policy("role:reader", "stream.subscribe", "stream:acme/pay/*"),
+            policy("role:boss", "stream.*", "stream:acme/*"),
+            policy("p:own", "stream.publish", "stream:acme/pay/x"),
+            policy("p:both", "stream.publish", "stream:acme/pay/x"),
+            policy("p:wide", "stream.publish", "stream:acme/log/x"),
+            policy("spiffe://a/b", "*", "tenant:acme"),
+        ],
+    ));
+    replica.done(give(
+        ALL,
+        &[
+            grouping("role:chief", "boss"),
+            grouping("p:given", "reader"),
+            grouping("p:both", "chief"),
+            grouping("g:staff", "new"),
+        ],
+    ));
+    let pay = &["namespace:acme/pay"][..];
+    for (scope, subject, inside) in [
+        (pay, "role:reader", true),
+        (pay, "role:boss", false),
+        (pay, "role:chief", false),
+        (pay, "role:new", false),
+        (pay, "p:own", true),
+        (pay, "p:given", true),
+        (pay, "p:wide", false),
+        // By its own policy it would be.
+        (pay, "p:both", false),
+        (pay, "g:staff", false),
+        (pay, "spiffe://a/b", false),
+        // Nobody knows what this one will have.
+        (pay, "p:new", false),
+        (&["stream:acme/log/*", "queue:acme/*"], "p:wide", true),
+        (&[], "p:own", false),
+        (&["tenant:other"], "p:own", false),
+        (ALL, "role:chief", true),
+        (ALL, "p:new", true),
+        (ALL, "spiffe://a/b", true),
+    ] {
+        let command = key_for(scope, subject);
+        if inside {
+            replica.done(command);
+        } else {
+            replica.refused(command, MetaCode::OutsideScope);
+        }
+    }
+    let wide = vec![pay[0]; SCOPE_MAX + 1];
+    replica.refused(key_for(&wide, "p:own"), MetaCode::BadSpec);
 }
 
 #[test]

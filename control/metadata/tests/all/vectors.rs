@@ -257,6 +257,7 @@ fn put(rules: Issuer) -> Command {
 fn machine() -> Command {
     Command::CreateApiKey(CreateApiKey {
         tenant: "acme".into(),
+        scope: objects(&["tenant:acme"]),
         key: ApiKey {
             name: "ci".into(),
             prefix: *b"dead0001",

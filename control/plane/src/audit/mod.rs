@@ -126,6 +126,17 @@ pub(crate) enum AuditEvent {
     Sealed,
 }
 
+/// What is known of rows that were taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// They are on their way to the disk.
+    Waiting,
+    /// A crash does not take them away any more.
+    Durable,
+    /// The log failed before: they may be there, and nobody knows.
+    Lost,
+}
+
 /// How far the rows are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Place {
@@ -397,7 +408,18 @@ impl AuditLog {
 
     /// Whether the rows up to there are durable, or never will be.
     pub(crate) fn is_durable(&self, lsn: Lsn) -> bool {
-        self.log.committed() >= lsn || self.failed()
+        self.kept(lsn) != Kept::Waiting
+    }
+
+    /// What is known of the rows up to there.
+    pub(crate) fn kept(&self, lsn: Lsn) -> Kept {
+        if self.log.committed() >= lsn {
+            Kept::Durable
+        } else if self.failed() {
+            Kept::Lost
+        } else {
+            Kept::Waiting
+        }
     }
 
     fn failed(&self) -> bool {

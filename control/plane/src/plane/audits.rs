@@ -1,18 +1,81 @@
-//! Queries of the audit log: of this node, of all nodes, and of other nodes to this one.
+//! Rows of the audit log about what is no command, and queries of it: of this node, of all
+//! nodes, and of other nodes to this one.
 
 use pinion_types::Monotonic;
 
 use super::Plane;
 use crate::audit::{
-    AuditAsk, AuditAsker, AuditEverywhere, AuditPage, AuditQuery, AuditSaid, Gather, Said,
+    AuditAsk, AuditAsker, AuditEverywhere, AuditPage, AuditQuery, AuditResult, AuditRow, AuditSaid,
+    Gather, Kept, Said,
 };
-use crate::limits::{AUDIT_GATHERS_MAX, AUDIT_NODE_WAIT, AUDIT_QUERIES_MAX};
+use crate::limits::{AUDIT_GATHERS_MAX, AUDIT_NODE_WAIT, AUDIT_QUERIES_MAX, REQUESTS_MAX};
 use crate::names::PeerName;
 use crate::peer::PlaneMessage;
 use crate::pending::State;
-use crate::request::{Answer, PlaneError, RequestId};
+use crate::request::{Answer, Denied, PlaneError, RequestId};
 
 impl Plane {
+    /// Something was refused before it became a request of this plane: it has a row all
+    /// the same. Whether there is room for it; if not, whoever asked is to be refused for
+    /// that. It is on its way to the disk with the turn, and nobody waits for it: of a
+    /// refusal nothing is done that a crash could leave behind. Who does something instead
+    /// asks for [`Request::Record`](crate::Request::Record).
+    ///
+    /// # Errors
+    /// [`PlaneError::AuditUnavailable`].
+    pub fn handle_denied(&mut self, denied: Denied) -> Result<(), PlaneError> {
+        let row = AuditRow {
+            at: self.clock.wall(),
+            index: 0,
+            version: self.version(),
+            request: denied.caller.request,
+            origin: self.nodes.origin(),
+            remote: denied.caller.remote,
+            result: AuditResult::Denied(denied.status),
+            principal: denied.caller.principal,
+            tenant: denied.tenant,
+            operation: denied.operation,
+            target: denied.target,
+        };
+        if self.audit.denied(self.now, &row) {
+            return Ok(());
+        }
+        Err(PlaneError::AuditUnavailable)
+    }
+
+    /// Also of a node that is nobody, or whose group has failed: the log is the node's own.
+    pub(super) fn take_record(
+        &mut self,
+        id: RequestId,
+        row: Denied,
+        deadline: Monotonic,
+    ) -> Result<(), PlaneError> {
+        if deadline <= self.now {
+            return Err(PlaneError::TimedOut);
+        }
+        if self.requests.len() >= REQUESTS_MAX {
+            let limit = REQUESTS_MAX as u64;
+            return Err(PlaneError::Busy { limit });
+        }
+        self.handle_denied(row)?;
+        self.records.push_back((self.audit.appended(), id));
+        self.requests.insert(id, deadline, State::Recording);
+        Ok(())
+    }
+
+    /// Answers whose rows are durable by now, or never will be.
+    pub(super) fn answer_recorded(&mut self) {
+        while let Some((rows, id)) = self.records.front().copied() {
+            let answer = match self.audit.kept(rows) {
+                Kept::Waiting => return,
+                Kept::Durable => Answer::Recorded,
+                Kept::Lost => Answer::Refused(PlaneError::AuditUnavailable),
+            };
+            self.records.pop_front();
+            self.answer(id, answer);
+        }
+    }
+
     pub(super) fn take_search(
         &mut self,
         id: RequestId,

@@ -20,7 +20,7 @@ use pinion_raft_group::{
 };
 use pinion_types::{Monotonic, WallMs};
 
-use crate::audit::{AUDIT_LOG, AuditAsker, AuditEvent, AuditLog, AuditResult, AuditRow, Gather};
+use crate::audit::{AUDIT_LOG, AuditAsker, AuditEvent, AuditLog, Gather};
 use crate::clock::Clock;
 use crate::duties::Duties;
 use crate::heartbeats::Beats;
@@ -31,7 +31,7 @@ use crate::open::{self, Opened, PlaneConfig, PlaneOpenError};
 use crate::output::{Halt, PlaneNotice, PlaneOutput, PlanePeer, PlaneStatus};
 use crate::peer::PlaneMessage;
 use crate::pending::{Requests, State};
-use crate::request::{Answer, Denied, PlaneError, Request, RequestId};
+use crate::request::{Answer, PlaneError, Request, RequestId};
 use crate::usage::Uses;
 
 pub(crate) use nodes::Nodes;
@@ -52,6 +52,8 @@ pub struct Plane {
     encoded: Option<(u64, Vec<u8>, Lsn)>,
     /// A backup that waits for rows.
     pinning: Option<pins::Pinning>,
+    /// Who waits until the rows up to the given one are durable, oldest first.
+    records: VecDeque<(Lsn, RequestId)>,
     /// Queries of the audit log.
     searches: usize,
     /// Queries of the audit logs of all nodes.
@@ -147,6 +149,7 @@ impl Plane {
             audit,
             encoded: None,
             pinning: None,
+            records: VecDeque::new(),
             searches: 0,
             gathers: Vec::new(),
             last_ask: first_number(seed),
@@ -305,32 +308,6 @@ impl Plane {
         self.give_snapshot();
     }
 
-    /// Something was refused before it became a request of this plane: it has a row all
-    /// the same. Whether it could be written; if not, whoever asked is to be refused for
-    /// that.
-    ///
-    /// # Errors
-    /// [`PlaneError::AuditUnavailable`].
-    pub fn handle_denied(&mut self, denied: Denied) -> Result<(), PlaneError> {
-        let row = AuditRow {
-            at: self.clock.wall(),
-            index: 0,
-            version: self.version(),
-            request: denied.caller.request,
-            origin: self.nodes.origin(),
-            remote: denied.caller.remote,
-            result: AuditResult::Denied(denied.status),
-            principal: denied.caller.principal,
-            tenant: denied.tenant,
-            operation: denied.operation,
-            target: denied.target,
-        };
-        if self.audit.denied(self.now, &row) {
-            return Ok(());
-        }
-        Err(PlaneError::AuditUnavailable)
-    }
-
     /// Takes a request. It is answered by an output, perhaps at once.
     ///
     /// # Panics
@@ -344,6 +321,7 @@ impl Plane {
                 consistency,
                 deadline,
             } => self.take_read(id, query, consistency, deadline),
+            Request::Record { row, deadline } => self.take_record(id, row, deadline),
             Request::Audit { query, deadline } => self.take_search(id, query, deadline),
             Request::AuditEverywhere { wanted, deadline } => {
                 self.take_everywhere(id, *wanted, deadline)
@@ -441,6 +419,7 @@ impl Plane {
         while let Some(event) = self.audit.poll_event() {
             self.take_audit(event);
         }
+        self.answer_recorded();
         self.end_gathers();
         self.give_snapshot();
         self.give_pinned();
@@ -635,6 +614,7 @@ impl Plane {
             State::Proposed(number, _) => {
                 self.proposals.remove(&number);
             }
+            State::Recording => self.records.retain(|(_, of)| *of != id),
             State::Searching => self.forget_search(&AuditAsker::Request(id)),
             State::Gathering => self.forget_search(&AuditAsker::Everywhere(id)),
             State::Asked(read, _) => {
@@ -698,7 +678,8 @@ impl Plane {
     pub fn next_deadline(&self) -> Option<Monotonic> {
         let audit = self.audit.next_deadline();
         if self.halted {
-            return audit;
+            // Rows are written all the same, and whoever waits for one gives up in time.
+            return audit.into_iter().chain(self.requests.next_deadline()).min();
         }
         let machine = self.machine.as_ref().filter(|_| self.leads());
         let duties =

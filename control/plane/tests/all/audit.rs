@@ -15,7 +15,7 @@ use pinion_plane::{
     AUDIT_LOG, Answer, AuditPage, AuditQuery, AuditResult, AuditRow, Caller, Consistency, Denied,
     PlaneConfig, PlaneError, PlaneNotice, Query, Request,
 };
-use pinion_simkit::{Fault, FaultPlan};
+use pinion_simkit::{CrashMode, Fault, FaultPlan, SimRng};
 
 fn query(node: &mut Node, query: AuditQuery) -> AuditPage {
     let deadline = node.now + PATIENCE;
@@ -120,6 +120,95 @@ fn what_never_became_a_command_has_a_row_too() {
     assert_eq!((row.index, row.result), (0, AuditResult::Denied(401)));
     assert_eq!(row.remote, Some("[2001:db8::7]:99".parse().unwrap()));
     assert_eq!(*row.target, *"é".repeat(256), "it is cut at a whole letter");
+}
+
+/// What is done to something that runs, before it is.
+fn begun(target: &str) -> Denied {
+    Denied {
+        caller: Caller {
+            principal: "p:ana".into(),
+            request: 0,
+            remote: Some(REMOTE),
+        },
+        tenant: "a".into(),
+        operation: "queue.purge".into(),
+        target: target.into(),
+        status: 102,
+    }
+}
+
+fn record(node: &mut Node, target: &str) -> u64 {
+    let (row, deadline) = (begun(target), node.now + PATIENCE);
+    node.request(Request::Record { row, deadline })
+}
+
+#[test]
+fn a_row_that_is_waited_for_is_there_after_any_crash_once_that_is_answered() {
+    let mut node = Node::alone(config(), disk(30));
+    let mut rng = SimRng::new(30);
+    let (mut waited, mut answered) = (0, 0);
+    for at in 0..12 {
+        // Rows of commands are on their way before it and after it.
+        node.write(create_tenant(&format!("t{at}")));
+        let id = record(&mut node, &format!("queue:{at}"));
+        node.write(create_namespace(&format!("t{at}"), "n"));
+        assert!(node.answer(id).is_none(), "the disk was not even asked");
+        for step in 0..8 {
+            // Before the disk has done anything, and after each thing that it does.
+            if step > 0 {
+                node.step();
+            }
+            node.turn();
+            let done = match node.answer(id) {
+                Some(Answer::Recorded) => true,
+                None => false,
+                answer => panic!("{answer:?}"),
+            };
+            waited += usize::from(!done);
+            for mode in CrashMode::ALL {
+                let mut disks = node.disks();
+                disks.crash(mode, &mut rng);
+                let mut after = Node::open(config(), disks).unwrap();
+                after.rest();
+                let rows = all_rows(&mut after);
+                let of = format!("queue:{at}");
+                let found = rows.iter().filter(|(_, row)| *row.target == *of).count();
+                assert!(
+                    found == 1 || (found == 0 && !done),
+                    "{at} {mode:?}: {found}"
+                );
+                answered += usize::from(done);
+            }
+        }
+        node.rest();
+    }
+    assert!(waited >= 12 && answered > 24, "{waited} {answered}");
+}
+
+#[test]
+fn a_row_that_is_waited_for_is_refused_when_the_disk_does_not_take_it() {
+    let mut node = Node::alone(config(), disk(31));
+    node.audit_held = true;
+    let id = record(&mut node, "queue:late");
+    node.pass(PATIENCE / 2);
+    assert!(node.answer(id).is_none());
+    node.pass(PATIENCE);
+    assert_eq!(node.refused(id), PlaneError::TimedOut);
+    node.release();
+    node.rest();
+    let id = record(&mut node, "queue:good");
+    node.rest();
+    assert!(matches!(node.answer(id), Some(Answer::Recorded)));
+    let next = node.audit_disk.stats().submitted + 1;
+    let error = DiskError::Io { errno: 5 };
+    node.audit_disk
+        .set_faults(FaultPlan::once(next, Fault::Fails(error)));
+    let under_way = record(&mut node, "queue:lost");
+    node.rest();
+    assert_eq!(node.refused(under_way), PlaneError::AuditUnavailable);
+    let id = record(&mut node, "queue:never");
+    node.turn();
+    assert_eq!(node.refused(id), PlaneError::AuditUnavailable);
 }
 
 #[test]

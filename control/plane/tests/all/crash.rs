@@ -114,7 +114,7 @@ impl Truth {
                     assert_eq!(found, self.object(&key, *version), "{context}: {key}");
                 }
                 Answer::Read { value, .. } => panic!("{value:?}"),
-                Answer::Audit(_) | Answer::AuditEverywhere(_) => {}
+                Answer::Recorded | Answer::Audit(_) | Answer::AuditEverywhere(_) => {}
                 Answer::Refused(_) => {
                     open.writes.remove(id);
                     open.reads.remove(id);
