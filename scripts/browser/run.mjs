@@ -133,11 +133,17 @@ const person = async (js) => {
       return js ? inspects(driver, { name: "not_found" }) : "";
     });
     await check(`${of}: the menu of a small screen leads somewhere`, () => usesMenu(driver, js));
-    await check(`${of}: a dead letter is replayed from its confirm page`, () => replays(driver, js));
+    let replayed = "";
+    await check(`${of}: a dead letter is replayed from its confirm page`, async () => {
+      const [told, target] = await replays(driver, js);
+      replayed = target;
+      return told;
+    });
     await check(`${of}: the audit log has it`, async () => {
-      await go(driver, "/ui/audit");
-      const text = await (await driver.findElement(By.css("main"))).getText();
-      assert(/replay/.test(text), "no row speaks of a replay");
+      // The newest of all replays is the one just now, and not that of another person.
+      await go(driver, "/ui/audit?operation=queue.replay");
+      const row = await (await driver.findElement(By.css("main tbody tr"))).getText();
+      assert(replayed !== "" && row.includes(replayed), `the newest row is not of ${replayed}: ${row}`);
     });
     await check(`${of}: log out`, async () => {
       await click(driver, await driver.findElement(By.css("form.who button")));
@@ -268,6 +274,8 @@ const replays = async (driver, js) => {
   assert((await at(driver)) === "/ui/confirm", `it leads to ${await at(driver)}`);
   const asked = await heading(driver);
   assert(/Replay dead letter/.test(asked), `it asks: ${asked}`);
+  // What it says that the audit log will say; of a letter, as long as it is one, only once.
+  const target = await (await driver.findElement(By.css(".audit div:last-child code"))).getText();
   const told = js ? await inspects(driver, { name: "confirm" }) : "";
   assert((await letters(driver)).length === before.length, "looking at the confirm page did something");
   await press(driver, (await letters(driver))[0]);
@@ -275,7 +283,7 @@ const replays = async (driver, js) => {
   assert((await driver.findElements(By.css(".alert"))).length > 0, "nothing says what became of it");
   // It becomes a dead letter again only when somebody takes it and fails.
   assert((await letters(driver)).length === before.length - 1, "the letter is still there");
-  return told;
+  return [told, target];
 };
 
 const resize = (driver, [width, height]) =>

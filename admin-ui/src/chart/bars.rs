@@ -109,6 +109,7 @@ mod tests {
         let share = |amount| Share {
             name: "p".into(),
             amount,
+            kind: None,
         };
         let svg = stacked("k", "t", &[share(25), share(25)], 100);
         assert!(

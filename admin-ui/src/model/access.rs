@@ -77,6 +77,8 @@ pub struct Namespaces {
     pub tenant: String,
     /// That the tenant is deleted, if it is.
     pub deletion: Option<Deletion>,
+    /// What that is worth.
+    pub deletion_fresh: Fresh,
     /// How the list was asked for.
     pub list: Listing,
     /// The namespaces.

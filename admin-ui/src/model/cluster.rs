@@ -112,6 +112,8 @@ pub struct LogRow {
 pub struct Storage {
     /// Space of the disk by what takes it.
     pub space: Vec<Share>,
+    /// What the space is worth.
+    pub space_fresh: Fresh,
     /// Size of the disk; 0 where it is not known.
     pub disk_bytes: u64,
     /// The logs.

@@ -16,15 +16,23 @@ pub struct Address {
 }
 
 /// Whether a number survives a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Read from what a crash leaves.
     Durable,
     /// In the memory of a process: gone with a connection or a restart.
     Live,
-    /// Some are the one and some the other; their columns say which.
+    /// Some are the one and some the other; their columns or rows say which.
     Mixed,
+}
+
+impl Kind {
+    /// Of what is in a resource: it survives where the resource is durable.
+    #[must_use]
+    pub const fn kept(durable: bool) -> Self {
+        if durable { Self::Durable } else { Self::Live }
+    }
 }
 
 /// What the numbers of one panel are worth.
@@ -111,6 +119,22 @@ pub enum Quantity {
     Unknown,
 }
 
+/// What the points of a series are in, also where the newest of them is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// How many.
+    Count,
+    /// In memory or on a disk.
+    Bytes,
+    /// Things a second.
+    PerSecond,
+    /// Bytes a second.
+    BytesPerSecond,
+    /// Latency, microseconds.
+    Micros,
+}
+
 /// A value and what it is.
 #[derive(Clone, Debug, Serialize)]
 pub struct Fact {
@@ -177,4 +201,6 @@ pub struct Share {
     pub name: String,
     /// How much of it, in the unit of the chart.
     pub amount: u64,
+    /// Whether it survives a restart, where its panel holds both sorts.
+    pub kind: Option<Kind>,
 }

@@ -51,11 +51,11 @@ pub struct PartitionRow {
     pub broker: String,
     /// Core of that broker.
     pub core: u16,
-    /// Oldest offset there is (durable).
+    /// Oldest offset there is (durable, when the stream is).
     pub first_offset: u64,
-    /// End of what is committed (durable).
+    /// End of what is committed (durable, when the stream is).
     pub watermark: u64,
-    /// Bytes of it (durable).
+    /// Bytes of it (durable, when the stream is).
     pub size_bytes: u64,
     /// Records in, a second (live).
     pub in_per_s: f64,
@@ -124,6 +124,8 @@ pub struct Stream {
     pub address: Address,
     /// How it is.
     pub state: State,
+    /// Whether it survives a crash.
+    pub durable: bool,
     /// That it is deleted, if it is.
     pub deletion: Option<Deletion>,
     /// Why some of this could not be asked; empty when all of it was.
@@ -173,13 +175,15 @@ pub struct QueueRow {
     pub state: State,
     /// Of one that is deleted: time until its data may go, milliseconds.
     pub purge_in_ms: Option<u64>,
-    /// Messages to be taken (durable).
+    /// Whether it survives a crash.
+    pub durable: bool,
+    /// Messages to be taken (durable, when the queue is).
     pub ready: u64,
-    /// Messages kept back until a time (durable).
+    /// Messages kept back until a time (durable, when the queue is).
     pub delayed: u64,
     /// Messages somebody has reserved (live).
     pub in_flight: u64,
-    /// Dead letters (durable).
+    /// Dead letters (durable, when the queue is).
     pub dead: u64,
     /// Age of the oldest message that is ready, milliseconds.
     pub oldest_ms: Option<u64>,
@@ -247,6 +251,8 @@ pub struct Queue {
     pub address: Address,
     /// How it is.
     pub state: State,
+    /// Whether it survives a crash.
+    pub durable: bool,
     /// That it is deleted, if it is.
     pub deletion: Option<Deletion>,
     /// Why some of this could not be asked; empty when all of it was.

@@ -23,7 +23,7 @@ pub use cluster::{
 };
 pub use common::{
     Address, Deletion, Fact, Fresh, Kind, Level, Listing, Pages, Quantity, Series, Share, Sort,
-    State, Within,
+    State, Unit, Within,
 };
 pub use data::{
     Cache, CachePartitionRow, CacheRow, Caches, CursorRow, DeadLetterRow, DeadLetters, GroupRow,

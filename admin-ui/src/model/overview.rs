@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Fresh, Level, Quantity, Series, page};
+use super::{Fresh, Level, Quantity, Series, Unit, page};
 use crate::links::Place;
 
 /// The state of everything in one line.
@@ -46,6 +46,8 @@ pub struct Tile {
     pub value: Quantity,
     /// How much lately; no points is no line.
     pub series: Series,
+    /// What that is in.
+    pub unit: Unit,
     /// A word on what else matters about it.
     pub note: String,
 }
@@ -71,18 +73,20 @@ pub struct CoreBusy {
     pub mailbox_depth: u64,
 }
 
-/// What one domain does.
+/// What one domain does in its resources that are kept in the same way.
 #[derive(Clone, Debug, Serialize)]
 pub struct DomainRow {
     /// Which.
     pub domain: String,
+    /// Whether they survive a crash.
+    pub durable: bool,
     /// Page of its resources.
     pub place: Place,
     /// Resources there are.
     pub resources: u64,
-    /// Records, messages or entries in all of them.
+    /// Records, messages or entries in all of them (durable, when they are).
     pub items: u64,
-    /// What they take.
+    /// What they take (durable, when they are).
     pub size_bytes: u64,
     /// Requests in, a second.
     pub in_per_s: f64,
@@ -109,7 +113,7 @@ pub struct Overview {
     pub cores_fresh: Fresh,
     /// Between two points of the cores' past, milliseconds.
     pub cores_step_ms: u64,
-    /// By domain.
+    /// By domain, and by how its resources are kept.
     pub domains: Vec<DomainRow>,
     /// What they are worth.
     pub domains_fresh: Fresh,

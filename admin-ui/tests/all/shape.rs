@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pinion_admin_ui::assets::{ASSETS, CONTENT_SECURITY_POLICY};
 
 use crate::every_page;
-use crate::fixtures::Shown;
+use crate::fixtures::{Set, Shown};
 use crate::html::{Document, Element};
 
 /// What is wrong with a page.
@@ -80,6 +80,7 @@ fn problems(page: &Shown) -> Vec<String> {
     words(&document, &mut say);
     headings(&document, &mut say);
     freshness(&document, &mut say);
+    worth(&document, &mut say);
     found
 }
 
@@ -264,6 +265,138 @@ fn freshness(document: &Document, say: &mut impl FnMut(String)) {
     }
 }
 
+/// Where a panel has both what is durable and what is live, each number says which it is: by
+/// the mark of its column, its row, its tile, its chart or its name. Where it has one of them
+/// no mark says the other.
+fn worth(document: &Document, say: &mut impl FnMut(String)) {
+    let holds = |element: &Element| element.has_class("panel") || element.has_class("band");
+    for (place, panel) in document.elements.iter().enumerate() {
+        if !holds(panel) {
+            continue;
+        }
+        let of = panel.get("aria-labelledby").unwrap_or_default();
+        let inside = || {
+            let all = document.elements.iter().enumerate();
+            all.filter(|(_, one)| one.around.contains(&place))
+        };
+        let is = |kind: &str| inside().any(|(_, one)| one.has_class("kind") && one.has_class(kind));
+        let mixed = is("durable") && is("live");
+        if !mixed {
+            for (_, mark) in inside().filter(|(_, one)| one.has_class("k")) {
+                let kinds = ["durable", "live"].into_iter();
+                if !kinds
+                    .into_iter()
+                    .any(|kind| is(kind) && mark.has_class(kind))
+                {
+                    say(format!(
+                        "#{of} is all of one kind, and has a mark{}",
+                        mark.text
+                    ));
+                }
+            }
+            continue;
+        }
+        for (at, one) in inside() {
+            let says = match one.name.as_str() {
+                "td" if one.has_class("n") => cell_says(document, one),
+                "dd" => {
+                    let pair = one.around.last().copied();
+                    document.named("dt").any(|dt| {
+                        dt.around.last().copied() == pair
+                            && marked(document, place_of(document, dt))
+                    })
+                }
+                "figure" => document
+                    .elements
+                    .iter()
+                    .enumerate()
+                    .any(|(caption, element)| {
+                        element.name == "figcaption"
+                            && element.around.contains(&at)
+                            && marked(document, caption)
+                    }),
+                _ if one.has_class("tile") => {
+                    document.elements.iter().enumerate().any(|(h3, element)| {
+                        element.name == "h3" && element.around.contains(&at) && marked(document, h3)
+                    })
+                }
+                _ if ["note", "lead", "only"]
+                    .iter()
+                    .any(|class| one.has_class(class)) =>
+                {
+                    !one.text.contains(|letter: char| letter.is_ascii_digit())
+                        || marked(document, at)
+                }
+                _ => true,
+            };
+            if !says {
+                say(format!(
+                    "#{of}: a number of <{} {:?}> that is neither durable nor live: {:?}",
+                    one.name,
+                    one.get("class"),
+                    one.text.trim()
+                ));
+            }
+        }
+    }
+}
+
+fn place_of(document: &Document, element: &Element) -> usize {
+    let mut all = document.elements.iter();
+    all.position(|one| std::ptr::eq(one, element)).unwrap()
+}
+
+/// Whether something has a mark in it that says durable or live, aloud as well.
+fn marked(document: &Document, place: usize) -> bool {
+    document.elements.iter().any(|mark| {
+        let says = |kind: &str| mark.has_class(kind) && mark.text.contains(kind);
+        mark.around.contains(&place) && mark.has_class("k") && (says("durable") || says("live"))
+    })
+}
+
+/// Whether a cell says what it is worth: by its column, by its row, or with its whole chart.
+fn cell_says(document: &Document, cell: &Element) -> bool {
+    if document.is_inside(cell, |around| around.name == "figure") {
+        return true;
+    }
+    let row = *cell.around.last().unwrap();
+    let cells = |row: usize| {
+        let all = document.elements.iter().enumerate();
+        all.filter(move |(_, one)| one.around.last() == Some(&row))
+            .map(|(place, _)| place)
+            .collect::<Vec<usize>>()
+    };
+    let mine = cells(row);
+    let at = mine
+        .iter()
+        .position(|place| std::ptr::eq(&raw const document.elements[*place], cell));
+    let table = cell
+        .around
+        .iter()
+        .rev()
+        .find(|place| document.elements[**place].name == "table");
+    let heading = document.elements.iter().enumerate().find(|(_, one)| {
+        one.name == "tr"
+            && one.around.contains(table.unwrap())
+            && document.is_inside(one, |around| around.name == "thead")
+    });
+    let columns = cells(heading.unwrap().0);
+    let column = columns[at.unwrap()];
+    let by_row = document
+        .elements
+        .iter()
+        .any(|mark| mark.around.contains(&column) && mark.has_class("k") && mark.has_class("kept"));
+    let row_says = mine.iter().any(|place| {
+        let cell = &document.elements[*place];
+        let words = [("d", "durable"), ("l", "live")];
+        let is_kept = |(class, word): (&str, &str)| cell.has_class(class) && cell.text == word;
+        marked(document, *place) || words.into_iter().any(is_kept)
+    });
+    // Of a legend the name of a row has the mark, and its column none.
+    let legend = document.is_inside(cell, |around| around.has_class("legend"));
+    marked(document, column) || ((by_row || legend) && row_says)
+}
+
 #[test]
 fn every_page_is_well_formed_and_can_be_used_by_everybody() {
     let mut found = Vec::new();
@@ -283,8 +416,9 @@ fn every_page_is_well_formed_and_can_be_used_by_everybody() {
 #[test]
 fn the_check_finds_what_is_wrong() {
     let pages = every_page();
-    let good = pages.iter().find(|page| page.name == "access").unwrap();
-    let broken = |from: &str, to: &str| {
+    let broken_in = |name: &str, from: &str, to: &str| {
+        let named = |page: &&Shown| page.name == name && page.set == Set::Full(12);
+        let good = pages.iter().find(named).unwrap();
         assert!(good.html.contains(from), "{from}");
         let page = Shown {
             html: good.html.replacen(from, to, 1),
@@ -298,6 +432,7 @@ fn the_check_finds_what_is_wrong() {
             "{from} -> {to} was not noticed"
         );
     };
+    let broken = |from: &str, to: &str| broken_in("access", from, to);
     broken("</p>", "");
     broken("id=\"subject\"", "id=\"object\"");
     broken("<label for=\"subject\">", "<label for=\"nobody\">");
@@ -312,6 +447,28 @@ fn the_check_finds_what_is_wrong() {
     broken("<h2", "<h3");
     broken("href=\"#main\"", "href=\"#nav\"");
     broken(" tabindex=\"0\"", "");
+    let mark = |kind: &str, says: &str| {
+        format!("<span class=\"k {kind}\"><span class=\"vh\"> ({says})</span></span>")
+    };
+    let (durable, live) = (mark("durable", "durable"), mark("live", "live"));
+    // A column, a column that its rows speak for, a row, a chart, a tile, a part of a whole.
+    broken_in("storage", &format!("Segments{durable}"), "Segments");
+    for page in ["streams", "queues", "overview"] {
+        broken_in(page, &mark("kept", "as kept"), "");
+        broken_in(page, "<td class=\"d\">durable</td>", "<td>durable</td>");
+        broken_in(page, "<td class=\"l\">live</td>", "<td class=\"l\">–</td>");
+    }
+    broken_in(
+        "queue",
+        &format!("Messages a second{live}"),
+        "Messages a second",
+    );
+    broken_in("queue", &format!("in flight{live}"), "in flight");
+    broken_in("queue", &format!("Consumers{live}"), "Consumers");
+    broken_in("raft", &format!("Leader{live}"), "Leader");
+    // What is not said aloud is said by a shape alone, and what is said twice must agree.
+    broken_in("storage", &durable, &mark("durable", "live"));
+    broken_in("caches", "Entries</a>", &format!("Entries</a>{durable}"));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::observer::Snapshot;
 /// Resources that are added up before whoever else runs on the control thread has its turn.
 const ADDED_AT_ONCE: usize = 1_024;
 
-/// What one tenant has of one domain.
+/// What one tenant has of one domain, of resources that are kept in one way.
 #[derive(Clone, Copy, Debug)]
 struct Tally<S, const RATES: usize> {
     resources: u64,
@@ -33,7 +33,8 @@ struct Tally<S, const RATES: usize> {
     rates: [f64; RATES],
 }
 
-type Tallies<S, const RATES: usize> = BTreeMap<Box<str>, Tally<S, RATES>>;
+/// By tenant: of what is in memory alone, and of what is durable.
+type Tallies<S, const RATES: usize> = BTreeMap<Box<str>, [Tally<S, RATES>; 2]>;
 
 /// Everything that a snapshot comes to.
 #[derive(Debug)]
@@ -127,11 +128,12 @@ fn one<S: Sum, const RATES: usize>(
             sum: S::default(),
             rates: [0.0; RATES],
         };
-        tallies.insert(tenant.into(), none);
+        tallies.insert(tenant.into(), [none; 2]);
     }
-    let Some(tally) = tallies.get_mut(tenant) else {
+    let Some(both) = tallies.get_mut(tenant) else {
         return;
     };
+    let tally = &mut both[usize::from(resource.spec.durable)];
     tally.resources += 1;
     // Most of many are not in use.
     if all.snapshot.partitions(resource.id).is_empty() {
@@ -148,16 +150,30 @@ fn one<S: Sum, const RATES: usize>(
     }
 }
 
-/// Whose numbers are asked for, each on its own.
+/// Whose numbers are asked for, each on its own, and each in both ways that it is kept.
 fn picked<'a, S, const RATES: usize>(
     tallies: &'a Tallies<S, RATES>,
     reach: &'a Reach,
     realm: Option<&'a str>,
 ) -> impl Iterator<Item = (&'a str, &'a Tally<S, RATES>)> {
-    let all = tallies.iter().map(|(tenant, tally)| (&**tenant, tally));
+    let all = tallies
+        .iter()
+        .flat_map(|(tenant, both)| both.iter().map(move |tally| (&**tenant, tally)));
     all.filter(move |(tenant, _)| {
         reach.covers(tenant) && realm.is_none_or(|realm| realm == *tenant)
     })
+}
+
+/// A count, tenant by tenant.
+fn by_realm<'a, S: 'a, const RATES: usize>(
+    all: impl Iterator<Item = (&'a str, &'a Tally<S, RATES>)>,
+    count: fn(&S) -> u64,
+) -> BTreeMap<String, u64> {
+    let mut realms = BTreeMap::new();
+    for (tenant, tally) in all {
+        *realms.entry(tenant.to_owned()).or_insert(0) += count(&tally.sum);
+    }
+    realms
 }
 
 fn added_rates<'a, S: 'a, const RATES: usize>(
@@ -418,6 +434,90 @@ pub(crate) async fn caches(
     Ok((cache_stats(&added.caches, &all, realm), all.as_of()))
 }
 
+/// What a domain comes to in resources that are kept in one way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    pub(crate) kind: ResourceKind,
+    pub(crate) durable: bool,
+    pub(crate) resources: u64,
+    /// Records, messages or entries.
+    pub(crate) items: u64,
+    pub(crate) bytes: u64,
+    pub(crate) in_per_second: f64,
+    pub(crate) out_per_second: f64,
+}
+
+/// Every domain, and of each what is durable before what is in memory: caches are in memory
+/// alone.
+///
+/// # Errors
+/// As [`global`].
+pub(crate) async fn kept(api: &Api, who: &Who) -> Result<[Kept; 5], Failure> {
+    let all = Gathered::of(api, who).await?;
+    let added = api.ledger.added(&all).await;
+    let reach = &all.reach;
+    let streams = |durable| {
+        let items = |sum: &StreamSum| sum.end.saturating_sub(sum.first);
+        let bytes: fn(&StreamSum) -> u64 = match durable {
+            true => |sum| sum.durable_bytes,
+            false => |sum| sum.bytes,
+        };
+        let flow = |[append, read]: [f64; 2]| (append, read);
+        let of = (ResourceKind::Stream, durable);
+        kept_of(of, &added.streams, reach, (items, bytes, flow))
+    };
+    let queues = |durable| {
+        let items = |sum: &QueueSum| sum.ready + sum.delayed + sum.in_flight + sum.dead;
+        let flow = |[enqueue, reserve, _]: [f64; 3]| (enqueue, reserve);
+        let of = (ResourceKind::Queue, durable);
+        kept_of(of, &added.queues, reach, (items, |sum| sum.bytes, flow))
+    };
+    let entries = |sum: &CacheSum| sum.entries;
+    let flow = |[get, change]: [f64; 2]| (change, get);
+    let of = (ResourceKind::Cache, false);
+    let caches = kept_of(of, &added.caches, reach, (entries, |sum| sum.used, flow));
+    Ok([
+        streams(true),
+        streams(false),
+        queues(true),
+        queues(false),
+        caches,
+    ])
+}
+
+/// How items and bytes are counted, and which rates go in and out.
+type Ways<S, const RATES: usize> = (fn(&S) -> u64, fn(&S) -> u64, fn([f64; RATES]) -> (f64, f64));
+
+fn kept_of<S, const RATES: usize>(
+    (kind, durable): (ResourceKind, bool),
+    tallies: &Tallies<S, RATES>,
+    reach: &Reach,
+    (items, bytes, flow): Ways<S, RATES>,
+) -> Kept {
+    let mut kept = Kept {
+        kind,
+        durable,
+        resources: 0,
+        items: 0,
+        bytes: 0,
+        in_per_second: 0.0,
+        out_per_second: 0.0,
+    };
+    for (tenant, both) in tallies {
+        if !reach.covers(tenant) {
+            continue;
+        }
+        let tally = &both[usize::from(durable)];
+        let (into, out) = flow(tally.rates);
+        kept.resources += tally.resources;
+        kept.items += items(&tally.sum);
+        kept.bytes += bytes(&tally.sum);
+        kept.in_per_second += into;
+        kept.out_per_second += out;
+    }
+    kept
+}
+
 fn stream_stats(
     tallies: &Tallies<StreamSum, 2>,
     all: &Gathered,
@@ -425,13 +525,12 @@ fn stream_stats(
 ) -> StreamStats {
     let picked = || picked(tallies, &all.reach, realm);
     let total = |count: fn(&StreamSum) -> u64| picked().map(|(_, one)| count(&one.sum)).sum();
-    let by_realm = picked().map(|(tenant, one)| (tenant.to_owned(), one.sum.records_in));
     let [append, read] = added_rates(picked());
     let (first, end): (u64, u64) = (total(|sum| sum.first), total(|sum| sum.end));
     StreamStats {
         streams_active: picked().map(|(_, one)| one.resources).sum(),
         events_total: total(|sum| sum.records_in),
-        events_by_realm: by_realm.collect(),
+        events_by_realm: by_realm(picked(), |sum| sum.records_in),
         operations_per_second: StreamRates { append, read },
         append_sessions_active: total(|sum| sum.append_sessions),
         subscriptions_active: total(|sum| sum.subscriptions),
@@ -477,12 +576,11 @@ fn queue_stats(tallies: &Tallies<QueueSum, 3>, all: &Gathered, realm: Option<&st
 fn cache_stats(tallies: &Tallies<CacheSum, 2>, all: &Gathered, realm: Option<&str>) -> CacheStats {
     let picked = || picked(tallies, &all.reach, realm);
     let total = |count: fn(&CacheSum) -> u64| picked().map(|(_, one)| count(&one.sum)).sum();
-    let by_realm = picked().map(|(tenant, one)| (tenant.to_owned(), one.sum.entries));
     let [get, change] = added_rates(picked());
     CacheStats {
         caches_active: picked().map(|(_, one)| one.resources).sum(),
         keys_total: total(|sum| sum.entries),
-        keys_by_realm: by_realm.collect(),
+        keys_by_realm: by_realm(picked(), |sum| sum.entries),
         operations_per_second: get + change,
         operations_per_second_by_op: CacheRates { get, change },
         used_bytes: total(|sum| sum.used),

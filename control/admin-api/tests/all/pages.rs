@@ -131,9 +131,9 @@ fn pages_have_what_the_core_says() {
             .has("Dead letters in acme/pay/eu/jobs")
             .has("its data core answers");
         // One of three asks for nobody: a tenant has one stream.
-        row(&overview, "domain-Streams").has("data-live=\"n\">3<");
+        row(&overview, "domain-Streams-live").has("data-live=\"n\">3<");
         // One value was set: nothing that is told of it is large.
-        let caches = row(&overview, "domain-Caches");
+        let caches = row(&overview, "domain-Caches-live");
         assert!(!caches.html.contains("T/s"), "{caches:#?}");
     });
 }
@@ -163,6 +163,126 @@ fn lists_are_searched_sorted_and_told_in_parts() {
             let beyond = browser.get(&format!("/ui/{list}?page=100")).await.is(200);
             assert!(!beyond.html.contains("<p>1 of 1</p>"), "{list}");
         }
+    });
+}
+
+/// Headings that sort, as their page has them.
+fn sorting(page: &Page) -> Vec<String> {
+    let links = page.html.split("<th scope=\"col\"").skip(1);
+    let link = |cell: &str| {
+        let (cell, _) = cell.split_once("</th>")?;
+        let (_, rest) = cell.split_once("<a href=\"")?;
+        let (link, _) = rest.split_once('"')?;
+        Some(link.replace("&amp;", "&"))
+    };
+    links.filter_map(link).collect()
+}
+
+#[test]
+fn every_heading_that_sorts_says_so_when_it_was_followed() {
+    tell(|place| async move {
+        furnish(&place);
+        let mut browser = Browser::of(&place.ops, OPERATOR).await;
+        let mut followed = 0;
+        for (name, path) in paths() {
+            let page = browser.get(&path).await.is(200);
+            for link in sorting(&page) {
+                let sorted = browser.get(&format!("{path}{link}")).await.is(200);
+                let dir = match link.contains("dir=desc") {
+                    true => "aria-sort=\"descending\"",
+                    false => "aria-sort=\"ascending\"",
+                };
+                let marks = sorted.html.matches("aria-sort=").count();
+                assert_eq!(marks, 1, "{name}{link}");
+                sorted.has(dir);
+                // Followed again it turns round: it is this column that was marked.
+                let turned = sorting(&sorted);
+                assert!(!turned.contains(&link), "{name}{link}: {turned:?}");
+                followed += 1;
+            }
+        }
+        assert!(followed > 20, "{followed}");
+    });
+}
+
+#[test]
+fn what_is_kept_in_memory_is_nowhere_called_durable() {
+    tell(|place| async move {
+        furnish(&place);
+        // One of each that is declared and that no core has.
+        for (plural, name) in [("streams", "kept"), ("queues", "kept")] {
+            let wanted = json!({
+                "name": name,
+                "spec": { "shards": 1, "durability": "durable" },
+                "placement": { "pinned": "n1" },
+            });
+            let path = format!("/v1/tenants/acme/namespaces/pay/{plural}");
+            place.ops.post(&path, wanted).await.is(201);
+        }
+        let (durable, live) = ("<td class=\"d\">durable</td>", "<td class=\"l\">live</td>");
+        let mut browser = Browser::of(&place.ops, OPERATOR).await;
+        for (list, memory) in [("streams", "orders"), ("queues", "eu%2Fjobs")] {
+            let page = until(&mut browser, &format!("/ui/{list}"), "acme/pay/kept").await;
+            row(&page, "acme/pay/kept").has(durable);
+            row(&page, &format!("acme/pay/{memory}")).has(live);
+        }
+        // They are gathered together: who knows of the records knows of the rest.
+        let overview = until(&mut browser, "/", "data-live=\"n\">3<").await;
+        for (domain, items) in [("Streams", 3), ("Queues", 3), ("Caches", 1)] {
+            let row = row(&overview, &format!("domain-{domain}-live"));
+            row.has(live).has(&format!("data-live=\"n\">{items}<"));
+            row.has("data-live=\"r\">1<");
+        }
+        for domain in ["Streams", "Queues"] {
+            let row = row(&overview, &format!("domain-{domain}-durable"));
+            row.has(durable).has("data-live=\"n\">0<");
+            row.has("data-live=\"r\">1<");
+        }
+        assert!(!overview.html.contains("domain-Caches-durable"));
+        // Of one that is in memory nothing is durable but what it was declared to be.
+        let letters = browser.get(LETTERS).await.is(200);
+        letters.has("<span class=\"kind live\">");
+        for (path, marks) in [("/ui/streams/acme/pay/orders", 3), (QUEUE, 7)] {
+            let page = browser.get(path).await.is(200);
+            assert!(!page.html.contains("class=\"k durable\""), "{page:#?}");
+            let live = page.html.matches("class=\"k live\"").count();
+            assert!(live > marks, "{path}: {live}");
+        }
+        let kept = browser.get("/ui/streams/acme/pay/kept").await.is(200);
+        kept.has("Declared as");
+        for query in [
+            "tenant=acme&queue=pay/eu/jobs&replay_dead_letter=0/0",
+            "operation=redrive_dead_letters&target=pay/eu/jobs&tenant=acme",
+        ] {
+            let confirm = browser.confirm(query).await.is(200);
+            confirm.has("<span class=\"kind live\">");
+            assert!(!confirm.html.contains("kind durable"), "{query}");
+        }
+    });
+}
+
+#[test]
+fn the_overview_draws_what_publishes_took() {
+    tell(|place| async move {
+        furnish(&place);
+        let mut browser = Browser::of(&place.ops, OPERATOR).await;
+        let overview = until(&mut browser, "/", "Publish, p99</h3>").await;
+        let tile = |page: &Page| {
+            let (_, rest) = page.html.split_once("data-row=\"latency\"").unwrap();
+            rest.split_once("</p></div>").unwrap().0.to_owned()
+        };
+        assert!(
+            tile(&overview).contains("the line goes by seconds"),
+            "{overview:#?}"
+        );
+        let drawn = until(&mut browser, "/", "<title id=\"ctile-latencyt\">").await;
+        let tile = tile(&drawn);
+        assert!(
+            tile.contains("role=\"img\"") && tile.contains("<desc"),
+            "{tile}"
+        );
+        // And as a table for whoever does not see it.
+        drawn.has("<th scope=\"col\" class=\"n\">Publish, p99</th>");
     });
 }
 

@@ -455,6 +455,9 @@ fn answers_are_what_the_document_tells() {
         assert_eq!(all.body["silent"], json!([]));
         let page = ops.send("GET", "/v1/docs", None).await;
         assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+        let policy = page.headers()["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
     });
 }
 

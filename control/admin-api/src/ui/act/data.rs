@@ -3,6 +3,7 @@
 use pinion_admin_ui::links::Place;
 use pinion_admin_ui::model::{Address, Fact, Input, Kind, Operation, Quantity};
 use pinion_metadata::Action;
+use pinion_types::ResourceKind;
 
 use super::{Plan, Planned, Unplanned, code, fact, input};
 use crate::call::Wanted;
@@ -12,6 +13,7 @@ use crate::routes::Verb;
 use crate::ui::context::PageContext;
 use crate::ui::data::text::{VALUE_BYTES, shown, shown_text};
 use crate::ui::form::Fields;
+use crate::ui::pages::kept;
 use crate::ui::session::Asked;
 use crate::views::queues::{self, DeadLetterRow, Messages};
 use crate::views::sessions::{self, SessionId};
@@ -91,6 +93,7 @@ impl<'a> Letter<'a> {
 pub(super) async fn letter(context: &PageContext, asked: &Asked) -> Planned {
     let queue = queue(context, asked, asked.more("queue"))?;
     let letter = Letter::parse(&asked.target).ok_or_else(Failure::not_found)?;
+    let kept = kept(context, ResourceKind::Queue, &queue).await?;
     let found = find(context, &queue, letter).await?;
     let purge = asked.operation == Operation::PurgeDeadLetter;
     let mut wanted = parts(&queue);
@@ -122,7 +125,7 @@ pub(super) async fn letter(context: &PageContext, asked: &Asked) -> Planned {
     };
     Ok(Plan {
         preview: found.as_ref().map(preview).unwrap_or_default(),
-        kind: Kind::Durable,
+        kind: kept,
         consequences: then,
         inputs: Vec::new(),
         back: Place::DeadLetters(queue.clone()),
@@ -241,7 +244,7 @@ pub(super) async fn redrive(context: &PageContext, asked: &Asked, filled: &Field
     }
     Ok(Plan {
         preview,
-        kind: Kind::Durable,
+        kind: Kind::kept(facts.row.numbers.durable),
         consequences: vec![
             "Dead letters that match are ready again, their attempts forgotten.".to_owned(),
             "It goes on by itself until all of them are; it cannot be stopped.".to_owned(),

@@ -318,6 +318,14 @@ fn fact(name: &str, value: Quantity) -> Fact {
     }
 }
 
+/// The same, in a preview that holds what is durable and what is live.
+fn fact_of(name: &str, value: Quantity, kind: Kind) -> Fact {
+    Fact {
+        kind: Some(kind),
+        ..fact(name, value)
+    }
+}
+
 fn code(text: &(impl ToString + ?Sized)) -> Quantity {
     Quantity::Code(text.to_string())
 }

@@ -8,7 +8,7 @@ use pinion_types::{ResourceId, ResourceKind};
 use serde_json::json;
 
 use super::tenants::{alive, consequences, deleted, restored};
-use super::{Plan, Planned, Unplanned, code, fact, force, force_input, input};
+use super::{Plan, Planned, Unplanned, code, fact_of, force, force_input, input};
 use crate::call::Wanted;
 use crate::error::Failure;
 use crate::routes::Verb;
@@ -92,8 +92,8 @@ impl Found {
     fn preview(&self) -> Vec<Fact> {
         let durable = if self.durable { "yes" } else { "no" };
         vec![
-            fact("Shards", Quantity::Count(self.shards.into())),
-            fact("Durable", Quantity::Text(durable.to_owned())),
+            fact_of("Shards", Quantity::Count(self.shards.into()), Kind::Durable),
+            fact_of("Durable", Quantity::Text(durable.to_owned()), Kind::Durable),
         ]
     }
 }
@@ -128,9 +128,21 @@ pub(super) async fn delete(context: &PageContext, asked: &Asked, filled: &Fields
     let snapshot = context.api.observer.look().await;
     if let Some(load) = snapshot.seen.load(found.id) {
         preview.extend([
-            fact("Subscriptions", Quantity::Count(load.subscribers.into())),
-            fact("Records", Quantity::Count(load.records)),
-            fact("On disk", Quantity::Bytes(load.durable_bytes)),
+            fact_of(
+                "Subscriptions",
+                Quantity::Count(load.subscribers.into()),
+                Kind::Live,
+            ),
+            fact_of(
+                "Records",
+                Quantity::Count(load.records),
+                Kind::kept(found.durable),
+            ),
+            fact_of(
+                "On disk",
+                Quantity::Bytes(load.durable_bytes),
+                Kind::Durable,
+            ),
         ]);
     }
     Ok(Plan {
@@ -216,7 +228,11 @@ pub(super) async fn rebalance(context: &PageContext, asked: &Asked, filled: &Fie
     let moves = context.look(move |metadata| metadata.plan(&key, strategy).map(|all| all.len()));
     let moves = moves.await?.map_err(Failure::from)?;
     let mut preview = found.preview();
-    preview.push(fact("Moves of the plan", Quantity::Count(moves as u64)));
+    preview.push(fact_of(
+        "Moves of the plan",
+        Quantity::Count(moves as u64),
+        Kind::Durable,
+    ));
     Ok(Plan {
         preview,
         kind: Kind::Durable,
@@ -256,7 +272,7 @@ pub(super) async fn transfer(context: &PageContext, asked: &Asked, filled: &Fiel
         .map_err(|_| Failure::bad("bad_parameter", "The number of a shard is expected."))?;
     let broker = filled.get("broker").trim();
     let mut preview = found.preview();
-    preview.push(fact("Shard", code(&shard)));
+    preview.push(fact_of("Shard", code(&shard), Kind::Durable));
     let mut parts = target.parts();
     parts.push(("n", shard.to_string()));
     Ok(Plan {

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 
 use pinion_admin_ui::model::Series;
-use pinion_node::facts::Latency;
+use pinion_node::facts::{Latency, Within};
 
 use super::count;
+use super::latency::micros;
 use crate::observer::{ControlSample, Sample};
 
 /// Seconds of the past that pages show.
@@ -87,6 +88,33 @@ pub(crate) fn measured(
     all
 }
 
+/// Within how many microseconds `share` of what was measured on all cores together was over,
+/// second by second: out of what the histograms of two samples grew by. A second in which
+/// nothing was measured, or of which a core does not know, has no point.
+pub(crate) fn quantiles(
+    cores: &[VecDeque<Sample>],
+    share: f64,
+    of: impl Fn(&Sample) -> Option<&Latency>,
+) -> Series {
+    let known: Vec<_> = cores.iter().filter(|samples| samples.len() > 1).collect();
+    let seconds = known.iter().map(|samples| samples.len() - 1).min();
+    let points = (0..seconds.unwrap_or(0).min(SECONDS)).rev().map(|back| {
+        let mut all = Latency::default();
+        for samples in &known {
+            let at = samples.len() - 1 - back;
+            let (before, now) = (of(&samples[at - 1])?, of(&samples[at])?);
+            all.add(&now.since(before));
+        }
+        // One beyond what is told apart is drawn at the end of that.
+        let (Within::AtMost(time) | Within::MoreThan(time)) = all.quantile(share)?;
+        Some(count(micros(time)))
+    });
+    Series {
+        step_ms: 1_000,
+        points: points.collect(),
+    }
+}
+
 /// How fast something was counted on all cores together, second by second. Samples of the
 /// cores are put beside each other from the newest on: they are taken together.
 pub(crate) fn rates(cores: &[VecDeque<Sample>], of: impl Fn(&Sample) -> u64) -> Series {
@@ -137,7 +165,13 @@ pub(crate) fn newest(series: &Series) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use core::time::Duration;
+    use std::sync::Arc;
     use std::time::Instant;
+
+    use pinion_node::TimedOp;
+    use pinion_node::facts::PumpFacts;
+    use pinion_node::stats::CoreStats;
+    use pinion_types::WallMs;
 
     use super::*;
 
@@ -161,6 +195,54 @@ mod tests {
         let many = (0..100).map(|at| sample(at * 1_000, at)).collect();
         assert_eq!(control_permille(&many).len(), SECONDS);
         assert!(control_permille(&VecDeque::new()).is_empty());
+    }
+
+    /// A sample of a core that timed these publishes until then, in microseconds.
+    fn timed(second: u64, micros: &[u64]) -> Sample {
+        let mut pump = PumpFacts::default();
+        let publish = &mut pump.requests[TimedOp::Publish.index()];
+        for one in micros {
+            publish.count += 1;
+            publish.buckets[Latency::bucket_of(one * 1_000)] += 1;
+        }
+        Sample {
+            at: WallMs(second * 1_000),
+            stats: CoreStats::default(),
+            connections: 0,
+            held_bytes: 0,
+            partitions: 0,
+            subscriptions: 0,
+            mails_waiting: 0,
+            logs_read_only: 0,
+            pump: Arc::new(pump),
+        }
+    }
+
+    #[test]
+    fn latency_is_that_of_each_second_on_all_cores() {
+        let of: fn(&Sample) -> Option<&Latency> =
+            |sample| Some(&sample.pump.requests[TimedOp::Publish.index()]);
+        let one = [
+            timed(0, &[900_000]),
+            timed(1, &[900_000, 140]),
+            timed(2, &[900_000, 140]),
+            timed(3, &[900_000, 140, 40]),
+        ];
+        let other = [timed(2, &[]), timed(3, &[1_900])];
+        let series = quantiles(&[one.clone().into()], 0.99, of);
+        // Slow before the first sample is no slow second; a second without any is a gap.
+        assert_eq!(bits(&series.points), bits(&[Some(150.0), None, Some(50.0)]));
+        assert_eq!(series.step_ms, 1_000);
+        // Together the slower core says it, for the seconds that both know.
+        let both = [one.into(), other.into(), VecDeque::new()];
+        assert_eq!(
+            bits(&quantiles(&both, 0.99, of).points),
+            bits(&[Some(2_000.0)])
+        );
+        assert_eq!(bits(&quantiles(&both, 0.5, of).points), bits(&[Some(50.0)]));
+        assert!(quantiles(&[], 0.99, of).points.is_empty());
+        let many: VecDeque<Sample> = (0..100).map(|at| timed(at, &[])).collect();
+        assert_eq!(quantiles(&[many], 0.99, of).points.len(), SECONDS);
     }
 
     fn points(cores: Vec<Vec<Option<f64>>>) -> Vec<Option<u64>> {

@@ -77,6 +77,7 @@ pub(super) async fn one(context: &PageContext) -> Result<Shown, Failure> {
         memory: vec![Share {
             name: "entries".to_owned(),
             amount: numbers.used_bytes,
+            kind: None,
         }],
         budget_bytes: numbers.budget_bytes,
         hit_percent,

@@ -28,6 +28,7 @@ use core::pin::Pin;
 
 use super::context::{PageContext, Shown};
 use crate::error::Failure;
+pub(super) use resources::kept;
 
 /// Fills one page.
 pub(crate) type Handler =

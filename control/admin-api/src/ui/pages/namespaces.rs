@@ -47,6 +47,7 @@ pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
         rows,
         fresh: context.fresh(Kind::Mixed),
         deletion: deletion::of(context, &tenant, ObjectKey::tenant(&tenant)).await?,
+        deletion_fresh: context.fresh(Kind::Durable),
         tenant,
     }
     .into())

@@ -3,14 +3,15 @@
 use pinion_admin_ui::format;
 use pinion_admin_ui::links::Place;
 use pinion_admin_ui::model::{
-    CoreBusy, DomainRow, Issue, Kind, Level, Overview, Quantity, Series, StatusBand, Tile,
+    CoreBusy, DomainRow, Issue, Kind, Level, Overview, Quantity, Series, StatusBand, Tile, Unit,
 };
 use pinion_node::TimedOp;
 use pinion_node::facts::{CoreFacts, Latency, Within};
+use pinion_types::ResourceKind;
 
 use super::resources::fresh;
 use crate::error::Failure;
-use crate::observer::{History, Snapshot};
+use crate::observer::{History, Sample, Snapshot};
 use crate::ui::context::{PageContext, Shown};
 use crate::ui::data::latency::{micros, quantity};
 use crate::ui::data::{issues, lately};
@@ -122,9 +123,10 @@ fn tiles(snapshot: &Snapshot, history: &History) -> Vec<Tile> {
     let commit = lately::measured(cores, MINUTE, |one| {
         one.pump.disk.as_ref().map(|disk| &disk.write)
     });
-    let answer = lately::measured(cores, MINUTE, |one| {
-        Some(&one.pump.requests[TimedOp::Publish.index()])
-    });
+    let publish: fn(&Sample) -> Option<&Latency> =
+        |one| Some(&one.pump.requests[TimedOp::Publish.index()]);
+    let answer = lately::measured(cores, MINUTE, publish);
+    let slow = lately::quantiles(cores, 0.99, publish);
     let p99 = |latency: &Latency| latency.quantile(0.99);
     let text = |latency: &Latency| match p99(latency) {
         Some(Within::AtMost(time)) => {
@@ -140,53 +142,66 @@ fn tiles(snapshot: &Snapshot, history: &History) -> Vec<Tile> {
             "in",
             "Messages in",
             rate(&messages),
-            messages,
+            (messages, Unit::PerSecond),
             "records and messages taken".to_owned(),
         ),
         tile(
             "out",
             "Delivered",
             lately::newest(&delivered).map_or(Quantity::Unknown, Quantity::BytesPerSecond),
-            delivered,
+            (delivered, Unit::BytesPerSecond),
             format!("to {} subscriptions", format::count(subscriptions)),
         ),
         tile(
             "requests",
             "Requests",
             rate(&requests),
-            requests,
+            (requests, Unit::PerSecond),
             format!("{} refused", format::per_second(refused)),
         ),
         tile(
             "connections",
             "Connections",
             Quantity::Count(sum(|core| core.connections)),
-            connections,
+            (connections, Unit::Count),
             format!(
                 "{} partitions are open",
                 format::count(sum(|core| core.partitions))
             ),
         ),
-        tile("commits", "Commits", rate(&writes), writes, text(&commit)),
+        tile(
+            "commits",
+            "Commits",
+            rate(&writes),
+            (writes, Unit::PerSecond),
+            text(&commit),
+        ),
         tile(
             "latency",
             "Publish, p99",
             p99(&answer).map_or(Quantity::Unknown, quantity),
-            Series::default(),
+            (slow, Unit::Micros),
             format!(
-                "of {} timed in the last minute",
+                "of {} timed in the last minute; the line goes by seconds",
                 format::count(answer.count)
             ),
         ),
     ]
 }
 
-fn tile(key: &str, label: &str, value: Quantity, series: Series, note: String) -> Tile {
+fn tile(
+    key: &str,
+    label: &str,
+    value: Quantity,
+    (series, unit): (Series, Unit),
+    note: String,
+) -> Tile {
     Tile {
         key: key.to_owned(),
         label: label.to_owned(),
         value,
         series,
+        unit,
         note,
     }
 }
@@ -240,43 +255,23 @@ fn control(snapshot: &Snapshot, history: &History) -> Option<CoreBusy> {
 // ----------------------------------------------------------------------------- domains
 
 async fn domains(context: &PageContext) -> Result<Vec<DomainRow>, Failure> {
-    let (api, who) = (&context.api, &context.who);
-    let (streams, _) = stats::streams(api, who, None).await?;
-    let (queues, _) = stats::queues(api, who, None, None).await?;
-    let (caches, _) = stats::caches(api, who, None).await?;
-    let row = |domain: &str, place| DomainRow {
-        domain: domain.to_owned(),
-        place,
-        resources: 0,
-        items: 0,
-        size_bytes: 0,
-        in_per_s: 0.0,
-        out_per_s: 0.0,
+    let kept = stats::kept(&context.api, &context.who).await?;
+    let row = |one: stats::Kept| {
+        let (domain, place) = match one.kind {
+            ResourceKind::Stream => ("Streams", Place::Streams),
+            ResourceKind::Queue => ("Queues", Place::Queues),
+            ResourceKind::Cache => ("Caches", Place::Caches),
+        };
+        DomainRow {
+            domain: domain.to_owned(),
+            durable: one.durable,
+            place,
+            resources: one.resources,
+            items: one.items,
+            size_bytes: one.bytes,
+            in_per_s: one.in_per_second,
+            out_per_s: one.out_per_second,
+        }
     };
-    Ok(vec![
-        DomainRow {
-            resources: streams.streams_active,
-            items: streams.records,
-            size_bytes: streams.durable_bytes.max(streams.memory_bytes),
-            in_per_s: streams.operations_per_second.append,
-            out_per_s: streams.operations_per_second.read,
-            ..row("Streams", Place::Streams)
-        },
-        DomainRow {
-            resources: queues.queues_active,
-            items: queues.messages_pending + queues.inflight_active + queues.messages_dead_lettered,
-            size_bytes: queues.size_bytes,
-            in_per_s: queues.operations_per_second.enqueue,
-            out_per_s: queues.operations_per_second.reserve,
-            ..row("Queues", Place::Queues)
-        },
-        DomainRow {
-            resources: caches.caches_active,
-            items: caches.keys_total,
-            size_bytes: caches.used_bytes,
-            in_per_s: caches.operations_per_second_by_op.change,
-            out_per_s: caches.operations_per_second_by_op.get,
-            ..row("Caches", Place::Caches)
-        },
-    ])
+    Ok(kept.map(row).to_vec())
 }

@@ -9,7 +9,7 @@ use pinion_types::ResourceKind;
 
 use super::list::{listing, search};
 use super::resources::{
-    Asked, address, deletion, fresh, named, pages, problem, purge_in_ms, shown_address, state,
+    Asked, address, deletion, fresh, kept, named, pages, problem, purge_in_ms, shown_address, state,
 };
 use crate::error::Failure;
 use crate::ui::context::{PageContext, Shown};
@@ -72,6 +72,7 @@ pub(super) async fn list(context: &PageContext) -> Result<Shown, Failure> {
             address: named(&row.named),
             state: state(numbers.state),
             purge_in_ms: purge_in_ms(context, row.deleting),
+            durable: numbers.durable,
             ready: numbers.messages_ready,
             delayed: numbers.messages_delayed,
             in_flight: numbers.messages_inflight,
@@ -100,11 +101,12 @@ pub(super) async fn one(context: &PageContext) -> Result<Shown, Failure> {
     let numbers = &facts.row.numbers;
     let rates = [numbers.enqueues_per_second, numbers.completes_per_second];
     let [put_per_s, ack_per_s] = api.trails.add(numbers.id, facts.as_of.0, rates);
+    let kept = Kind::kept(numbers.durable);
     let counts = [
-        ("ready", numbers.messages_ready),
-        ("delayed", numbers.messages_delayed),
-        ("in flight", numbers.messages_inflight),
-        ("dead", numbers.messages_dead_lettered),
+        ("ready", numbers.messages_ready, kept),
+        ("delayed", numbers.messages_delayed, kept),
+        ("in flight", numbers.messages_inflight, Kind::Live),
+        ("dead", numbers.messages_dead_lettered, kept),
     ];
     let most = match &facts.object.body {
         Body::Resource(resource) => resource.spec.queue.map_or(0, |queue| {
@@ -118,15 +120,17 @@ pub(super) async fn one(context: &PageContext) -> Result<Shown, Failure> {
     Ok(Queue {
         address: named(&facts.row.named),
         state: state(numbers.state),
+        durable: numbers.durable,
         deletion: deletion(context, ResourceKind::Queue).await?,
         problem: problems
             .into_iter()
             .find(|text| !text.is_empty())
             .unwrap_or_default(),
         counts: counts
-            .map(|(name, amount)| Share {
+            .map(|(name, amount, kind)| Share {
                 name: name.to_owned(),
                 amount,
+                kind: Some(kind),
             })
             .to_vec(),
         counts_fresh: fresh(context, Kind::Mixed, facts.as_of),
@@ -207,6 +211,7 @@ pub(super) async fn dead_letters(context: &PageContext) -> Result<Shown, Failure
     let address = address(context);
     let listed = queues::dead_letters(&context.api, &context.who, &address, which).await?;
     let pages = pages(skip, listed.rows.len(), listed.total);
+    let kept = kept(context, ResourceKind::Queue, &shown_address(context)).await?;
     let row = |one: &queues::DeadLetterRow| DeadLetterRow {
         message: format!("{}/{}", one.family, one.message_id),
         group: one.group.clone(),
@@ -226,7 +231,7 @@ pub(super) async fn dead_letters(context: &PageContext) -> Result<Shown, Failure
         address: shown_address(context),
         list: listing(context, Sort::default(), pages),
         rows: listed.rows.iter().map(row).collect(),
-        fresh: fresh(context, Kind::Durable, listed.as_of),
+        fresh: fresh(context, kept, listed.as_of),
     }
     .into())
 }

@@ -1,7 +1,7 @@
 //! What lists of streams, queues and caches share, and the pages about one of them.
 
 use pinion_admin_ui::model::{self, Fresh, Kind, Level, Listing, Pages, ROWS_MAX, Sort, State};
-use pinion_metadata::{Action, ObjectKey};
+use pinion_metadata::{Action, Body, ObjectKey};
 use pinion_types::ResourceKind;
 
 use super::list::{listing, search};
@@ -160,6 +160,24 @@ pub(super) async fn deletion(
     let part = |name| context.part(name);
     let key = ObjectKey::resource(kind, part("tenant"), part("namespace"), part("name"));
     super::deletion::of(context, part("tenant"), key).await
+}
+
+/// What is worth that is in a resource, by what the resource was declared to be.
+///
+/// # Errors
+/// It is not there, or nobody knows.
+pub(in crate::ui) async fn kept(
+    context: &PageContext,
+    kind: ResourceKind,
+    of: &model::Address,
+) -> Result<Kind, Failure> {
+    let key = ObjectKey::resource(kind, &of.tenant, &of.namespace, &of.name);
+    let durable = context.look(move |metadata| match &metadata.get(&key)?.body {
+        Body::Resource(resource) => Some(resource.spec.durable),
+        _ => None,
+    });
+    let durable = durable.await?.ok_or_else(Failure::not_found)?;
+    Ok(Kind::kept(durable))
 }
 
 /// Time until the data of a row may go, of one that is deleted.

@@ -32,6 +32,7 @@ pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
     }
     Ok(Storage {
         space: parts,
+        space_fresh: fresh(context, Kind::Durable, At(snapshot.taken_at)),
         disk_bytes: size,
         logs,
         fresh: fresh(context, Kind::Mixed, At(snapshot.taken_at)),
@@ -43,6 +44,7 @@ fn share(name: &str, amount: u64) -> Share {
     Share {
         name: name.to_owned(),
         amount,
+        kind: None,
     }
 }
 

@@ -108,14 +108,10 @@ pub(super) async fn one(context: &PageContext) -> Result<Shown, Failure> {
         Err(_) => (Vec::new(), 0),
     };
     let cursors = cursors.unwrap_or_default();
-    let durable = if numbers.durable {
-        Kind::Durable
-    } else {
-        Kind::Live
-    };
     Ok(Stream {
         address: named(&facts.row.named),
         state: state(numbers.state),
+        durable: numbers.durable,
         deletion: deletion(context, ResourceKind::Stream).await?,
         problem: problems
             .into_iter()
@@ -145,7 +141,7 @@ pub(super) async fn one(context: &PageContext) -> Result<Shown, Failure> {
             .collect(),
         cursors_fresh: context.fresh(Kind::Durable),
         newest: newest.unwrap_or_default().iter().map(record).collect(),
-        newest_fresh: context.fresh(durable),
+        newest_fresh: context.fresh(Kind::kept(numbers.durable)),
     }
     .into())
 }
