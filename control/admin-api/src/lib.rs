@@ -60,7 +60,6 @@ use crate::error::Failure;
 use crate::listener::{Door, listen};
 use crate::observer::Observer;
 use crate::rates::Rates;
-use crate::rest::bootstrap;
 
 pub use backup::{BackupAsk, BackupFront, BackupHandle, BackupRefused, BackupStream, backup_front};
 pub use cores::{NodeError, NodeFront, NodeHandle, node_front};
@@ -71,8 +70,9 @@ pub use metrics::{Host, HostFacts};
 pub use model::SpecDefaults;
 pub use oidc::{LOGIN_NAME_BYTES_MAX, LOGINS_MAX, OidcLogin, redirect_at};
 pub use rates::Rate;
-pub use routes::{Need, ObjectOf, Route, Verb, routes};
+pub use routes::{Need, ObjectOf, Route, Verb, first_day_routes, routes};
 pub use seen::{Parts, ResourceLoad, Seen};
+pub use ui::dashboard_paths;
 
 /// What a node serves its administrators with.
 #[derive(Debug)]
@@ -207,14 +207,14 @@ pub async fn serve(
         stopping: stopping.clone(),
     });
     let door = Door {
-        router: ui::mount(grpc::mount(router(&api, routes()), &api), &api)?,
+        router: ui::mount(grpc::mount(&router(&api, routes()), &api), &api)?,
         tls,
         cleartext: config.cleartext,
     };
     let first_days = match first_day {
         Some(listener) => {
             let door = Door {
-                router: router(&api, [&bootstrap::ROUTE].into_iter()),
+                router: router(&api, first_day_routes()),
                 ..door.clone()
             };
             Some(listen(listener, door, stopping.clone()))

@@ -14,8 +14,8 @@ use pinion_types::ResourceKind;
 use crate::call::{Call, Reply};
 use crate::metrics;
 use crate::rest::{
-    apply, audit, backup, brokers, health, metadata, namespaces, placements, probes, raft, system,
-    tenants,
+    apply, audit, backup, bootstrap, brokers, health, metadata, namespaces, placements, probes,
+    raft, system, tenants,
 };
 
 /// What is done.
@@ -168,6 +168,11 @@ pub fn routes() -> impl Iterator<Item = &'static Route> {
         domains::DOMAINS,
     ];
     groups.into_iter().flatten()
+}
+
+/// Every route of the listener of first days.
+pub fn first_day_routes() -> impl Iterator<Item = &'static Route> {
+    bootstrap::ROUTES.iter()
 }
 
 /// Where the metrics are.

@@ -41,46 +41,87 @@ pub mod proto {
 /// The proto as a `FileDescriptorSet`, for whoever asks the server what it speaks.
 pub const DESCRIPTORS: &[u8] = include_bytes!("descriptor.bin");
 
+/// A service on the administrators' port: what is mounted, and what the matrix of rights has
+/// rows for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// What administrators ask.
+    Admin,
+    /// Whether the node serves.
+    Health,
+    /// What the node speaks.
+    Reflection,
+}
+
+impl Service {
+    /// Every one that is mounted.
+    pub const ALL: [Self; 3] = [Self::Admin, Self::Health, Self::Reflection];
+
+    /// As paths have it, with its package.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "pinion.admin.v1.Admin",
+            Self::Health => "grpc.health.v1.Health",
+            Self::Reflection => "grpc.reflection.v1.ServerReflection",
+        }
+    }
+
+    /// The `FileDescriptorSet` that has its methods.
+    #[must_use]
+    pub const fn descriptors(self) -> &'static [u8] {
+        match self {
+            Self::Admin => DESCRIPTORS,
+            Self::Health => tonic_health::pb::FILE_DESCRIPTOR_SET,
+            Self::Reflection => tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        }
+    }
+}
+
 /// Adds the services to the routes; what they call are these routes.
-pub(crate) fn mount(router: Router, api: &Arc<Api>) -> Router {
-    let calls = AdminServer::new(Calls {
+pub(crate) fn mount(routes: &Router, api: &Arc<Api>) -> Router {
+    Service::ALL
+        .into_iter()
+        .fold(routes.clone(), |router, service| {
+            let path = format!("/{}/{{method}}", service.name());
+            match service {
+                Service::Admin => {
+                    let calls = AdminServer::new(Calls {
+                        api: Arc::clone(api),
+                        router: routes.clone(),
+                    });
+                    let calls = calls.max_decoding_message_size(BODY_BYTES_MAX);
+                    router.route_service(&path, gate(api, Open::Inside, calls))
+                }
+                Service::Health => {
+                    // A check is one answer; whoever watches keeps a stream open.
+                    let open = Open::Credential { but: "Check" };
+                    let serving = HealthServer::new(Serving {
+                        api: Arc::clone(api),
+                    });
+                    router.route_service(&path, gate(api, open, serving))
+                }
+                Service::Reflection => {
+                    let told = [Service::Admin, Service::Health].map(Service::descriptors);
+                    let told = told.into_iter().fold(
+                        Builder::configure(),
+                        Builder::register_encoded_file_descriptor_set,
+                    );
+                    // Our own descriptors: a test asks for them.
+                    let Ok(reflection) = told.build_v1() else {
+                        return router;
+                    };
+                    let open = Open::Credential { but: "" };
+                    router.route_service(&path, gate(api, open, reflection))
+                }
+            }
+        })
+}
+
+fn gate<S>(api: &Arc<Api>, open: Open, inner: S) -> Gate<S> {
+    Gate {
         api: Arc::clone(api),
-        router: router.clone(),
-    });
-    let calls = calls.max_decoding_message_size(BODY_BYTES_MAX);
-    let router = router.route_service(
-        "/pinion.admin.v1.Admin/{method}",
-        Gate {
-            api: Arc::clone(api),
-            open: Open::Inside,
-            inner: calls,
-        },
-    );
-    let router = router.route_service(
-        "/grpc.health.v1.Health/{method}",
-        Gate {
-            api: Arc::clone(api),
-            // A check is one answer; whoever watches keeps a stream open.
-            open: Open::Credential { but: "Check" },
-            inner: HealthServer::new(Serving {
-                api: Arc::clone(api),
-            }),
-        },
-    );
-    let reflection = Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1();
-    // Our own descriptors: a test asks for them.
-    let Ok(reflection) = reflection else {
-        return router;
-    };
-    router.route_service(
-        "/grpc.reflection.v1.ServerReflection/{method}",
-        Gate {
-            api: Arc::clone(api),
-            open: Open::Credential { but: "" },
-            inner: reflection,
-        },
-    )
+        open,
+        inner,
+    }
 }

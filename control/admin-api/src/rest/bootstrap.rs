@@ -23,8 +23,8 @@ pub(crate) const SECRET: HeaderName = HeaderName::from_static("x-pinion-bootstra
 /// Who did it, in the audit log.
 const PRINCIPAL: &str = "bootstrap";
 
-/// The one route of its listener.
-pub(crate) static ROUTE: Route = Route {
+/// The routes of its listener: one.
+pub(crate) const ROUTES: &[Route] = &[Route {
     method: Verb::Post,
     path: "/internal/bootstrap/tenants/{t}/initialize",
     need: Need::Public,
@@ -35,10 +35,10 @@ pub(crate) static ROUTE: Route = Route {
     others: &[401, 404, 409],
     confirm: false,
     rpc: None,
-    command: "",
+    command: "bootstrap",
     about: "A tenant's first day",
     handler: |call| Box::pin(initialize(call)),
-};
+}];
 
 /// What a tenant begins with.
 #[derive(Clone, Debug, Deserialize)]

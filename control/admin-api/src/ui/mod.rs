@@ -61,7 +61,9 @@ use context::{Access, PageContext};
 use cookie::Cookie;
 use departed::Departures;
 use form::Fields;
-use places::{Found, PATH_BYTES_MAX};
+use places::{Found, PATH_BYTES_MAX, Way};
+
+pub use places::dashboard_paths;
 use session::{SessionDigest, Sessions};
 
 /// How long the node worked on an answer, for the tools of browsers: milliseconds from the
@@ -180,12 +182,12 @@ impl Frame {
             let failure = Failure::new(status, "path_too_long", "The address is too long.");
             return Err((None, failure));
         }
-        let posts = match path {
-            actions::LOGIN => return self.login(head, body, visit).await,
-            _ if path.starts_with(actions::LOGIN_OIDC) => return self.oidc(head, visit).await,
-            actions::LOGOUT | actions::THEME | actions::PERFORM => true,
-            _ => false,
-        };
+        let (way, posts) = places::way(path);
+        match way {
+            Way::Login => return self.login(head, body, visit).await,
+            Way::Oidc => return self.oidc(head, visit).await,
+            _ => {}
+        }
         let wanted = if posts {
             head.method == Method::POST
         } else {
@@ -195,26 +197,25 @@ impl Frame {
             let allowed = if posts { "POST" } else { "GET, HEAD" };
             return Err((None, wrong_method(allowed)));
         }
-        if path.starts_with("/assets/") {
+        if way == Way::File {
             return files::file(self, head, visit).map_err(|failure| (None, failure));
         }
-        let logged = match self.logged(visit, path != actions::LIVE) {
+        let logged = match self.logged(visit, way != Way::Live) {
             Ok(logged) => logged,
             Err(not) => {
-                return self
-                    .not_in(visit, not, posts || path == actions::LIVE)
-                    .await;
+                return self.not_in(visit, not, posts || way == Way::Live).await;
             }
         };
         let of = |failure| (Some(logged.clone()), failure);
         self.api.rate(&logged.who, posts).map_err(of)?;
-        match path {
-            actions::LOGOUT => self.logout(head, body, visit, &logged).await,
-            actions::THEME => self.theme(head, body, visit, &logged).await,
-            actions::PERFORM => self.perform(head, body, visit, &logged).await,
-            actions::CONFIRM => self.confirm(head, visit, &logged).await,
-            actions::LIVE => self.live(head, visit, &logged),
-            _ => self.page(head, visit, &logged).await,
+        match way {
+            Way::Logout => self.logout(head, body, visit, &logged).await,
+            Way::Theme => self.theme(head, body, visit, &logged).await,
+            Way::Perform => self.perform(head, body, visit, &logged).await,
+            Way::Confirm => self.confirm(head, visit, &logged).await,
+            Way::Live => self.live(head, visit, &logged),
+            // Those of everybody were answered above.
+            Way::Login | Way::Oidc | Way::File | Way::Page => self.page(head, visit, &logged).await,
         }
         .map_err(of)
     }

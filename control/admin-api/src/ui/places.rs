@@ -1,7 +1,7 @@
-//! From a path to its page.
+//! From a path to its page, or to what is done there.
 
 use axum::http::StatusCode;
-use pinion_admin_ui::links::ROUTES;
+use pinion_admin_ui::links::{ROUTES, actions};
 
 use super::pages::{Handler, handler};
 use crate::call::percent_decode;
@@ -17,6 +17,67 @@ pub(crate) struct Found {
     pub(crate) route: &'static str,
     pub(crate) handler: Handler,
     pub(crate) parts: Vec<(&'static str, String)>,
+}
+
+/// What is asked of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The form of the login, and what is sent from it.
+    Login,
+    /// To an identity provider, and back from there.
+    Oidc,
+    /// The end of a session.
+    Logout,
+    /// Light or dark.
+    Theme,
+    /// What an action would do.
+    Confirm,
+    /// It is done.
+    Perform,
+    /// What changes on a page.
+    Live,
+    /// Style, script and pictures.
+    File,
+    /// Whatever else: a page, or nothing.
+    Page,
+}
+
+/// Paths that are no pages, with their methods; HEAD is answered where GET is, but on the
+/// way to a provider. With [`ROUTES`] it is all that the dashboard answers: what is not here
+/// is looked for among the pages. A path is known by what is before its part in braces.
+const WAYS: [(&str, &[&str], Way); 9] = [
+    (actions::LOGIN, &["GET", "POST"], Way::Login),
+    (LOGIN_OIDC, &["GET"], Way::Oidc),
+    (actions::LOGIN_OIDC_CALLBACK, &["GET"], Way::Oidc),
+    (actions::LOGOUT, &["POST"], Way::Logout),
+    (actions::THEME, &["POST"], Way::Theme),
+    (actions::CONFIRM, &["GET"], Way::Confirm),
+    (actions::PERFORM, &["POST"], Way::Perform),
+    (actions::LIVE, &["GET"], Way::Live),
+    ("/assets/{*file}", &["GET"], Way::File),
+];
+
+/// [`actions::LOGIN_OIDC`] with the id of a provider.
+const LOGIN_OIDC: &str = "/ui/login/oidc/{id}";
+
+/// Where a path leads to, and whether something is sent there.
+pub(crate) fn way(path: &str) -> (Way, bool) {
+    let is_of = |template: &str| match template.split_once('{') {
+        // What only begins like that leads to nothing there, and not to the login.
+        Some((beginning, _)) => path.starts_with(beginning.trim_end_matches('/')),
+        None => path == template,
+    };
+    let found = WAYS.iter().find(|(template, ..)| is_of(template));
+    found.map_or((Way::Page, false), |(_, methods, way)| {
+        (*way, **methods == ["POST"])
+    })
+}
+
+/// Every method and path of the dashboard, as templates; `{*name}` is the rest of a path.
+pub fn dashboard_paths() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let ways = WAYS.iter();
+    let ways = ways.flat_map(|(path, methods, _)| methods.iter().map(|method| (*method, *path)));
+    ways.chain(ROUTES.iter().map(|(_, path)| ("GET", *path)))
 }
 
 /// The page of a path.
@@ -117,6 +178,28 @@ mod tests {
         assert_eq!(parts("/", "/"), Some(vec![]));
         assert_eq!(parts("/ui/raft/", "/ui/raft"), None);
         assert!(matched("/ui/tenants/%ff/keys", "/ui/tenants/{tenant}/keys").is_err());
+    }
+
+    #[test]
+    fn a_path_that_is_no_page_leads_to_what_is_done_there() {
+        assert_eq!(way("/ui/do"), (Way::Perform, true));
+        assert_eq!(way("/ui/login"), (Way::Login, false));
+        assert_eq!(way("/ui/login/oidc/corp"), (Way::Oidc, false));
+        assert_eq!(way("/ui/login/oidc/callback"), (Way::Oidc, false));
+        assert_eq!(way("/assets/pinion.css"), (Way::File, false));
+        assert_eq!(way("/ui/login/oidcorp"), (Way::Oidc, false));
+        for page in ["/", "/ui", "/ui/do/", "/ui/raft", "/ui/login/"] {
+            assert_eq!(way(page), (Way::Page, false), "{page}");
+        }
+        assert!(LOGIN_OIDC.starts_with(actions::LOGIN_OIDC));
+        // Each is there once, and none of them is a page.
+        let all: Vec<_> = dashboard_paths().collect();
+        for (at, one) in all.iter().enumerate() {
+            assert!(!all[..at].contains(one), "{one:?} twice");
+        }
+        for (path, ..) in WAYS {
+            assert!(find(path).is_err(), "{path} is a page");
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! `pinion admin` and the routes: each route has its command, and commands are understood.
+//! `pinion admin` and the routes: each route has its command or a reason to have none, and
+//! commands are understood.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use clap::{Args as _, Command, FromArgMatches as _};
-use pinion_admin_api::routes;
+use pinion_admin_api::{first_day_routes, routes};
 use pinion_cli::{AdminArgs, administer};
 use serde_json::Value;
 
@@ -81,11 +83,58 @@ impl Shell {
     }
 }
 
+/// Routes without a command of `pinion admin`, each with what there is instead. A route that
+/// comes later has a command, or a row here.
+const WITHOUT: &[(&str, &str)] = &[
+    ("GET /healthz", PROBED),
+    ("GET /livez", PROBED),
+    ("GET /readyz", PROBED),
+    ("GET /startupz", PROBED),
+    ("GET /health", PROBED),
+    (
+        "GET /metrics",
+        "a scraper asks, and `stats` has the numbers for people",
+    ),
+    (
+        "GET /v1/openapi.json",
+        "tools read it, and `--help` is for people",
+    ),
+    ("GET /v1/docs", "a page, for browsers"),
+    (
+        "POST /v1/brokers/{b}/health",
+        "a broker says it of itself: somebody who said it for one would make the dead look alive",
+    ),
+    (
+        "POST /v1/backup",
+        "`pinion backup`, which checks and keeps what comes",
+    ),
+    ("GET /api/v1/stream/realms", LISTED),
+    ("GET /api/v1/stream/realms/{t}/areas", LISTED),
+    ("GET /api/v1/stream/realms/{t}/areas/{ns}/resources", LISTED),
+    ("GET /api/v1/queue/realms", LISTED),
+    ("GET /api/v1/queue/realms/{t}/areas", LISTED),
+    ("GET /api/v1/queue/realms/{t}/areas/{ns}/resources", LISTED),
+    ("GET /api/v1/cache/realms", LISTED),
+    ("GET /api/v1/cache/realms/{t}/areas", LISTED),
+    ("GET /api/v1/cache/realms/{t}/areas/{ns}/resources", LISTED),
+];
+
+const PROBED: &str = "whoever runs the process asks, by its status alone";
+const LISTED: &str = "`streams`, `queues` and `caches` list those of all levels at once, with both names in each row, and `tenant list` and `namespace list` the levels";
+
 #[test]
-fn every_route_that_names_a_command_has_it() {
+fn every_route_has_its_command_or_a_reason_to_have_none() {
     let admin = parser();
     let mut seen = 0;
-    for route in routes().filter(|route| !route.command.is_empty()) {
+    let mut without: BTreeMap<&str, &str> = WITHOUT.iter().copied().collect();
+    assert_eq!(without.len(), WITHOUT.len(), "each route once");
+    for route in routes().chain(first_day_routes()) {
+        let name = format!("{} {}", route.method.text(), route.path);
+        if route.command.is_empty() {
+            let reason = without.remove(name.as_str());
+            assert!(reason.is_some(), "{name} has no command, and no reason");
+            continue;
+        }
         let mut at = &admin;
         for word in route.command.split(' ') {
             if let Some(option) = word.strip_prefix("--") {
@@ -103,6 +152,10 @@ fn every_route_that_names_a_command_has_it() {
         assert!(!at.has_subcommands(), "{} is no command yet", route.command);
         seen += 1;
     }
+    assert!(
+        without.is_empty(),
+        "no such route without a command: {without:?}"
+    );
     assert!(seen > 30, "the routes were not read: {seen}");
 }
 

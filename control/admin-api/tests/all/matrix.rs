@@ -1,11 +1,16 @@
 //! Every route, asked by everybody: what each of them is answered.
 //!
 //! The table is written by hand from what the routes promise, and shares nothing with the
-//! code that decides. A route without a row fails, as does a row without a route.
+//! code that decides. A route without a row fails, as does a row without a route. Calls of
+//! gRPC, the dashboard and first days have tables of the same columns.
+
+mod calls;
+mod dashboard;
+mod first_day;
 
 use std::collections::BTreeMap;
 
-use pinion_admin_api::{Route, Verb, routes};
+use pinion_admin_api::{PlaneHandle, Route, Verb, routes};
 use serde_json::{Value, json};
 
 use crate::host::PLAIN;
@@ -330,6 +335,20 @@ pub(crate) fn body(route: &Route) -> Option<Value> {
     Some(body)
 }
 
+/// Who asks, in the order of columns, with what they show.
+async fn everybody(ops: &Client, plane: &PlaneHandle) -> Vec<(&'static str, Client)> {
+    let mut all = vec![
+        ("nobody", ops.showing_nothing()),
+        ("a guess", ops.showing("pinion_key_00000000_ffff")),
+        ("a token for data", ops.showing(PLAIN)),
+    ];
+    for (number, role) in (1..).zip(ROLES) {
+        all.push((role.name, ops.showing(key(plane, number, role).await)));
+    }
+    all.push(("an operator", ops.clone()));
+    all
+}
+
 async fn ask(client: &Client, route: &Route) -> Answered {
     // Whoever is let in changes nothing: no object has this version.
     let client = match route.method {
@@ -357,15 +376,7 @@ fn every_route_answers_everybody_as_the_table_says() {
     tell(|ops, plane| async move {
         furnish(&ops).await;
         believe(&ops, &plane).await;
-        let mut everybody = vec![
-            ("nobody", ops.showing_nothing()),
-            ("a guess", ops.showing("pinion_key_00000000_ffff")),
-            ("a token for data", ops.showing(PLAIN)),
-        ];
-        for (number, role) in (1..).zip(ROLES) {
-            everybody.push((role.name, ops.showing(key(&plane, number, role).await)));
-        }
-        everybody.push(("an operator", ops.clone()));
+        let everybody = everybody(&ops, &plane).await;
         let before = ops.get("/v1/system/info").await.is(200).body["version"].clone();
         let document = ops.get("/v1/openapi.json").await.is(200).body;
         let (mut rows, mut refused, mut routes_asked) = (0, 0, 0);
