@@ -287,6 +287,28 @@ fn the_overview_draws_what_publishes_took() {
 }
 
 #[test]
+fn the_logs_of_the_control_plane_are_on_the_storage_page() {
+    tell(|place| async move {
+        let mut browser = Browser::of(&place.ops, OPERATOR).await;
+        let page = browser.get("/ui/storage").await.is(200);
+        for log in ["metadata", "audit"] {
+            let row = row(&page, log);
+            row.has("<small>control</small>").has("running");
+            // What was made before is in both of them.
+            for (cell, what) in [("s", "segments"), ("b", "bytes"), ("r", "records")] {
+                assert!(
+                    !row.html.contains(&format!("data-live=\"{cell}\">0<")),
+                    "{what}: {row:#?}"
+                );
+                row.has(&format!("data-live=\"{cell}\">"));
+            }
+        }
+        page.has("logs of the control plane").has("timed as one");
+        assert!(!page.html.contains("No log is open"));
+    });
+}
+
+#[test]
 fn what_is_not_there_or_not_theirs_is_not_found() {
     tell(|place| async move {
         furnish(&place);

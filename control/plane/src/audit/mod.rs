@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use pinion_commitlog::{
     Damage, DiskDone, DiskError, DiskRequest, Files, Log, LogConfig, LogEvent, LogId, LogState,
-    Lsn, PinLimits, PinRefused, Pinned, RECORD_OVERHEAD, RecordHead, RecordIn, RecoverError,
-    RecoveryReport, Replay, recover,
+    LogStats, Lsn, PinLimits, PinRefused, Pinned, RECORD_OVERHEAD, RecordHead, RecordIn,
+    RecoverError, RecoveryReport, Replay, recover,
 };
 use pinion_metadata::{BrokerNumber, MetaVersion};
 use pinion_types::{Monotonic, Offset, PartitionId, ResourceId, WallMs};
@@ -398,6 +398,11 @@ impl AuditLog {
     /// Whether the rows up to there are durable, or never will be.
     pub(crate) fn is_durable(&self, lsn: Lsn) -> bool {
         self.log.committed() >= lsn || self.failed()
+    }
+
+    /// What its log has and did.
+    pub(crate) fn stats(&self) -> LogStats {
+        self.log.stats()
     }
 
     fn failed(&self) -> bool {
