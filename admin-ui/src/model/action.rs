@@ -228,8 +228,8 @@ pub struct AuditPreview {
     pub tenant: String,
     /// What was asked.
     pub operation: String,
-    /// Of what.
-    pub target: String,
+    /// Of what, one row for each.
+    pub targets: Vec<String>,
 }
 
 /// Something to fill in before an action.
@@ -257,6 +257,9 @@ pub enum ConfirmProblem {
     BadInput,
     /// The target has changed since the page was made: this one shows it as it is now.
     Changed,
+    /// It comes to other rows of the audit log than the page before showed, by what was filled
+    /// in or since: this one shows them.
+    Otherwise,
 }
 
 /// The page before a force action. It does nothing.

@@ -93,7 +93,8 @@ pub struct LogRow {
     pub commits_per_s: Option<f64>,
     /// Records of one group, half of them below; `None` before the first.
     pub group_p50: Option<u64>,
-    /// Latency of a write with its flush, microseconds, half of them below.
+    /// Latency of a write with its flush, which are timed as one, microseconds, half of them
+    /// below; of the group's log, half of the last ones.
     pub commit_p50_us: Option<u64>,
     /// 99 of 100 below.
     pub commit_p99_us: Option<u64>,

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pinion_metadata::{Command, Expect, MetaVersion, Metadata};
 use pinion_plane::{
     Answer, AuditEverywhere, AuditQuery, Caller, Consistency, Denied, PeerName, Plane, PlaneError,
-    PlaneOutput, PlaneStatus, Query, Request, RequestId, WatchError, WatchId, Watched, Write,
+    PlaneLogs, PlaneOutput, PlaneStatus, Query, Request, RequestId, WatchError, WatchId, Watched,
+    Write,
 };
 use pinion_raft_group::TransferError;
 use pinion_types::Monotonic;
@@ -63,6 +64,7 @@ enum Ask {
         answer: oneshot::Sender<Result<WatchStream, WatchError>>,
     },
     Status(oneshot::Sender<PlaneStatus>),
+    Logs(oneshot::Sender<PlaneLogs>),
     Transfer(PeerName, oneshot::Sender<Result<(), TransferError>>),
     Beat(PeerName, u64, oneshot::Sender<Result<(), PlaneError>>),
     Look(Look),
@@ -221,6 +223,14 @@ impl PlaneHandle {
     /// [`PlaneError::Busy`], or [`PlaneError::NotReady`] when its owner is gone.
     pub async fn status(&self) -> Result<PlaneStatus, PlaneError> {
         self.ask(Ask::Status, PlaneError::NotReady).await
+    }
+
+    /// What its logs have and did.
+    ///
+    /// # Errors
+    /// As [`PlaneHandle::status`].
+    pub async fn logs(&self) -> Result<PlaneLogs, PlaneError> {
+        self.ask(Ask::Logs, PlaneError::NotReady).await
     }
 
     /// Gives the lead to another member, from this node, which has it. Done when that one
@@ -385,6 +395,9 @@ impl Front {
             Ask::Status(answer) => {
                 let _ = answer.send(plane.status());
             }
+            Ask::Logs(answer) => {
+                let _ = answer.send(plane.logs());
+            }
             Ask::Transfer(to, answer) => {
                 let _ = answer.send(plane.transfer(&to));
             }
@@ -535,6 +548,7 @@ impl core::fmt::Debug for Ask {
             Self::Denied(..) => "Denied",
             Self::Watch { .. } => "Watch",
             Self::Status(_) => "Status",
+            Self::Logs(_) => "Logs",
             Self::Transfer(..) => "Transfer",
             Self::Beat(..) => "Beat",
             Self::Look(_) => "Look",

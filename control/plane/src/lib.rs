@@ -40,7 +40,7 @@ pub use meet::{Beat, Join, JoinAnswer, JoinVerdict, Meet, MeetState};
 pub use names::PeerName;
 pub use node::{ClusterConfig, NodeFacts};
 pub use open::{Opened, PlaneConfig, PlaneOpenError};
-pub use output::{Halt, PlaneNotice, PlaneOutput, PlanePeer, PlaneStatus};
+pub use output::{Halt, PlaneLogs, PlaneNotice, PlaneOutput, PlanePeer, PlaneStatus};
 pub use peer::{Forward, PlaneMessage, Returned, Why};
 pub use pinion_raft_group::TransferError;
 pub use plane::{Plane, PlanePinned};

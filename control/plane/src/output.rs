@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use pinion_commitlog::{Damage, DiskError};
+use pinion_commitlog::{Damage, DiskError, LogStats};
 use pinion_metadata::{Broken, BrokerNumber, Change, FormatError, MetaVersion, SnapshotSource};
 use pinion_raft_group::{MemberId, Notice, Role, Status};
 
@@ -195,6 +195,15 @@ pub struct PlaneStatus {
     pub requests: usize,
     /// Those who follow the changes.
     pub watchers: usize,
+}
+
+/// What the logs of a plane have and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlaneLogs {
+    /// That of the group: the metadata.
+    pub group: LogStats,
+    /// That of the audit.
+    pub audit: LogStats,
 }
 
 /// Another member, as the leader knows it.

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use pinion_commitlog::{AdmitError, DiskDone, DiskRequest, Files, LogEvent, RECORD_OVERHEAD};
+use pinion_commitlog::{
+    AdmitError, DiskDone, DiskRequest, Files, LogEvent, LogStats, RECORD_OVERHEAD,
+};
 use pinion_types::{Monotonic, WallMs};
 use raft::eraftpb::{ConfState, HardState};
 
@@ -392,6 +394,12 @@ impl Group {
     pub fn next_deadline(&self) -> Option<Monotonic> {
         let member = self.member.as_ref().and_then(Member::next_deadline);
         member.into_iter().chain(self.wal.log.next_deadline()).min()
+    }
+
+    /// What its log has and did.
+    #[must_use]
+    pub fn log(&self) -> LogStats {
+        self.wal.log.stats()
     }
 
     /// How it is.

@@ -89,6 +89,8 @@ pub(crate) struct Asked {
     pub(crate) more: Vec<(String, String)>,
     /// Of the target, when the page was made.
     pub(crate) version: Option<MetaVersion>,
+    /// Digest of the rows of the audit log that the page showed.
+    pub(crate) rows: [u8; 32],
 }
 
 /// One session.
@@ -298,6 +300,7 @@ mod tests {
             tenant: String::new(),
             more: Vec::new(),
             version: None,
+            rows: [0; 32],
         }
     }
 

@@ -48,8 +48,14 @@ struct Deed {
     target: String,
 }
 
+/// What the row of something says of its target, and whether whoever did it said that they
+/// mean it. Who shows the row before there is one asks here.
+pub(crate) fn said(target: &str, confirmed: bool) -> String {
+    let confirmed = if confirmed { " confirmed" } else { "" };
+    format!("{target}{confirmed}")
+}
+
 fn row(by: By<'_>, deed: &Deed, status: u16) -> Denied {
-    let confirmed = if by.confirmed { " confirmed" } else { "" };
     Denied {
         caller: Caller {
             principal: by.who.principal.clone(),
@@ -58,7 +64,7 @@ fn row(by: By<'_>, deed: &Deed, status: u16) -> Denied {
         },
         tenant: deed.tenant.clone(),
         operation: deed.operation.into(),
-        target: format!("{}{confirmed}", deed.target).into(),
+        target: said(&deed.target, by.confirmed).into(),
         status,
     }
 }
@@ -89,6 +95,32 @@ async fn recorded<T>(
     result
 }
 
+/// How one dead letter is named in a row.
+pub(crate) fn letter_target(queue: &Address, (family, group, id): (u16, &str, u64)) -> String {
+    let which = Letters {
+        group,
+        ..Letters::default()
+    };
+    letters_text(queue, family, which, Some(id))
+}
+
+/// How dead letters that are given back at a rate are named in a row.
+pub(crate) fn redrive_target(
+    queue: &Address,
+    (family, which, rate): (u16, Letters<'_>, u32),
+) -> String {
+    let mut text = letters_text(queue, family, which, None);
+    if rate > 0 {
+        text.push_str(&format!(" rate={rate}"));
+    }
+    text
+}
+
+/// How a connection is named in a row.
+pub(crate) fn session_target(id: SessionId, principal: &str) -> String {
+    format!("session:{id} principal={principal}")
+}
+
 /// How a dead letter, or some of them, are named in a row.
 fn letters_text(queue: &Address, family: u16, which: Letters<'_>, id: Option<u64>) -> String {
     let mut text = format!("queue:{queue} family={family}");
@@ -117,11 +149,8 @@ pub(crate) async fn replay(
         group,
         ..Letters::default()
     };
-    let deed = by.about(
-        "queue.replay",
-        queue,
-        letters_text(queue, family, which, Some(id)),
-    )?;
+    let text = letter_target(queue, (family, group, id));
+    let deed = by.about("queue.replay", queue, text)?;
     let moved = async {
         let moved = dead(api, queue, family, Move::Replay(0), which, Some(id)).await?;
         found(moved)
@@ -143,7 +172,7 @@ pub(crate) async fn delete_letter(
         group,
         ..Letters::default()
     };
-    let text = letters_text(queue, family, which, Some(id));
+    let text = letter_target(queue, (family, group, id));
     let deed = by.about("queue.delete_letter", queue, text)?;
     let moved = async {
         let moved = dead(api, queue, family, Move::Purge, which, Some(id)).await?;
@@ -163,10 +192,7 @@ pub(crate) async fn redrive(
     queue: &Address,
     (family, which, rate): (u16, Letters<'_>, u32),
 ) -> Result<u64, Failure> {
-    let mut text = letters_text(queue, family, which, None);
-    if rate > 0 {
-        text.push_str(&format!(" rate={rate}"));
-    }
+    let text = redrive_target(queue, (family, which, rate));
     let deed = by.about("queue.redrive", queue, text)?;
     let moved = dead(api, queue, family, Move::Replay(rate), which, None);
     recorded(api, by, deed, moved).await
@@ -293,7 +319,7 @@ impl By<'_> {
         Ok(Deed {
             operation,
             tenant: tenant.unwrap_or_default(),
-            target: format!("session:{id} principal={}{more}", row.principal),
+            target: session_target(id, &row.principal) + &more,
         })
     }
 }

@@ -337,6 +337,34 @@ pub(crate) async fn groups(
     Ok(all.into_values().collect())
 }
 
+/// Dead letters of one group in one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Dead {
+    pub(crate) family: u16,
+    /// Empty is the default one.
+    pub(crate) group: String,
+    pub(crate) messages: u64,
+}
+
+/// Where a queue has dead letters, by partition and group, as its cores have them now.
+///
+/// # Errors
+/// As [`groups`].
+pub(crate) async fn dead(api: &Api, who: &Who, address: &Address) -> Result<Vec<Dead>, Failure> {
+    let mut all = Vec::new();
+    for seat in seats(api, who, address, None).await? {
+        let groups = groups_of(api, seat).await?.into_iter();
+        let of = |facts: GroupFacts| Dead {
+            family: seat.partition.0,
+            group: facts.group,
+            messages: facts.messages_dead_lettered,
+        };
+        all.extend(groups.map(of).filter(|dead| dead.messages > 0));
+    }
+    all.sort_by(|a, b| (a.family, &a.group).cmp(&(b.family, &b.group)));
+    Ok(all)
+}
+
 /// Why each group of each partition is given nothing, or that it is given what there is.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! The dashboard: who is let in, what they see, and what is done from it.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,14 +9,14 @@ use http_body_util::BodyExt;
 use pinion_admin_api::limits::LIVE_STREAMS_MAX;
 use pinion_admin_api::{ApiConfig, Rate};
 use pinion_admin_ui::assets::SECURITY_HEADERS;
-use pinion_admin_ui::model::{PAGE_BYTES_MAX, ROWS_MAX};
+use pinion_admin_ui::model::{Operation, PAGE_BYTES_MAX, ROWS_MAX};
 use pinion_auth::access::AccessTable;
 use serde_json::json;
 
 use crate::host::{OPERATOR, PLAIN, entry};
 use crate::http::{config, tell, tell_with, tell_with_access};
 use crate::roles::{ROLES, believe, furnish, key};
-use crate::support::browser::{Browser, encoded};
+use crate::support::browser::{Browser, encoded, kept, rows};
 
 /// Pages of the control plane, and what each of them says when [`furnish`] was there.
 const PAGES: &[(&str, &str)] = &[
@@ -533,6 +534,77 @@ fn every_action_of_control_does_what_its_route_does() {
         let form = browser.confirm(query).await.is(200);
         browser.perform(&form, &[]).await.is(303);
         browser.get("/ui/raft").await.has("Nothing was done: ");
+    });
+}
+
+#[test]
+fn what_a_confirm_page_says_of_the_audit_log_is_what_is_written() {
+    // Beside data cores, in `pages`, and with a master key, in `identity`.
+    const ELSEWHERE: [&str; 5] = [
+        "replay_dead_letter",
+        "purge_dead_letter",
+        "redrive_dead_letters",
+        "close_session",
+        "rotate_signing_keys",
+    ];
+    tell(|ops, plane| async move {
+        furnish(&ops).await;
+        believe(&ops, &plane).await;
+        let mut browser = Browser::of(&ops, OPERATOR).await;
+        let grouping = json!({ "groupings": [{ "member": "p:ana", "role": "boss" }] });
+        let groupings = "/v1/tenants/acme/rbac/groupings";
+        ops.post(groupings, grouping).await.is(201);
+        let made = json!({ "name": "ci", "subject": "p:ci" });
+        let made = ops.post("/v1/tenants/acme/api-keys", made).await.is(201);
+        let prefix = made.body["prefix"].as_str().unwrap();
+        let policy = "&tenant=acme&action=stream.publish&object=stream:acme/pay/*";
+        let key = format!("&tenant=acme&prefix={prefix}");
+        let mut left: BTreeSet<&str> = Operation::ALL.iter().map(|one| one.word()).collect();
+        left.retain(|word| !ELSEWHERE.contains(word));
+        for (word, target, more) in [
+            ("add_policy", "g:ops", policy),
+            ("remove_policy", "g:ops", policy),
+            ("remove_grouping", "p:ana", "&tenant=acme&role=boss"),
+            ("remove_provider", "https://idp.example", "&tenant=acme"),
+            ("revoke_api_key", "ci", &key),
+            ("drain_broker", "one", ""),
+            ("activate_broker", "one", ""),
+            ("rebalance_stream", "pay/orders", "&tenant=acme"),
+            (
+                "transfer_leadership",
+                "pay/orders",
+                "&tenant=acme&partition=0",
+            ),
+            ("delete_stream", "pay/refunds", "&tenant=acme"),
+            ("restore_stream", "pay/refunds", "&tenant=acme"),
+            ("delete_queue", "pay/jobs", "&tenant=acme"),
+            ("restore_queue", "pay/jobs", "&tenant=acme"),
+            ("delete_cache", "pay/hot", "&tenant=acme"),
+            ("restore_cache", "pay/hot", "&tenant=acme"),
+            ("delete_namespace", "pay", "&tenant=other"),
+            ("restore_namespace", "pay", "&tenant=other"),
+            ("delete_tenant", "other", ""),
+            ("restore_tenant", "other", ""),
+            ("transfer_raft_leader", "nobody", ""),
+        ] {
+            let query = format!("operation={word}&target={target}{more}");
+            let form = browser.confirm(&query).await.is(200);
+            let promised = form.promised();
+            let before = rows(&ops, &promised.0).await.len();
+            let written = [("typed", target), ("force", "yes"), ("broker", "one")];
+            browser.perform(&form, &written).await.is(303);
+            println!("{word}: {promised:?}");
+            kept(&ops, before, &promised).await;
+            assert!(left.remove(word), "{word}");
+        }
+        // It says whose policies they are, too.
+        let policies = "/v1/audit?action=add_policies";
+        let policies = ops.get(policies).await.is(200).body;
+        assert_eq!(policies["rows"][0]["tenant"], "acme");
+        // Nobody can ask for this one yet.
+        assert_eq!(left.into_iter().collect::<Vec<_>>(), ["delete_cursor"]);
+        let cursor = "operation=delete_cursor&target=a&tenant=acme";
+        browser.confirm(cursor).await.is(404);
     });
 }
 

@@ -137,6 +137,10 @@ impl Place {
 
     /// Takes one message; its number.
     pub(crate) fn take(&self, partition: u16) -> (u64, pinion_wire::message::Token) {
+        self.take_of(partition, "")
+    }
+
+    fn take_of(&self, partition: u16, group: &str) -> (u64, pinion_wire::message::Token) {
         let take = QueueTake {
             handle: Handle(0),
             partition: PartitionId(partition),
@@ -144,7 +148,7 @@ impl Place {
             max_bytes: 1 << 20,
             wait_ms: 0,
             lease_ms: 60_000,
-            group: "",
+            group,
         };
         let frame = self
             .data
@@ -158,14 +162,19 @@ impl Place {
 
     /// One message is taken and fails, for good.
     pub(crate) fn kill(&self, partition: u16, error: &str) -> u64 {
-        let (id, token) = self.take(partition);
+        self.kill_of(partition, "", error)
+    }
+
+    /// The same of a consumer group.
+    pub(crate) fn kill_of(&self, partition: u16, group: &str, error: &str) -> u64 {
+        let (id, token) = self.take_of(partition, group);
         let mut scratch = Vec::new();
         let nack = QueueNack {
             handle: Handle(0),
             partition: PartitionId(partition),
             delay_ms: None,
             error,
-            group: "",
+            group,
             tokens: TokenList::build(&mut scratch, [token]).unwrap(),
         };
         let frame = self

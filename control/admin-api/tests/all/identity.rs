@@ -10,8 +10,9 @@ use pinion_metadata::{Body, ObjectKey};
 use pinion_types::WallMs;
 use serde_json::{Value, json};
 
-use crate::host::CLUSTER;
+use crate::host::{CLUSTER, OPERATOR};
 use crate::http::{Client, tell_with};
+use crate::support::browser::{Browser, kept, rows};
 use crate::support::oidc::{Signer, now_s};
 use crate::support::town::{MASTER, SECRET, Town, issuing, tell};
 
@@ -500,6 +501,14 @@ fn keys_are_rotated_published_and_believed_until_their_tokens_are_over() {
         anybody.get(bare).await.refused(404, "not_found");
         town.ops.act("/v1/tenants/bare/keys/rotate").await.is(200);
         assert_eq!(kids(&anybody.get(bare).await.is(200).body).len(), 2);
+        // From the dashboard it has the row that its confirm page tells of.
+        let mut browser = Browser::of(&town.ops, OPERATOR).await;
+        let query = "operation=rotate_signing_keys&target=bare";
+        let form = browser.confirm(query).await.is(200);
+        let promised = form.promised();
+        let before = rows(&town.ops, &promised.0).await.len();
+        browser.perform(&form, &[]).await.is(303);
+        kept(&town.ops, before, &promised).await;
         let nobody = "/v1/tenants/nobody/.well-known/jwks.json";
         anybody.get(nobody).await.refused(404, "not_found");
     });

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::domains::{CLIENT, Place, tell};
 use crate::host::OPERATOR;
 use crate::roles::{ROLES, key};
-use crate::support::browser::{Browser, Page};
+use crate::support::browser::{Browser, Page, kept, rows};
 
 /// What a page may take. 5 ms in a release build on a quiet machine; a debug build that
 /// shares two processors with others takes many times as long, so this finds what is wrong
@@ -287,6 +287,28 @@ fn the_overview_draws_what_publishes_took() {
 }
 
 #[test]
+fn the_logs_of_the_control_plane_are_on_the_storage_page() {
+    tell(|place| async move {
+        let mut browser = Browser::of(&place.ops, OPERATOR).await;
+        let page = browser.get("/ui/storage").await.is(200);
+        for log in ["metadata", "audit"] {
+            let row = row(&page, log);
+            row.has("<small>control</small>").has("running");
+            // What was made before is in both of them.
+            for (cell, what) in [("s", "segments"), ("b", "bytes"), ("r", "records")] {
+                assert!(
+                    !row.html.contains(&format!("data-live=\"{cell}\">0<")),
+                    "{what}: {row:#?}"
+                );
+                row.has(&format!("data-live=\"{cell}\">"));
+            }
+        }
+        page.has("logs of the control plane").has("timed as one");
+        assert!(!page.html.contains("No log is open"));
+    });
+}
+
+#[test]
 fn what_is_not_there_or_not_theirs_is_not_found() {
     tell(|place| async move {
         furnish(&place);
@@ -353,6 +375,7 @@ fn a_dead_letter_is_replayed_or_purged_from_its_confirm_page() {
         assert_eq!(dead(&place), 1);
         // The same form again is refused, and nothing happens.
         browser.perform(&confirm, &[]).await.is(409);
+        kept(&place.ops, 0, &confirm.promised()).await;
         let gone = browser.confirm(&of("replay_dead_letter", first)).await;
         gone.is(404);
         // What nothing brings back must be typed.
@@ -372,8 +395,19 @@ fn a_dead_letter_is_replayed_or_purged_from_its_confirm_page() {
             .await
             .is(303);
         assert_eq!(dead(&place), 0);
+        kept(&place.ops, 0, &confirm.promised()).await;
         let audit = browser.get("/ui/audit").await.is(200);
         audit.has("queue.replay").has("queue.delete_letter");
+        // Of a group that is not the default one.
+        place.put(1, &["three"]);
+        let third = place.kill_of(1, "archive", "timeout");
+        let query = format!("tenant=acme&queue=pay/eu/jobs&replay_dead_letter=1/{third}@archive");
+        let confirm = browser.confirm(&query).await.is(200);
+        let before = rows(&place.ops, "queue.replay").await.len();
+        browser.perform(&confirm, &[]).await.is(303);
+        let promised = confirm.promised();
+        assert!(promised.1[0].contains(" group=archive "), "{promised:?}");
+        kept(&place.ops, before, &promised).await;
     });
 }
 
@@ -441,34 +475,99 @@ fn what_is_deleted_is_listed_until_its_data_goes_and_taken_back_from_its_page() 
 }
 
 #[test]
-fn a_redrive_and_a_closed_session_are_done_and_recorded() {
+fn a_redrive_is_of_every_partition_and_group_and_says_what_it_did() {
     tell(|place| async move {
+        place.put(0, &["a"]);
         place.put(1, &["one", "two"]);
+        place.kill(0, "timeout");
         place.kill(1, "timeout");
-        place.kill(1, "timeout");
-        place.data.connect(0, CLIENT);
+        place.kill(1, "no such user");
+        place.kill_of(1, "archive", "timeout");
+        let all = dead(&place);
+        assert_eq!(all, 4);
         let mut browser = Browser::of(&place.ops, OPERATOR).await;
-        until(&mut browser, "/ui/queues", "data-live=\"x\">2<").await;
         let query = "operation=redrive_dead_letters&target=pay/eu/jobs&tenant=acme";
+        let queue = "queue:acme/pay/eu/jobs";
         let confirm = browser.confirm(query).await.is(200);
-        // The partition that has them is filled in.
-        confirm.has("name=\"family\" value=\"1\"");
+        let every = ["family=0", "family=1", "family=1 group=archive"];
+        let every = every.map(|one| format!("{queue} {one} confirmed"));
+        assert_eq!(confirm.promised(), ("queue.redrive".into(), every.to_vec()));
         let wrong = [("family", "none")];
         browser.perform(&confirm, &wrong).await.is(400);
-        let confirm = browser.confirm(query).await.is(200);
-        let filled = [("family", "1"), ("rate", "0")];
-        browser.perform(&confirm, &filled).await.is(303);
+        // What is filled in is shown before it is done.
+        for (filled, target) in [
+            ([("family", "1"), ("group", "*"), ("rate", "7")], None),
+            ([("family", "*"), ("group", "archive"), ("rate", "0")], None),
+            (
+                [("family", "1"), ("group", ""), ("rate", "0")],
+                Some(format!("{queue} family=1 confirmed")),
+            ),
+        ] {
+            let confirm = browser.confirm(query).await.is(200);
+            let again = browser.perform(&confirm, &filled).await.is(200);
+            again.has("Nothing was done yet.");
+            for (name, value) in filled {
+                again.has(&format!("name=\"{name}\" value=\"{value}\""));
+            }
+            assert_eq!(dead(&place), all);
+            let promised = again.promised();
+            let Some(target) = target else {
+                let rate = promised.1.iter().all(|one| one.contains(" rate=7 "));
+                let group = promised.1.iter().all(|one| one.contains(" group=archive "));
+                assert!(rate || group, "{promised:?}");
+                continue;
+            };
+            assert_eq!(promised.1, [target]);
+            browser.perform(&again, &filled).await.is(303);
+            kept(&place.ops, 0, &promised).await;
+            let told = browser.get(LETTERS).await.is(200);
+            told.has("2 dead letters of pay/eu/jobs are being given back (partition 1: 2).");
+        }
+        assert_eq!(dead(&place), all - 2);
+        // All that are left, whose error begins so.
+        let matching = format!("{query}&q=time");
+        let confirm = browser.confirm(&matching).await.is(200);
+        let before = rows(&place.ops, "queue.redrive").await.len();
+        browser.perform(&confirm, &[]).await.is(303);
+        let promised = confirm.promised();
+        assert_eq!(promised.1.len(), 2);
+        assert!(
+            promised.1[0].ends_with(" family=0 error=time confirmed"),
+            "{promised:?}"
+        );
+        kept(&place.ops, before, &promised).await;
+        let told = browser.get(LETTERS).await.is(200);
+        told.has("(partition 0: 1; partition 1, group archive: 1).");
         assert_eq!(dead(&place), 0);
-        let sessions = browser.get("/ui/sessions").await.is(200);
+        // Nothing is left: no row is promised and none is written.
+        let confirm = browser.confirm(query).await.is(200);
+        confirm.has("no row is written");
+        browser.perform(&confirm, &[]).await.is(303);
+        let told = browser.get(LETTERS).await.is(200);
+        told.has("pay/eu/jobs has no dead letter to give back.");
+        assert_eq!(rows(&place.ops, "queue.redrive").await.len(), before + 4);
+    });
+}
+
+#[test]
+fn a_connection_is_closed_from_its_confirm_page_and_recorded() {
+    tell(|place| async move {
+        place.data.connect(0, CLIENT);
+        let mut browser = Browser::of(&place.ops, OPERATOR).await;
+        let sessions = until(&mut browser, "/ui/sessions", "target=").await;
         let (_, rest) = sessions.html.split_once("target=").unwrap();
         let (id, _) = rest.split_once('"').unwrap();
         let query = format!("operation=close_session&target={id}");
         let confirm = browser.confirm(&query).await.is(200);
         confirm.has("invoices");
+        let promised = confirm.promised();
+        assert!(
+            promised.1[0].contains(" principal=invoices"),
+            "{promised:?}"
+        );
         browser.perform(&confirm, &[]).await.is(303);
         assert_eq!(place.data.closed(), [0]);
-        let audit = browser.get("/ui/audit").await.is(200);
-        audit.has("queue.redrive").has("session.close");
+        kept(&place.ops, 0, &promised).await;
     });
 }
 

@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use pinion_commitlog::{
     Damage, DiskDone, DiskError, DiskRequest, Files, Log, LogConfig, LogEvent, LogId, LogState,
-    Lsn, PinLimits, PinRefused, Pinned, RECORD_OVERHEAD, RecordHead, RecordIn, RecoverError,
-    RecoveryReport, Replay, recover,
+    LogStats, Lsn, PinLimits, PinRefused, Pinned, RECORD_OVERHEAD, RecordHead, RecordIn,
+    RecoverError, RecoveryReport, Replay, recover,
 };
 use pinion_metadata::{BrokerNumber, MetaVersion};
 use pinion_types::{Monotonic, Offset, PartitionId, ResourceId, WallMs};
@@ -420,6 +420,11 @@ impl AuditLog {
         } else {
             Kept::Waiting
         }
+    }
+
+    /// What its log has and did.
+    pub(crate) fn stats(&self) -> LogStats {
+        self.log.stats()
     }
 
     fn failed(&self) -> bool {

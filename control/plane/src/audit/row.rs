@@ -3,6 +3,7 @@
 use core::fmt::{self, Write as _};
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use pinion_metadata::command::{AddGroupings, AddPolicies, CreateApiKey, DeleteRules};
 use pinion_metadata::limits::PRINCIPAL_BYTES_MAX;
 use pinion_metadata::{Applied, BrokerNumber, Command, Envelope, MetaVersion, ObjectKey};
 use pinion_types::WallMs;
@@ -220,7 +221,7 @@ pub(crate) fn rows_of(
         Err(error) => AuditResult::Refused(error.code() as u16),
     };
     let row = |command: &Command| {
-        let target = command.target();
+        let target = about(command);
         AuditRow {
             at,
             index,
@@ -238,6 +239,19 @@ pub(crate) fn rows_of(
     match &envelope.command {
         Command::Batch(items) => items.iter().map(|item| row(&item.command)).collect(),
         command => vec![row(command)],
+    }
+}
+
+/// What a row says that a command is about: its object; the tenant, where it is about rows of
+/// one that have no name or were not made yet.
+fn about(command: &Command) -> Option<ObjectKey> {
+    match command {
+        Command::AddPolicies(AddPolicies { tenant, .. })
+        | Command::AddGroupings(AddGroupings { tenant, .. })
+        | Command::DeletePolicies(DeleteRules { tenant, .. })
+        | Command::DeleteGroupings(DeleteRules { tenant, .. })
+        | Command::CreateApiKey(CreateApiKey { tenant, .. }) => Some(ObjectKey::tenant(tenant)),
+        _ => command.target(),
     }
 }
 

@@ -28,7 +28,7 @@ use crate::hub::{Hub, WatchError, WatchId, Watched};
 use crate::limits::REQUESTS_MAX;
 use crate::names::PeerName;
 use crate::open::{self, Opened, PlaneConfig, PlaneOpenError};
-use crate::output::{Halt, PlaneNotice, PlaneOutput, PlanePeer, PlaneStatus};
+use crate::output::{Halt, PlaneLogs, PlaneNotice, PlaneOutput, PlanePeer, PlaneStatus};
 use crate::peer::PlaneMessage;
 use crate::pending::{Requests, State};
 use crate::request::{Answer, PlaneError, Request, RequestId};
@@ -728,6 +728,15 @@ impl Plane {
             Some(member) => self.group.transfer(member),
             None if self.role == Role::Leader => Err(TransferError::UnknownMember),
             None => Err(TransferError::NotLeader),
+        }
+    }
+
+    /// What its logs have and did: that of the group, and that of the audit.
+    #[must_use]
+    pub fn logs(&self) -> PlaneLogs {
+        PlaneLogs {
+            group: self.group.log(),
+            audit: self.audit.stats(),
         }
     }
 

@@ -81,6 +81,7 @@ pub(super) async fn add_policy(context: &PageContext, asked: &Asked) -> Planned 
             ] })),
             ..Wanted::default()
         },
+        steps: None,
         done: format!("{subject} may {action} on {object}."),
     })
 }
@@ -142,6 +143,7 @@ pub(super) async fn remove_policy(context: &PageContext, asked: &Asked) -> Plann
             parts: vec![("t", asked.tenant.clone()), ("id", id.0.to_string())],
             ..Wanted::default()
         },
+        steps: None,
         done: format!("The policy of {subject} is removed."),
     })
 }
@@ -171,6 +173,7 @@ pub(super) async fn remove_grouping(context: &PageContext, asked: &Asked) -> Pla
             parts: vec![("t", asked.tenant.clone()), ("id", id.0.to_string())],
             ..Wanted::default()
         },
+        steps: None,
         done: format!("{member} has the role {role} no more."),
     })
 }
@@ -207,6 +210,7 @@ pub(super) async fn remove_provider(context: &PageContext, asked: &Asked) -> Pla
             expect: Some(version),
             ..Wanted::default()
         },
+        steps: None,
         done: format!("{} is believed no more.", asked.target),
     })
 }
@@ -252,6 +256,7 @@ pub(super) async fn rotate(context: &PageContext, asked: &Asked) -> Planned {
             expect: Some(version),
             ..Wanted::default()
         },
+        steps: None,
         done: format!("The next signing key of {tenant} signs from now on."),
     })
 }
@@ -295,6 +300,7 @@ pub(super) async fn revoke(context: &PageContext, asked: &Asked) -> Planned {
             expect: Some(version),
             ..Wanted::default()
         },
+        steps: None,
         done: format!("The key {} counts no more.", asked.target),
     })
 }

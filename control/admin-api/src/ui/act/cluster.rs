@@ -69,6 +69,7 @@ pub(super) async fn drain(context: &PageContext, asked: &Asked, draining: bool) 
             expect: Some(version),
             body: None,
         },
+        steps: None,
         done,
     })
 }
@@ -111,6 +112,7 @@ pub(super) async fn transfer(context: &PageContext, asked: &Asked) -> Planned {
             body: Some(json!({ "to": name })),
             ..Wanted::default()
         },
+        steps: None,
         done: format!("{name} was told to lead."),
     })
 }

@@ -1,10 +1,11 @@
 //! What is done to dead letters and to connections.
 
 use pinion_admin_ui::links::Place;
-use pinion_admin_ui::model::{Address, Fact, Input, Kind, Operation, Quantity};
+use pinion_admin_ui::model::{Address, Fact, Kind, Operation, Quantity};
 use pinion_metadata::Action;
 use pinion_types::ResourceKind;
 
+use super::steps::{Step, Steps};
 use super::{Plan, Planned, Unplanned, code, fact, input};
 use crate::call::Wanted;
 use crate::error::Failure;
@@ -15,6 +16,7 @@ use crate::ui::data::text::{VALUE_BYTES, shown, shown_text};
 use crate::ui::form::Fields;
 use crate::ui::pages::kept;
 use crate::ui::session::Asked;
+use crate::views::act::{self as deeds, Letters};
 use crate::views::queues::{self, DeadLetterRow, Messages};
 use crate::views::sessions::{self, SessionId};
 use crate::views::{self, Paging};
@@ -72,21 +74,6 @@ impl<'a> Letter<'a> {
             group,
         })
     }
-
-    /// What the audit log calls it.
-    fn row(&self, queue: &Address) -> String {
-        let Address {
-            tenant,
-            namespace,
-            name,
-        } = queue;
-        let mut text = format!("queue:{tenant}/{namespace}/{name} family={}", self.family);
-        if !self.group.is_empty() {
-            text.push_str(&format!(" group={}", self.group));
-        }
-        text.push_str(&format!(" message={} confirmed", self.id));
-        text
-    }
 }
 
 /// Gives one dead letter back to its queue, or removes it.
@@ -102,6 +89,8 @@ pub(super) async fn letter(context: &PageContext, asked: &Asked) -> Planned {
         ("family", letter.family.to_string()),
         ("group", letter.group.to_owned()),
     ];
+    let target = deeds::letter_target(&viewed(&queue), (letter.family, letter.group, letter.id));
+    let row = deeds::said(&target, true);
     let (route, operation, then, done) = if purge {
         (
             (Verb::Delete, DELETE),
@@ -130,7 +119,7 @@ pub(super) async fn letter(context: &PageContext, asked: &Asked) -> Planned {
         inputs: Vec::new(),
         back: Place::DeadLetters(queue.clone()),
         version: None,
-        row: (operation, letter.row(&queue)),
+        row: (operation, row),
         route,
         wanted: Wanted {
             parts: wanted,
@@ -140,6 +129,7 @@ pub(super) async fn letter(context: &PageContext, asked: &Asked) -> Planned {
                 .collect(),
             ..Wanted::default()
         },
+        steps: None,
         done: format!("Dead letter {} {done}.", asked.target),
     })
 }
@@ -189,81 +179,113 @@ fn preview(letter: &DeadLetterRow) -> Vec<Fact> {
     facts
 }
 
-/// Gives the dead letters of a partition back that match, at a rate.
+/// What is written for every partition, and for every group.
+const EVERY: &str = "*";
+
+/// Gives the dead letters back that match, at a rate: of every partition and group that has
+/// any, or of those that were filled in.
 pub(super) async fn redrive(context: &PageContext, asked: &Asked, filled: &Fields) -> Planned {
     let queue = queue(context, asked, &asked.target)?;
-    let facts = queues::one(&context.api, &context.who, &viewed(&queue), None).await?;
-    let most = facts
-        .partitions
-        .iter()
-        .max_by_key(|one| one.numbers.messages_dead_lettered);
-    let fullest = most.map_or(0, |one| one.family);
-    let family: u16 = number(filled, "family", fullest)?;
+    let address = viewed(&queue);
+    let kept = kept(context, ResourceKind::Queue, &queue).await?;
+    let family: Option<u16> = match filled.get("family").trim() {
+        "" | EVERY => None,
+        text => Some(text.parse().map_err(|_| Unplanned::BadInput)?),
+    };
+    // A group whose name is empty is the default one, which somebody may have written.
+    let written = filled.iter().find(|(name, _)| *name == "group");
+    let group = written.map_or(EVERY, |(_, group)| group.trim());
     let rate: u32 = number(filled, "rate", 0)?;
     if rate > RATE_MAX {
         return Err(Unplanned::BadInput);
     }
-    let group = filled.get("group").trim().to_owned();
-    let error = asked.more("q").to_owned();
-    let of = facts.partitions.iter().find(|one| one.family == family);
-    let dead = of.map_or(0, |one| one.numbers.messages_dead_lettered);
-    let mut row = format!(
-        "queue:{}/{}/{} family={family}",
-        queue.tenant, queue.namespace, queue.name
-    );
-    for (name, value) in [("group", &group), ("error", &error)] {
-        if !value.is_empty() {
-            row.push_str(&format!(" {name}={value}"));
-        }
-    }
-    let inputs: Vec<Input> = vec![
-        input(
-            "family",
-            "Partition",
-            &family.to_string(),
-            "one at a time; this one has the most",
-        ),
-        input("group", "Group", "", "nothing for the default group"),
-        input("rate", "Messages a second", "0", "0 is all at once"),
-    ];
-    let query = [
-        ("family", family.to_string()),
-        ("group", group),
-        ("error", error.clone()),
-        ("rate", rate.to_string()),
-    ];
+    let error = asked.more("q");
+    let mut dead = queues::dead(&context.api, &context.who, &address).await?;
+    let all = dead.iter().map(|one| one.messages).sum();
+    dead.retain(|one| {
+        family.is_none_or(|family| family == one.family) && (group == EVERY || group == one.group)
+    });
+    let chosen = dead.iter().map(|one| one.messages).sum();
     let mut preview = vec![
-        fact(
-            "Dead letters of the queue",
-            Quantity::Count(facts.row.numbers.messages_dead_lettered),
-        ),
-        fact("Of the partition", Quantity::Count(dead)),
+        fact("Dead letters of the queue", Quantity::Count(all)),
+        fact("Of what is chosen", Quantity::Count(chosen)),
     ];
     if !error.is_empty() {
-        preview.push(fact("Error begins with", Quantity::Text(error)));
+        preview.push(fact("Error begins with", Quantity::Text(error.to_owned())));
     }
+    let of = (&address, error, rate);
+    let steps = Steps::new(dead.iter().map(|one| step(&queue, of, one)).collect());
+    let mut consequences = vec![
+        "Dead letters that match are ready again, their attempts forgotten.".to_owned(),
+        "It goes on by itself until all of them are; it cannot be stopped.".to_owned(),
+    ];
+    consequences.extend(steps.bounded());
+    let family = family.map_or_else(|| EVERY.to_owned(), |family| family.to_string());
     Ok(Plan {
         preview,
-        kind: Kind::kept(facts.row.numbers.durable),
-        consequences: vec![
-            "Dead letters that match are ready again, their attempts forgotten.".to_owned(),
-            "It goes on by itself until all of them are; it cannot be stopped.".to_owned(),
+        kind: kept,
+        consequences,
+        inputs: vec![
+            input("family", "Partition", &family, "* is every one"),
+            input(
+                "group",
+                "Group",
+                group,
+                "* is every one, nothing is the default group",
+            ),
+            input(
+                "rate",
+                "Messages a second",
+                &rate.to_string(),
+                "of each partition and group; 0 is all at once",
+            ),
         ],
-        inputs,
         back: Place::DeadLetters(queue.clone()),
         version: None,
-        row: ("queue.redrive", row),
+        row: ("queue.redrive", String::new()),
         route: (Verb::Post, REDRIVE),
         wanted: Wanted {
             parts: parts(&queue),
+            ..Wanted::default()
+        },
+        steps: Some(steps),
+        done: String::new(),
+    })
+}
+
+/// The dead letters of one group in one partition.
+fn step(
+    queue: &Address,
+    (address, error, rate): (&views::Address, &str, u32),
+    dead: &queues::Dead,
+) -> Step {
+    let which = Letters {
+        group: &dead.group,
+        error_prefix: error,
+    };
+    let target = deeds::redrive_target(address, (dead.family, which, rate));
+    let query = [
+        ("family", dead.family.to_string()),
+        ("group", dead.group.clone()),
+        ("error", error.to_owned()),
+        ("rate", rate.to_string()),
+    ];
+    let mut about = format!("partition {}", dead.family);
+    if !dead.group.is_empty() {
+        about.push_str(&format!(", group {}", dead.group));
+    }
+    Step {
+        target: deeds::said(&target, true),
+        about,
+        wanted: Wanted {
+            parts: parts(queue),
             query: query
                 .into_iter()
                 .filter(|(_, value)| !value.is_empty())
                 .collect(),
             ..Wanted::default()
         },
-        done: format!("Dead letters of {} are being given back.", asked.target),
-    })
+    }
 }
 
 /// A number that somebody filled in; as it is where they did not.
@@ -280,6 +302,7 @@ pub(super) async fn close(context: &PageContext, asked: &Asked) -> Planned {
     let reach = context.who.reach(Action::AdminRead)?;
     let (session, _) = sessions::one(&context.api, &reach, id).await?;
     let tenant = session.realm.unwrap_or_else(|| "–".to_owned());
+    let target = deeds::session_target(id, &session.principal);
     let remote = session.remote_addr.unwrap_or_else(|| "–".to_owned());
     Ok(Plan {
         preview: vec![
@@ -305,12 +328,13 @@ pub(super) async fn close(context: &PageContext, asked: &Asked) -> Planned {
         inputs: Vec::new(),
         back: Place::Sessions,
         version: None,
-        row: ("session.close", format!("session:{id} confirmed")),
+        row: ("session.close", deeds::said(&target, true)),
         route: (Verb::Post, CLOSE),
         wanted: Wanted {
             parts: vec![("s", id.to_string())],
             ..Wanted::default()
         },
+        steps: None,
         done: format!("Session {id} is closed."),
     })
 }

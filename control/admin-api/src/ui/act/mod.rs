@@ -8,6 +8,7 @@ mod access;
 mod cluster;
 mod data;
 mod resources;
+mod steps;
 mod tenants;
 
 use axum::body::Body;
@@ -19,6 +20,7 @@ use pinion_admin_ui::model::{
     AuditPreview, Confirm, ConfirmProblem, Fact, Flash, Input, Kind, Level, Operation, Quantity,
 };
 use pinion_metadata::{MetaCode, MetaVersion};
+use sha2::{Digest, Sha256};
 
 use super::context::PageContext;
 use super::form::Fields;
@@ -28,6 +30,7 @@ use crate::call::{Wanted, ask};
 use crate::error::Failure;
 use crate::identity::random;
 use crate::routes::{Route, Verb, routes};
+use steps::Steps;
 
 /// Longest query of a confirm page in bytes: it is kept with the session until it is used.
 const ASKED_BYTES_MAX: usize = 2_048;
@@ -50,7 +53,10 @@ pub(super) struct Plan {
     /// What is asked, of which route.
     pub(super) route: (Verb, &'static str),
     pub(super) wanted: Wanted,
-    /// What is said when it is done.
+    /// Where it is not one request of the route: those that it is, each with a row of its own
+    /// and none of them in `row` and `wanted`.
+    steps: Option<Steps>,
+    /// What is said when it is done; where it is done in steps, what was done is.
     pub(super) done: String,
 }
 
@@ -111,6 +117,25 @@ impl Plan {
         let found = routes().find(|route| route.method == method && route.path == path);
         found.ok_or_else(places::unknown)
     }
+
+    /// What its rows of the audit log say of its target, in the order in which they come.
+    fn targets(&self) -> Vec<&str> {
+        match &self.steps {
+            None => vec![&self.row.1],
+            Some(steps) => steps.targets().collect(),
+        }
+    }
+
+    /// Tells whether it is the plan that was shown.
+    fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        for target in self.targets() {
+            digest.update(target);
+            // No name has this.
+            digest.update([0]);
+        }
+        digest.finalize().into()
+    }
 }
 
 impl Frame {
@@ -131,22 +156,24 @@ impl Frame {
             ));
         }
         let asked = read_asked(&Fields::parse(query)?)?;
-        self.show_plan(visit, logged, asked, None).await
+        self.show_plan(visit, logged, asked, (None, &Fields::default()))
+            .await
     }
 
-    /// The page before an action, with a number of its own.
+    /// The page before an action, with a number of its own: of what it comes to with what was
+    /// `filled` in.
     async fn show_plan(
         &self,
         visit: &Visit,
         logged: &Logged,
         mut asked: Asked,
-        problem: Option<ConfirmProblem>,
+        (problem, filled): (Option<ConfirmProblem>, &Fields),
     ) -> Result<Response, Failure> {
         let mut context = self.nowhere(logged);
         if !asked.tenant.is_empty() {
             context.parts.push(("tenant", asked.tenant.clone()));
         }
-        let plan = match plan(&context, &asked, &Fields::default()).await {
+        let plan = match plan(&context, &asked, filled).await {
             Ok(plan) => plan,
             Err(Unplanned::Failure(failure)) => return Err(failure),
             Err(Unplanned::BadInput) => {
@@ -168,9 +195,10 @@ impl Frame {
             return Err(crate::call::record(&self.api, &context.who, 0, &operation, failure).await);
         }
         asked.version = plan.version;
+        asked.rows = plan.digest();
+        let targets = plan.targets().into_iter().map(str::to_owned).collect();
         // Never none, which stands for no number.
         let number = u128::from_be_bytes(random()?) | 1;
-        let (operation, target) = plan.row;
         let page = Confirm {
             operation: asked.operation,
             target: asked.target.clone(),
@@ -184,8 +212,8 @@ impl Frame {
                     .remote
                     .map_or_else(String::new, |remote| remote.to_string()),
                 tenant: asked.tenant.clone(),
-                operation: operation.to_owned(),
-                target,
+                operation: plan.row.0.to_owned(),
+                targets,
             },
             request_id: format!("{number:032x}"),
             back: plan.back,
@@ -199,7 +227,7 @@ impl Frame {
         }
         let page = self.ui.render(&shell, &page).map_err(unrendered)?;
         let status = match problem {
-            None => StatusCode::OK,
+            None | Some(ConfirmProblem::Otherwise) => StatusCode::OK,
             Some(ConfirmProblem::Changed) => StatusCode::CONFLICT,
             Some(ConfirmProblem::WrongWord | ConfirmProblem::BadInput) => StatusCode::BAD_REQUEST,
         };
@@ -216,7 +244,14 @@ impl Frame {
     ) -> Result<Response, Failure> {
         let fields = self.form(head, body, visit, logged).await?;
         let (number, asked) = self.confirmed(logged, &fields)?;
-        let again = |problem| self.show_plan(visit, logged, asked.clone(), Some(problem));
+        let none = Fields::default();
+        let again = |problem| {
+            let filled = match problem {
+                ConfirmProblem::Otherwise => &fields,
+                _ => &none,
+            };
+            self.show_plan(visit, logged, asked.clone(), (Some(problem), filled))
+        };
         let typed = fields.get("typed").trim();
         if asked.operation.is_destructive() && typed != asked.target {
             return again(ConfirmProblem::WrongWord).await;
@@ -230,8 +265,18 @@ impl Frame {
         if plan.version != asked.version {
             return again(ConfirmProblem::Changed).await;
         }
+        // Nothing is done whose rows were not shown.
+        if plan.digest() != asked.rows {
+            return again(ConfirmProblem::Otherwise).await;
+        }
         let route = plan.route()?;
         let back = plan.back.path();
+        if let Some(steps) = plan.steps {
+            let of = (&*asked.target, number);
+            let flash = steps.perform(&self.api, route, &context.who, of).await;
+            self.sessions().tell(&logged.digest, flash);
+            return Ok(redirect(&back));
+        }
         let flash = match ask(&self.api, route, &context.who, number, plan.wanted).await {
             Ok(_) => Flash {
                 level: Level::Ok,
@@ -297,6 +342,7 @@ fn read_asked(query: &Fields) -> Result<Asked, Failure> {
         tenant: query.get("tenant").to_owned(),
         more: more.collect(),
         version: None,
+        rows: [0; 32],
     })
 }
 

@@ -44,6 +44,16 @@ impl Target {
         })
     }
 
+    /// Where its shards are, which is an object of its own.
+    fn placed(&self) -> ObjectKey {
+        let Address {
+            tenant,
+            namespace,
+            name,
+        } = &self.address;
+        ObjectKey::placement(self.kind, tenant, namespace, name)
+    }
+
     fn parts(&self) -> Vec<(&'static str, String)> {
         vec![
             ("t", self.address.tenant.clone()),
@@ -160,6 +170,7 @@ pub(super) async fn delete(context: &PageContext, asked: &Asked, filled: &Fields
             expect: Some(found.version),
             body: None,
         },
+        steps: None,
         done: format!(
             "The {} {} is deleted; until its grace is over it can be taken back.",
             target.kind.scheme(),
@@ -207,6 +218,7 @@ pub(super) async fn restore(context: &PageContext, asked: &Asked) -> Planned {
             expect: Some(version),
             ..Wanted::default()
         },
+        steps: None,
         done: format!("The {what} {} is there again.", asked.target),
     })
 }
@@ -248,7 +260,7 @@ pub(super) async fn rebalance(context: &PageContext, asked: &Asked, filled: &Fie
         )],
         back: Place::Stream(target.address.clone()),
         version: found.placed,
-        row: ("rebalance", target.key.to_string()),
+        row: ("rebalance", target.placed().to_string()),
         route: (
             Verb::Post,
             "/v1/tenants/{t}/namespaces/{ns}/streams/{r}/rebalance",
@@ -259,6 +271,7 @@ pub(super) async fn rebalance(context: &PageContext, asked: &Asked, filled: &Fie
             expect: None,
             body: Some(json!({ "strategy": word })),
         },
+        steps: None,
         done: format!("The shards of {} have a plan.", asked.target),
     })
 }
@@ -285,7 +298,7 @@ pub(super) async fn transfer(context: &PageContext, asked: &Asked, filled: &Fiel
         inputs: vec![input("broker", "Broker", "", "one that has a copy")],
         back: Place::Stream(target.address.clone()),
         version: found.placed,
-        row: ("transfer_leadership", target.key.to_string()),
+        row: ("transfer_leadership", target.placed().to_string()),
         route: (
             Verb::Post,
             "/v1/tenants/{t}/namespaces/{ns}/streams/{r}/shards/{n}/transfer-leadership",
@@ -296,6 +309,7 @@ pub(super) async fn transfer(context: &PageContext, asked: &Asked, filled: &Fiel
             expect: None,
             body: Some(json!({ "target_broker": broker })),
         },
+        steps: None,
         done: format!(
             "Shard {shard} of {} is to be led by {broker}.",
             asked.target

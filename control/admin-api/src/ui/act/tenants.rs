@@ -90,6 +90,7 @@ pub(super) async fn delete(context: &PageContext, asked: &Asked, filled: &Fields
             expect: Some(found.version),
             body: None,
         },
+        steps: None,
         done: format!("Tenant {tenant} is deleted; until its grace is over it can be taken back."),
     })
 }
@@ -129,6 +130,7 @@ pub(super) async fn delete_namespace(
             expect: Some(found.version),
             body: None,
         },
+        steps: None,
         done: format!("Namespace {name} is deleted; until its grace is over it can be taken back."),
     })
 }
@@ -188,6 +190,7 @@ pub(super) async fn restore(context: &PageContext, asked: &Asked) -> Planned {
             expect: Some(version),
             ..Wanted::default()
         },
+        steps: None,
         done: format!("Tenant {tenant} is there again."),
     })
 }
@@ -213,6 +216,7 @@ pub(super) async fn restore_namespace(context: &PageContext, asked: &Asked) -> P
             expect: Some(version),
             ..Wanted::default()
         },
+        steps: None,
         done: format!("Namespace {name} is there again."),
     })
 }

@@ -1,7 +1,9 @@
 //! Logs, how long their writes take, and the space that they need.
 
+use core::time::Duration;
+
 use pinion_admin_ui::model::{Kind, Level, LogRow, Share, State, Storage};
-use pinion_commitlog::LogState;
+use pinion_commitlog::{LogState, LogStats};
 use pinion_node::facts::{CoreFacts, LogFacts};
 
 use super::resources::fresh;
@@ -22,10 +24,16 @@ pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
         let row = |log| row(&snapshot, core, log);
         core.logs.iter().map(row)
     });
-    let logs: Vec<LogRow> = logs.collect();
-    let ours: u64 = logs.iter().map(|log| log.size_bytes).sum();
+    let mut logs: Vec<LogRow> = logs.collect();
+    let bytes = |logs: &[LogRow]| logs.iter().map(|log| log.size_bytes).sum::<u64>();
+    let data = bytes(&logs);
+    logs.extend(control(context).await);
+    let ours = bytes(&logs);
     let (free, size) = space.unwrap_or_default();
-    let mut parts = vec![share("logs", ours)];
+    let mut parts = vec![
+        share("logs of the data cores", data),
+        share("logs of the control plane", ours - data),
+    ];
     if size > 0 {
         let others = size.saturating_sub(free).saturating_sub(ours);
         parts.push(share("others on this disk", others));
@@ -48,6 +56,46 @@ fn share(name: &str, amount: u64) -> Share {
     }
 }
 
+/// The logs of the control plane. Where it does not answer, the overview says so, and what
+/// the data cores have is shown without them.
+async fn control(context: &PageContext) -> Vec<LogRow> {
+    let plane = &context.api.plane;
+    let (Ok(logs), Ok(status)) = (plane.logs().await, plane.status().await) else {
+        return Vec::new();
+    };
+    let row = |name: &str, stats: &LogStats, commit: Option<Duration>| LogRow {
+        name: name.to_owned(),
+        core: None,
+        commit_p50_us: commit.map(micros),
+        ..of_stats(stats)
+    };
+    vec![
+        // What its last writes took is known of the group's alone.
+        row("metadata", &logs.group, status.group.flush),
+        row("audit", &logs.audit, None),
+    ]
+}
+
+/// What a log itself says; how long its writes took is known elsewhere.
+fn of_stats(stats: &LogStats) -> LogRow {
+    LogRow {
+        name: String::new(),
+        core: None,
+        state: state(stats.state),
+        segments: stats.segments as u64,
+        size_bytes: stats.disk_bytes,
+        records: stats.records,
+        commits_per_s: None,
+        group_p50: group_p50(&stats.groups_by_records),
+        commit_p50_us: None,
+        commit_p99_us: None,
+        commit_max_us: None,
+        pending_bytes: stats.pending_bytes as u64,
+        checkpoints: stats.checkpoints,
+        removed: stats.removed,
+    }
+}
+
 fn row(snapshot: &Snapshot, core: &CoreFacts, log: &LogFacts) -> LogRow {
     let stats = &log.stats;
     let before = snapshot.before.as_deref().and_then(|before| {
@@ -61,18 +109,11 @@ fn row(snapshot: &Snapshot, core: &CoreFacts, log: &LogFacts) -> LogRow {
     LogRow {
         name: format!("log-{}", log.log.0),
         core: Some(core.core.0),
-        state: state(stats.state),
-        segments: stats.segments as u64,
-        size_bytes: stats.disk_bytes,
-        records: stats.records,
         commits_per_s: commits,
-        group_p50: group_p50(&stats.groups_by_records),
         commit_p50_us: within(500_000),
         commit_p99_us: within(990_000),
         commit_max_us: within(1_000_000),
-        pending_bytes: stats.pending_bytes as u64,
-        checkpoints: stats.checkpoints,
-        removed: stats.removed,
+        ..of_stats(stats)
     }
 }
 

@@ -1,10 +1,15 @@
 //! What a browser does with the dashboard: keeps cookies, follows links, sends forms.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use http_body_util::BodyExt;
 
 use crate::http::Client;
+
+/// Longest that rows of the audit log may be on their way.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One browser, with or without somebody in front of it.
 pub(crate) struct Browser {
@@ -161,6 +166,21 @@ impl Page {
         self
     }
 
+    /// What a confirm page says that the audit log will say: the operation, and the target of
+    /// each row.
+    #[track_caller]
+    pub(crate) fn promised(&self) -> (String, Vec<String>) {
+        let (_, rest) = self.html.split_once("<h2 id=\"audit\">").unwrap();
+        let (rows, _) = rest.split_once("</dl>").unwrap();
+        let mut texts = rows.split("<code>").skip(1).map(|code| {
+            let (text, _) = code.split_once("</code>").unwrap();
+            let text = text.replace("&quot;", "\"").replace("&#x27;", "'");
+            let text = text.replace("&lt;", "<").replace("&gt;", ">");
+            text.replace("&amp;", "&")
+        });
+        (texts.next().unwrap(), texts.collect())
+    }
+
     pub(crate) fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name);
         value.map_or("", |value| value.to_str().unwrap())
@@ -176,6 +196,33 @@ impl Page {
             .unwrap_or_else(|| panic!("no field {name} in {self:#?}"));
         let (value, _) = rest.split_once('"').unwrap();
         value.replace("&amp;", "&").replace("&quot;", "\"")
+    }
+}
+
+/// Targets of the rows that the audit log has of an operation, the oldest first.
+pub(crate) async fn rows(ops: &Client, operation: &str) -> Vec<String> {
+    let path = format!("/v1/audit?limit=1000&action={operation}");
+    let page = ops.get(&path).await.is(200);
+    let rows = page.body["rows"].as_array().unwrap();
+    let target = |row: &serde_json::Value| row["target"].as_str().unwrap().to_owned();
+    rows.iter().map(target).collect()
+}
+
+/// The audit log has what was promised, in that order and nothing else, besides the rows that
+/// it had `before`. They come a moment after what they are of.
+pub(crate) async fn kept(ops: &Client, before: usize, promised: &(String, Vec<String>)) {
+    let (operation, targets) = promised;
+    let begun = Instant::now();
+    loop {
+        let mut new = rows(ops, operation).await.split_off(before);
+        // What runs has a row when it is begun, and one when it is done.
+        new.dedup();
+        if new == *targets {
+            return;
+        }
+        let late = begun.elapsed() > PATIENCE;
+        assert!(!late, "{operation}: {new:?} and not {targets:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
