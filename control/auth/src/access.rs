@@ -6,7 +6,7 @@ use pinion_types::{FixedMap, FixedSet, ResourceKind, ResourceName, WallMs};
 use pinion_wire::opcode::Permission;
 use sha2::{Digest, Sha256};
 
-use crate::compile::{CredentialTable, Credentials, Known, Proof};
+use crate::compile::{CredentialTable, Credentials, Known, Proof, TenantAccess};
 use crate::error::AuthError;
 
 pub use crate::TenantId;
@@ -172,13 +172,61 @@ impl Caller {
             Self::Known(known) => known.tenant,
         }
     }
+
+    /// The part of a table that says what it may do.
+    #[must_use]
+    pub fn part(&self) -> Part {
+        match self {
+            Self::Configured { .. } => Part::Configured,
+            Self::Known(known) => Part::Tenant(known.tenant),
+        }
+    }
+}
+
+/// A part of every table. What somebody may do, and whether it still counts, is said by
+/// one of them and by the time alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The tokens of the configuration.
+    Configured,
+    /// What the cluster knows of one tenant.
+    Tenant(TenantId),
+}
+
+/// What a part held in one table. Two are equal when they are the same thing, which tables
+/// share as long as nothing of it changes: then whoever was judged by the one is judged by
+/// the other.
+#[derive(Clone, Debug)]
+pub struct Basis(Held);
+
+#[derive(Clone, Debug)]
+enum Held {
+    Configured(Arc<Configured>),
+    Tenant(Arc<TenantAccess>),
+}
+
+impl PartialEq for Basis {
+    fn eq(&self, other: &Self) -> bool {
+        // Each keeps what it points to, so a place is not used again meanwhile.
+        match (&self.0, &other.0) {
+            (Held::Configured(mine), Held::Configured(other)) => Arc::ptr_eq(mine, other),
+            (Held::Tenant(mine), Held::Tenant(other)) => Arc::ptr_eq(mine, other),
+            _ => false,
+        }
+    }
+}
+
+/// Tokens of the configuration and what their holders may do.
+#[derive(Debug, Default, PartialEq)]
+struct Configured {
+    principals: Vec<Principal>,
+    by_token: FixedMap<TokenDigest, PrincipalId>,
 }
 
 /// Tokens and grants of one revision. Deny unless granted.
 #[derive(Debug, Default)]
 pub struct AccessTable {
-    principals: Vec<Principal>,
-    by_token: FixedMap<TokenDigest, PrincipalId>,
+    configured: Arc<Configured>,
     /// Tokens of the configuration whose holders run the cluster.
     operators: FixedSet<TokenDigest>,
     /// Ids of workloads that run the cluster.
@@ -197,17 +245,31 @@ impl AccessTable {
     /// With more than [`PRINCIPALS_MAX`] entries: whoever compiles the table checks.
     #[must_use]
     pub fn new(entries: impl IntoIterator<Item = (TokenDigest, Principal)>) -> Self {
-        let mut table = Self::default();
+        let mut configured = Configured::default();
         for (digest, principal) in entries {
+            let count = configured.principals.len();
             assert!(
-                table.principals.len() < PRINCIPALS_MAX,
+                count < PRINCIPALS_MAX,
                 "more than {PRINCIPALS_MAX} principals"
             );
-            let id = PrincipalId(u32::try_from(table.principals.len()).expect("bounded above"));
-            table.principals.push(principal);
-            table.by_token.entry(digest).or_insert(id);
+            let id = PrincipalId(u32::try_from(count).expect("bounded above"));
+            configured.principals.push(principal);
+            configured.by_token.entry(digest).or_insert(id);
         }
-        table
+        Self {
+            configured: Arc::new(configured),
+            ..Self::default()
+        }
+    }
+
+    /// The same table, which shares the tokens of the configuration with the table `before`
+    /// if they are the same: whoever holds one is not judged again.
+    #[must_use]
+    pub fn sharing(mut self, before: &Self) -> Self {
+        if self.configured == before.configured {
+            self.configured = Arc::clone(&before.configured);
+        }
+        self
     }
 
     /// The same table, which also takes the credentials that the cluster knows.
@@ -307,6 +369,16 @@ impl AccessTable {
         }
     }
 
+    /// What a part holds here; `None` of a tenant that the cluster does not know.
+    #[must_use]
+    pub fn basis(&self, part: Part) -> Option<Basis> {
+        let held = match part {
+            Part::Configured => Held::Configured(Arc::clone(&self.configured)),
+            Part::Tenant(tenant) => Held::Tenant(self.credentials.as_ref()?.tenant(tenant)?),
+        };
+        Some(Basis(held))
+    }
+
     /// When [`AccessTable::still_valid`] is to be asked again although no new table came.
     #[must_use]
     pub fn over_at(&self, caller: &Caller) -> Option<WallMs> {
@@ -333,7 +405,7 @@ impl AccessTable {
     /// about how much of a guess was right.
     #[must_use]
     pub fn authenticate(&self, digest: &TokenDigest) -> Option<PrincipalId> {
-        self.by_token.get(digest).copied()
+        self.configured.by_token.get(digest).copied()
     }
 
     /// The principal's entry.
@@ -342,7 +414,7 @@ impl AccessTable {
     /// With an id of another table.
     #[must_use]
     pub fn principal(&self, id: PrincipalId) -> &Principal {
-        &self.principals[id.0 as usize]
+        &self.configured.principals[id.0 as usize]
     }
 
     /// What to call somebody: the name in the configuration, or the subject of the
@@ -351,9 +423,8 @@ impl AccessTable {
     pub fn name_of<'a>(&'a self, caller: &'a Caller) -> &'a str {
         match caller {
             Caller::Configured { digest, .. } => self
-                .by_token
-                .get(digest)
-                .map_or("", |id| &self.principal(*id).name),
+                .authenticate(digest)
+                .map_or("", |id| &self.principal(id).name),
             Caller::Known(known) => &known.subject,
         }
     }
@@ -563,6 +634,31 @@ mod tests {
         };
         let moved = AccessTable::new([(TokenDigest::of(b"secret"), moved)]);
         assert_eq!(moved.still_valid(now, &mut reader), gone);
+    }
+
+    #[test]
+    fn a_part_is_the_same_as_long_as_tables_share_it() {
+        let first = table().with_credentials(credentials());
+        let shared = Arc::clone(first.credentials().expect("given"));
+        let tenant = Part::Tenant(TenantId(7));
+        let same = table().with_credentials(shared).sharing(&first);
+        for part in [Part::Configured, tenant] {
+            assert!(first.basis(part).is_some(), "{part:?}");
+            assert_eq!(first.basis(part), same.basis(part), "{part:?}");
+        }
+        assert_ne!(first.basis(Part::Configured), first.basis(tenant));
+        // Equal and not shared: nobody compared them.
+        assert_ne!(
+            table().basis(Part::Configured),
+            first.basis(Part::Configured)
+        );
+        let other = AccessTable::default().with_credentials(credentials());
+        let other = other.sharing(&first);
+        for part in [Part::Configured, tenant] {
+            assert_ne!(first.basis(part), other.basis(part), "{part:?}");
+        }
+        assert_eq!(first.basis(Part::Tenant(TenantId(8))), None);
+        assert_eq!(table().basis(tenant), None);
     }
 
     #[test]

@@ -54,8 +54,8 @@ pub struct ApiKeyFacts {
 }
 
 /// One tenant's part of the table.
-#[derive(Debug)]
-struct TenantAccess {
+#[derive(Debug, PartialEq)]
+pub(crate) struct TenantAccess {
     name: Box<str>,
     /// Public key of each name, and until when it counts.
     keys: Vec<(Kid, [u8; 32], Option<WallMs>)>,
@@ -314,6 +314,11 @@ impl CredentialTable {
         }
     }
 
+    /// What is held of a tenant; the same in every table until something of it changes.
+    pub(crate) fn tenant(&self, tenant: TenantId) -> Option<Arc<TenantAccess>> {
+        self.tenants.get(&tenant).cloned()
+    }
+
     /// The name of somebody's tenant, while there is one.
     #[must_use]
     pub fn tenant_name(&self, known: &Known) -> Option<&str> {
@@ -437,8 +442,16 @@ impl TableBuilder {
             facts.api_keys.clear();
             result = Err(TooManyApiKeys { tenant: id, keys });
         }
-        let tenant = Arc::new(TenantAccess::new(facts));
-        self.replace(id, Some(tenant));
+        let tenant = TenantAccess::new(facts);
+        // What says the same stays the same thing: nobody is judged again for it.
+        if self
+            .table
+            .tenants
+            .get(&id)
+            .is_none_or(|before| **before != tenant)
+        {
+            self.replace(id, Some(Arc::new(tenant)));
+        }
         result
     }
 

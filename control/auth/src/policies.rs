@@ -6,7 +6,7 @@ use pinion_types::{FixedMap, FixedSet};
 use crate::rights::{Actions, Rights};
 
 /// The policies and groupings of one tenant, arranged for asking what somebody may do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policies {
     tenant: Box<str>,
     /// What each subject was given itself.

@@ -59,14 +59,23 @@ impl Core {
     pub(crate) fn handle_undeleted(&mut self, epoch: Epoch, resource: Arc<Resource>) {
         self.shard
             .reopen_resource(resource.id, resource.spec.shards);
+        let newest = self.judging.newest();
         for connection in self.connections.iter_mut().flatten() {
-            let Some(caller) = &connection.caller else {
+            let Some(caller) = connection.caller.as_ref() else {
                 continue;
             };
+            // The table may not know somebody whom it has not judged, or who is leaving.
+            let is_judged = connection.judged == newest && connection.leaving.is_none();
             for handle in &mut connection.handles {
                 if handle.resource.id == resource.id {
                     handle.closed = false;
-                    handle.permissions = self.access.allowed(caller, resource.kind, &resource.name);
+                    handle.permissions = match is_judged {
+                        true => self.access.allowed(caller, resource.kind, &resource.name),
+                        false => Permissions::NONE,
+                    };
+                    if !is_judged {
+                        connection.basis = None;
+                    }
                 }
             }
         }

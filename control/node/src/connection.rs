@@ -9,7 +9,7 @@ use pinion_types::{
 };
 use pinion_wire::message::Handle;
 
-use crate::access::{Caller, Permissions};
+use crate::access::{Basis, Caller, Permissions};
 use pinion_auth::spiffe::SpiffeId;
 use pinion_wire::opcode::Permission;
 
@@ -23,7 +23,7 @@ pub(crate) const APPEND_SESSIONS_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct HandleEntry {
     pub(crate) resource: Arc<Resource>,
-    /// What the connection may do with it under the access table in force.
+    /// What the connection may do with it under the access table it was judged by.
     pub(crate) permissions: Permissions,
     /// Its tenant or namespace has a quota for what is published.
     pub(crate) metered: bool,
@@ -87,6 +87,10 @@ pub(crate) struct Connection {
     pub(crate) session: Session,
     /// Who it is, once HELLO was accepted.
     pub(crate) caller: Option<Caller>,
+    /// The access table that its rights are known to be of, as the core numbers them.
+    pub(crate) judged: u64,
+    /// What of that table they were found by; `None` finds them again with the next.
+    pub(crate) basis: Option<Basis>,
     /// What the certificate says that the connection was made with.
     pub(crate) workload: Option<Box<SpiffeId>>,
     /// When it is looked at again by itself, as it stands among the core's looks.
@@ -141,6 +145,8 @@ impl Connection {
             id,
             session: Session::default(),
             caller: None,
+            judged: 0,
+            basis: None,
             workload: None,
             look: None,
             hello_waits: false,

@@ -20,6 +20,7 @@ use crate::durable::Held;
 use crate::execute::Executed;
 use crate::fetches::Fetches;
 use crate::identity::Identities;
+use crate::judging::Judging;
 use crate::lifecycle::Lifecycle;
 use crate::mail::{ControlMail, Lanes, Origin};
 use crate::map::ShardMap;
@@ -106,6 +107,7 @@ pub struct Core {
     pub(crate) held_bytes: usize,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) identities: Identities,
+    pub(crate) judging: Judging,
     pub(crate) quotas: Quotas,
     pub(crate) purges: Purges,
     pub(crate) questions: Questions,
@@ -149,6 +151,7 @@ impl Core {
             held_bytes: 0,
             lifecycle: Lifecycle::default(),
             identities: Identities::default(),
+            judging: Judging::default(),
             quotas: Quotas::default(),
             purges: Purges::default(),
             questions: Questions::default(),
@@ -232,6 +235,7 @@ impl Core {
             || !self.mails.is_empty()
             || !self.control.is_empty()
             || self.hellos_wait()
+            || self.judging.is_going()
             || self.questions_wait()
     }
 
@@ -372,6 +376,9 @@ impl Core {
         if self.hello_must_wait(conn, stream) {
             return Feed::Paused;
         }
+        // Before any request: a table that came is in force although not everybody
+        // was judged by it yet.
+        self.judge_if_behind(conn);
         let Some(connection) = self.connection(conn) else {
             return Feed::More;
         };

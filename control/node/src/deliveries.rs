@@ -23,6 +23,7 @@ impl Core {
     /// after all inputs, before [`Core::poll_output`].
     pub fn end_turn(&mut self) {
         self.take_question();
+        self.judge_some();
         self.shard.end_turn(self.now);
         while let Some(output) = self.shard.poll_output(self.now, self.wall) {
             self.route(output);
@@ -76,6 +77,8 @@ impl Core {
                     }
                 }
             }
+            // Who has left waits for nothing any more.
+            ShardOutput::Wakeup { origin, .. } if self.has_left(origin.session) => {}
             ShardOutput::Wakeup { origin, answer } => match answer {
                 LateAnswer::Value {
                     version,
@@ -181,6 +184,8 @@ impl Core {
     pub(crate) fn deliver(&mut self, to: Subscriber, chunk: Bytes, charge: u32, end: bool) {
         let conn = to.session.token;
         let id = to.subscription;
+        // May end the subscription; then nothing follows its END.
+        self.judge_if_behind(conn);
         let Some(connection) = self.connection(conn) else {
             return;
         };

@@ -2,7 +2,7 @@
 //!
 //! After HELLO a request costs nothing for this: what the connection may do with
 //! a resource lies in its handle. A credential is asked of the table again when a
-//! new table comes and when its time is over.
+//! new table comes, see `judging`, and when its time is over.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,10 +13,8 @@ use pinion_auth::token::Shown;
 use pinion_session::{CloseCode, Phase};
 use pinion_types::{CoreId, ErrorCode, Monotonic, Refusal, SubscriptionId};
 
-use crate::access::AccessTable;
 use crate::core::{Core, left_for};
 use crate::mail::CoreMail;
-use crate::map::Resource;
 
 /// Signatures of tokens a core checks in one turn; further HELLOs wait for the
 /// next. Each takes the core away from everybody else for as long as it lasts:
@@ -82,6 +80,7 @@ impl Core {
         let connection = self.connection(conn).expect("the caller found it");
         connection.caller = Some(caller);
         connection.session.phase = Phase::Ready;
+        self.join_part(conn);
         self.look_when_over(conn);
         Ok(())
     }
@@ -127,47 +126,6 @@ impl Core {
         !self.identities.hellos.is_empty()
     }
 
-    /// Revocation and new grants act on live connections: a principal that is
-    /// gone loses its connection, the others get their handles and subscriptions
-    /// judged again.
-    pub(crate) fn handle_access(&mut self, table: Arc<AccessTable>) {
-        self.access = table;
-        let (mut lost, mut stays, mut withdrawn) = (Vec::new(), Vec::new(), Vec::new());
-        let (access, wall) = (&self.access, self.wall);
-        for connection in self.connections.iter_mut().flatten() {
-            let conn = connection.id.token;
-            let Some(caller) = &mut connection.caller else {
-                continue;
-            };
-            if connection.leaving.is_some() {
-                continue;
-            }
-            if access.still_valid(wall, caller).is_err() {
-                lost.push(conn);
-                continue;
-            }
-            stays.push(conn);
-            let judge = |resource: &Resource| access.allowed(caller, resource.kind, &resource.name);
-            for handle in connection.handles.iter_mut().filter(|one| !one.closed) {
-                handle.permissions = judge(&handle.resource);
-            }
-            for (id, subscription) in &connection.subscriptions {
-                if !judge(&subscription.resource).allow(subscription.needs) {
-                    withdrawn.push((conn, *id));
-                }
-            }
-        }
-        for conn in stays {
-            self.look_when_over(conn);
-        }
-        for conn in lost {
-            self.leave(conn, CloseCode::Unauthenticated);
-        }
-        for (conn, id) in withdrawn {
-            self.withdraw_subscription(conn, id, ErrorCode::Forbidden);
-        }
-    }
-
     /// Looks at connections whose time has come.
     pub(crate) fn judge_due(&mut self) {
         while let Some(&(due, conn)) = self.identities.due.first() {
@@ -196,7 +154,7 @@ impl Core {
     }
 
     /// The connection is looked at again when its credential is over.
-    fn look_when_over(&mut self, conn: u64) {
+    pub(crate) fn look_when_over(&mut self, conn: u64) {
         let (now, wall) = (self.now, self.wall);
         let access = Arc::clone(&self.access);
         let Some(connection) = self.connection(conn) else {

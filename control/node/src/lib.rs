@@ -21,6 +21,7 @@ mod execute;
 pub mod facts;
 mod fetches;
 mod identity;
+mod judging;
 mod lifecycle;
 mod lost;
 pub mod mail;
@@ -43,6 +44,7 @@ pub use pinion_auth::access;
 
 pub use crate::core::{Core, CoreConfig, Feed, REPLY_BYTES_LATE_MAX};
 pub use crate::identity::{EXPIRY_LOOK_MAX, LEAVE_WAIT, SIGNATURES_PER_TURN_MAX};
+pub use crate::judging::JUDGED_PER_TURN_MAX;
 pub use crate::lifecycle::HELLO_WAIT;
 pub use crate::output::Output;
 pub use crate::samples::{SAMPLE_EVERY, Sample, TimedOp};

@@ -136,6 +136,7 @@ impl Core {
         self.held_bytes -= connection.session.held_len();
         self.forget_look(conn, connection.look);
         if let Some(caller) = &connection.caller {
+            self.judging.leave(caller.part(), conn);
             self.quotas.disconnect(self.now, caller.tenant());
         }
         let session = connection.id;

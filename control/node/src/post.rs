@@ -78,6 +78,10 @@ impl Core {
     /// A reply that was not ready when its request ran.
     pub(crate) fn handle_late_reply(&mut self, origin: Origin, frame: &[u8], awaited: bool) {
         let conn = origin.session.token;
+        if frame.get(OPCODE_AT) == Some(&opcode::TAKEN) && self.has_left(origin.session) {
+            // The messages are somebody else's again.
+            return;
+        }
         let Some(connection) = self.connection(conn) else {
             return;
         };

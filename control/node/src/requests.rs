@@ -18,7 +18,7 @@ use pinion_wire::reply;
 
 use crate::access::Permissions;
 use crate::connection::{APPEND_SESSIONS_MAX, Append, HandleEntry, Provisional, Subscription};
-use crate::core::{Core, answer};
+use crate::core::{Core, answer, left_for};
 use crate::deliveries::encode;
 use crate::execute::{Executed, Target, request_is_silent};
 use crate::mail::{ControlMail, CoreMail, LANE_BYTES_HIGH, Origin};
@@ -455,6 +455,7 @@ impl Core {
         origin: Origin,
         result: Result<Arc<Resource>, Refusal>,
     ) {
+        self.judge_if_behind(origin.session.token);
         let mut frame = Vec::new();
         let opened = result.and_then(|resource| {
             self.opened(
@@ -485,6 +486,10 @@ impl Core {
         let Some(connection) = self.connection(conn) else {
             return Ok(());
         };
+        if let Some(code) = connection.leaving {
+            // The table may not know it any more.
+            return Err(left_for(code).into());
+        }
         let caller = connection.caller.as_ref().expect("a ready session has one");
         let permissions = access.allowed(caller, resource.kind, &resource.name);
         if !takes {

@@ -79,6 +79,9 @@ pub struct CoreStats {
     pub unauthenticated: u64,
     /// Tokens whose signature was checked, each in a HELLO.
     pub signatures: u64,
+    /// Times that the rights of a connection were found again, because a new access table
+    /// has something else of its tenant.
+    pub judged: u64,
     /// Requests looked at.
     pub requests: u64,
     /// Requests answered with an error.
@@ -113,6 +116,7 @@ impl CoreStats {
             sessions,
             unauthenticated,
             signatures,
+            judged,
             requests,
             refused,
             wrong_shard,
@@ -129,6 +133,7 @@ impl CoreStats {
         self.sessions += sessions;
         self.unauthenticated += unauthenticated;
         self.signatures += signatures;
+        self.judged += judged;
         self.requests += requests;
         self.refused += refused;
         self.wrong_shard += wrong_shard;

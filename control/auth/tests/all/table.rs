@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pinion_auth::access::Permissions;
+use pinion_auth::access::{AccessTable, Part, Permissions};
 use pinion_auth::api_key::ApiKey;
 use pinion_auth::compile::{
     API_KEYS_MAX, ApiKeyFacts, CredentialTable, Credentials, Known, Proof, TableBuilder,
@@ -537,6 +537,7 @@ fn the_table_is_bounded_and_who_does_not_fit_has_no_api_keys() {
     t1.api_keys = (0..API_KEYS_MAX).map(facts).collect();
     cluster.take(&t1);
     // In place of what it had, not besides.
+    t1.revoked_tokens.push(Jti([1; 16]));
     cluster.take(&t1);
     let mut t2 = cluster.tenant(2, "t2");
     let (last, text) = ApiKey::mint([9; 4], &[9; 32]);
@@ -555,4 +556,44 @@ fn the_table_is_bounded_and_who_does_not_fit_has_no_api_keys() {
     cluster.take(&t1);
     cluster.take(&t2);
     assert!(cluster.admit(NOW, &text).is_ok());
+}
+
+#[test]
+fn what_says_the_same_stays_what_it_was_in_the_next_table() {
+    let mut cluster = Cluster::new();
+    let mut t1 = cluster.tenant(1, "t1");
+    let t2 = cluster.tenant(2, "t2");
+    cluster.take(&t1);
+    cluster.take(&t2);
+    let part = |cluster: &Cluster, tenant| {
+        let table = AccessTable::default().with_credentials(Arc::clone(&cluster.table));
+        table.basis(Part::Tenant(TenantId(tenant))).expect("known")
+    };
+    let before = [part(&cluster, 1), part(&cluster, 2)];
+    // A snapshot says everything anew.
+    for facts in [&t1, &t2] {
+        cluster.builder.handle_tenant(facts.clone()).unwrap();
+    }
+    assert!(cluster.builder.poll_table().is_none());
+    let changes: [fn(&mut TenantFacts); 5] = [
+        |facts| facts.revoked_tokens.push(Jti([7; 16])),
+        |facts| facts.revoked_subjects.push(("p:ana".into(), NOW)),
+        |facts| {
+            facts.api_keys.push(ApiKeyFacts {
+                digest: ApiKey::mint([1; 4], &[1; 32]).0.digest,
+                subject: "p:robot".into(),
+                expires: None,
+            });
+        },
+        |facts| facts.api_keys[0].expires = Some(NOW),
+        |facts| facts.keys = None,
+    ];
+    let mut last = before[0].clone();
+    for change in changes {
+        change(&mut t1);
+        cluster.take(&t1);
+        assert_ne!(part(&cluster, 1), last);
+        last = part(&cluster, 1);
+        assert_eq!(part(&cluster, 2), before[1]);
+    }
 }

@@ -745,7 +745,7 @@ impl World {
         moved
     }
 
-    fn control_turn(&mut self) -> bool {
+    pub(crate) fn control_turn(&mut self) -> bool {
         let mut moved = false;
         if !self.control_mute {
             for core in 0..self.to_control.len() {

@@ -11,6 +11,7 @@ mod durable;
 mod handshake;
 mod histories;
 mod identity;
+mod judging;
 mod limits;
 mod lost;
 mod queues;

@@ -14,7 +14,8 @@ use super::boot::tenant_name;
 use super::known::Known;
 
 /// How long changes are gathered before a table is made of them. A table costs a
-/// copy of what it points to, and each core a look at every connection.
+/// copy of what it points to, and each core a look at every tenant that is connected
+/// and at the connections of those that changed.
 const GATHER: Duration = Duration::from_millis(10);
 
 /// What the configuration says of credentials.
@@ -50,7 +51,7 @@ impl Access {
         let credentials = builder
             .poll_table()
             .expect("a builder that is new has a table");
-        let table = make(&tokens, &credentials, known);
+        let table = Arc::new(make(&tokens, &credentials, known));
         Self {
             tokens,
             builder,
@@ -95,12 +96,13 @@ impl Access {
             self.credentials = credentials;
         }
         let table = make(&self.tokens, &self.credentials, known);
+        let table = Arc::new(table.sharing(&self.table()));
         self.table.send_replace(Arc::clone(&table));
         Some(table)
     }
 }
 
-fn make(tokens: &Tokens, credentials: &Arc<CredentialTable>, known: &Known) -> Arc<AccessTable> {
+fn make(tokens: &Tokens, credentials: &Arc<CredentialTable>, known: &Known) -> AccessTable {
     let named = tokens.principals.iter().map(|(digest, principal)| {
         // 0 is nobody's: of a tenant that there is not, there is nothing to see.
         let tenant = known.tenant_id(&tenant_name(principal.tenant));
@@ -110,11 +112,10 @@ fn make(tokens: &Tokens, credentials: &Arc<CredentialTable>, known: &Known) -> A
         };
         (*digest, principal)
     });
-    let table = AccessTable::new(named)
+    AccessTable::new(named)
         .with_operators(tokens.operators.iter().copied())
         .with_operator_workloads(tokens.operator_workloads.iter().cloned())
-        .with_credentials(Arc::clone(credentials));
-    Arc::new(table)
+        .with_credentials(Arc::clone(credentials))
 }
 
 const fn concerns(key: &ObjectKey) -> bool {
@@ -132,5 +133,46 @@ const fn concerns(key: &ObjectKey) -> bool {
 fn say(taken: Result<(), TooManyApiKeys>) {
     if let Err(error) = taken {
         tracing::error!(%error, "API keys of a tenant do not count");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pinion_metadata::BrokerNumber;
+    use pinion_node::access::Part;
+    use pinion_node::map::{Directory, SpecDefaults};
+
+    use super::*;
+
+    #[test]
+    fn the_next_table_shares_the_tokens_of_the_configuration() {
+        let directory = Directory::new(1, u64::MAX, SpecDefaults::default());
+        let mut known = Known::new(directory, BrokerNumber(1));
+        let metadata = Metadata::genesis([1; 16]);
+        let principal = Principal {
+            name: "client".into(),
+            tenant: TenantId(1),
+            grants: Vec::new(),
+        };
+        let tokens = Tokens {
+            principals: vec![(TokenDigest::of(b"token"), principal)],
+            ..Tokens::default()
+        };
+        let begun = Instant::now();
+        let mut access = Access::new(tokens, &metadata, &known);
+        let first = access.table();
+        access.replaced(begun, &metadata);
+        let next = access.poll(begun + GATHER, &known);
+        let next = next.expect("it was gathered for long enough");
+        assert!(!Arc::ptr_eq(&first, &next));
+        let configured = |table: &AccessTable| table.basis(Part::Configured);
+        assert_eq!(configured(&first), configured(&next));
+
+        // Now there is the tenant that the token is for.
+        known.read(&metadata).expect("there is no resource");
+        access.replaced(begun, &metadata);
+        let other = access.poll(begun + GATHER, &known);
+        let other = other.expect("it was gathered for long enough");
+        assert_ne!(configured(&next), configured(&other));
     }
 }
