@@ -4,12 +4,15 @@
 //! code that decides. A route without a row fails, as does a row without a route.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pinion_admin_api::{Route, Verb, routes};
+use pinion_admin_api::{PlaneHandle, Route, Verb, routes};
+use pinion_plane::{Answer, AuditQuery, AuditResult};
 use serde_json::{Value, json};
 
-use crate::host::PLAIN;
-use crate::http::{Answered, Client, tell};
+use crate::host::{Host, PATIENCE, PLAIN, with};
+use crate::http::{Answered, Client, config, tell, tell_of};
 use crate::roles::{ISSUER_PART, ROLES, believe, furnish, key};
 use crate::schema::wrong;
 
@@ -358,61 +361,99 @@ fn told(document: &Value, route: &Route, answered: &Answered) {
 fn every_route_answers_everybody_as_the_table_says() {
     let table: BTreeMap<&str, &str> = TABLE.iter().copied().collect();
     assert_eq!(table.len(), TABLE.len(), "each route once");
-    tell(|ops, plane| async move {
-        furnish(&ops).await;
-        believe(&ops, &plane).await;
-        let mut everybody = vec![
-            ("nobody", ops.showing_nothing()),
-            ("a guess", ops.showing("pinion_key_00000000_ffff")),
-            ("a token for data", ops.showing(PLAIN)),
-        ];
-        for (number, role) in (1..).zip(ROLES) {
-            everybody.push((role.name, ops.showing(key(&plane, number, role).await)));
-        }
-        everybody.push(("an operator", ops.clone()));
-        let before = ops.get("/v1/system/info").await.is(200).body["version"].clone();
-        let document = ops.get("/v1/openapi.json").await.is(200).body;
-        let (mut rows, mut refused, mut routes_asked) = (0, 0, 0);
-        for route in routes() {
-            let name = format!("{} {}", route.method.text(), route.path);
-            let row = table.get(name.as_str());
-            let row = row.unwrap_or_else(|| panic!("{name} has no row in the table"));
-            assert_eq!(row.len(), everybody.len(), "{name}");
-            for ((who, client), expected) in everybody.iter().zip(row.chars()) {
-                let answered = ask(client, route).await;
-                told(&document, route, &answered);
-                let status = answered.status;
-                let verdict = match status {
-                    401 => '1',
-                    403 => '3',
-                    404 => '4',
-                    _ => 'y',
-                };
-                assert_eq!(verdict, expected, "{name} asked by {who}: {status}");
-                rows += 1;
-                refused += usize::from(verdict != 'y');
+    let (plane, host) = Host::new();
+    let access = host.access();
+    let all = Arc::new(AtomicUsize::new(0));
+    let told_of = Arc::clone(&all);
+    let host = tell_of(
+        config(),
+        (plane.clone(), host),
+        access,
+        |ops, plane| async move {
+            furnish(&ops).await;
+            believe(&ops, &plane).await;
+            let mut everybody = vec![
+                ("nobody", ops.showing_nothing()),
+                ("a guess", ops.showing("pinion_key_00000000_ffff")),
+                ("a token for data", ops.showing(PLAIN)),
+            ];
+            for (number, role) in (1..).zip(ROLES) {
+                everybody.push((role.name, ops.showing(key(&plane, number, role).await)));
             }
-            routes_asked += 1;
-        }
-        assert_eq!(routes_asked, TABLE.len(), "a row without a route");
-        println!("authorisation matrix: {rows} rows ({routes_asked} routes), {refused} refused");
-        let after = ops.get("/v1/system/info").await.is(200).body["version"].clone();
-        assert_eq!(before, after, "nothing was changed");
-        assert_eq!(denied(&ops).await, refused, "each refusal has its row");
+            everybody.push(("an operator", ops.clone()));
+            let before = ops.get("/v1/system/info").await.is(200).body["version"].clone();
+            let document = ops.get("/v1/openapi.json").await.is(200).body;
+            let (mut rows, mut refused, mut routes_asked) = (0, 0, 0);
+            for route in routes() {
+                let name = format!("{} {}", route.method.text(), route.path);
+                let row = table.get(name.as_str());
+                let row = row.unwrap_or_else(|| panic!("{name} has no row in the table"));
+                assert_eq!(row.len(), everybody.len(), "{name}");
+                for ((who, client), expected) in everybody.iter().zip(row.chars()) {
+                    let answered = ask(client, route).await;
+                    told(&document, route, &answered);
+                    let status = answered.status;
+                    let verdict = match status {
+                        401 => '1',
+                        403 => '3',
+                        404 => '4',
+                        _ => 'y',
+                    };
+                    assert_eq!(verdict, expected, "{name} asked by {who}: {status}");
+                    rows += 1;
+                    refused += usize::from(verdict != 'y');
+                }
+                routes_asked += 1;
+            }
+            assert_eq!(routes_asked, TABLE.len(), "a row without a route");
+            println!(
+                "authorisation matrix: {rows} rows ({routes_asked} routes), {refused} refused"
+            );
+            let after = ops.get("/v1/system/info").await.is(200).body["version"].clone();
+            assert_eq!(before, after, "nothing was changed");
+            all.store(refused, Ordering::Relaxed);
+            let (rows, told) = denied(&plane).await;
+            // Those who show nothing that counts come from one address.
+            assert_eq!(
+                (rows, told),
+                (ROLES.len() + 2, ROLES.len() + 2),
+                "the first of each"
+            );
+        },
+    );
+    // What was counted is written when the API ends.
+    let refused = told_of.load(Ordering::Relaxed);
+    with(host, || async move {
+        let (rows, told) = denied(&plane).await;
+        assert_eq!(told, refused, "each refusal is told of");
+        assert!(rows <= 2 * (ROLES.len() + 2), "{rows} rows");
     });
 }
 
-/// Rows of the audit log that tell of refusals before the plane heard of them.
-pub(crate) async fn denied(ops: &Client) -> usize {
-    let (mut found, mut next) = (0, String::from("0"));
+/// Rows of the audit log about refusals before the plane heard of them, and how many of these
+/// they tell of.
+async fn denied(plane: &PlaneHandle) -> (usize, usize) {
+    let (mut rows, mut told, mut first) = (0, 0, 0);
     loop {
-        let path = format!("/v1/audit?limit=1000&page_token={next}");
-        let page = ops.get(&path).await.is(200);
-        let rows = page.body["rows"].as_array().unwrap();
-        found += rows.iter().filter(|row| row["result"] == "denied").count();
-        match page.body["next_page_token"].as_str() {
-            Some(token) => next = token.to_owned(),
-            None => return found,
+        let query = AuditQuery {
+            first,
+            limit: 1_000,
+            ..AuditQuery::default()
+        };
+        let Answer::Audit(page) = plane.audit(query, PATIENCE).await else {
+            panic!("rows are read");
+        };
+        for (_, row) in &page.rows {
+            if let AuditResult::Denied(401 | 403 | 429) = row.result {
+                rows += 1;
+                let count = row.target.strip_prefix("repeated=");
+                let count = count.map(|count| count.split(' ').next().unwrap().parse());
+                told += count.map_or(1, Result::unwrap);
+            }
+        }
+        match page.next {
+            Some(next) => first = next,
+            None => return (rows, told),
         }
     }
 }
