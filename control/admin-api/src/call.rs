@@ -186,8 +186,8 @@ async fn run(
     (route.handler)(call).await
 }
 
-/// What was refused for who asked has a row first: what cannot be recorded is answered
-/// as that.
+/// What was refused for who asked has a row first, or is counted where they were refused so
+/// before: what cannot be recorded is answered as that.
 pub(crate) async fn refuse(
     api: &Api,
     route: &Route,
@@ -226,7 +226,7 @@ pub(crate) async fn record(
             .into(),
         status: status.as_u16(),
     };
-    match api.plane.denied(denied).await {
+    match api.refused(who, denied).await {
         Ok(()) => failure,
         Err(error) => error.into(),
     }

@@ -30,6 +30,7 @@ mod oidc;
 mod openapi;
 mod prefix;
 mod rates;
+mod repeats;
 mod rest;
 mod routes;
 mod seen;
@@ -52,7 +53,7 @@ use pinion_auth::AuthError;
 use pinion_auth::access::{AccessTable, Caller, TokenDigest};
 use pinion_auth::compile::{CredentialTable, Credentials};
 use pinion_types::{Monotonic, WallMs};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::access::Who;
 use crate::call::{Peer, answer, random_id};
@@ -60,6 +61,7 @@ use crate::error::Failure;
 use crate::listener::{Door, listen};
 use crate::observer::Observer;
 use crate::rates::Rates;
+use crate::repeats::Repeats;
 
 pub use backup::{BackupAsk, BackupFront, BackupHandle, BackupRefused, BackupStream, backup_front};
 pub use cores::{NodeError, NodeFront, NodeHandle, node_front};
@@ -194,6 +196,8 @@ pub async fn serve(
         writes: Mutex::new(Rates::new(config.writes)),
         scrapes: Mutex::new(Rates::new(config.scrapes)),
         strangers: Mutex::new(Rates::new(config.strangers)),
+        repeats: Mutex::default(),
+        repeats_begun: Notify::new(),
         host: config.host,
         metrics: metrics::Kept::default(),
         started: OnceLock::new(),
@@ -232,9 +236,12 @@ pub async fn serve(
     };
     let sampling = api.observer.sample(stopping.clone());
     let refreshing = api.observer.refresh(stopping.clone());
+    let gathering = api.write_repeats(stopping.clone());
     let starting = rest::probes::await_start(&api);
     let listening = listen(listener, door, stopping);
-    tokio::join!(listening, first_days, sampling, refreshing, starting, stop);
+    tokio::join!(
+        listening, first_days, sampling, refreshing, gathering, starting, stop
+    );
     Ok(())
 }
 
@@ -265,6 +272,10 @@ pub(crate) struct Api {
     writes: Mutex<Rates>,
     scrapes: Mutex<Rates>,
     strangers: Mutex<Rates>,
+    /// Rows of the audit log that are gathered.
+    repeats: Mutex<Repeats>,
+    /// Something new is in it.
+    repeats_begun: Notify,
     /// The machine under the node.
     pub(crate) host: Host,
     pub(crate) metrics: metrics::Kept,
@@ -336,7 +347,7 @@ impl Api {
     }
 
     fn count(&self, rates: &Mutex<Rates>, who: &str) -> Result<(), Failure> {
-        let now = Monotonic::ZERO + self.begun.elapsed();
+        let now = self.now();
         let mut rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = rates.take(who, now);
         taken.map_err(|often| Failure::too_often(often.retry, often.first))
@@ -350,6 +361,10 @@ impl Api {
     /// What the cluster knows of credentials, if it is there yet.
     pub(crate) fn credentials(&self) -> Option<Arc<CredentialTable>> {
         self.access.borrow().credentials().cloned()
+    }
+
+    fn now(&self) -> Monotonic {
+        Monotonic::ZERO + self.begun.elapsed()
     }
 
     /// Since when it serves.

@@ -109,6 +109,24 @@ pub const DRAIN_WAIT: Duration = Duration::from_secs(5);
 /// Buckets of one rate; those beyond share one. A principal's costs some 400 bytes.
 pub const RATED_MAX: usize = 16_384;
 
+/// How long what somebody repeats is counted before it has a row of the audit log together.
+/// Longer tells later how often somebody was refused; shorter lets more rows of one who is
+/// refused over and over push out those of others.
+pub const REPEATS_EVERY: Duration = Duration::from_secs(600);
+
+/// Addresses, and principals, that are told apart among those who are refused: each has two
+/// rows in [`REPEATS_EVERY`] at most, beyond it all share them. With all of them busy, and
+/// [`REPEATS_LET_IN_MAX`] besides, that is some 500 rows and 150 KiB in ten minutes: the
+/// 256 MiB that are kept where nobody says otherwise have those of more than ten days. More
+/// tells more apart, and fills the log sooner.
+pub const REPEATS_STRANGERS_MAX: usize = 64;
+/// See [`REPEATS_STRANGERS_MAX`].
+pub const REPEATS_KNOWN_MAX: usize = 64;
+
+/// Principals that are told apart among those who get a token for that of their provider, or
+/// log in.
+pub const REPEATS_LET_IN_MAX: usize = 128;
+
 /// Longest bearer in bytes: what an identity provider's token may have.
 pub const BEARER_BYTES_MAX: usize = 16 << 10;
 

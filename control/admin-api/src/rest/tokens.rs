@@ -18,13 +18,14 @@ use pinion_metadata::{
     ActionPattern, Body, Command, Expect, Filter, ListQuery, Metadata, ObjectKey, ObjectKind,
     PolicyObject, Subject,
 };
-use pinion_plane::PlaneError;
+use pinion_plane::{Caller, Denied, PlaneError};
 use pinion_types::WallMs;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::keys::Tenant;
 use crate::Api;
+use crate::access::bounded;
 use crate::call::{Call, Reply, json, no_content};
 use crate::error::Failure;
 use crate::identity::{random, unavailable};
@@ -34,6 +35,9 @@ use crate::wall;
 /// Most actions and most objects that one exchange asks for; as many as a token may have
 /// permissions.
 const WANTED_MAX: usize = 64;
+
+/// What a token that was given is called in the audit log.
+const EXCHANGE: &str = "token.exchange";
 
 /// What a token is asked for; everything that its holder may, where nothing is said.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
@@ -141,7 +145,13 @@ impl Facts {
 /// For the token of an identity provider, one of ours.
 pub(crate) async fn exchange(call: Call) -> Reply {
     let mut seen = Seen::default();
-    let reply = give(&call, &mut seen).await;
+    let mut reply = give(&call, &mut seen).await;
+    if reply.is_ok()
+        && let Err(error) = note(&call, &seen).await
+    {
+        // Nobody has the token, and nobody gets it.
+        reply = Err(error.into());
+    }
     if let Some(issuer) = seen.issuer {
         let refused = reply.as_ref().err();
         let why = refused.map(|failure| seen.wrong.as_deref().unwrap_or(&failure.message));
@@ -151,11 +161,32 @@ pub(crate) async fn exchange(call: Call) -> Reply {
     reply
 }
 
+/// The row of a token that was given: for whom, by whom they are vouched for, never a token.
+async fn note(call: &Call, seen: &Seen) -> Result<(), PlaneError> {
+    let tenant = call.part("t");
+    let subject = seen.subject.as_deref().unwrap_or_default();
+    let issuer = seen.issuer.as_deref().unwrap_or_default();
+    let row = Denied {
+        caller: Caller {
+            principal: bounded(format!("{tenant}/p:{subject}")),
+            request: call.number,
+            remote: call.who.remote,
+        },
+        tenant: tenant.into(),
+        operation: EXCHANGE.into(),
+        target: format!("issuer:{issuer}").into(),
+        status: StatusCode::OK.as_u16(),
+    };
+    call.api.given(row).await
+}
+
 /// What was seen of a token besides the answer, for those who look after the tenant.
 #[derive(Default)]
 struct Seen {
     /// Which of the tenant's issuers it names, if it names one.
     issuer: Option<Box<str>>,
+    /// Whom it vouches for, when that was proved.
+    subject: Option<Box<str>>,
     /// What is wrong with it, which whoever showed it is not told.
     wrong: Option<String>,
 }
@@ -174,7 +205,9 @@ async fn give(call: &Call, seen: &mut Seen) -> Reply {
     let issuers = facts.believed(identity.cleartext_issuers);
     let upstream = exchanges.upstream(bearer, &issuers).await;
     seen.wrong = upstream.as_ref().err().map(ToString::to_string);
-    let given = facts.token(&call.api, &upstream?, &wanted)?;
+    let upstream = upstream?;
+    seen.subject = Some(upstream.subject.clone());
+    let given = facts.token(&call.api, &upstream, &wanted)?;
     json(StatusCode::OK, &given)
 }
 

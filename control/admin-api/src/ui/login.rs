@@ -236,7 +236,7 @@ impl Frame {
         })
     }
 
-    /// A row of the audit log about a session.
+    /// A row of the audit log about a session, or what is repeated there is counted.
     pub(super) async fn note(
         &self,
         who: &Who,
@@ -254,7 +254,12 @@ impl Frame {
             target: "dashboard".into(),
             status: status.as_u16(),
         };
-        Ok(self.api.plane.denied(row).await?)
+        let noted = if status.is_success() {
+            self.api.came(row).await
+        } else {
+            self.api.refused(who, row).await
+        };
+        Ok(noted?)
     }
 }
 

@@ -57,6 +57,39 @@ fn how_exchanges_went_is_shown_beside_their_provider() {
     });
 }
 
+#[test]
+fn a_token_that_is_given_has_a_row_without_it_and_what_follows_is_counted() {
+    town::tell(|town| async move {
+        town.found("acme").await.is(201);
+        let good = town.upstream("ana", &[]);
+        let given = town.exchange("acme", &good, json!({})).await.is(200);
+        let of_gifts = "/v1/audit?action=token.exchange";
+        let rows = town.ops.get(of_gifts).await.is(200).body["rows"].clone();
+        let row = &rows[0];
+        assert_eq!(row["principal"], "acme/p:ana");
+        assert_eq!(row["tenant"], "acme");
+        assert_eq!(row["result"], "done");
+        let issuer = format!("issuer:{}", town.provider.issuer());
+        assert_eq!(row["target"], issuer.as_str());
+        let remote = row["remote"].as_str().unwrap();
+        assert!(remote.starts_with("127.0.0.1:"), "{remote}");
+        let ours = given.body["access_token"].as_str().unwrap();
+        for token in [ours, &good] {
+            for part in token.split('.') {
+                assert!(!rows.to_string().contains(part), "{rows}");
+            }
+        }
+        for _ in 0..20 {
+            town.exchange("acme", &good, json!({})).await.is(200);
+        }
+        // Nobody who gets none has such a row.
+        let nobody = town.upstream("nobody", &[]);
+        town.exchange("acme", &nobody, json!({})).await.is(403);
+        let rows = town.ops.get(of_gifts).await.is(200).body["rows"].clone();
+        assert_eq!(rows.as_array().unwrap().len(), 1, "{rows}");
+    });
+}
+
 /// What a document may have in these tests.
 const LIMIT: usize = 1_000;
 /// Long enough for whatever answers at all.

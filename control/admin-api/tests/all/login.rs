@@ -321,10 +321,10 @@ fn a_token_that_was_not_made_for_this_login_lets_nobody_in() {
             let page = come_back(&mut browser, &query).await;
             is_out(&browser, &page, 502, says);
         }
-        // Each has its row.
+        // The first has its row, the others of this address are counted.
         let rows = town.ops.get("/v1/audit?action=login").await.is(200);
         let rows = rows.body["rows"].as_array().unwrap().clone();
-        assert_eq!(rows.len(), 14);
+        assert_eq!(rows.len(), 1);
         assert!(rows.iter().all(|row| row["code"] == "401"), "{rows:?}");
         // Of several audiences the token says that it is ours.
         let mut browser = Browser::new(&town.ops);
@@ -531,7 +531,8 @@ fn whom_the_tenant_gives_nothing_or_does_not_believe_is_not_let_in() {
         rows.sort_unstable();
         let who = |name: &str, code: &str| format!("{:?}", (json!(name), json!(code)));
         let bo = who("acme/p:bo", "403");
-        assert_eq!(rows, [who("", "401"), bo.clone(), bo]);
+        // That of the second time is counted.
+        assert_eq!(rows, [who("", "401"), bo]);
         // The tenant believes it no more while somebody is away.
         let query = go(&town, &mut browser, START).await;
         let name = encoded(&town.provider.issuer());
