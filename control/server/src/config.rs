@@ -260,6 +260,10 @@ pub(crate) enum ConfigError {
 /// A wait longer than this counts as idle, and an idle core does not spin.
 const SPIN_US_MAX: u64 = 1000;
 
+/// Variables with secrets of the node. They are no keys: whatever shows the configuration,
+/// or says what is wrong with it, never had them.
+const SECRET_VARIABLES: &[&str] = &["auth__master_key"];
+
 /// Variables of the client commands; they share the prefix and are not ours.
 const CLIENT_VARIABLES: &[&str] = &[
     "server",
@@ -285,6 +289,7 @@ impl Config {
             .merge(
                 Env::prefixed("PINION_")
                     .ignore(CLIENT_VARIABLES)
+                    .ignore(SECRET_VARIABLES)
                     .split("__"),
             )
             .merge(Serialized::defaults(flags))
@@ -419,6 +424,23 @@ mod tests {
             assert!(Config::load(&flags(Some("p.toml"))).is_err());
             jail.set_env("PINION_DARIN", "1");
             assert!(Config::load(&flags(None)).is_err());
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_secret_of_a_variable_is_in_no_configuration_and_in_no_file() {
+        Jail::expect_with(|jail| {
+            let key = "0123456789abcdef".repeat(4);
+            jail.set_env("PINION_AUTH__MASTER_KEY", &key);
+            let config = Config::load(&flags(None)).expect("no key, and not refused");
+            let shown = serde_json::to_string(&config).expect("shown");
+            assert!(!shown.contains(&key) && !format!("{config:?}").contains(&key));
+            // Nor does it count where nobody looks for it: files are kept and copied.
+            jail.create_file("p.toml", &format!("[auth]\nmaster_key = '{key}'\n"))?;
+            let error = Config::load(&flags(Some("p.toml"))).expect_err("unknown key");
+            assert!(error.to_string().contains("master_key"), "{error}");
+            assert!(!error.to_string().contains(&key), "{error}");
             Ok(())
         });
     }
