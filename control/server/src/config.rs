@@ -11,6 +11,7 @@ mod resources;
 #[cfg(test)]
 mod said;
 mod sections;
+mod settings;
 mod tls;
 
 use std::collections::BTreeSet;
@@ -33,6 +34,7 @@ pub(crate) use kept::{Audit, Deletion};
 pub(crate) use principals::Token;
 pub(crate) use resources::Declared;
 pub(crate) use sections::{Admin, Auth, Backup, Defaults, Limits, Storage};
+pub(crate) use settings::{Heartbeat, missing as missing_settings};
 pub(crate) use tls::Tls;
 
 /// Everything `pinion serve` can be told.
@@ -70,6 +72,7 @@ pub(crate) struct Config {
     pub(crate) admin: Admin,
     pub(crate) auth: Auth,
     pub(crate) dashboard: Dashboard,
+    pub(crate) heartbeat: Heartbeat,
     pub(crate) deletion: Deletion,
     pub(crate) audit: Audit,
     pub(crate) token: Vec<Token>,
@@ -173,6 +176,7 @@ impl Default for Config {
             admin: Admin::default(),
             auth: Auth::default(),
             dashboard: Dashboard::default(),
+            heartbeat: Heartbeat::default(),
             deletion: Deletion::default(),
             audit: Audit::default(),
             token: Vec::new(),
@@ -307,6 +311,8 @@ impl Config {
             });
         }
         self.tls.check()?;
+        self.heartbeat.check()?;
+        self.auth.check()?;
         self.deletion.check()?;
         self.audit.check()?;
         if let Some(spin) = self.spin_us.filter(|spin| *spin > SPIN_US_MAX) {
