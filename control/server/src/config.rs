@@ -11,6 +11,7 @@ mod resources;
 #[cfg(test)]
 mod said;
 mod sections;
+mod settings;
 mod tls;
 
 use std::collections::BTreeSet;
@@ -33,6 +34,7 @@ pub(crate) use kept::{Audit, Deletion};
 pub(crate) use principals::Token;
 pub(crate) use resources::Declared;
 pub(crate) use sections::{Admin, Auth, Backup, Defaults, Limits, Storage};
+pub(crate) use settings::{Heartbeat, missing as missing_settings};
 pub(crate) use tls::Tls;
 
 /// Everything `pinion serve` can be told.
@@ -70,6 +72,7 @@ pub(crate) struct Config {
     pub(crate) admin: Admin,
     pub(crate) auth: Auth,
     pub(crate) dashboard: Dashboard,
+    pub(crate) heartbeat: Heartbeat,
     pub(crate) deletion: Deletion,
     pub(crate) audit: Audit,
     pub(crate) token: Vec<Token>,
@@ -173,6 +176,7 @@ impl Default for Config {
             admin: Admin::default(),
             auth: Auth::default(),
             dashboard: Dashboard::default(),
+            heartbeat: Heartbeat::default(),
             deletion: Deletion::default(),
             audit: Audit::default(),
             token: Vec::new(),
@@ -260,6 +264,10 @@ pub(crate) enum ConfigError {
 /// A wait longer than this counts as idle, and an idle core does not spin.
 const SPIN_US_MAX: u64 = 1000;
 
+/// Variables with secrets of the node. They are no keys: whatever shows the configuration,
+/// or says what is wrong with it, never had them.
+const SECRET_VARIABLES: &[&str] = &["auth__master_key"];
+
 /// Variables of the client commands; they share the prefix and are not ours.
 const CLIENT_VARIABLES: &[&str] = &[
     "server",
@@ -285,6 +293,7 @@ impl Config {
             .merge(
                 Env::prefixed("PINION_")
                     .ignore(CLIENT_VARIABLES)
+                    .ignore(SECRET_VARIABLES)
                     .split("__"),
             )
             .merge(Serialized::defaults(flags))
@@ -302,6 +311,8 @@ impl Config {
             });
         }
         self.tls.check()?;
+        self.heartbeat.check()?;
+        self.auth.check()?;
         self.deletion.check()?;
         self.audit.check()?;
         if let Some(spin) = self.spin_us.filter(|spin| *spin > SPIN_US_MAX) {
@@ -419,6 +430,23 @@ mod tests {
             assert!(Config::load(&flags(Some("p.toml"))).is_err());
             jail.set_env("PINION_DARIN", "1");
             assert!(Config::load(&flags(None)).is_err());
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_secret_of_a_variable_is_in_no_configuration_and_in_no_file() {
+        Jail::expect_with(|jail| {
+            let key = "0123456789abcdef".repeat(4);
+            jail.set_env("PINION_AUTH__MASTER_KEY", &key);
+            let config = Config::load(&flags(None)).expect("no key, and not refused");
+            let shown = serde_json::to_string(&config).expect("shown");
+            assert!(!shown.contains(&key) && !format!("{config:?}").contains(&key));
+            // Nor does it count where nobody looks for it: files are kept and copied.
+            jail.create_file("p.toml", &format!("[auth]\nmaster_key = '{key}'\n"))?;
+            let error = Config::load(&flags(Some("p.toml"))).expect_err("unknown key");
+            assert!(error.to_string().contains("master_key"), "{error}");
+            assert!(!error.to_string().contains(&key), "{error}");
             Ok(())
         });
     }

@@ -1,6 +1,8 @@
 //! What the node issues credentials with: the master key, the way to identity providers, and
 //! the listener of tenants' first days.
 
+use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -23,6 +25,10 @@ const SECRET_BYTES_MIN: usize = 16;
 /// Addresses that `--dev` asks besides public ones.
 const DEV_ADDRESSES: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
+/// The variable that holds the master key itself. It is no key of the configuration: what
+/// shows that shows no secret.
+pub(crate) const MASTER_KEY_VARIABLE: &str = "PINION_AUTH__MASTER_KEY";
+
 /// Why nothing can be issued as it is configured.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IssuingError {
@@ -39,6 +45,12 @@ pub(crate) enum IssuingError {
         path: PathBuf,
         source: NotAMasterKey,
     },
+    #[error("{MASTER_KEY_VARIABLE}: {0}")]
+    Variable(NotAMasterKey),
+    #[error(
+        "there is a master key in {MASTER_KEY_VARIABLE} and one in auth.master_key_file: give one of them"
+    )]
+    TwoMasters,
     #[error("auth.idp_ca: {0}")]
     Roots(RootsError),
     #[error("auth.allow_addresses, '{text}': {source}")]
@@ -68,6 +80,11 @@ pub(crate) struct Issuing {
 
 /// Reads the files that `[auth]` names, and binds the listener of first days.
 pub(crate) fn load(config: &Config) -> Result<Issuing, IssuingError> {
+    load_with(config, env::var_os(MASTER_KEY_VARIABLE))
+}
+
+/// The same with what [`MASTER_KEY_VARIABLE`] holds.
+fn load_with(config: &Config, master_key: Option<OsString>) -> Result<Issuing, IssuingError> {
     let Auth {
         idp_ca,
         allow_addresses,
@@ -96,7 +113,7 @@ pub(crate) fn load(config: &Config) -> Result<Issuing, IssuingError> {
     Ok(Issuing {
         identity: Identity {
             exchanges: Some(exchanges),
-            master: master(config)?.map(Arc::new),
+            master: master(config, master_key)?.map(Arc::new),
             cleartext_issuers: *allow_http || config.dev,
         },
         driver,
@@ -104,12 +121,19 @@ pub(crate) fn load(config: &Config) -> Result<Issuing, IssuingError> {
     })
 }
 
-/// The key that seals keys: the operator's, or with `--dev` the node's own.
-fn master(config: &Config) -> Result<Option<MasterKey>, IssuingError> {
-    let (path, text) = match &config.auth.master_key_file {
-        Some(path) => (path.clone(), read("auth.master_key_file", path)?),
-        None if config.dev => identity::dev_master(config)?,
-        None => return Ok(None),
+/// The key that seals keys: the operator's, of a variable or a file, or with `--dev` the
+/// node's own.
+fn master(config: &Config, variable: Option<OsString>) -> Result<Option<MasterKey>, IssuingError> {
+    let (path, text) = match (variable, &config.auth.master_key_file) {
+        // Which of them counted would be found out when keys do not open any more.
+        (Some(_), Some(_)) => return Err(IssuingError::TwoMasters),
+        (Some(text), None) => {
+            let master = MasterKey::parse(text.as_encoded_bytes());
+            return master.map(Some).map_err(IssuingError::Variable);
+        }
+        (None, Some(path)) => (path.clone(), read("auth.master_key_file", path)?),
+        (None, None) if config.dev => identity::dev_master(config)?,
+        (None, None) => return Ok(None),
     };
     let master = MasterKey::parse(text.as_bytes());
     let master = master.map_err(|source| IssuingError::Master { path, source })?;
@@ -149,12 +173,54 @@ mod tests {
     use crate::config::Auth;
 
     fn with(dir: &Path, dev: bool, auth: Auth) -> Result<Issuing, IssuingError> {
-        load(&Config {
+        with_variable(dir, dev, auth, None)
+    }
+
+    fn with_variable(
+        dir: &Path,
+        dev: bool,
+        auth: Auth,
+        variable: Option<&str>,
+    ) -> Result<Issuing, IssuingError> {
+        let config = Config {
             dev,
             data_dir: dir.to_owned(),
             auth,
             ..Config::default()
-        })
+        };
+        load_with(&config, variable.map(OsString::from))
+    }
+
+    #[test]
+    fn a_master_key_is_in_a_file_or_in_a_variable_and_not_in_both() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let key = "0123456789abcdef".repeat(4);
+        let path = dir.path().join("master.key");
+        fs::write(&path, format!("{key}\n")).expect("written");
+        let in_file = || Auth {
+            master_key_file: Some(path.clone()),
+            ..Auth::default()
+        };
+        let id = |issuing: Issuing| issuing.identity.master.map(|master| master.id());
+        let file = id(with(dir.path(), false, in_file()).expect("a file"));
+        for dev in [false, true] {
+            let variable = with_variable(dir.path(), dev, Auth::default(), Some(&key));
+            assert_eq!(id(variable.expect("a variable")), file);
+        }
+        assert!(file.is_some());
+        let refused = |auth, variable: &str| {
+            let refused = with_variable(dir.path(), false, auth, Some(variable));
+            refused.expect_err("refused").to_string()
+        };
+        let both = refused(in_file(), &key);
+        for word in [MASTER_KEY_VARIABLE, "auth.master_key_file"] {
+            assert!(both.contains(word), "{both}");
+        }
+        for wrong in ["", "abc", &key[1..], &key.to_uppercase()] {
+            let said = refused(Auth::default(), wrong);
+            assert!(said.starts_with(MASTER_KEY_VARIABLE), "{said}");
+            assert!(wrong.len() < 4 || !said.contains(wrong), "{said}");
+        }
     }
 
     #[test]

@@ -236,7 +236,7 @@ impl Node {
             tokens,
             resources: config.resources()?,
             audit: config.audit.plane(),
-            grace_ms: config.deletion.grace_ms,
+            settings: config.settings(),
         };
         let booted = runtime.block_on(boot.run()).map_err(OpenError::Boot)?;
         let access = booted.access();

@@ -172,7 +172,7 @@ fn say(done: &Done<'_>) {
     if !done.secrets {
         println!(
             "without secrets: the node makes a new certificate, whose ca.pem clients need; \
-             tokens are signed again once auth.master_key_file is the one of before"
+             tokens are signed again once the master key (auth.master_key_file) is the one of before"
         );
     }
 }

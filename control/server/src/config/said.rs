@@ -63,6 +63,7 @@ const ALL: &str = r#"
     writes_per_second = 17
     [auth]
     master_key_file = "master.key"
+    token_life_s = 60
     idp_ca = "idp.pem"
     allow_addresses = ["10.0.0.0/8"]
     allow_http = true
@@ -71,6 +72,9 @@ const ALL: &str = r#"
     [dashboard]
     public_url = "https://pinion.shop.example"
     oidc = [{ id = "corp", label = "Corp", tenant = "shop", issuer = "https://id.shop.example", client_id = "pinion", client_secret_file = "client.secret", scopes = ["openid", "groups"] }]
+    [heartbeat]
+    interval_ms = 101
+    missed = 4
     [deletion]
     grace_ms = 18
     [audit]

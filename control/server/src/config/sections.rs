@@ -112,6 +112,8 @@ pub(crate) struct Auth {
     /// The key that seals the keys of tenants: 64 hexadecimal digits, the same on every
     /// node of a cluster. Without one no token is issued.
     pub(crate) master_key_file: Option<PathBuf>,
+    /// Seconds that a token lives. It is one for the whole cluster, as the heartbeat is.
+    pub(crate) token_life_s: Option<u32>,
     /// PEM of who vouches for identity providers; otherwise who the system trusts does.
     pub(crate) idp_ca: Option<PathBuf>,
     /// Ranges of addresses, besides public ones, that identity providers may have.

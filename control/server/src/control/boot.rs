@@ -31,6 +31,7 @@ use super::driver::Driver;
 use super::known::{Inventory, Known};
 use super::network::Network;
 use super::{convert, import};
+use crate::config::missing_settings;
 use crate::meta::{self, MetaError};
 use crate::wall_now;
 
@@ -89,8 +90,11 @@ pub(crate) enum BootError {
     Resource(Refusal),
     #[error("resource in the configuration cannot be written down: {0}")]
     Declare(PlaneError),
-    #[error("deletion.grace_ms cannot be written down: {0}")]
-    Grace(PlaneError),
+    #[error(
+        "what the configuration says for the whole cluster (deletion.grace_ms, heartbeat.*, \
+         auth.token_life_s) cannot be written down: {0}"
+    )]
+    Settings(PlaneError),
 }
 
 /// A resource of the configuration.
@@ -113,8 +117,8 @@ pub(crate) struct Boot<'a> {
     pub(crate) tokens: Tokens,
     pub(crate) resources: Vec<Configured>,
     pub(crate) audit: AuditConfig,
-    /// From a deletion to its purge, if the configuration says it.
-    pub(crate) grace_ms: Option<u64>,
+    /// What the configuration says for the whole cluster.
+    pub(crate) settings: UpdateSettings,
 }
 
 /// A plane that has caught up, and what the cores are to know.
@@ -199,7 +203,7 @@ impl Boot<'_> {
         }
         if is_ready {
             start.make_tenants(&self.tenants).await?;
-            start.set_grace(self.grace_ms).await?;
+            start.set_settings(self.settings).await?;
         }
         let inventory = known.read(start.metadata()?).map_err(BootError::Memory)?;
         let access = Access::new(self.tokens, start.metadata()?, &known);
@@ -311,21 +315,16 @@ impl Start {
         Ok(())
     }
 
-    /// What the configuration says of deletions holds, for the whole cluster.
-    async fn set_grace(&mut self, configured: Option<u64>) -> Result<(), BootError> {
-        let settings = self.metadata()?.settings();
-        let Some(grace) = configured.filter(|grace| *grace != settings.grace_ms) else {
+    /// What the configuration says holds for the whole cluster.
+    async fn set_settings(&mut self, said: UpdateSettings) -> Result<(), BootError> {
+        let now = self.metadata()?.settings();
+        let Some(missing) = missing_settings(said, &now) else {
             return Ok(());
         };
-        let command = Command::UpdateSettings(UpdateSettings {
-            heartbeat_ms: None,
-            missed: None,
-            grace_ms: Some(grace),
-            token_life_s: None,
-        });
+        let command = Command::UpdateSettings(missing);
         ask(&mut self.driver, &mut self.declarations, command)
             .await
-            .map_err(BootError::Grace)
+            .map_err(BootError::Settings)
     }
 }
 

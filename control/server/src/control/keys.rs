@@ -25,7 +25,7 @@ pub(super) fn rotate(
         tracing::warn!(
             tenant,
             "the keys that sign its tokens are due and this node has no master key: \
-             set auth.master_key_file"
+             set auth.master_key_file or PINION_AUTH__MASTER_KEY"
         );
         return;
     };
