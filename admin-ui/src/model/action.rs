@@ -344,7 +344,7 @@ mod tests {
                 remote: String::new(),
                 tenant: String::new(),
                 operation: String::new(),
-                target: String::new(),
+                targets: Vec::new(),
             },
             request_id: String::new(),
             back: Place::Overview,
