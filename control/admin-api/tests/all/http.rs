@@ -207,7 +207,8 @@ pub(crate) fn tell_with_access<F: Future<Output = ()>>(
     })
 }
 
-fn tell_of<F: Future<Output = ()>>(
+/// The same of a plane that there is.
+pub(crate) fn tell_of<F: Future<Output = ()>>(
     config: ApiConfig,
     (plane, host): (PlaneHandle, Host),
     access: watch::Receiver<Arc<AccessTable>>,
