@@ -16,6 +16,7 @@ mod backup;
 mod call;
 mod cores;
 mod error;
+mod frames;
 mod front;
 pub mod grpc;
 mod host;

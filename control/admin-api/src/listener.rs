@@ -1,5 +1,5 @@
 //! From a listening socket to HTTP: what a connection speaks is judged by its first
-//! byte, and everything about it has an end.
+//! bytes, and everything about it has an end.
 
 use core::net::{IpAddr, SocketAddr};
 use core::pin::Pin;
@@ -30,6 +30,7 @@ use tower::ServiceExt;
 
 use crate::call::{Certified, Remote, Secure, random_id};
 use crate::error::Failure;
+use crate::frames;
 use crate::host;
 use crate::limits::{
     ACCEPT_PAUSE, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, DRAIN_WAIT, FIRST_BYTE_WAIT,
@@ -118,7 +119,7 @@ enum Speaks {
     Tls,
     /// A method of HTTP/1.1, or the preface of HTTP/2, which begins as one.
     Http,
-    /// Raw frames, which are reserved, or nothing that is known.
+    /// Nothing that is known.
     Nothing,
 }
 
@@ -131,18 +132,23 @@ fn judge(byte: u8) -> Speaks {
 }
 
 async fn connection(
-    mut stream: TcpStream,
+    stream: TcpStream,
     remote: SocketAddr,
     door: &Door,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD_WAIT))?;
-    let mut first = [0];
-    let found = timeout(FIRST_BYTE_WAIT, stream.peek(&mut first)).await??;
+    let mut begin = [0; frames::BEGIN_BYTES];
+    let found = timeout(FIRST_BYTE_WAIT, stream.peek(&mut begin)).await??;
     if found == 0 {
         return Ok(());
     }
+    // Before its first byte, which is the length of a frame and may be any.
+    if let Some(answer) = frames::refuse(&begin[..found]) {
+        return last_words(stream, &answer).await;
+    }
+    let mut first = [begin[0]];
     match (judge(first[0]), &door.tls) {
         (Speaks::Tls, Some(tls)) => {
             let acceptor = TlsAcceptor::from(tls.clone());
@@ -161,16 +167,20 @@ async fn connection(
         {
             http(stream, (remote, Secure(false), None), door, stop).await;
         }
-        (Speaks::Http, _) => {
-            stream.write_all(USE_HTTPS).await?;
-            stream.shutdown().await?;
-            // What it has sent must be read, or the kernel takes back the answer.
-            let mut rest = [0; 1024];
-            let drain = async { while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {} };
-            let _ = timeout(core::time::Duration::from_secs(1), drain).await;
-        }
+        (Speaks::Http, _) => last_words(stream, USE_HTTPS).await?,
         (Speaks::Tls, None) | (Speaks::Nothing, _) => {}
     }
+    Ok(())
+}
+
+/// Says this and hangs up.
+async fn last_words(mut stream: TcpStream, words: &[u8]) -> io::Result<()> {
+    stream.write_all(words).await?;
+    stream.shutdown().await?;
+    // What it has sent must be read, or the kernel takes back the answer.
+    let mut rest = [0; 1024];
+    let drain = async { while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {} };
+    let _ = timeout(core::time::Duration::from_secs(1), drain).await;
     Ok(())
 }
 

@@ -60,7 +60,7 @@ fn grpc_code(http: StatusCode, code: &str) -> Code {
         (403, _) => Code::PermissionDenied,
         (404 | 405, _) => Code::NotFound,
         (409, _) => Code::Aborted,
-        (410 | 412, _) => Code::FailedPrecondition,
+        (410 | 412 | 421, _) => Code::FailedPrecondition,
         (413 | 429, _) => Code::ResourceExhausted,
         (503, _) => Code::Unavailable,
         (400 | 415, _) => Code::InvalidArgument,

@@ -2,6 +2,8 @@
 //! secret says who is believed and who administers. Once for each tenant, on a listener of
 //! its own that is off unless it is configured.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderName, StatusCode};
 use pinion_auth::TenantId;
 use pinion_auth::access::TokenDigest;
@@ -10,6 +12,7 @@ use pinion_metadata::tenant::TenantQuotas;
 use pinion_metadata::{Body, Command, Expect, MetaCode, MetaError, ObjectKey, Subject};
 use serde::{Deserialize, Serialize};
 
+use super::is_conflict;
 use super::issuers::{self, IssuerInput};
 use super::keys::{Kids, Tenant};
 use crate::call::{Call, Reply, json};
@@ -129,7 +132,7 @@ pub(crate) async fn initialize(mut call: Call) -> Reply {
 }
 
 /// The number of the tenant, which is made if there is none. A crash before the rest leaves a
-/// tenant that has nobody and nothing; the same request goes on from there.
+/// tenant that has nobody and nothing; the same request goes on from there, at any node.
 async fn tenant(call: &mut Call, body: &BootstrapRequest) -> Result<TenantId, Failure> {
     let name: Box<str> = call.part("t").into();
     let (key, bootstrap) = (ObjectKey::tenant(&name), ObjectKey::bootstrap(&name));
@@ -159,10 +162,15 @@ async fn tenant(call: &mut Call, body: &BootstrapRequest) -> Result<TenantId, Fa
     });
     // Under no number: the client's is that of the command which follows.
     let number = core::mem::take(&mut call.number);
-    let made = call.write(Expect::Absent, create).await;
+    let made = call.try_write(Expect::Absent, create).await;
     call.number = number;
-    let made = made?;
-    match &made.object()?.body {
+    let object = match made {
+        Ok(made) => Arc::clone(made.object()?),
+        // Somebody made it meanwhile, or this node was behind.
+        Err(error) if is_conflict(&error) => call.get(tenant.clone()).await?.1,
+        Err(error) => return Err(call.refused(error)),
+    };
+    match &object.body {
         Body::Tenant(of) => Ok(TenantId(of.number.0)),
         _ => Err(MetaError::NotFound(tenant).into()),
     }

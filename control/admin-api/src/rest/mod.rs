@@ -24,6 +24,7 @@ pub(crate) mod system;
 pub(crate) mod tenants;
 pub(crate) mod tokens;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
@@ -44,6 +45,7 @@ use crate::error::Failure;
 use crate::limits::{FILTER_BYTES_MAX, PAGE_DEFAULT};
 use crate::observer::Named;
 use crate::seen::ResourceLoad;
+use crate::views::ask::{broker_name, elsewhere};
 
 /// A page of objects, before it is shown.
 pub(crate) struct Listed {
@@ -169,12 +171,19 @@ impl Call {
         let force = self.flag("force")?;
         let grace_ms = self.number_param("grace_ms")?;
         let looked = key.clone();
-        let (usual, named) = self
-            .look(move |metadata| (metadata.settings().grace_ms, named(metadata, &looked)))
+        let (usual, named, leaders) = self
+            .look(move |metadata| {
+                let leaders = leaders(metadata, &looked);
+                let named = named(metadata, &looked);
+                (metadata.settings().grace_ms, named, leaders)
+            })
             .await?;
         // Nothing of before is good enough to decide by, and force needs no facts.
         let load = match named {
-            Some(named) if !force => self.load(named).await?,
+            Some(named) if !force => {
+                self.serves_all(&leaders)?;
+                self.load(named).await?
+            }
             _ => None,
         };
         let command = Delete {
@@ -189,12 +198,56 @@ impl Call {
         self.write(self.expect(), Command::Delete(command)).await
     }
 
+    /// Of what others serve nobody here knows who reads it and what it keeps.
+    fn serves_all(&self, leaders: &[Box<str>]) -> Result<(), Failure> {
+        let node = &self.api.node;
+        let Some(other) = leaders.iter().find(|leader| *leader != node) else {
+            return Ok(());
+        };
+        Err(match leaders {
+            [_] => elsewhere(other),
+            // No node could say it of all of them.
+            _ => Failure::new(
+                StatusCode::MISDIRECTED_REQUEST,
+                "elsewhere",
+                "several nodes serve this, and none knows what the others have: it is deleted \
+                 with force alone",
+            )
+            .with("broker", &**other)
+            .with(
+                "brokers",
+                leaders.iter().map(|one| &**one).collect::<Vec<_>>(),
+            ),
+        })
+    }
+
     /// What the data cores of this node say of a resource now.
     async fn load(&self, named: Named) -> Result<Option<ResourceLoad>, Failure> {
         let now = self.api.observer.fresh(named).await;
         let now = now.map_err(|_| Failure::core_silent())?;
         Ok(now.told().load(named.0))
     }
+}
+
+/// Brokers that serve partitions of a resource, each once.
+fn leaders(metadata: &Metadata, key: &ObjectKey) -> Vec<Box<str>> {
+    let ObjectKey::Resource {
+        kind,
+        tenant,
+        namespace,
+        name,
+    } = key
+    else {
+        return Vec::new();
+    };
+    let placed = ObjectKey::placement(*kind, tenant, namespace, name);
+    let Some(Body::Placement(placement)) = metadata.get(&placed).map(|object| &object.body) else {
+        return Vec::new();
+    };
+    let seats = placement.shards.iter().map(|shard| shard.seat.leader);
+    let leaders: BTreeSet<_> = seats.collect();
+    let name = |leader| broker_name(metadata, leader).into();
+    leaders.into_iter().map(name).collect()
 }
 
 fn named(metadata: &Metadata, key: &ObjectKey) -> Option<Named> {

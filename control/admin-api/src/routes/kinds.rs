@@ -74,6 +74,7 @@ macro_rules! resource_routes {
                 Route {
                     query: DELETE,
                     answer: Some("Resource"),
+                    others: &[409, 412, 421],
                     rpc: $delete,
                     ..write(
                         Verb::Delete,

@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use axum::http::StatusCode;
-use pinion_metadata::{Body, ObjectKey};
+use pinion_metadata::{Body, BrokerNumber, Metadata, ObjectKey};
 use pinion_node::views::{Question, View};
 use pinion_types::{CoreId, ErrorCode, FactId, PartitionId, Refusal, ResourceId, ResourceKind};
 use pinion_wire::frame::{Split, split};
@@ -81,11 +81,7 @@ pub(crate) async fn seats(
             return None;
         };
         let seat = |seat: &pinion_metadata::resource::Seat| {
-            let leader = metadata.broker(seat.leader);
-            let name = leader.map_or("", |object| match &object.meta.key {
-                ObjectKey::Broker(name) => name,
-                _ => "",
-            });
+            let name = broker_name(metadata, seat.leader);
             (*name == *node)
                 .then_some(seat.log)
                 .ok_or_else(|| Box::<str>::from(name))
@@ -121,8 +117,17 @@ pub(crate) async fn seat(
     found.copied().ok_or_else(Failure::not_found)
 }
 
+/// What a broker is called; empty of one that there is not any more.
+pub(crate) fn broker_name(metadata: &Metadata, number: BrokerNumber) -> &str {
+    let broker = metadata.broker(number);
+    broker.map_or("", |object| match &object.meta.key {
+        ObjectKey::Broker(name) => name,
+        _ => "",
+    })
+}
+
 /// The node that is asked has no say in it (RFC 9110 §15.5.20).
-fn elsewhere(broker: &str) -> Failure {
+pub(crate) fn elsewhere(broker: &str) -> Failure {
     Failure::new(
         StatusCode::MISDIRECTED_REQUEST,
         "elsewhere",

@@ -8,6 +8,9 @@ use pinion_admin_api::limits::{
     BODY_BYTES_MAX, CONNECTIONS_PER_ADDRESS_MAX, HEADER_BYTES_MAX, HEADER_WAIT,
 };
 use pinion_admin_api::{ApiConfig, Cleartext, Rate};
+use pinion_types::ErrorCode;
+use pinion_wire::frame::{Split, split};
+use pinion_wire::message::{Hello, MAGIC, Reply, Request};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -171,6 +174,46 @@ fn what_is_neither_tls_nor_http_is_hung_up_on() {
         );
         ops.get("/healthz").await.is(200);
     });
+}
+
+#[test]
+fn who_speaks_the_wire_protocol_over_tcp_is_told_so_in_it() {
+    for cleartext in [Cleartext::Never, Cleartext::Loopback] {
+        let config = ApiConfig {
+            cleartext,
+            ..config()
+        };
+        tell_with(config, |ops, _| async move {
+            // Of a length that begins as nothing, as HTTP, and as TLS does.
+            for token in [&b"x"[..], &[b'x'; 46], &[b'x'; 255]] {
+                let hello = Hello {
+                    magic: MAGIC,
+                    version_min: 1,
+                    version_max: 1,
+                    capabilities: 0,
+                    token,
+                    client_name: "test",
+                };
+                let mut frame = Vec::new();
+                Request::Hello(hello).encode(77, &mut frame).unwrap();
+                let answer = speak(&ops, &frame).await;
+                let Ok(Split::Frame {
+                    header,
+                    body,
+                    consumed,
+                }) = split(&answer)
+                else {
+                    panic!("{answer:?}")
+                };
+                assert_eq!((header.correlation, consumed), (77, answer.len()));
+                let reply = Reply::decode(header.opcode, body).unwrap();
+                let Reply::Error(refusal) = reply else {
+                    panic!("{reply:?}")
+                };
+                assert_eq!(refusal.code, ErrorCode::Unsupported);
+            }
+        });
+    }
 }
 
 #[test]

@@ -516,7 +516,7 @@ fn headers_of_a_call_are_those_of_its_route() {
             let mut request = caller.request(proto::DeleteStreamRequest {
                 tenant_id: "acme".into(),
                 namespace: "pay".into(),
-                stream: "once".into(),
+                stream: "orders".into(),
                 force: false,
             });
             let tag = AsciiMetadataValue::from_static(tag);

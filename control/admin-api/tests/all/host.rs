@@ -10,17 +10,42 @@ use pinion_auth::TenantId;
 use pinion_auth::access::{AccessTable, Grant, Permissions, Principal, Scope, TokenDigest};
 use pinion_auth::compile::{CredentialTable, TableBuilder};
 use pinion_auth::token::Realm;
-use pinion_commitlog::{DiskDone, DiskRequest, LogId};
+use pinion_commitlog::{DiskDone, DiskError, DiskRequest, FileId, Files, LogId};
 use pinion_metadata::broker::Capacity;
 use pinion_metadata::{Founder, Metadata};
 use pinion_plane::{AUDIT_LOG, AuditConfig, NodeFacts, PeerName, Plane, PlaneConfig, PlaneOutput};
 use pinion_raft_group::GroupConfig;
-use pinion_simkit::{SimDisk, SimDiskConfig, SimRng};
+use pinion_simkit::{CrashMode, SimDisk, SimDiskConfig, SimRng};
 use pinion_types::{Monotonic, WallMs};
 use tokio::sync::{Notify, oneshot, watch};
 
 pub(crate) const CLUSTER: [u8; 16] = *b"a test's cluster";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Those of a node, as they are read when it begins.
+struct Disks {
+    group: SimDisk,
+    audit: SimDisk,
+}
+
+impl Disks {
+    fn of(&mut self, log: LogId) -> &mut SimDisk {
+        match log {
+            AUDIT_LOG => &mut self.audit,
+            _ => &mut self.group,
+        }
+    }
+}
+
+impl Files for Disks {
+    fn list(&mut self, log: LogId) -> Result<(Vec<(FileId, u64)>, Vec<String>), DiskError> {
+        self.of(log).list(log)
+    }
+
+    fn read(&mut self, file: FileId, offset: u64, into: &mut [u8]) -> Result<usize, DiskError> {
+        self.of(file.log()).read(file, offset, into)
+    }
+}
 
 /// A plane and its disks; [`Host::run`] turns it for as long as anybody wants.
 pub(crate) struct Host {
@@ -124,6 +149,26 @@ fn node() -> NodeFacts {
 impl Host {
     /// A cluster of one node that has caught up with itself.
     pub(crate) fn new() -> (PlaneHandle, Self) {
+        let disk = |seed| SimDisk::new(SimDiskConfig::default(), SimRng::new(seed));
+        let (handle, mut host) = Self::open(Disks {
+            group: disk(1),
+            audit: disk(2),
+        });
+        let node = node();
+        let founder = Founder {
+            name: node.name.to_string().into(),
+            facts: node.broker_facts(),
+            incarnation: Some(node.incarnation),
+            address: node.address,
+            store: [7; 16],
+        };
+        host.plane.bootstrap(CLUSTER, &[founder]);
+        host.catch_up();
+        (handle, host)
+    }
+
+    /// A node that begins on these disks.
+    fn open(mut disks: Disks) -> (PlaneHandle, Self) {
         let config = PlaneConfig {
             node: node(),
             cluster: None,
@@ -138,17 +183,15 @@ impl Host {
                 ..AuditConfig::default()
             },
         };
-        let disk = |seed| SimDisk::new(SimDiskConfig::default(), SimRng::new(seed));
-        let mut group = disk(1);
         let wall = UNIX_EPOCH.elapsed().unwrap().as_millis();
         let wall = WallMs(u64::try_from(wall).unwrap());
-        let opened = Plane::open(config, &mut group, wall).unwrap();
+        let opened = Plane::open(config, &mut disks, wall).unwrap();
         let (handle, front) = front();
-        let mut host = Self {
+        let host = Self {
             plane: opened.plane,
             front,
-            group,
-            audit: disk(2),
+            group: disks.group,
+            audit: disks.audit,
             gate: Arc::default(),
             held: Vec::new(),
             begun: Instant::now(),
@@ -160,20 +203,15 @@ impl Host {
             ),
             access: watch::channel(table(None)).0,
         };
-        let node = node();
-        let founder = Founder {
-            name: node.name.to_string().into(),
-            facts: node.broker_facts(),
-            incarnation: Some(node.incarnation),
-            address: node.address,
-            store: [7; 16],
-        };
-        host.plane.bootstrap(CLUSTER, &[founder]);
-        while !host.ready {
-            host.turn();
-            host.disk_done();
-        }
         (handle, host)
+    }
+
+    fn catch_up(&mut self) {
+        while !self.ready {
+            self.turn();
+            self.disk_done();
+            self.plane.handle_timeout();
+        }
     }
 
     /// What stands in front of the audit log's disk.
@@ -281,6 +319,35 @@ impl Host {
             self.disk_done();
             self.plane.handle_timeout();
         }
+    }
+
+    /// Turns it until the metadata is as told, and not once more: power is lost, and what
+    /// waits is lost with it. Gives the node that is started again on its disks.
+    pub(crate) async fn crash_when(
+        mut self,
+        is: impl Fn(&Metadata) -> bool,
+    ) -> (PlaneHandle, Self) {
+        while !is(self.metadata()) {
+            self.turn();
+            // Whoever asks has a turn, too.
+            tokio::task::yield_now().await;
+            self.disk_done();
+            self.plane.handle_timeout();
+        }
+        let mut rng = SimRng::new(3);
+        let mut disks = Disks {
+            group: self.group,
+            audit: self.audit,
+        };
+        disks.group.crash(CrashMode::DropUnsynced, &mut rng);
+        disks.audit.crash(CrashMode::DropUnsynced, &mut rng);
+        let (handle, mut host) = Self::open(disks);
+        host.catch_up();
+        let metadata = host.plane.metadata().unwrap();
+        host.builder.handle_all(metadata).unwrap();
+        let credentials = host.builder.poll_table();
+        host.access.send_replace(table(credentials));
+        (handle, host)
     }
 
     pub(crate) fn metadata(&self) -> &Metadata {

@@ -217,6 +217,7 @@ impl Answered {
 pub(crate) fn config() -> ApiConfig {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     ApiConfig {
+        node: "n1".into(),
         cleartext: Cleartext::Loopback,
         reads: UNLIMITED,
         writes: UNLIMITED,

@@ -10,6 +10,7 @@ mod cores;
 mod dashboard;
 mod domains;
 mod every_route;
+mod first_day;
 mod front;
 mod grpc;
 mod host;

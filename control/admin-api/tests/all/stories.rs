@@ -175,6 +175,10 @@ fn streams_queues_and_caches_are_made_where_there_is_a_broker() {
         ops.delete("/v1/tenants/acme")
             .await
             .refused(412, "not_empty");
+        ops.act("/v1/brokers/n1/activate").await.is(200);
+        let here = json!({ "name": "here", "placement": { "pinned": "n1" } });
+        ops.post(streams, here).await.is(201);
+        let one = format!("{streams}/here");
         ops.delete(&one).await.is(202);
         ops.get(&one).await.is(200);
         ops.act(&format!("{one}/undelete")).await.is(200);

@@ -239,6 +239,55 @@ fn what_is_read_and_what_has_data_is_not_deleted_unless_forced() {
 }
 
 #[test]
+fn what_another_broker_serves_is_deleted_there_or_with_force() {
+    let (cores, front) = node_front(2);
+    let config = ApiConfig { cores, ..config() };
+    tell_with(config, |ops, _| async move {
+        tokio::spawn(play(front, Said::default()));
+        furnish(&ops).await;
+        // So many shards are not all of them put on the larger of the two.
+        for (plural, name, shards, placement, brokers) in [
+            (
+                "streams",
+                "there",
+                2,
+                json!({ "pinned": "one" }),
+                json!(null),
+            ),
+            (
+                "queues",
+                "there",
+                2,
+                json!({ "pinned": "one" }),
+                json!(null),
+            ),
+            (
+                "caches",
+                "there",
+                2,
+                json!({ "pinned": "one" }),
+                json!(null),
+            ),
+            ("streams", "both", 256, json!({}), json!(["n1", "one"])),
+        ] {
+            let all = format!("/v1/tenants/acme/namespaces/pay/{plural}");
+            let body =
+                json!({ "name": name, "spec": { "shards": shards }, "placement": placement });
+            ops.post(&all, body).await.is(201);
+            let path = format!("{all}/{name}");
+            // The cores of this node say that there is nothing, and do not know.
+            let refused = ops.delete(&path).await.refused(421, "elsewhere");
+            assert_eq!(refused.body["details"]["broker"], "one", "{plural}");
+            assert_eq!(refused.body["details"]["brokers"], brokers, "{plural}");
+            ops.get(&path).await.is(200);
+            ops.delete(&format!("{path}?force")).await.is(202);
+        }
+        let here = "/v1/tenants/acme/namespaces/pay/streams/orders";
+        ops.delete(here).await.is(202);
+    });
+}
+
+#[test]
 fn quotas_are_for_operators_and_reads_may_be_stale_when_they_say_so() {
     tell(|ops, plane| async move {
         furnish(&ops).await;
