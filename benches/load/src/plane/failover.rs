@@ -15,7 +15,7 @@ use super::PlaneError;
 use super::commits::CLIENTS;
 use super::http::Http;
 use super::nodes::{Cluster, Node, PATIENCE};
-use super::report::{Section, histogram, record};
+use super::report::{Section, Wanted, histogram, record};
 
 /// How often somebody asks after the leader was killed, and how long each is waited for:
 /// a request that went to the dead leader is answered by nobody.
@@ -29,6 +29,14 @@ const STOPPED: Duration = Duration::from_secs(3);
 /// Until another node has done a change: in the middle, and at most.
 const DONE_P50_MAX: Duration = Duration::from_secs(1);
 const DONE_MAX: Duration = Duration::from_secs(3);
+
+/// The 99th percentile of a publish in the second after a leader was killed, over that in the
+/// second before: what the data path has of it. Nothing, but for what two such seconds differ by
+/// anyway, which the control says.
+const PUBLISH_P99_OVER_MAX: f64 = 1.10;
+
+/// As long as is published before, in the control, and at least from the blow on.
+const SPAN: Duration = Duration::from_secs(1);
 
 /// Numbers of changes that nobody else uses.
 static NUMBER: AtomicU64 = AtomicU64::new(1 << 48);
@@ -50,7 +58,8 @@ pub(super) async fn leaders(
         "A leader is killed",
         "SIGKILL; from then on the two others are asked for a change every 25 ms, and the time counts until the first \
          of them says that one is done. Beside it records of 100 B are published to a stream in memory at a node that \
-         lives, one after the other: in the second before, and until the change was done. Then the node is started again, and \
+         lives, one after the other: in a second, in another one to which nothing happens either (the control), and in the one \
+         after the signal, or until the change was done where that takes longer. Then the node is started again, and \
          the next round begins when it votes and has everything.",
     );
     let stopped = Section::new(
@@ -62,34 +71,65 @@ pub(super) async fn leaders(
         if times == 0 {
             continue;
         }
-        let (mut took, mut before, mut meanwhile) = (histogram(), histogram(), histogram());
+        let mut found = Found::new();
         for _ in 0..times {
-            let into = (&mut took, &mut before, &mut meanwhile);
-            round(cluster, blow, into).await?;
+            round(cluster, blow, &mut found).await?;
         }
-        section.bounded("until a change was done", &took, (0.5, DONE_P50_MAX));
-        section.bounded("the same, longest", &took, (1.0, DONE_MAX));
-        section.times("publish in the second before", &before);
-        section.times("publish meanwhile", &meanwhile);
+        found.tell(&mut section, blow);
         sections.push(section);
     }
     Ok(sections)
 }
 
-async fn round(
-    cluster: &Cluster,
-    blow: Blow,
-    (took, before, meanwhile): (
-        &mut Histogram<u64>,
-        &mut Histogram<u64>,
-        &mut Histogram<u64>,
-    ),
-) -> Result<(), PlaneError> {
+/// What all rounds of a blow found.
+struct Found {
+    /// Until a change was done.
+    took: Histogram<u64>,
+    /// Publishes in the second before the control.
+    before: Histogram<u64>,
+    /// And in the control.
+    control: Histogram<u64>,
+    /// And from the blow on.
+    meanwhile: Histogram<u64>,
+}
+
+impl Found {
+    fn new() -> Self {
+        Self {
+            took: histogram(),
+            before: histogram(),
+            control: histogram(),
+            meanwhile: histogram(),
+        }
+    }
+
+    fn tell(&self, section: &mut Section, blow: Blow) {
+        let took = &self.took;
+        section.bounded("until a change was done", took, (0.5, DONE_P50_MAX));
+        section.bounded("the same, longest", took, (1.0, DONE_MAX));
+        section.times("publish in the second before", &self.before);
+        section.times("publish in the control", &self.control);
+        section.times("publish meanwhile", &self.meanwhile);
+        let wanted = match blow {
+            Blow::Kill => Wanted::AtMost(PUBLISH_P99_OVER_MAX),
+            Blow::Stop => Wanted::Nothing,
+        };
+        let before = &self.before;
+        let meanwhile = (&self.meanwhile, before);
+        section.p99_over("publish p99, meanwhile over before", meanwhile, wanted);
+        let control = (&self.control, before);
+        section.p99_over("the same, control over before", control, Wanted::Nothing);
+    }
+}
+
+async fn round(cluster: &Cluster, blow: Blow, found: &mut Found) -> Result<(), PlaneError> {
     let leader = cluster.leader().await?;
     let others = cluster.others(&leader);
     let load = Load::start(&others[0])?;
-    sleep(Duration::from_secs(1)).await;
-    load.part(before);
+    sleep(SPAN).await;
+    load.part(&mut found.before);
+    sleep(SPAN).await;
+    load.part(&mut found.control);
     let began = Instant::now();
     cluster.signal(
         &leader,
@@ -99,8 +139,9 @@ async fn round(
         },
     )?;
     until_changed(&others).await?;
-    record(took, began.elapsed());
-    load.part(meanwhile);
+    record(&mut found.took, began.elapsed());
+    sleep(SPAN.saturating_sub(began.elapsed())).await;
+    load.part(&mut found.meanwhile);
     load.end().await?;
     match blow {
         Blow::Kill => {
@@ -247,4 +288,40 @@ async fn publish(
     }
     client.close().await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plane::report::markdown;
+
+    /// The rows about ratios, after publishes that took so many milliseconds.
+    fn ratios(blow: Blow, [before, control, meanwhile]: [u64; 3]) -> String {
+        let mut found = Found::new();
+        for (into, ms) in [
+            (&mut found.before, before),
+            (&mut found.control, control),
+            (&mut found.meanwhile, meanwhile),
+        ] {
+            record(into, Duration::from_millis(ms));
+        }
+        let mut section = Section::new("Title", "Note.");
+        found.tell(&mut section, blow);
+        let text = markdown(&[section]);
+        let rows = text.lines().filter(|line| line.contains(" over "));
+        rows.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn publishes_while_a_leader_is_killed_are_judged_beside_a_control() {
+        let missed = "| publish p99, meanwhile over before | 2.00 × | ≤ 1.1 × | **missed** |\n\
+                      | the same, control over before | 1.50 × |  |  |";
+        assert_eq!(ratios(Blow::Kill, [20, 30, 40]), missed);
+        let held = "| publish p99, meanwhile over before | 1.00 × | ≤ 1.1 × | held |\n\
+                    | the same, control over before | 1.00 × |  |  |";
+        assert_eq!(ratios(Blow::Kill, [20, 20, 20]), held);
+        let told = "| publish p99, meanwhile over before | 2.00 × |  |  |\n\
+                    | the same, control over before | 1.50 × |  |  |";
+        assert_eq!(ratios(Blow::Stop, [20, 30, 40]), told);
+    }
 }

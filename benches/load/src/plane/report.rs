@@ -51,6 +51,21 @@ impl Section {
         });
     }
 
+    /// How often the 99th percentile of some times goes into that of others. Of nothing there
+    /// is none, and no bound is held.
+    pub(super) fn p99_over(
+        &mut self,
+        what: &str,
+        (took, before): (&Histogram<u64>, &Histogram<u64>),
+        wanted: Wanted,
+    ) {
+        let p99 = |of: &Histogram<u64>| match of.is_empty() {
+            true => f64::NAN,
+            false => of.value_at_quantile(0.99) as f64,
+        };
+        self.figure(what, p99(took) / p99(before), "×", wanted);
+    }
+
     /// A figure with its unit.
     pub(super) fn figure(&mut self, what: &str, found: f64, unit: &str, wanted: Wanted) {
         let (wanted, held) = match wanted {
@@ -187,12 +202,29 @@ mod tests {
         section.figure("rate", 1_999.0, "/s", Wanted::AtLeast(2_000.0));
         section.figure("size", 64.0, "MiB", Wanted::AtMost(64.0));
         section.figure("all", 3.0, "s", Wanted::Nothing);
+        let mut longer = histogram();
+        for _ in 0..200 {
+            record(&mut longer, Duration::from_millis(87));
+        }
+        let most = Wanted::AtMost(1.1);
+        section.p99_over("1.09", (&longer, &took), most);
+        record(&mut longer, Duration::from_millis(96));
+        record(&mut longer, Duration::from_millis(96));
+        record(&mut longer, Duration::from_millis(96));
+        section.p99_over("1.2", (&longer, &took), most);
+        section.p99_over("nothing", (&longer, &histogram()), most);
+        section.p99_over("nothing", (&histogram(), &longer), most);
+        section.p99_over("beside", (&longer, &took), Wanted::Nothing);
         let held: Vec<_> = section.rows.iter().map(|row| row.held).collect();
         let (yes, no) = (Some(true), Some(false));
-        assert_eq!(held, [no, yes, no, no, yes, None]);
+        assert_eq!(held, [no, yes, no, no, yes, None, yes, no, no, no, None]);
         let text = markdown(&[section]);
         assert!(
             text.contains("| size | 64.00 MiB | ≤ 64 MiB | held |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| 1.2 | 1.20 × | ≤ 1.1 × | **missed** |"),
             "{text}"
         );
     }
