@@ -243,6 +243,8 @@ pub async fn serve(
     tokio::join!(
         listening, first_days, sampling, refreshing, gathering, starting, stop
     );
+    // After the listeners, which end what is under way.
+    api.write_last_repeats().await;
     Ok(())
 }
 

@@ -68,6 +68,9 @@ struct Since {
     count: u64,
     /// When it becomes a row.
     due: Monotonic,
+    /// Its last row is in the log. Until it is, who is let in again has to wait for a row of
+    /// their own: nobody gets anything for which there may be none.
+    written: bool,
 }
 
 /// A row that is to be written, and what it is about: for when it cannot be.
@@ -75,7 +78,7 @@ struct Since {
 pub(crate) struct Row {
     pub(crate) row: Denied,
     place: (Kind, Key),
-    /// What of it is counted; 0 of a first one.
+    /// What of it was counted before; not what the row is written for.
     count: u64,
 }
 
@@ -86,7 +89,8 @@ pub(crate) struct Repeats {
 }
 
 impl Repeats {
-    /// Somebody did something. The row that is to be written now, if it is the first.
+    /// Somebody did something. The row that is to be written before they are answered, if it
+    /// is the first, or nobody knows whether the first is in the log.
     pub(crate) fn take(
         &mut self,
         now: Monotonic,
@@ -103,22 +107,37 @@ impl Repeats {
                 row = of_others(row);
             }
         }
-        if let Some(since) = table.get_mut(&key) {
-            since.count += 1;
-            since.last = row;
-            return None;
-        }
-        let since = Since {
+        let begun = table.contains_key(&key);
+        let since = table.entry(key.clone()).or_insert_with(|| Since {
             last: row.clone(),
             count: 0,
             due: now + REPEATS_EVERY,
-        };
-        table.insert(key.clone(), since);
+            written: false,
+        });
+        since.last = row.clone();
+        // Of those who are refused at the same time only one waits for a row: it may be any
+        // number of them.
+        if begun && (since.written || kind != Kind::LetIn) {
+            since.count += 1;
+            return None;
+        }
+        let count = core::mem::take(&mut since.count);
         Some(Row {
-            row,
+            row: match count {
+                0 => row,
+                before => repeated(row, before + 1),
+            },
             place: (kind, key),
-            count: 0,
+            count,
         })
+    }
+
+    /// The row is in the log.
+    pub(crate) fn written(&mut self, row: &Row) {
+        let (kind, key) = &row.place;
+        if let Some(since) = self.tables[*kind as usize].get_mut(key) {
+            since.written = true;
+        }
     }
 
     /// The row could not be written: what it tells of is told with the next one.
@@ -129,6 +148,7 @@ impl Repeats {
             return;
         };
         since.count += count;
+        since.written = false;
         // Of a first one nobody is told anything: it was answered as what it is, and the
         // next is the first again.
         if since.count == 0 {
@@ -199,9 +219,23 @@ impl Api {
     /// # Errors
     /// It could not be written; whoever was to be refused is refused for that.
     pub(crate) async fn refused(&self, who: &Who, row: Denied) -> Result<(), PlaneError> {
-        let status = row.status.to_string();
+        let what = row.status.to_string();
+        self.gather_refused(who, &what, row).await
+    }
+
+    /// The same of a login, apart from whatever else they were refused: who looks for logins
+    /// that failed looks for rows of that name.
+    ///
+    /// # Errors
+    /// As of [`Api::refused`].
+    pub(crate) async fn turned_away(&self, who: &Who, row: Denied) -> Result<(), PlaneError> {
+        let what = format!("{} {}", row.operation, row.status);
+        self.gather_refused(who, &what, row).await
+    }
+
+    async fn gather_refused(&self, who: &Who, what: &str, row: Denied) -> Result<(), PlaneError> {
         let kind = Kind::of_refused(who);
-        let Some(first) = self.repeats_take(kind, (&who.bucket(), &status), row) else {
+        let Some(first) = self.repeats_take(kind, (&who.bucket(), what), row) else {
             return Ok(());
         };
         let written = self.plane.denied(first.row.clone()).await;
@@ -249,14 +283,14 @@ impl Api {
     }
 
     fn repeats_written(&self, row: Row, written: Result<(), PlaneError>) -> Result<(), PlaneError> {
-        if written.is_err() {
-            self.repeats().put_back(row);
+        match &written {
+            Ok(()) => self.repeats().written(&row),
+            Err(_) => self.repeats().put_back(row),
         }
         written
     }
 
-    /// Writes the rows of what was counted, each when it is due, and all that is left when
-    /// the API stops.
+    /// Writes the rows of what was counted, each when it is due, until the API stops.
     pub(crate) async fn write_repeats(&self, mut stopping: watch::Receiver<bool>) {
         let stopped = async move {
             // A sender that is gone is a stop, too.
@@ -267,7 +301,7 @@ impl Api {
             let due = self.repeats().next_due();
             let pause = due.map_or(Duration::MAX, |due| due.since(self.now()));
             tokio::select! {
-                () = &mut stopped => break,
+                () = &mut stopped => return,
                 // Something is due that was not.
                 () = self.repeats_begun.notified() => continue,
                 () = tokio::time::sleep(pause) => {}
@@ -275,6 +309,10 @@ impl Api {
             let rows = self.repeats().due(self.now());
             self.write_rows(rows).await;
         }
+    }
+
+    /// Writes the rows of all that is left: nobody is answered any more.
+    pub(crate) async fn write_last_repeats(&self) {
         let rows = self.repeats().end();
         self.write_rows(rows).await;
     }
@@ -374,6 +412,35 @@ mod tests {
         assert_eq!(repeats.tables[Kind::Stranger as usize].len(), room);
         let own = repeats.take(at(0), Kind::LetIn, ("ana", "login"), row("ana", ""));
         assert_eq!(own.map(|own| text(&own)).as_deref(), Some("ana "));
+    }
+
+    #[test]
+    fn nobody_is_let_in_on_a_row_that_may_not_be_there() {
+        let every = REPEATS_EVERY.as_secs();
+        let mut repeats = Repeats::default();
+        let take = |repeats: &mut Repeats| {
+            repeats.take(at(0), Kind::LetIn, ("bo", "token"), row("bo", ""))
+        };
+        // The second comes while the first is being written; the first is not.
+        let first = take(&mut repeats).expect("a row");
+        let second = take(&mut repeats).expect("one of its own");
+        repeats.written(&second);
+        assert!(take(&mut repeats).is_none());
+        repeats.put_back(first);
+        let next = take(&mut repeats).expect("nobody knows");
+        assert_eq!(text(&next), "bo repeated=2");
+        repeats.written(&next);
+        assert!(take(&mut repeats).is_none());
+        // What was counted cannot be written: from then on they wait again.
+        let due = repeats.due(at(every)).pop().expect("one is counted");
+        repeats.put_back(due);
+        let next = take(&mut repeats).expect("a row");
+        assert_eq!(text(&next), "bo repeated=2");
+        repeats.put_back(next);
+        let next = take(&mut repeats).expect("a row");
+        assert_eq!(text(&next), "bo repeated=2", "the other had nothing");
+        repeats.written(&next);
+        assert!(take(&mut repeats).is_none());
     }
 
     #[test]

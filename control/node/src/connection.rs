@@ -59,6 +59,8 @@ pub(crate) struct Subscription {
     pub(crate) queued: bool,
     /// The transport takes no more, or has no stream for it, until it says so.
     pub(crate) blocked: bool,
+    /// Its right is gone, and this is what END says: nothing else that comes for it goes out.
+    pub(crate) withdrawn: Option<ErrorCode>,
 }
 
 /// An append session as its connection sees it.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pinion_commitlog::LogId;
 use pinion_domains::cache::WatchEvent;
 use pinion_domains::stream::Delivery;
-use pinion_shard::{LateAnswer, ShardOutput, Subscriber};
+use pinion_shard::{LateAnswer, MessagesFor, ShardOutput, Subscriber};
 use pinion_types::{ErrorCode, Offset, Refusal, SubscriptionId};
 use pinion_wire::message::{self, CacheLeased, CacheValue, End, Lag, LagReason, Reply};
 use pinion_wire::reply::TakenBuilder;
@@ -112,10 +112,17 @@ impl Core {
             }
             ShardOutput::Messages {
                 to,
+                slot,
                 lease_ms,
                 messages,
             } => {
-                self.send_messages(to, lease_ms, &messages);
+                match to {
+                    // It was withdrawn after they were reserved for it.
+                    MessagesFor::Subscription(one) if self.is_withdrawn(one) => {
+                        self.shard.give_back(self.now, self.wall, slot, &messages);
+                    }
+                    to => self.send_messages(to, lease_ms, &messages),
+                }
                 self.shard.recycle(messages);
             }
             ShardOutput::TakeEnded { origin, refusal } => {
@@ -155,11 +162,7 @@ impl Core {
 
     /// The last frame of a subscription's stream.
     pub(crate) fn send_end(&mut self, to: Subscriber, code: Option<ErrorCode>, next: Offset) {
-        let end = message::Delivery::End(End {
-            code: code.map_or(0, |code| code as u16),
-            next,
-        });
-        self.send(to, encode(&end), 0, true);
+        self.send(to, end_frame(code, next), 0, true);
     }
 
     /// Sends bytes to a subscription wherever its connection lives.
@@ -189,10 +192,20 @@ impl Core {
         let Some(connection) = self.connection(conn) else {
             return;
         };
-        let known = connection.subscriptions.get(&id);
-        if known.is_some_and(|subscription| subscription.number == to.number)
-            && connection.session.deliver(id, chunk, charge)
-        {
+        let Some(subscription) = connection.subscriptions.get(&id) else {
+            return;
+        };
+        if subscription.number != to.number {
+            return;
+        }
+        let chunk = match subscription.withdrawn {
+            None => chunk,
+            // Where the partition stands is not where to resume: what it gave last may not
+            // have gone out.
+            Some(code) if end => end_frame(Some(code), Offset::ZERO),
+            Some(_) => return,
+        };
+        if connection.session.deliver(id, chunk, charge) {
             // The head of a watch's frame goes before it and is not counted.
             connection.counts.delivered += u64::from(charge > 0 || end);
             if end && let Some(queue) = connection.session.deliveries(id) {
@@ -200,6 +213,30 @@ impl Core {
             }
             connection.mark_ready(id);
             self.touch(conn);
+        }
+    }
+
+    /// Whether a subscription of this core's connections may have nothing more, by the newest
+    /// table.
+    fn is_withdrawn(&mut self, to: Subscriber) -> bool {
+        if to.session.core != self.config.core {
+            return false;
+        }
+        self.judge_if_behind(to.session.token);
+        self.connection(to.session.token)
+            .and_then(|connection| connection.subscriptions.get(&to.subscription))
+            .is_some_and(|one| one.number == to.number && one.withdrawn.is_some())
+    }
+
+    /// Ends a subscription that has lost its right: nothing goes out to it any more but END
+    /// with `code`, whatever is on its way.
+    pub(crate) fn revoke_subscription(&mut self, conn: u64, id: SubscriptionId, code: ErrorCode) {
+        let Some(connection) = self.connection(conn) else {
+            return;
+        };
+        if let Some(subscription) = connection.subscriptions.get_mut(&id) {
+            subscription.withdrawn.get_or_insert(code);
+            self.withdraw_subscription(conn, id, code);
         }
     }
 
@@ -252,6 +289,13 @@ impl Core {
             );
         }
     }
+}
+
+fn end_frame(code: Option<ErrorCode>, next: Offset) -> Bytes {
+    encode(&message::Delivery::End(End {
+        code: code.map_or(0, |code| code as u16),
+        next,
+    }))
 }
 
 /// EVENTS with one event: the frame's head, then the event as the cache

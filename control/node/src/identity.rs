@@ -205,7 +205,10 @@ impl Core {
         let elsewhere = connection.went_elsewhere;
         let ids: Vec<SubscriptionId> = connection.subscriptions.keys().copied().collect();
         for id in ids {
-            self.withdraw_subscription(conn, id, left_for(code));
+            match code {
+                CloseCode::Unauthenticated => self.revoke_subscription(conn, id, left_for(code)),
+                _ => self.withdraw_subscription(conn, id, left_for(code)),
+            }
         }
         // A take that waits must not get messages now; an append session has
         // nobody who may commit it.

@@ -235,9 +235,14 @@ impl Core {
             // Whoever left before waits for nothing.
             return false;
         }
+        let is_leaving = |core: &mut Self| {
+            let connection = core.connection(session.token);
+            connection.is_some_and(|connection| connection.leaving.is_some())
+        };
+        // One that leaves because the node drains is given what it is owed.
+        let left_before = is_leaving(self);
         self.judge(session.token);
-        let connection = self.connection(session.token);
-        connection.is_some_and(|connection| connection.leaving.is_some())
+        !left_before && is_leaving(self)
     }
 
     /// Finds the rights of a connection by the newest table: it loses its connection when
@@ -290,7 +295,7 @@ impl Core {
         self.stats.judged += 1;
         self.look_when_over(conn);
         for id in withdrawn {
-            self.withdraw_subscription(conn, id, ErrorCode::Forbidden);
+            self.revoke_subscription(conn, id, ErrorCode::Forbidden);
         }
         judged
     }

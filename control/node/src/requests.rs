@@ -251,6 +251,7 @@ impl Core {
                 needs,
                 queued: false,
                 blocked: false,
+                withdrawn: None,
             },
         );
         let head = encode(&message::Delivery::Head(id));

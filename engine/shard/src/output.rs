@@ -48,6 +48,8 @@ pub enum ShardOutput {
     Messages {
         /// Whose.
         to: MessagesFor,
+        /// The queue.
+        slot: Slot,
         /// How long they are reserved, in milliseconds.
         lease_ms: u32,
         /// The messages, oldest first.

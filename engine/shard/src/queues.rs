@@ -124,6 +124,20 @@ impl Shard {
         self.taken = messages;
     }
 
+    /// Messages of [`ShardOutput::Messages`] that nobody was given, because nobody may have
+    /// them any more: they are ready again, their attempts as they were. Nothing happens to
+    /// those that are somebody else's by now.
+    pub fn give_back(&mut self, now: Monotonic, wall: WallMs, slot: Slot, messages: &[Taken]) {
+        let Kind::Queue(queue) = &mut self.partitions[slot.index()].kind else {
+            return;
+        };
+        let tokens: Vec<_> = messages.iter().map(|one| one.token).collect();
+        let mut results = Vec::new();
+        // Of a queue that is fenced nobody can take them either.
+        let _ = queue.release(now, wall, &tokens, &mut results);
+        self.touch(slot);
+    }
+
     /// The next thing a queue has for anyone.
     pub(crate) fn poll_queue(
         &mut self,
@@ -186,6 +200,7 @@ impl Shard {
             };
             return Some(ShardOutput::Messages {
                 to,
+                slot,
                 lease_ms,
                 messages,
             });

@@ -257,7 +257,7 @@ impl Frame {
         let noted = if status.is_success() {
             self.api.came(row).await
         } else {
-            self.api.refused(who, row).await
+            self.api.turned_away(who, row).await
         };
         Ok(noted?)
     }

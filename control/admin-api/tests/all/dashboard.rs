@@ -64,6 +64,9 @@ fn who_is_not_logged_in_is_shown_the_way_in_and_nothing_else() {
             let form = browser.get(&format!("/ui/login?next={next}")).await;
             assert_eq!(form.is(200).field("next"), "", "{next}");
         }
+        // What they were refused before takes no row from a login.
+        ops.showing("a guess").get("/v1/raft").await.is(401);
+        ops.showing(PLAIN).get("/v1/raft").await.is(403);
         for (token, status, says) in [
             ("a guess", 401, "opens nothing"),
             ("", 401, "opens nothing"),

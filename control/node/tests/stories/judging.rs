@@ -12,10 +12,10 @@ use pinion_node::JUDGED_PER_TURN_MAX;
 use pinion_node::access::{AccessTable, Permissions, TenantId};
 use pinion_node::mail::CoreMail;
 use pinion_session::CloseCode;
-use pinion_types::{ErrorCode, PartitionId, ResourceKind};
+use pinion_types::{ErrorCode, Offset, PartitionId, ResourceKind};
 use pinion_wire::message::{Handle, Hello, MAGIC, QueuePut, QueueTake, Reply, Request};
 
-use super::queues::{put, take_in};
+use super::queues::{self, put, take_in};
 use super::{done, publish, published, subscribe};
 use crate::harness::{ADMIN, Got, Id, READER, WRITER, World, batch, table, table_of};
 
@@ -38,15 +38,16 @@ impl Cluster {
         cluster
     }
 
-    /// What the workload of a tenant may do with its streams from now on.
+    /// What the workload of a tenant may do with its resources from now on.
     fn allow(&mut self, tenant: u64, actions: &[&str]) {
         let name = format!("t{tenant}");
         let mut policies = Policies::new(&name);
         for action in actions {
+            let (kind, _) = action.split_once('.').unwrap();
             policies.allow(
                 &Subject::parse(&format!("spiffe://{name}/a")).unwrap(),
                 ActionPattern::parse(action).unwrap(),
-                &PolicyObject::parse(&format!("stream:{name}/*")).unwrap(),
+                &PolicyObject::parse(&format!("{kind}:{name}/*")).unwrap(),
             );
         }
         let facts = TenantFacts {
@@ -221,14 +222,129 @@ fn who_was_not_come_to_yet_asks_and_is_given_by_the_newest_table() {
     let answer = w.answer(asks, refused).expect("answered in its turn");
     assert_eq!(answer.code(), Some(ErrorCode::Forbidden));
     assert!(w.answer(admin, taken).unwrap().code().is_none());
-    let got = w.got(reads, 1);
-    assert!(
-        got.iter().all(|one| matches!(one, Got::End(_) | Got::Fin)),
-        "{got:?}"
-    );
     w.settle();
+    revoked(&w.got(reads, 1));
     // Each was judged once, early or in its round.
     assert_eq!(w.stats().judged - begin, CROWD as u64);
+}
+
+/// Nothing came any more, and END says that who had it goes on from what it has: what the
+/// partition gave last did not go out.
+fn revoked(got: &[Got]) {
+    let [Got::End(end), Got::Fin] = got else {
+        panic!("{got:?}")
+    };
+    assert_eq!(end.error(), Some(ErrorCode::Forbidden));
+    assert_eq!(end.next, Offset::ZERO);
+}
+
+/// The first partition of a resource that the other core has.
+fn far(w: &World, kind: ResourceKind, name: &str) -> u16 {
+    (0..FAR)
+        .find(|partition| w.owner(1, kind, name, *partition) == 1)
+        .expect("the other core has one of them")
+}
+
+const FAR: u16 = 8;
+
+#[test]
+fn what_another_core_has_sent_to_who_is_not_come_to_yet_does_not_go_out() {
+    let mut w = World::two();
+    let mut cluster = Cluster::new();
+    cluster.tell(&mut w);
+    w.settle();
+    let admin = w.client(1, ADMIN);
+    let stream = w.declare(admin, ResourceKind::Stream, "s", FAR);
+    let partition = far(&w, ResourceKind::Stream, "s");
+    let crowd = workloads(&mut w, 1, CROWD);
+    let reads = crowd[CROWD - 1];
+    let handle = w.open(reads, ResourceKind::Stream, "s");
+    done(
+        &mut w,
+        reads,
+        &Request::Subscribe(subscribe(handle, partition, 1)),
+    );
+    published(&mut w, admin, stream, partition, &[b"one"]);
+    assert_eq!(w.got(reads, 1).len(), 1);
+
+    // Two are on their way when the table comes.
+    let records = batch(&[b"two", b"three"]);
+    w.send(
+        admin,
+        &Request::Publish(publish(stream, partition, &records)),
+    );
+    w.core_turn(1);
+    cluster.allow(1, &[]);
+    cluster.tell(&mut w);
+    posted(&mut w);
+    w.mute = Some(1);
+    w.core_turn(0);
+    w.mute = None;
+    w.settle();
+    revoked(&w.got(reads, 1));
+}
+
+#[test]
+fn what_is_reserved_for_who_loses_the_right_to_it_is_ready_again() {
+    let mut w = World::one();
+    let mut cluster = Cluster::new();
+    cluster.allow(1, &["queue.consume"]);
+    cluster.tell(&mut w);
+    w.settle();
+    let admin = w.client(0, ADMIN);
+    let queue = w.declare(admin, ResourceKind::Queue, "q", 1);
+    let crowd = workloads(&mut w, 1, CROWD);
+    let takes = crowd[CROWD - 1];
+    let handle = w.open(takes, ResourceKind::Queue, "q");
+    queues::subscribe(&mut w, takes, handle, 1, 10);
+    cluster.allow(1, &[]);
+    cluster.tell(&mut w);
+    posted(&mut w);
+    let asked = w.send(admin, &put_request(queue, &batch(&[b"secret"])));
+    w.core_turn(0);
+    w.settle();
+    assert!(w.answer(admin, asked).unwrap().code().is_none());
+    revoked(&w.got(takes, 1));
+    let taken = take_in(&mut w, admin, queue, "", 1);
+    assert_eq!(taken.len(), 1, "at once");
+    assert_eq!(taken[0].1, 1, "nobody had tried before");
+}
+
+#[test]
+fn a_take_that_is_answered_while_the_node_drains_is_not_lost_to_the_table() {
+    let mut w = World::two();
+    let mut cluster = Cluster::new();
+    cluster.allow(1, &["queue.consume"]);
+    cluster.tell(&mut w);
+    w.settle();
+    let admin = w.client(1, ADMIN);
+    let queue = w.declare(admin, ResourceKind::Queue, "q", FAR);
+    let partition = PartitionId(far(&w, ResourceKind::Queue, "q"));
+    let takes = workloads(&mut w, 1, 1)[0];
+    let handle = w.open(takes, ResourceKind::Queue, "q");
+    let take = waiting_take(handle, partition);
+    let waits = w.send(takes, &take);
+    w.settle();
+    // Of somebody else: who takes is behind, and stays so until there is a reason to look.
+    cluster.allow(2, &["stream.publish"]);
+    cluster.tell(&mut w);
+    w.settle();
+    let records = batch(&[b"work"]);
+    let mut one = put_request(queue, &records);
+    if let Request::QueuePut(one) = &mut one {
+        one.partition = partition;
+    }
+    w.send(admin, &one);
+    w.core_turn(1);
+    w.tell(|| CoreMail::Drain);
+    posted(&mut w);
+    w.mute = Some(1);
+    w.core_turn(0);
+    w.mute = None;
+    w.settle();
+    let answer = w.answer(takes, waits).expect("it was taken");
+    assert!(matches!(answer.reply(), Reply::Taken(_)), "{answer:?}");
+    assert_eq!(w.closed(takes), Some(CloseCode::Draining));
 }
 
 #[test]
@@ -243,7 +359,7 @@ fn who_was_not_come_to_yet_and_is_nobody_any_more_takes_no_message() {
     w.settle();
     let gone = w.client(0, WRITER);
     let opened = w.open(gone, ResourceKind::Queue, "q");
-    let waits = w.send(gone, &waiting_take(opened));
+    let waits = w.send(gone, &waiting_take(opened, PartitionId(0)));
     w.settle();
 
     let all = [(ADMIN, 1, Permissions::ALL), (READER, 1, Permissions::READ)];
@@ -251,16 +367,7 @@ fn who_was_not_come_to_yet_and_is_nobody_any_more_takes_no_message() {
     w.tell(|| CoreMail::Access(Arc::clone(&table)));
     posted(&mut w);
     let records = batch(&[b"secret"]);
-    let secret = QueuePut {
-        handle: queue,
-        partition: PartitionId(0),
-        producer: None,
-        delay_ms: 0,
-        ttl_ms: 0,
-        record_count: 1,
-        records: &records,
-    };
-    w.send(admin, &Request::QueuePut(secret));
+    w.send(admin, &put_request(queue, &records));
     w.core_turn(0);
     assert!(w.answer(gone, waits).is_none());
     w.settle();
@@ -273,11 +380,24 @@ fn who_was_not_come_to_yet_and_is_nobody_any_more_takes_no_message() {
     assert_eq!(w.closed(gone), Some(CloseCode::Unauthenticated));
 }
 
-/// Takes one message, or waits for it for half a minute.
-fn waiting_take(handle: Handle) -> Request<'static> {
-    Request::QueueTake(QueueTake {
+/// Puts one message.
+fn put_request(handle: Handle, records: &[u8]) -> Request<'_> {
+    Request::QueuePut(QueuePut {
         handle,
         partition: PartitionId(0),
+        producer: None,
+        delay_ms: 0,
+        ttl_ms: 0,
+        record_count: 1,
+        records,
+    })
+}
+
+/// Takes one message, or waits for it for half a minute.
+fn waiting_take(handle: Handle, partition: PartitionId) -> Request<'static> {
+    Request::QueueTake(QueueTake {
+        handle,
+        partition,
         max_messages: 1,
         max_bytes: 1 << 20,
         wait_ms: 30_000,

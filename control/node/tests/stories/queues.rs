@@ -138,7 +138,7 @@ fn why(w: &mut World, id: Id, handle: Handle) -> Option<Reason> {
 }
 
 /// From where to where there are messages for the group, and what comes.
-fn subscribe(
+pub(super) fn subscribe(
     w: &mut World,
     id: Id,
     handle: Handle,

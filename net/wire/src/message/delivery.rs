@@ -168,7 +168,8 @@ message! {
 pub struct End {
     /// An [`ErrorCode`], or 0 after UNSUBSCRIBE.
     pub code: u16,
-    /// First offset (for a watch: version) that was not delivered; 0 for a queue.
+    /// First offset (for a watch: version) that was not delivered; 0 where nobody knows, and
+    /// for a queue.
     pub next: Offset,
 }
 
