@@ -199,6 +199,7 @@ pub async fn serve(
         strangers: Mutex::new(Rates::new(config.strangers)),
         repeats: Mutex::default(),
         repeats_begun: Notify::new(),
+        giving: tokio::sync::Mutex::default(),
         host: config.host,
         metrics: metrics::Kept::default(),
         started: OnceLock::new(),
@@ -243,7 +244,7 @@ pub async fn serve(
     tokio::join!(
         listening, first_days, sampling, refreshing, gathering, starting, stop
     );
-    // After the listeners, which end what is under way.
+    // What was under way when they were written, if the node has the time for it.
     api.write_last_repeats().await;
     Ok(())
 }
@@ -279,6 +280,8 @@ pub(crate) struct Api {
     repeats: Mutex<Repeats>,
     /// Something new is in it.
     repeats_begun: Notify,
+    /// One first row of a token at a time.
+    giving: tokio::sync::Mutex<()>,
     /// The machine under the node.
     pub(crate) host: Host,
     pub(crate) metrics: metrics::Kept,

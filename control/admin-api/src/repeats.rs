@@ -9,11 +9,12 @@
 
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use pinion_plane::{Caller, Denied, PlaneError};
 use pinion_types::Monotonic;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::Api;
 use crate::access::Who;
@@ -78,7 +79,7 @@ struct Since {
 pub(crate) struct Row {
     pub(crate) row: Denied,
     place: (Kind, Key),
-    /// What of it was counted before; not what the row is written for.
+    /// What of it is counted; 0 of one that is written for somebody who waits.
     count: u64,
 }
 
@@ -121,14 +122,10 @@ impl Repeats {
             since.count += 1;
             return None;
         }
-        let count = core::mem::take(&mut since.count);
         Some(Row {
-            row: match count {
-                0 => row,
-                before => repeated(row, before + 1),
-            },
+            row,
             place: (kind, key),
-            count,
+            count: 0,
         })
     }
 
@@ -161,7 +158,7 @@ impl Repeats {
         self.rows(|since| since.due <= now, now + REPEATS_EVERY)
     }
 
-    /// The rows of everything that is counted: nobody counts any more.
+    /// The rows of everything that is counted, due or not.
     pub(crate) fn end(&mut self) -> Vec<Row> {
         self.rows(|_| true, Monotonic::ZERO)
     }
@@ -259,12 +256,21 @@ impl Api {
     ///
     /// # Errors
     /// It could not be written.
-    pub(crate) async fn given(&self, row: Denied) -> Result<(), PlaneError> {
-        let Some(first) = self.repeats_let_in(row) else {
-            return Ok(());
-        };
-        let written = self.plane.record(first.row.clone(), PLANE_WAIT).await;
-        self.repeats_written(first, written)
+    pub(crate) async fn given(self: &Arc<Self>, row: Denied) -> Result<(), PlaneError> {
+        let api = Arc::clone(self);
+        // Whoever hangs up meanwhile does not leave open whether there is a row.
+        let writing = tokio::spawn(async move {
+            // Who comes while a first row is written waits for that, and has none of their own.
+            let Ok(_turn) = timeout(PLANE_WAIT, api.giving.lock()).await else {
+                return Err(PlaneError::TimedOut);
+            };
+            let Some(first) = api.repeats_let_in(row) else {
+                return Ok(());
+            };
+            let written = api.plane.record(first.row.clone(), PLANE_WAIT).await;
+            api.repeats_written(first, written)
+        });
+        writing.await.unwrap_or(Err(PlaneError::Unknown))
     }
 
     fn repeats_let_in(&self, row: Denied) -> Option<Row> {
@@ -290,7 +296,8 @@ impl Api {
         written
     }
 
-    /// Writes the rows of what was counted, each when it is due, until the API stops.
+    /// Writes the rows of what was counted, each when it is due, and all of them when the
+    /// API stops.
     pub(crate) async fn write_repeats(&self, mut stopping: watch::Receiver<bool>) {
         let stopped = async move {
             // A sender that is gone is a stop, too.
@@ -301,7 +308,7 @@ impl Api {
             let due = self.repeats().next_due();
             let pause = due.map_or(Duration::MAX, |due| due.since(self.now()));
             tokio::select! {
-                () = &mut stopped => return,
+                () = &mut stopped => break,
                 // Something is due that was not.
                 () = self.repeats_begun.notified() => continue,
                 () = tokio::time::sleep(pause) => {}
@@ -309,9 +316,11 @@ impl Api {
             let rows = self.repeats().due(self.now());
             self.write_rows(rows).await;
         }
+        // At once: nobody waits long for who is still answered meanwhile.
+        self.write_last_repeats().await;
     }
 
-    /// Writes the rows of all that is left: nobody is answered any more.
+    /// Writes the rows of all that is counted.
     pub(crate) async fn write_last_repeats(&self) {
         let rows = self.repeats().end();
         self.write_rows(rows).await;
@@ -428,19 +437,20 @@ mod tests {
         assert!(take(&mut repeats).is_none());
         repeats.put_back(first);
         let next = take(&mut repeats).expect("nobody knows");
-        assert_eq!(text(&next), "bo repeated=2");
         repeats.written(&next);
         assert!(take(&mut repeats).is_none());
         // What was counted cannot be written: from then on they wait again.
-        let due = repeats.due(at(every)).pop().expect("one is counted");
-        repeats.put_back(due);
+        let unwritten = repeats.due(at(every)).pop().expect("two are counted");
+        assert_eq!(text(&unwritten), "bo repeated=2");
+        repeats.put_back(unwritten);
+        for _ in 0..2 {
+            let next = take(&mut repeats).expect("a row");
+            repeats.put_back(next);
+        }
         let next = take(&mut repeats).expect("a row");
-        assert_eq!(text(&next), "bo repeated=2");
-        repeats.put_back(next);
-        let next = take(&mut repeats).expect("a row");
-        assert_eq!(text(&next), "bo repeated=2", "the other had nothing");
         repeats.written(&next);
         assert!(take(&mut repeats).is_none());
+        assert_eq!(due(&mut repeats, 2 * every), ["bo repeated=3"]);
     }
 
     #[test]

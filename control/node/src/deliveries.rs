@@ -11,7 +11,7 @@ use pinion_wire::reply::TakenBuilder;
 use pinion_wire::{FrameHeader, opcode};
 
 use crate::core::{Core, answer};
-use crate::mail::{ControlMail, CoreMail, StorageNotice};
+use crate::mail::{ControlMail, CoreMail, Piece, StorageNotice};
 
 /// Bytes of one subscription that may wait for the transport, wherever the
 /// connection lives. Larger keeps fast subscribers of a far core busier; it
@@ -42,7 +42,7 @@ impl Core {
                     // Whole blocks, encoded once when they were appended and
                     // shared by everyone who gets them.
                     let charge = u32::try_from(bytes.len()).expect("a delivery fits u32");
-                    self.send(to, bytes, charge, false);
+                    self.send(to, Piece::Frames, bytes, charge);
                 }
                 Delivery::Lag(lag) => {
                     let notice = message::Delivery::Lag(Lag {
@@ -52,7 +52,7 @@ impl Core {
                         to: lag.to,
                         count: lag.count,
                     });
-                    self.send(to, encode(&notice), 0, false);
+                    self.send(to, Piece::Frames, encode(&notice), 0);
                 }
                 Delivery::End { code, next } => {
                     self.send_end(to, Some(code), next);
@@ -62,9 +62,7 @@ impl Core {
                 let charge = event.window_bytes();
                 match event {
                     WatchEvent::Change { encoded, .. } => {
-                        let head = events_head(encoded.len());
-                        self.send(to, head, 0, false);
-                        self.send(to, encoded, charge, false);
+                        self.send(to, Piece::Event, encoded, charge);
                     }
                     WatchEvent::Lag(lag) => {
                         let notice = message::Delivery::Lag(Lag {
@@ -73,7 +71,7 @@ impl Core {
                             to: Offset(lag.to.0),
                             count: lag.count,
                         });
-                        self.send(to, encode(&notice), charge, false);
+                        self.send(to, Piece::Frames, encode(&notice), charge);
                     }
                 }
             }
@@ -162,21 +160,21 @@ impl Core {
 
     /// The last frame of a subscription's stream.
     pub(crate) fn send_end(&mut self, to: Subscriber, code: Option<ErrorCode>, next: Offset) {
-        self.send(to, end_frame(code, next), 0, true);
+        self.send(to, Piece::End, end_frame(code, next), 0);
     }
 
     /// Sends bytes to a subscription wherever its connection lives.
-    pub(crate) fn send(&mut self, to: Subscriber, chunk: Bytes, charge: u32, end: bool) {
+    pub(crate) fn send(&mut self, to: Subscriber, piece: Piece, chunk: Bytes, charge: u32) {
         if to.session.core == self.config.core {
-            self.deliver(to, chunk, charge, end);
+            self.deliver(to, piece, chunk, charge);
         } else {
             self.post(
                 to.session.core,
                 CoreMail::Deliver {
                     to,
+                    piece,
                     chunk,
                     charge,
-                    end,
                 },
             );
         }
@@ -184,7 +182,7 @@ impl Core {
 
     /// Queues bytes for a subscription of a connection that lives here. Bytes
     /// for a former use of the id are dropped.
-    pub(crate) fn deliver(&mut self, to: Subscriber, chunk: Bytes, charge: u32, end: bool) {
+    pub(crate) fn deliver(&mut self, to: Subscriber, piece: Piece, chunk: Bytes, charge: u32) {
         let conn = to.session.token;
         let id = to.subscription;
         // May end the subscription; then nothing follows its END.
@@ -202,11 +200,15 @@ impl Core {
             None => chunk,
             // Where the partition stands is not where to resume: what it gave last may not
             // have gone out.
-            Some(code) if end => end_frame(Some(code), Offset::ZERO),
+            Some(code) if piece == Piece::End => end_frame(Some(code), Offset::ZERO),
             Some(_) => return,
         };
+        if piece == Piece::Event {
+            let head = events_head(chunk.len());
+            connection.session.deliver(id, head, 0);
+        }
         if connection.session.deliver(id, chunk, charge) {
-            // The head of a watch's frame goes before it and is not counted.
+            let end = piece == Piece::End;
             connection.counts.delivered += u64::from(charge > 0 || end);
             if end && let Some(queue) = connection.session.deliveries(id) {
                 queue.end();

@@ -231,18 +231,14 @@ impl Core {
     /// Whether a connection of this core is to have nothing more of what it waits for, by
     /// the newest table. What it had taken of a queue went back.
     pub(crate) fn has_left(&mut self, session: SessionId) -> bool {
-        if session.core != self.config.core || !self.is_behind(session.token) {
-            // Whoever left before waits for nothing.
+        if session.core != self.config.core {
             return false;
         }
-        let is_leaving = |core: &mut Self| {
-            let connection = core.connection(session.token);
-            connection.is_some_and(|connection| connection.leaving.is_some())
-        };
+        self.judge_if_behind(session.token);
+        let connection = self.connection(session.token);
+        let leaving = connection.and_then(|connection| connection.leaving);
         // One that leaves because the node drains is given what it is owed.
-        let left_before = is_leaving(self);
-        self.judge(session.token);
-        !left_before && is_leaving(self)
+        leaving.is_some_and(|code| code != CloseCode::Draining)
     }
 
     /// Finds the rights of a connection by the newest table: it loses its connection when

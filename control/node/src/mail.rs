@@ -55,12 +55,12 @@ pub enum CoreMail {
     Deliver {
         /// Whose.
         to: Subscriber,
-        /// Whole frames.
+        /// What it is.
+        piece: Piece,
+        /// The bytes.
         chunk: Bytes,
         /// What it took from the subscription's window.
         charge: u32,
-        /// Nothing follows.
-        end: bool,
     },
     /// The client granted credit.
     Credit {
@@ -182,6 +182,19 @@ impl CoreMail {
         };
         size_of::<Self>() + payload
     }
+}
+
+/// What goes to a subscription's stream at once: all of it or nothing, so that what follows is
+/// a frame of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Whole frames.
+    Frames,
+    /// An event of a watch, which the cache encoded once for all watches: the head of its
+    /// frame goes before it.
+    Event,
+    /// END: nothing follows.
+    End,
 }
 
 /// From a data core to the control thread.

@@ -28,10 +28,10 @@ impl Core {
             } => self.handle_late_reply(origin, &frame, awaited),
             CoreMail::Deliver {
                 to,
+                piece,
                 chunk,
                 charge,
-                end,
-            } => self.deliver(to, chunk, charge, end),
+            } => self.deliver(to, piece, chunk, charge),
             CoreMail::Credit {
                 session,
                 subscription,
@@ -78,10 +78,9 @@ impl Core {
     /// A reply that was not ready when its request ran.
     pub(crate) fn handle_late_reply(&mut self, origin: Origin, frame: &[u8], awaited: bool) {
         let conn = origin.session.token;
-        if frame.get(OPCODE_AT) == Some(&opcode::TAKEN) && self.has_left(origin.session) {
-            // The messages are somebody else's again.
-            return;
-        }
+        // Else the messages are somebody else's again.
+        let is_theirs =
+            frame.get(OPCODE_AT) != Some(&opcode::TAKEN) || !self.has_left(origin.session);
         let Some(connection) = self.connection(conn) else {
             return;
         };
@@ -96,7 +95,9 @@ impl Core {
             state.owed -= 1;
             let full = state.replies.pending().len() >= REPLY_BYTES_LATE_MAX;
             let out = state.replies.tail();
-            if full && is_large_read(frame) {
+            if !is_theirs {
+                // What waits is not answered any more.
+            } else if full && is_large_read(frame) {
                 let refusal =
                     Refusal::new(ErrorCode::Busy).with(FactId::Limit, REPLY_BYTES_LATE_MAX as u64);
                 answer(out, origin.correlation, &Reply::Error(refusal));

@@ -13,7 +13,7 @@ use pinion_wire::reply::{SettledBuilder, TakenBuilder};
 use crate::core::{Core, answer};
 use crate::deliveries::WINDOW_BYTES;
 use crate::execute::{Executed, Target};
-use crate::mail::{Origin, Subscriber};
+use crate::mail::{Origin, Piece, Subscriber};
 use crate::map::Resource;
 
 /// What a message takes of a frame beside its record, at most: the fixed fields
@@ -299,7 +299,7 @@ impl Core {
                 write_messages(TakenBuilder::delivery(&mut frame, lease_ms), messages);
                 let charge: usize = messages.iter().map(|one| one.record.len()).sum();
                 let charge = u32::try_from(charge).expect("a delivery fits u32");
-                self.send(subscriber, frame.into(), charge, false);
+                self.send(subscriber, Piece::Frames, frame.into(), charge);
             }
         }
     }

@@ -492,7 +492,7 @@ impl Driver {
                         None => Over::Failed(SubscribeError::Ended {
                             partition: self.partition,
                             refusal,
-                            next: end.next.0,
+                            next: self.next_after(end.next).0,
                         }),
                     };
                 }
@@ -501,6 +501,15 @@ impl Driver {
             if self.items.send(item).await.is_err() {
                 return Over::Dropped;
             }
+        }
+    }
+
+    /// Where to resume after an END that says `said`: it says 0 where the node does not know
+    /// what came here.
+    fn next_after(&self, said: Offset) -> Offset {
+        match (&self.source, self.position) {
+            (Source::Records { .. }, Some((_, position))) => position.max(said),
+            _ => said,
         }
     }
 

@@ -245,7 +245,8 @@ pub enum SubscribeError {
         partition: pinion_types::PartitionId,
         /// What the node said.
         refusal: Refusal,
-        /// Where to resume.
+        /// Where to resume a stream: behind the last record that came. Of a watch what the
+        /// node said, and 0 where it said nothing.
         next: u64,
     },
     /// It could not be (re)established.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use common::{Fake, Rule, soon};
 use pinion_client::{
     Ack, ErrorCode, Event, Offset, Outcome, PartitionId, Partitions, PublisherOptions, Received,
-    Record, RequestError, StartFrom, SubscribeOptions, Subscription, TryPublishError, UnknownCause,
+    Record, RequestError, StartFrom, SubscribeError, SubscribeOptions, Subscription,
+    TryPublishError, UnknownCause,
 };
 use pinion_wire::opcode;
 
@@ -376,6 +377,26 @@ async fn a_refused_subscription_says_why_and_ends() {
     fake.rule(opcode::SUBSCRIBE, Rule::Refuse(ErrorCode::Forbidden), 1);
     let error = soon(stream.subscribe(one(0))).await.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::Forbidden));
+}
+
+#[tokio::test]
+async fn who_loses_the_right_to_a_stream_is_told_what_it_has() {
+    let fake = Fake::start();
+    let stream = fake.client().await.stream("demo/flights").await.unwrap();
+    let publisher = stream.publisher(PublisherOptions::default());
+    for i in 0..3 {
+        let record = Record::new(format!("{i}")).key(KEY);
+        drop(soon(publisher.publish(record)).await.unwrap());
+    }
+    soon(publisher.flush()).await.unwrap();
+    let mut subscription = soon(stream.subscribe(one(3))).await.unwrap();
+    assert_eq!(records(&mut subscription, 3).await.len(), 3);
+    fake.revoke();
+    let ended = soon(subscription.next()).await.unwrap().unwrap_err();
+    let SubscribeError::Ended { refusal, next, .. } = ended else {
+        panic!("{ended:?}")
+    };
+    assert_eq!((refusal.code, next), (ErrorCode::Forbidden, 3));
 }
 
 #[tokio::test]

@@ -147,7 +147,7 @@ pub(crate) struct World {
     /// What the cores said of their logs.
     pub(crate) notices: Vec<(LogId, StorageNotice)>,
     /// `boxes[to][from]`; the last `from` is the control thread.
-    boxes: Vec<Vec<VecDeque<CoreMail>>>,
+    pub(crate) boxes: Vec<Vec<VecDeque<CoreMail>>>,
     to_control: Vec<VecDeque<ControlMail>>,
     /// What the control thread could not post yet, per core.
     from_control: Vec<VecDeque<CoreMail>>,

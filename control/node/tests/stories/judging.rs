@@ -16,7 +16,7 @@ use pinion_types::{ErrorCode, Offset, PartitionId, ResourceKind};
 use pinion_wire::message::{Handle, Hello, MAGIC, QueuePut, QueueTake, Reply, Request};
 
 use super::queues::{self, put, take_in};
-use super::{done, publish, published, subscribe};
+use super::{done, key_in, publish, published, set, subscribe, watch};
 use crate::harness::{ADMIN, Got, Id, READER, WRITER, World, batch, table, table_of};
 
 /// A cluster of tenants 1 and 2, whose workloads `spiffe://t1/a` and `spiffe://t2/a` come
@@ -285,6 +285,45 @@ fn what_another_core_has_sent_to_who_is_not_come_to_yet_does_not_go_out() {
 }
 
 #[test]
+fn an_event_of_another_core_is_whole_or_not_there() {
+    let mut w = World::two();
+    let mut cluster = Cluster::new();
+    cluster.allow(1, &["cache.read"]);
+    cluster.tell(&mut w);
+    w.settle();
+    let admin = w.client(1, ADMIN);
+    let cache = w.declare(admin, ResourceKind::Cache, "c", FAR);
+    let partition = far(&w, ResourceKind::Cache, "c");
+    let looks = workloads(&mut w, 1, 1)[0];
+    let handle = w.open(looks, ResourceKind::Cache, "c");
+    done(
+        &mut w,
+        looks,
+        &Request::CacheWatch(watch(handle, partition, 1)),
+    );
+    // Between what comes of two changes the right is lost, wherever that is.
+    let key = key_in(partition, FAR);
+    for value in [b"one", b"two"] {
+        w.send(admin, &Request::CacheSet(set(cache, &key, value)));
+    }
+    w.core_turn(1);
+    let mut later = w.boxes[0][1].split_off(1);
+    w.core_turn(0);
+    cluster.allow(1, &[]);
+    cluster.tell(&mut w);
+    posted(&mut w);
+    w.core_turn(0);
+    w.boxes[0][1].append(&mut later);
+    w.settle();
+    let got = w.got(looks, 1);
+    let (events, end) = got.split_at(got.len() - 2);
+    let is_one =
+        |got: &Got| matches!(got, Got::Event { value: Some(value), .. } if value == b"one");
+    assert!(events.len() == 1 && events.iter().all(is_one), "{got:?}");
+    revoked(end);
+}
+
+#[test]
 fn what_is_reserved_for_who_loses_the_right_to_it_is_ready_again() {
     let mut w = World::one();
     let mut cluster = Cluster::new();
@@ -345,6 +384,39 @@ fn a_take_that_is_answered_while_the_node_drains_is_not_lost_to_the_table() {
     let answer = w.answer(takes, waits).expect("it was taken");
     assert!(matches!(answer.reply(), Reply::Taken(_)), "{answer:?}");
     assert_eq!(w.closed(takes), Some(CloseCode::Draining));
+}
+
+#[test]
+fn what_another_core_took_for_who_has_left_is_not_sent() {
+    let mut w = World::two();
+    let admin = w.client(1, ADMIN);
+    let queue = w.declare(admin, ResourceKind::Queue, "q", FAR);
+    let partition = PartitionId(far(&w, ResourceKind::Queue, "q"));
+    let gone = w.client(0, WRITER);
+    let opened = w.open(gone, ResourceKind::Queue, "q");
+    let waits = w.send(gone, &waiting_take(opened, partition));
+    w.settle();
+    let records = batch(&[b"secret"]);
+    let mut secret = put_request(queue, &records);
+    if let Request::QueuePut(secret) = &mut secret {
+        secret.partition = partition;
+    }
+    w.send(admin, &secret);
+    w.core_turn(1);
+    // It leaves while the answer is on its way, and there is another table before that comes.
+    w.mute = Some(1);
+    for _ in 0..2 {
+        let table = Arc::new(table_of(&[(ADMIN, 1, Permissions::ALL)]));
+        w.tell(|| CoreMail::Access(Arc::clone(&table)));
+        posted(&mut w);
+        w.core_turn(0);
+    }
+    w.mute = None;
+    w.settle();
+    assert!(w.answer(gone, waits).is_none(), "it is somebody else's");
+    let taken = w.call(admin, &waiting_take(queue, partition));
+    assert!(matches!(taken.reply(), Reply::Taken(_)), "{taken:?}");
+    assert_eq!(w.closed(gone), Some(CloseCode::Unauthenticated));
 }
 
 #[test]

@@ -78,6 +78,8 @@ pub struct Node {
     /// Most credit any subscription was ahead of, in records.
     pub overdrawn: bool,
     pub unsubscribed: u64,
+    /// Whoever is subscribed has lost the right to it.
+    revoked: bool,
     version: u64,
 }
 
@@ -128,6 +130,7 @@ impl Fake {
             lies_about_core,
             overdrawn: false,
             unsubscribed: 0,
+            revoked: false,
             version: 0,
         }));
         let fake = Self {
@@ -171,6 +174,12 @@ impl Fake {
 
     pub fn requests(&self, opcode: u8) -> u64 {
         self.node().requests.get(&opcode).copied().unwrap_or(0)
+    }
+
+    /// Ends every subscription for want of a right.
+    pub fn revoke(&self) {
+        self.node().revoked = true;
+        self.appended.send_modify(|count| *count += 1);
     }
 
     /// Closes every connection, as a network would.
@@ -539,6 +548,16 @@ impl Session {
             let mut topped = std::pin::pin!(topped);
             topped.as_mut().enable();
             appended.borrow_and_update();
+            if self.node.lock().unwrap().revoked {
+                let end = Delivery::End(End {
+                    code: ErrorCode::Forbidden as u16,
+                    next: Offset::ZERO,
+                });
+                end.encode(&mut out).unwrap();
+                let _ = send.write_all(&out).await;
+                let _ = send.finish();
+                return;
+            }
             let Some((records, bytes)) = self.credits.lock().unwrap().get(&id).copied() else {
                 let end = Delivery::End(End {
                     code: 0,
