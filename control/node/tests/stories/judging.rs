@@ -339,7 +339,10 @@ fn what_is_reserved_for_who_loses_the_right_to_it_is_ready_again() {
     cluster.allow(1, &[]);
     cluster.tell(&mut w);
     posted(&mut w);
-    let asked = w.send(admin, &put_request(queue, &batch(&[b"secret"])));
+    let asked = w.send(
+        admin,
+        &put_request(queue, PartitionId(0), &batch(&[b"secret"])),
+    );
     w.core_turn(0);
     w.settle();
     assert!(w.answer(admin, asked).unwrap().code().is_none());
@@ -369,11 +372,7 @@ fn a_take_that_is_answered_while_the_node_drains_is_not_lost_to_the_table() {
     cluster.tell(&mut w);
     w.settle();
     let records = batch(&[b"work"]);
-    let mut one = put_request(queue, &records);
-    if let Request::QueuePut(one) = &mut one {
-        one.partition = partition;
-    }
-    w.send(admin, &one);
+    w.send(admin, &put_request(queue, partition, &records));
     w.core_turn(1);
     w.tell(|| CoreMail::Drain);
     posted(&mut w);
@@ -397,11 +396,7 @@ fn what_another_core_took_for_who_has_left_is_not_sent() {
     let waits = w.send(gone, &waiting_take(opened, partition));
     w.settle();
     let records = batch(&[b"secret"]);
-    let mut secret = put_request(queue, &records);
-    if let Request::QueuePut(secret) = &mut secret {
-        secret.partition = partition;
-    }
-    w.send(admin, &secret);
+    w.send(admin, &put_request(queue, partition, &records));
     w.core_turn(1);
     // It leaves while the answer is on its way, and there is another table before that comes.
     w.mute = Some(1);
@@ -439,7 +434,7 @@ fn who_was_not_come_to_yet_and_is_nobody_any_more_takes_no_message() {
     w.tell(|| CoreMail::Access(Arc::clone(&table)));
     posted(&mut w);
     let records = batch(&[b"secret"]);
-    w.send(admin, &put_request(queue, &records));
+    w.send(admin, &put_request(queue, PartitionId(0), &records));
     w.core_turn(0);
     assert!(w.answer(gone, waits).is_none());
     w.settle();
@@ -453,10 +448,10 @@ fn who_was_not_come_to_yet_and_is_nobody_any_more_takes_no_message() {
 }
 
 /// Puts one message.
-fn put_request(handle: Handle, records: &[u8]) -> Request<'_> {
+fn put_request(handle: Handle, partition: PartitionId, records: &[u8]) -> Request<'_> {
     Request::QueuePut(QueuePut {
         handle,
-        partition: PartitionId(0),
+        partition,
         producer: None,
         delay_ms: 0,
         ttl_ms: 0,
