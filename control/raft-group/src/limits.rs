@@ -16,7 +16,7 @@ pub const PROPOSALS_MAX: usize = 4096;
 pub const PROPOSALS_BYTES_MAX: u64 = 16 << 20;
 
 /// Bytes of entries in memory, when snapshots do not become durable; beyond it a
-/// leader takes no proposals. It is well above what two snapshots lie apart, so
+/// leader takes no proposals, and a follower no entries. It is well above what two snapshots lie apart, so
 /// that it is met when a disk fails and never otherwise.
 pub const ENTRIES_BYTES_MAX: u64 = 64 << 20;
 
@@ -58,6 +58,11 @@ pub const MESSAGE_BYTES_MAX: u64 = 256 << 10;
 /// Appends to a member that it has not answered. With [`MESSAGE_BYTES_MAX`] it bounds
 /// what a slow member holds in memory.
 pub const MESSAGES_IN_FLIGHT_MAX: usize = 64;
+
+/// Writes that a member's disk has not finished, and answers that wait for the last of them,
+/// beyond which it takes no entries. It is well above what a leader has in flight, so that it
+/// is met when a disk hangs and never otherwise.
+pub const UNFLUSHED_MAX: usize = 1024;
 
 /// Entries by which a member may be behind and still be given the lead.
 pub const TRANSFER_LAG_MAX: u64 = 64;
@@ -121,8 +126,9 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// more.
 pub const VOTERS_MAX: usize = 7;
 
-/// Members that only listen.
-pub const LEARNERS_MAX: usize = 64;
+/// Members that only listen: 64 that always do, and as many as ever vote, since one that takes
+/// a voter's place listens first.
+pub const LEARNERS_MAX: usize = 64 + VOTERS_MAX;
 
 /// Bytes of a segment, unless the settings say otherwise.
 pub const SEGMENT_BYTES: u64 = 16 << 20;
@@ -163,6 +169,7 @@ const _: () =
     assert!(SLOW_ELECTION_TICKS >= 2 * (ELECTION_TICKS + 1 + VOTERS_MAX * ELECTION_STEP_TICKS));
 const _: () = assert!(CHUNK_BYTES + 1024 < PEER_BODY_MAX);
 const _: () = assert!(8 * (VOTERS_MAX + LEARNERS_MAX) + 64 < STATE_BYTES_MAX - SNAPSHOT_BYTES_MAX);
+const _: () = assert!(MESSAGES_IN_FLIGHT_MAX < UNFLUSHED_MAX / 4);
 // Words of a leader may be lost and nobody asks for another.
 const _: () = assert!(3 * HEARTBEAT_TICKS < ELECTION_TICKS);
 // Snapshots come long before the memory for entries is used up.

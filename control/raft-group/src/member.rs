@@ -12,16 +12,16 @@ use bytes::Bytes;
 use pinion_commitlog::Lsn;
 use pinion_types::Monotonic;
 use raft::eraftpb::{Entry, Message, MessageType};
-use raft::{Config, RawNode, SnapshotStatus, StateRole};
+use raft::{Config, INVALID_ID, RawNode, SnapshotStatus, StateRole};
 
 use crate::config::GroupConfig;
 use crate::error::{ReadError, TransferError};
 use crate::format::{MemberId, ProposalId};
 use crate::health::Health;
 use crate::limits::{
-    APPLY_BYTES_MAX, ELECTION_STEP_TICKS, ELECTION_TICKS, HEARTBEAT_TICKS, MESSAGE_BYTES_MAX,
-    MESSAGES_IN_FLIGHT_MAX, READS_MAX, SLOW_ELECTION_TICKS, TICK, TICKS_AT_ONCE, TRANSFER_LAG_MAX,
-    VOTERS_MAX,
+    APPLY_BYTES_MAX, ELECTION_STEP_TICKS, ELECTION_TICKS, ENTRIES_BYTES_MAX, HEARTBEAT_TICKS,
+    MESSAGE_BYTES_MAX, MESSAGES_IN_FLIGHT_MAX, READS_MAX, SLOW_ELECTION_TICKS, TICK, TICKS_AT_ONCE,
+    TRANSFER_LAG_MAX, UNFLUSHED_MAX, VOTERS_MAX,
 };
 use crate::output::{Notice, Output, PeerStatus, Role, Status};
 use crate::peer::{PeerMessage, RaftMessage, frames};
@@ -94,6 +94,14 @@ struct Unflushed {
     since: Option<Monotonic>,
     /// What may be said when that is durable.
     messages: Vec<Message>,
+}
+
+impl Unflushed {
+    /// A later one that rests on the same record.
+    fn add(&mut self, later: Self) {
+        (self.number, self.term, self.last) = (later.number, later.term, later.last);
+        self.messages.extend(later.messages);
+    }
 }
 
 /// How far the next snapshot is.
@@ -252,8 +260,13 @@ impl Member {
             return self.install(ready, wal, out);
         }
         // A leader's entries go to the others while they go to its own disk (Raft
-        // thesis §10.2.1).
-        self.send(ready.take_messages(), out);
+        // thesis §10.2.1), if its term is there. That of the only voter is not yet: its
+        // vote is all that it needs, and a crash may take that back. It would win the same
+        // term again, and those who listen to it would have entries of both.
+        let mut later = ready.take_messages();
+        if self.raw.raft.term == self.durable_term {
+            self.send(core::mem::take(&mut later), out);
+        }
         // raft-rs reads from here what it has given away.
         let memory = self.raw.mut_store();
         if let Some(hard) = ready.hs() {
@@ -272,19 +285,25 @@ impl Member {
             memory.before_entry(first),
         );
         let since = (wal.appended() > before).then_some(now);
-        let (at_once, later) = self.split(ready.take_persisted_messages());
+        let (at_once, answers) = self.split(ready.take_persisted_messages());
         self.send(at_once, out);
+        later.extend(answers);
         // One without records waits for those before it, too. A repeated append is
         // answered by such a one: sent at once, the answer would acknowledge entries
         // that are still on their way to the disk.
-        self.unflushed.push_back(Unflushed {
+        let unflushed = Unflushed {
             number: ready.number(),
             lsn: wal.appended(),
             term: self.raw.raft.term,
             last,
             since,
             messages: later,
-        });
+        };
+        match self.unflushed.back_mut() {
+            // Both become durable by the same record.
+            Some(with) if with.lsn == unflushed.lsn => with.add(unflushed),
+            _ => self.unflushed.push_back(unflushed),
+        }
         self.tell_role(out);
         for answer in ready.take_read_states() {
             self.reads.handle_answer(&answer.request_ctx, answer.index);
@@ -310,7 +329,8 @@ impl Member {
         let count = self.unflushed.iter().take_while(|one| durable(one)).count();
         let flushed: Vec<Unflushed> = self.unflushed.drain(..count).collect();
         if let Some(last) = flushed.last() {
-            self.durable_term = last.term;
+            // Terms never fall, and a snapshot that was installed may have passed these.
+            self.durable_term = self.durable_term.max(last.term);
             self.raw.on_persist_ready(last.number);
         }
         // One write flushed them all; the first of them waited longest.
@@ -395,6 +415,14 @@ impl Member {
             .raw
             .apply_conf_change(&conf_change(change))
             .expect("the leader compared it with the members, and one follows the other");
+        // One that does not lead was removed, and leads by the time it hears of it: raft-rs
+        // leaves it the lead, alone with the only voter as if it were that one, and looks for
+        // its progress, which is gone, when its next entry is durable.
+        let raft = &mut self.raw.raft;
+        if raft.state == StateRole::Leader && !conf.voters.contains(&self.id.0) {
+            let term = raft.term;
+            raft.become_follower(term, INVALID_ID);
+        }
         out.push_back(Output::MembersChanged {
             index: entry.index,
             id,
@@ -466,6 +494,9 @@ impl Member {
             if message.from != from.0 || message.to != self.id.0 {
                 continue;
             }
+            if message.get_msg_type() == MessageType::MsgAppend && self.is_full() {
+                continue;
+            }
             // raft-rs stops the process over these, and so one member with a wrong
             // disk would stop them all.
             if message.term >= self.raw.raft.term
@@ -477,6 +508,16 @@ impl Member {
             // What raft-rs does not take is of an older term or membership.
             let _ = self.raw.step(message);
         }
+    }
+
+    /// Whether the disk is so far behind that no more entries are taken: to their leader they
+    /// are lost on the way, and it sends them again. It gives one more for each heartbeat
+    /// that is answered, and a disk that is full or hangs answers those.
+    fn is_full(&self) -> bool {
+        let answers = self.unflushed.back().map_or(0, |last| last.messages.len());
+        self.raw.store().bytes() > ENTRIES_BYTES_MAX
+            || self.unflushed.len() >= UNFLUSHED_MAX
+            || answers >= UNFLUSHED_MAX
     }
 
     /// What a message claims that cannot be, and the last entry that it can be said of.

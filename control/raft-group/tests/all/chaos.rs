@@ -25,6 +25,8 @@ struct Counts {
     handed_over: usize,
     installed: usize,
     changed: usize,
+    /// Members that were removed while they ran.
+    dismissed: usize,
 }
 
 #[test]
@@ -41,7 +43,10 @@ fn nothing_acknowledged_is_lost_and_all_agree() {
             tail_entries,
             ..config()
         };
-        Story::new(voters, seed, config).play(&mut counts);
+        Story::new(voters, seed, config.clone()).play(&mut counts);
+        if seed % 2 == 0 {
+            Story::alone(seed, config).play(&mut counts);
+        }
     }
     println!("{counts:?}");
     assert!(
@@ -54,7 +59,7 @@ fn nothing_acknowledged_is_lost_and_all_agree() {
         counts.handed_over > 0 && counts.installed > 20,
         "{counts:?}"
     );
-    assert!(counts.changed > 30, "{counts:?}");
+    assert!(counts.changed > 30 && counts.dismissed > 5, "{counts:?}");
 }
 
 /// More find more; so many take some seconds of a debug build.
@@ -74,6 +79,8 @@ struct Story {
     dropped: Vec<Name>,
     /// What is still to become of the members, in order.
     goals: VecDeque<MemberChange>,
+    /// One votes and another only listens: nobody could take that one's place.
+    alone: bool,
 }
 
 impl Story {
@@ -85,7 +92,16 @@ impl Story {
             acknowledged: BTreeMap::new(),
             dropped: Vec::new(),
             goals: VecDeque::new(),
+            alone: false,
         }
+    }
+
+    fn alone(seed: u64, config: GroupConfig) -> Self {
+        let mut story = Self::new(1, seed, config);
+        let listener = member(story.cluster.join());
+        story.goals.push_back(MemberChange::AddLearner(listener));
+        story.alone = true;
+        story
     }
 
     fn play(mut self, counts: &mut Counts) {
@@ -179,9 +195,12 @@ impl Story {
             }
             14 => cluster.fail_disk(at),
             // One at a time: it takes a majority to get over it.
-            15 if self.goals.is_empty() && voters < MEMBERS_MAX => {
+            15 if self.goals.is_empty() && voters < MEMBERS_MAX && !self.alone => {
                 if !cluster.gone.contains(&at) {
-                    cluster.lose_for_good(at);
+                    // Others are only to go, and may lead by then.
+                    if cluster.rng.one_in(2) {
+                        cluster.lose_for_good(at);
+                    }
                     let new = member(cluster.join());
                     let old = member(at);
                     self.goals.extend([
@@ -211,11 +230,24 @@ impl Story {
         let reached = match goal {
             MemberChange::AddLearner(_) => known.is_some(),
             MemberChange::Promote(_) => known.is_some_and(|peer| peer.voter),
-            MemberChange::Remove(_) => known.is_none(),
+            // No leader is among its own peers.
+            MemberChange::Remove(old) => known.is_none() && *old != member(leader),
         };
         if reached {
+            if let MemberChange::Remove(old) = goal {
+                let at = usize::try_from(old.0 - 1).unwrap();
+                if !cluster.gone.contains(&at) {
+                    cluster.lose_for_good(at);
+                    counts.dismissed += 1;
+                }
+            }
             self.goals.pop_front();
             counts.changed += 1;
+        } else if *goal == MemberChange::Remove(member(leader)) {
+            if let Some(heir) = peers.iter().find(|peer| peer.voter && peer.active) {
+                let _ = cluster.nodes[leader].group.transfer(heir.id);
+                cluster.turn(leader);
+            }
         } else {
             // Under way, or too early.
             let _ = cluster.nodes[leader].change(*goal);

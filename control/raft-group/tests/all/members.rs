@@ -1,7 +1,7 @@
 //! Members come, catch up, vote and go; a snapshot takes the place of entries.
 
 use pinion_commitlog::FileId;
-use pinion_raft_group::limits::{CHUNK_BYTES, CHUNK_WINDOW};
+use pinion_raft_group::limits::{CHUNK_BYTES, CHUNK_WINDOW, ENTRIES_BYTES_MAX};
 use pinion_raft_group::{
     ChangeError, Found, GroupConfig, MemberChange, Notice, OpenError, PeerMessage, ProposeError,
     Role,
@@ -327,6 +327,105 @@ fn entries_that_a_snapshot_took_the_place_of_never_come_back() {
     assert!(
         matches!(error, Some(OpenError::AnotherHistory { .. })),
         "{error:?}"
+    );
+    cluster.converge();
+}
+
+#[test]
+fn the_only_voter_says_nothing_in_a_term_that_a_crash_may_take_back() {
+    let mut cluster = Cluster::new(1, 20, small_snapshots());
+    cluster.elect();
+    let at = cluster.join();
+    change(&mut cluster, MemberChange::AddLearner(member(at)));
+    write(&mut cluster, 3, 10);
+    let term = cluster.nodes[at].group.status().term;
+    // Started again it leads at once, by its own vote, and its disk stands still.
+    cluster.crash(0, CrashMode::Clean);
+    cluster.held.insert(0);
+    cluster.restart(0);
+    assert_eq!(cluster.nodes[0].role, Role::Leader);
+    cluster.pass_ms(1000);
+    cluster.nodes[0].propose(b"forgotten").unwrap();
+    cluster.turn(0);
+    cluster.pass_ms(1000);
+    assert_eq!(cluster.nodes[at].group.status().term, term);
+    // What its disk has not, it never said: the same term begins anew.
+    cluster.crash(0, CrashMode::DropUnsynced);
+    cluster.held.clear();
+    cluster.restart(0);
+    cluster.nodes[0].propose(b"another").unwrap();
+    cluster.turn(0);
+    cluster.converge();
+    assert_eq!(cluster.nodes[at].machine, cluster.nodes[0].machine);
+    let last = cluster.nodes[at].machine.0.last().unwrap();
+    assert_eq!(last.1, b"another");
+}
+
+#[test]
+fn one_that_leads_when_it_hears_that_it_was_removed_leads_no_more() {
+    let mut cluster = Cluster::new(5, 21, small_snapshots());
+    cluster.elect();
+    cluster.pass_ms(500);
+    cluster.nodes[0].group.transfer(member(1)).unwrap();
+    cluster.turn(0);
+    cluster.pass_ms(500);
+    assert_eq!(cluster.leader(), Some(1));
+    let removal = cluster.nodes[1].group.status().last + 1;
+    cluster.nodes[1]
+        .change(MemberChange::Remove(member(0)))
+        .unwrap();
+    cluster.turn(1);
+    // All have it, and nobody knows that it is decided.
+    let has = |cluster: &Cluster, at: usize| cluster.nodes[at].group.status().last == removal;
+    while ![0, 2, 3, 4].iter().all(|at| has(&cluster, *at)) {
+        let end = cluster.now + core::time::Duration::from_millis(100);
+        assert!(cluster.step(end));
+    }
+    cluster.crash(1, CrashMode::Clean);
+    assert_eq!(cluster.elect(), 0);
+    // The others have its first entry sooner than its own disk, which decides them both.
+    cluster.held.insert(0);
+    let waiting = cluster.nodes[0].propose(b"whose?").unwrap();
+    cluster.turn(0);
+    cluster.pass_ms(50);
+    let told = cluster.nodes[0].members.last().unwrap();
+    assert_eq!(told.1, [2, 3, 4, 5]);
+    assert_eq!(cluster.nodes[0].role, Role::Follower);
+    assert!(cluster.nodes[0].uncertain.contains(&waiting));
+    cluster.held.clear();
+    cluster.pass_ms(5000);
+    assert!(cluster.leader().is_some_and(|leader| leader != 0));
+    cluster.lose_for_good(0);
+    write(&mut cluster, 3, 10);
+    cluster.converge();
+}
+
+#[test]
+fn a_disk_that_stands_still_holds_a_bounded_part_of_what_the_others_decide() {
+    let config = GroupConfig {
+        snapshot_every_bytes: 32 << 20,
+        ..config()
+    };
+    let mut cluster = Cluster::new(3, 22, config);
+    cluster.elect();
+    // It answers once, so that it is sent entries without being asked for each.
+    write(&mut cluster, 1, 10);
+    cluster.pass_ms(500);
+    cluster.held.insert(2);
+    let mut most = 0;
+    for at in 0..150_u64 {
+        let mut data = vec![0x44; 500_000];
+        data.extend(at.to_le_bytes());
+        cluster.nodes[0].propose(&data).unwrap();
+        cluster.turn(0);
+        cluster.pass_ms(400);
+        most = most.max(cluster.nodes[2].group.status().entries_bytes);
+    }
+    let decided = cluster.nodes[0].machine.0.len() as u64 * 500_000;
+    assert!(decided > ENTRIES_BYTES_MAX + (4 << 20), "{decided}");
+    assert!(
+        (ENTRIES_BYTES_MAX..ENTRIES_BYTES_MAX + (2 << 20)).contains(&most),
+        "{most}"
     );
     cluster.converge();
 }
