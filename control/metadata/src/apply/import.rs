@@ -1,12 +1,12 @@
 //! Resources that a broker declared by itself, before there was metadata: they keep
 //! the numbers that their data is stored under.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pinion_types::ResourceId;
 
-use super::{Made, below, tenants};
+use super::{Made, below, resources, tenants};
 use crate::command::{Import, Imported};
 use crate::draft::Draft;
 use crate::error::MetaError;
@@ -46,14 +46,20 @@ pub(super) fn import(draft: &mut Draft<'_>, command: &Import) -> Result<Made, Me
         draft.counters.resource = *next;
     }
     let mut known = tenant_names(draft);
+    let mut homes = BTreeSet::new();
     let mut before = None;
     for one in resources {
         let least = before.map_or(from.0.max(1), |before: ResourceId| before.0 + 1);
         name::range("id", one.id.0, least, upto.0 - 1)?;
         before = Some(one.id);
         if one.id >= done {
-            take(draft, *broker, &mut known, one)?;
+            let tenant = take(draft, *broker, &mut known, one)?;
+            homes.insert((tenant, &one.namespace));
         }
+    }
+    // Quotas may have been given before the data was found, or between two pieces of it.
+    for (tenant, namespace) in homes {
+        resources::check_quotas(draft, &tenant, namespace)?;
     }
     draft.counters.imported = *upto;
     let used = draft.usage(&Scope::Cluster);
@@ -74,27 +80,29 @@ fn tenant_names(draft: &Draft<'_>) -> BTreeMap<TenantNumber, Box<str>> {
     named.collect()
 }
 
+/// Gives the name of its tenant.
 fn take(
     draft: &mut Draft<'_>,
     broker: BrokerNumber,
     known: &mut BTreeMap<TenantNumber, Box<str>>,
     one: &Imported,
-) -> Result<(), MetaError> {
+) -> Result<Box<str>, MetaError> {
     let number = one.tenant;
     name::range("tenant", number.0, 1, COUNT_MAX - 1)?;
     name::resource(&one.namespace, &one.name)?;
     one.spec.check(one.kind)?;
-    let tenant: &str = match known.entry(number) {
+    let tenant = match known.entry(number) {
         Entry::Occupied(known) => known.into_mut(),
         Entry::Vacant(unknown) => unknown.insert(make_tenant(draft, number)?),
     };
-    let home = ObjectKey::namespace(tenant, &one.namespace);
+    let tenant = tenant.clone();
+    let home = ObjectKey::namespace(&tenant, &one.namespace);
     if draft.get(&home).is_none() {
         let empty = Namespace {
             description: Box::default(),
             quotas: NamespaceQuotas::default(),
         };
-        tenants::make_namespace(draft, tenant, &one.namespace, empty)?;
+        tenants::make_namespace(draft, &tenant, &one.namespace, empty)?;
     }
     draft.active(&home)?;
     let shard = |log: &u16| Shard {
@@ -116,10 +124,11 @@ fn take(
         id: one.id,
         spec: one.spec.clone(),
     };
-    let key = ObjectKey::resource(one.kind, tenant, &one.namespace, &one.name);
+    let key = ObjectKey::resource(one.kind, &tenant, &one.namespace, &one.name);
     draft.create(key, Body::Resource(resource))?;
-    let key = ObjectKey::placement(one.kind, tenant, &one.namespace, &one.name);
-    draft.create(key, Body::Placement(placement))
+    let key = ObjectKey::placement(one.kind, &tenant, &one.namespace, &one.name);
+    draft.create(key, Body::Placement(placement))?;
+    Ok(tenant)
 }
 
 /// A tenant that had a number and no name.

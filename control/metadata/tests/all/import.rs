@@ -1,14 +1,17 @@
 //! Resources from before there was metadata: each is taken over once, under its own number,
 //! in as many pieces as it takes.
 
-use pinion_metadata::command::{Import, Imported};
+use pinion_metadata::command::{Import, Imported, UpdateTenant};
 use pinion_metadata::limits::IMPORTED_MAX;
+use pinion_metadata::tenant::TenantQuotas;
 use pinion_metadata::{
     Body, BrokerNumber, Command, MetaCode, MetaVersion, ObjectKey, TenantNumber,
 };
 use pinion_types::{ResourceId, ResourceKind};
 
-use crate::support::{FREE, OPEN, Replica, SPEC, create_namespace, create_tenant, declare};
+use crate::support::{
+    FREE, OPEN, Replica, SPEC, create_namespace, create_tenant, declare, update_tenant,
+};
 
 fn stream(id: u64, tenant: u64, name: &str) -> Imported {
     Imported {
@@ -113,6 +116,44 @@ fn a_piece_that_does_not_fit_is_refused_whole() {
     refused(Command::Import(nowhere), MetaCode::BrokerUnavailable);
     assert_eq!(replica.state.version(), version);
     assert_eq!(replica.state.imported(), None);
+}
+
+#[test]
+fn a_piece_beyond_a_quota_is_refused_and_contradicts_nothing() {
+    let cache = |id, name| Imported {
+        kind: ResourceKind::Cache,
+        ..stream(id, 1, name)
+    };
+    let two = || piece(0, 5, vec![cache(2, "a"), cache(3, "b")]);
+    let (one, bytes) = (1, SPEC.ring_bytes);
+    let of_tenant = |quotas| {
+        let update = UpdateTenant {
+            quotas: Some(quotas),
+            ..update_tenant("default")
+        };
+        Command::UpdateTenant(update)
+    };
+    let streams = TenantQuotas {
+        max_streams: one,
+        ..FREE
+    };
+    let memory = TenantQuotas {
+        max_cache_memory_bytes: bytes,
+        ..FREE
+    };
+    for quotas in [streams, memory] {
+        let mut replica = Replica::with_brokers();
+        replica.done(of_tenant(quotas));
+        let version = replica.state.version();
+        replica.refused(two(), MetaCode::QuotaExceeded);
+        assert_eq!(replica.state.version(), version);
+        assert_eq!(replica.state.imported(), None);
+        replica.state.check().unwrap();
+        // Once there is room, the same piece comes again.
+        replica.done(of_tenant(FREE));
+        replica.done(two());
+        replica.state.check().unwrap();
+    }
 }
 
 #[test]
