@@ -18,6 +18,8 @@ use crate::peer::{Chunk, ChunkAck, ChunkVerdict, Offer, PeerMessage};
 /// One snapshot for one member.
 struct Outgoing {
     offer: Offer,
+    /// Of the snapshot.
+    index: u64,
     bytes: Bytes,
     /// The member has everything before it.
     taken: usize,
@@ -48,23 +50,36 @@ pub(crate) enum End {
 }
 
 impl Outgoings {
-    /// Begins a transfer, in place of one to the same member.
+    /// Begins a transfer of the snapshot of `index`, in place of one to the same member.
+    ///
+    /// All who are sent that one share its bytes: many come back at once when a network heals,
+    /// and a copy and a checksum for each, in one turn, could cost the lead and as much memory
+    /// as all of them together.
     pub(crate) fn begin(
         &mut self,
         now: Monotonic,
         to: MemberId,
-        term: u64,
-        bytes: Bytes,
+        (term, index): (u64, u64),
+        encode: impl FnOnce() -> Bytes,
     ) -> PeerMessage {
         self.started += 1;
+        let shared = self.by_member.values().find(|one| one.index == index);
+        let (bytes, crc) = if let Some(with) = shared {
+            (with.bytes.clone(), with.offer.crc)
+        } else {
+            let bytes = encode();
+            let crc = crc32c::crc32c(&bytes);
+            (bytes, crc)
+        };
         let offer = Offer {
             transfer: self.started,
             term,
             total: bytes.len() as u64,
-            crc: crc32c::crc32c(&bytes),
+            crc,
         };
         let outgoing = Outgoing {
             offer,
+            index,
             bytes,
             taken: 0,
             sent: 0,
@@ -289,7 +304,7 @@ mod tests {
     }
 
     fn begin(outgoing: &mut Outgoings) -> Offer {
-        match outgoing.begin(at(0), TO, 3, state()) {
+        match outgoing.begin(at(0), TO, (3, 7), state) {
             PeerMessage::Offer(offer) => offer,
             other => panic!("{other:?}"),
         }
@@ -334,6 +349,34 @@ mod tests {
         assert_eq!(outgoing.handle_ack(at(6), TO, done).1, Some(End::Arrived));
         assert_eq!(outgoing.handle_ack(at(7), TO, done).1, None, "told once");
         assert_eq!(outgoing.next_deadline(), None);
+    }
+
+    #[test]
+    fn all_who_are_sent_one_snapshot_share_it() {
+        let mut outgoing = Outgoings::default();
+        let (mut made, mut offers) = (0, Vec::new());
+        for (to, index) in [(2, 7), (3, 7), (4, 8), (5, 7), (2, 7)] {
+            let encode = || {
+                made += 1;
+                state()
+            };
+            let message = outgoing.begin(at(0), MemberId(to), (3, index), encode);
+            let PeerMessage::Offer(offer) = message else {
+                panic!("{message:?}");
+            };
+            offers.push((offer.transfer, offer.crc, offer.total));
+        }
+        assert_eq!(made, 2);
+        let (crc, total) = (crc32c::crc32c(&state()), state().len() as u64);
+        let expected = (1..=5).map(|transfer| (transfer, crc, total));
+        assert!(expected.eq(offers));
+        // Nothing is kept of what nobody is sent any more.
+        outgoing.clear();
+        outgoing.begin(at(0), TO, (3, 7), || {
+            made += 1;
+            state()
+        });
+        assert_eq!(made, 3);
     }
 
     #[test]

@@ -126,8 +126,8 @@ impl Member {
                 learners: sorted(&meta.conf.learners),
                 machine: &self.machine,
             };
-            let bytes = state.encode().into();
-            let message = self.outgoing.begin(now, to, term, bytes);
+            let encode = || state.encode().into();
+            let message = self.outgoing.begin(now, to, (term, meta.index), encode);
             out.push_back(Output::Send { to, message });
         }
     }
