@@ -67,10 +67,18 @@ type Due = (WallMs, Reverse<ObjectKey>);
 fn due(object: &Object) -> Option<Due> {
     let at = match &object.body {
         Body::SigningKeys(keys) => keys.due()?,
-        Body::Revocation(revocation) => revocation.until,
+        Body::Revocation(_) => return None,
         _ => object.meta.deleting?.purge_at,
     };
     Some((at, Reverse(object.meta.key.clone())))
+}
+
+/// When a revocation is about no token any more.
+fn spent(object: &Object) -> Option<(WallMs, ObjectKey)> {
+    match &object.body {
+        Body::Revocation(revocation) => Some((revocation.until, object.meta.key.clone())),
+        _ => None,
+    }
 }
 
 /// What a leader is to do by itself.
@@ -107,6 +115,9 @@ pub struct Metadata {
     /// Derived: when each deleted object may be purged; what is in an object
     /// comes before it.
     due: BTreeSet<Due>,
+    /// Derived: when each revocation may be purged. Apart, because a leader goes by
+    /// another clock there.
+    spent: BTreeSet<(WallMs, ObjectKey)>,
     /// Derived: sum of the hashes of all objects.
     digest: u64,
     /// Derived: sum of the bytes of all objects.
@@ -218,6 +229,7 @@ impl Metadata {
             usage: BTreeMap::new(),
             brokers: BTreeMap::new(),
             due: BTreeSet::new(),
+            spent: BTreeSet::new(),
             digest: 0,
             bytes: 0,
         };
@@ -374,9 +386,8 @@ impl Metadata {
         let old = self.take(&key);
         self.digest = self.digest.wrapping_add(entry.digest);
         self.bytes += entry.bytes;
-        if let Some(due) = due(&entry.object) {
-            self.due.insert(due);
-        }
+        self.due.extend(due(&entry.object));
+        self.spent.extend(spent(&entry.object));
         if let Some(broker) = entry.object.broker() {
             self.brokers.insert(broker.number, key.clone());
         }
@@ -393,6 +404,9 @@ impl Metadata {
         self.bytes -= old.bytes;
         if let Some(due) = due(&old.object) {
             self.due.remove(&due);
+        }
+        if let Some(spent) = spent(&old.object) {
+            self.spent.remove(&spent);
         }
         if let Some(broker) = old.object.broker() {
             self.brokers.remove(&broker.number);
@@ -511,7 +525,7 @@ impl Metadata {
     }
 
     /// What a leader is to do at `wall`, at most `limit` of it, in an order in which
-    /// it can be done. The same again until it is done: a purge of a tenant with
+    /// it can be done; but for [`Metadata::spent`]. The same again until it is done: a purge of a tenant with
     /// much to it takes several.
     #[must_use]
     pub fn due(&self, wall: WallMs, limit: usize) -> Vec<Duty> {
@@ -528,7 +542,24 @@ impl Metadata {
         due.take(limit).map(duty).collect()
     }
 
-    /// When there will be something to do, if nothing else happens.
+    /// Revocations to purge at `wall`, at most `limit` of them: no token is left that they
+    /// are about. A token that was revoked counts again without its revocation, so `wall` is
+    /// to be a time that has come for certain, and not only the latest that anybody stamped.
+    #[must_use]
+    pub fn spent(&self, wall: WallMs, limit: usize) -> Vec<Duty> {
+        let spent = self.spent.iter().take_while(|(at, _)| *at <= wall);
+        let duty = |(_, key): &(WallMs, ObjectKey)| Duty::Purge(key.clone());
+        spent.take(limit).map(duty).collect()
+    }
+
+    /// When the first revocation will be spent.
+    #[must_use]
+    pub fn next_spent(&self) -> Option<WallMs> {
+        self.spent.first().map(|(at, _)| *at)
+    }
+
+    /// When there will be something to do, if nothing else happens; but for
+    /// [`Metadata::next_spent`].
     #[must_use]
     pub fn next_due(&self) -> Option<WallMs> {
         self.due.first().map(|(at, _)| *at)

@@ -1,6 +1,8 @@
 //! What a leader does of its own accord: the commands that are due, and the keys that
 //! others make for it.
 
+use core::time::Duration;
+
 use pinion_metadata::{Duty, Metadata};
 use pinion_types::Monotonic;
 
@@ -25,7 +27,11 @@ impl Duties {
         if self.under_way > 0 || now < self.not_before {
             return Vec::new();
         }
-        machine.due(clock.peek(machine.last_stamp()), DUTIES_AT_ONCE)
+        let mut due = machine.due(clock.peek(machine.last_stamp()), DUTIES_AT_ONCE);
+        if let Ok(wall) = clock.certain(now) {
+            due.extend(machine.spent(wall, DUTIES_AT_ONCE - due.len()));
+        }
+        due
     }
 
     /// Whether any is on its way.
@@ -59,16 +65,20 @@ impl Duties {
         clock: &Clock,
         machine: &Metadata,
     ) -> Option<Monotonic> {
-        let due = machine.next_due()?;
         if self.under_way > 0 {
             return None;
         }
+        let look = |wait_ms| now + Duration::from_millis(wait_ms).min(DUTY_LOOK);
         // Stamps are what counts; they stand still while the wall clock is behind.
-        let wait = if due <= clock.peek(machine.last_stamp()) {
-            core::time::Duration::ZERO
-        } else {
-            core::time::Duration::from_millis(due.0 - clock.wall().0)
-        };
-        Some((now + wait.min(DUTY_LOOK)).max(self.not_before))
+        let due = machine.next_due().map(|due| {
+            let come = due <= clock.peek(machine.last_stamp());
+            look(if come { 0 } else { due.0 - clock.wall().0 })
+        });
+        let spent = machine.next_spent().map(|spent| match clock.certain(now) {
+            Ok(wall) => look(spent.0.saturating_sub(wall.0)),
+            Err(again) => again.min(now + DUTY_LOOK),
+        });
+        let first = due.into_iter().chain(spent).min()?;
+        Some(first.max(self.not_before))
     }
 }

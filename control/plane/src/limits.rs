@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use pinion_metadata::limits::RETIRED_KEPT_MS;
+
 /// Requests that are not answered yet, of every kind. As many proposals as the
 /// group takes; more would only wait for them.
 pub const REQUESTS_MAX: usize = 4096;
@@ -97,6 +99,14 @@ pub const UNCERTAIN_WAIT: Duration = Duration::from_millis(500);
 
 /// Pause before a command is sent again to a leader to which there is no connection now.
 pub const FORWARD_RETRY: Duration = Duration::from_millis(100);
+
+/// By how much more than the monotonic clock a wall clock goes between two turns when somebody
+/// sets it; less may be a processor that was away between two readings.
+pub const CLOCK_JUMP_MS: u64 = 2_000;
+
+/// How long a wall clock is not believed that was set forward: no revocation from before is
+/// about a token then. Shorter gives tokens back that were revoked; longer keeps rows.
+pub const CLOCK_DOUBT: Duration = Duration::from_millis(RETIRED_KEPT_MS);
 
 /// How far the wall clock may be behind the stamps before people are told.
 pub const CLOCK_BEHIND_MS: u64 = 1_000;

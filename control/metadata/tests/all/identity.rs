@@ -374,11 +374,13 @@ fn what_is_revoked_stays_so_until_it_is_over_anyway() {
     let purge = Command::Purge(ObjectKey::revocation("acme", soon.clone()));
     replica.refused(purge, MetaCode::TooEarly);
     replica.restart();
-    let over = replica.state.next_due().unwrap();
+    let over = replica.state.next_spent().unwrap();
     assert_eq!(over, revoked(&replica, &soon).1);
-    assert_eq!(replica.state.due(over, 9).len(), 1);
+    assert_eq!(replica.state.spent(over, 9).len(), 1);
+    // What is due by stamps is apart from it.
+    assert_eq!(replica.state.next_due(), None);
     let over = WallMs(1_000 + RETIRED_KEPT_MS);
-    for duty in replica.state.due(over, 9) {
+    for duty in replica.state.spent(over, 9) {
         let Duty::Purge(key) = duty else {
             panic!("{duty:?}");
         };
@@ -389,7 +391,7 @@ fn what_is_revoked_stays_so_until_it_is_over_anyway() {
                 .is_ok()
         );
     }
-    assert_eq!(replica.state.next_due(), None);
+    assert_eq!(replica.state.next_spent(), None);
     assert_eq!(replica.state.cluster_usage().revocations, 0);
 }
 

@@ -227,7 +227,7 @@ impl Plane {
     pub fn start_turn(&mut self, now: Monotonic, wall: WallMs) {
         assert!(now >= self.now, "{now:?} is before {:?}", self.now);
         self.now = now;
-        self.clock.set(wall);
+        self.clock.set(now, wall);
     }
 
     /// The time of [`Plane::next_deadline`] has come.

@@ -4,10 +4,12 @@ use core::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::support::{Node, PATIENCE, config, create_namespace, create_tenant, delete, disk, name};
-use pinion_metadata::command::{CreateKeys, RotateKeys};
-use pinion_metadata::identity::{NewKeys, StoredKey};
-use pinion_metadata::limits::RETIRED_KEPT_MS;
-use pinion_metadata::{Body, ChangeKind, Command, Expect, MetaCode, MetaVersion, ObjectKey};
+use pinion_metadata::command::{CreateKeys, Revoke, RotateKeys};
+use pinion_metadata::identity::{NewKeys, Revoked, StoredKey};
+use pinion_metadata::limits::{RETIRED_KEPT_MS, TOKEN_SKEW_MS};
+use pinion_metadata::{
+    Body, ChangeKind, Command, Expect, MetaCode, MetaVersion, ObjectKey, Subject,
+};
 use pinion_plane::limits::DUTY_LOOK;
 use pinion_plane::{Answer, Caller, PlaneError, Request, Write};
 
@@ -68,6 +70,32 @@ fn a_clock_that_was_set_on_is_noticed_and_one_that_was_set_back_waited_for() {
     assert!(is_there(&node), "stamps stand still");
     node.pass(GRACE);
     assert!(!is_there(&node));
+}
+
+#[test]
+fn a_clock_that_jumps_gives_no_revoked_token_back() {
+    let hour = Duration::from_secs(3600);
+    let mut node = Node::alone(config(), disk(7));
+    let what = Revoked::Subject(Subject::parse("p:ana").unwrap());
+    let at = node.wall();
+    let key = ObjectKey::revocation("default", what.clone());
+    node.done(Command::Revoke(Revoke {
+        tenant: "default".into(),
+        what,
+        at,
+    }));
+    node.pass(Duration::from_secs(10));
+    // For one turn everything that anybody was given seems to be over.
+    node.wall_set = i64::try_from(2 * hour.as_millis()).unwrap();
+    node.done(create_tenant("a"));
+    node.wall_set = 0;
+    node.pass(hour);
+    assert!(
+        node.metadata().get(&key).is_some(),
+        "a token may live for so long"
+    );
+    node.pass(Duration::from_millis(TOKEN_SKEW_MS) + DUTY_LOOK);
+    assert!(node.metadata().get(&key).is_none());
 }
 
 #[test]
