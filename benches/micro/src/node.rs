@@ -188,6 +188,7 @@ impl Node {
                     kind,
                     name,
                     spec,
+                    ..
                 }) => {
                     let (resource, new) = self
                         .directory

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pinion_metadata::limits::PRINCIPAL_BYTES_MAX;
 use pinion_types::{FixedMap, FixedSet, ResourceKind, ResourceName, WallMs};
 use pinion_wire::opcode::Permission;
 use sha2::{Digest, Sha256};
@@ -417,6 +418,25 @@ impl AccessTable {
         &self.configured.principals[id.0 as usize]
     }
 
+    /// Whom the audit log names: as long as a principal may be. Subjects of two tenants may
+    /// have one text, and a name of the configuration may be a subject somewhere.
+    ///
+    /// # Errors
+    /// [`AuthError::UnknownKey`]: the table does not know them any more.
+    pub fn audited(&self, caller: &Caller) -> Result<Box<str>, AuthError> {
+        let name = match caller {
+            Caller::Configured { digest, .. } => {
+                let id = self.authenticate(digest).ok_or(AuthError::UnknownKey)?;
+                format!("config:{}", self.principal(id).name)
+            }
+            Caller::Known(known) => {
+                let tenant = self.tenant_name(caller).ok_or(AuthError::UnknownKey)?;
+                format!("{tenant}/{}", known.subject)
+            }
+        };
+        Ok(bounded(name))
+    }
+
     /// What to call somebody: the name in the configuration, or the subject of the
     /// credential. Empty when the configuration does not know the token any more.
     #[must_use]
@@ -447,6 +467,24 @@ impl AccessTable {
             })
             .fold(Permissions::NONE, |all, grant| all.and(grant.permissions))
     }
+}
+
+/// As long as a principal may be; what is cut is told by a hash of all of it.
+#[must_use]
+pub fn bounded(principal: String) -> Box<str> {
+    if principal.len() <= PRINCIPAL_BYTES_MAX {
+        return principal.into();
+    }
+    let digest = Sha256::digest(principal.as_bytes());
+    let tail: String = digest[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let mut end = PRINCIPAL_BYTES_MAX - tail.len() - 1;
+    while !principal.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}#{tail}", &principal[..end]).into()
 }
 
 #[cfg(test)]
@@ -666,5 +704,13 @@ mod tests {
         for text in ["a*", "a/*/b", "", "/**", "**/a"] {
             assert!(Scope::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn long_principals_stay_apart() {
+        let long = |end: &str| bounded(format!("acme/{}{end}", "ä".repeat(200)));
+        assert!(long("a").len() <= PRINCIPAL_BYTES_MAX);
+        assert_ne!(long("a"), long("b"));
+        assert_eq!(&*bounded("acme/p:ana".into()), "acme/p:ana");
     }
 }

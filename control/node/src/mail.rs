@@ -2,6 +2,7 @@
 //! these is bounded; nothing else is shared.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -212,6 +213,10 @@ pub enum ControlMail {
         name: ResourceName,
         /// Its specification, if the client gave one.
         spec: Option<Spec>,
+        /// Who asks, as the audit log names them.
+        who: Box<str>,
+        /// From where; filled in by the pump.
+        remote: Option<SocketAddr>,
     },
     /// Something happened to a log that people must know.
     Storage {

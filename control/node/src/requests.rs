@@ -440,12 +440,16 @@ impl Core {
         if open.spec.is_none() && !self.config.create_on_first_use {
             return Err(ErrorCode::NotFound.into());
         }
+        let gone = |_| Refusal::new(ErrorCode::Unauthenticated);
+        let who = self.access.audited(&caller).map_err(gone)?;
         self.control.push_back(ControlMail::Declare {
             origin,
             tenant: caller.tenant(),
             kind: open.kind,
             name,
             spec: open.spec,
+            who,
+            remote: None,
         });
         Ok(Executed::Deferred)
     }

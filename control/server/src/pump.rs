@@ -314,8 +314,12 @@ impl NodePump {
                 }
                 Output::Disk(request) => io.disk(request),
                 Output::Control(mut mail) => {
-                    if let ControlMail::View { view, .. } = &mut mail {
-                        self.complete(now, io, view);
+                    match &mut mail {
+                        ControlMail::View { view, .. } => self.complete(now, io, view),
+                        ControlMail::Declare { origin, remote, .. } => {
+                            *remote = self.quic.remote(ConnId::from_u64(origin.session.token));
+                        }
+                        _ => {}
                     }
                     if let Err(Full(Mail::Control(mail))) =
                         io.try_mail(self.control, Mail::Control(mail))

@@ -508,6 +508,7 @@ impl NodeWorld {
                 kind,
                 name,
                 spec,
+                ..
             } => {
                 let result = self.directory.declare(tenant, kind, &name, spec);
                 if let Ok((resource, true)) = &result {

@@ -805,6 +805,7 @@ impl World {
             kind,
             name,
             spec,
+            ..
         } = mail
         else {
             panic!("{mail:?}");

@@ -32,6 +32,7 @@ pub(super) struct Wanted {
     pub(super) kind: ResourceKind,
     pub(super) name: ResourceName,
     pub(super) spec: Option<Spec>,
+    pub(super) caller: Caller,
 }
 
 type Address = (TenantId, ResourceKind, ResourceName);
@@ -87,6 +88,7 @@ impl Declarations {
             kind,
             name,
             spec,
+            caller,
         } = wanted;
         let address = (tenant, kind, name);
         if self.askers >= ASKERS_MAX {
@@ -124,11 +126,7 @@ impl Declarations {
         let command = Command::Declare(convert::declare(&draft, name, known.broker));
         let id = self.next_id();
         let write = Write {
-            caller: Caller {
-                principal: PRINCIPAL.into(),
-                request: 0,
-                remote: None,
-            },
+            caller,
             expect: Expect::Any,
             command,
             deadline: driver.now() + DECLARE_PATIENCE,
@@ -189,8 +187,7 @@ impl Declarations {
     }
 }
 
-/// Whose name is on what clients of the data path declare: what they may do was
-/// judged where their connection is.
+/// Whose name is on what the node does of its own accord.
 pub(super) const PRINCIPAL: &str = "node";
 
 /// Behind what the core was told of the resource, so that it knows the resource

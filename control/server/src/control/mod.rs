@@ -33,7 +33,7 @@ use pinion_admin_api::{
 };
 use pinion_node::mail::{ControlMail, CoreMail, StorageNotice};
 use pinion_node::stats::CoreStats;
-use pinion_plane::PlaneOutput;
+use pinion_plane::{Caller, PlaneOutput};
 use pinion_reactor::{ControlEnd, CoreHandle};
 use tokio::time::MissedTickBehavior;
 
@@ -270,6 +270,8 @@ impl Control {
                 kind,
                 name,
                 spec,
+                who,
+                remote,
             }) => {
                 let wanted = Wanted {
                     origin,
@@ -277,6 +279,11 @@ impl Control {
                     kind,
                     name,
                     spec,
+                    caller: Caller {
+                        principal: who,
+                        request: 0,
+                        remote,
+                    },
                 };
                 let with = (&mut self.known, &mut self.driver, &mut self.cores);
                 self.declarations.ask(wanted, with);
