@@ -1,5 +1,6 @@
 //! Which resource there is and which core owns each of its partitions.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use pinion_commitlog::LogId;
@@ -278,6 +279,22 @@ pub struct Draft {
     pub logs: Box<[LogId]>,
 }
 
+/// A core that has promised more memory than it has. It serves on, and nothing more is
+/// admitted there until enough of it is purged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overfull {
+    /// Which core.
+    pub core: CoreId,
+    /// Bytes that it has promised.
+    pub promised: u64,
+    /// Bytes that it may promise.
+    pub memory: u64,
+    /// What was promised most of them.
+    pub largest: Arc<Resource>,
+    /// How many that is.
+    pub asked: u64,
+}
+
 impl Directory {
     /// An empty directory of a node with `data_cores` cores that may promise
     /// `memory_per_core` bytes of rings and caches each.
@@ -311,15 +328,40 @@ impl Directory {
         self
     }
 
-    /// Takes back what an earlier life declared, before anything new is.
-    ///
-    /// # Errors
-    /// `LimitReached` when it no longer fits: the node has less memory now.
-    pub fn restore(&mut self, declared: Declared) -> Result<Arc<Resource>, Refusal> {
-        let load = self.load_with(&declared.logs, declared.kind, &declared.spec);
-        self.check_load(&load)?;
+    /// Takes back what an earlier life declared, before anything new is; also what no
+    /// longer fits, because a node that does not start serves nobody. Memory is used as
+    /// data comes, not as it is promised. See [`Directory::overfull`].
+    pub fn restore(&mut self, declared: Declared) -> Arc<Resource> {
         let epoch = Epoch(self.map.epoch.0 + 1);
-        Ok(self.insert(epoch, declared))
+        self.insert(epoch, declared)
+    }
+
+    /// The cores that have promised more than they have, in their order, each with what
+    /// has the most of it. Looks at every resource when there is such a core.
+    #[must_use]
+    pub fn overfull(&self) -> Vec<Overfull> {
+        let over = |(core, promised): (u16, &u64)| {
+            (*promised > self.memory_per_core).then(|| self.overfull_core(CoreId(core)))
+        };
+        let found: Vec<_> = (0..).zip(&self.committed).filter_map(over).collect();
+        found.into_iter().flatten().collect()
+    }
+
+    fn overfull_core(&self, core: CoreId) -> Option<Overfull> {
+        let asked = |resource: &Arc<Resource>| {
+            let here = resource.cores.iter().filter(|one| **one == core).count() as u64;
+            memory_of(resource.kind, &resource.spec).saturating_mul(here)
+        };
+        let all = self.map.iter().chain(self.map.closed());
+        // Of equal ones the oldest.
+        let largest = all.max_by_key(|resource| (asked(resource), Reverse(resource.id)))?;
+        Some(Overfull {
+            core,
+            promised: self.committed[usize::from(core.0)],
+            memory: self.memory_per_core,
+            asked: asked(largest),
+            largest: Arc::clone(largest),
+        })
     }
 
     /// Takes in what was decided elsewhere, also what is more than the node may
@@ -679,6 +721,62 @@ mod tests {
             .declare(tenant, ResourceKind::Cache, &name("a/b"), None)
             .expect("room");
         assert_eq!(cache.spec.shards, 2, "a cache has a shard per core");
+    }
+
+    #[test]
+    fn what_no_longer_fits_is_taken_back_and_named() {
+        let declared = |id, shards, ring_bytes| Declared {
+            id: ResourceId(id),
+            tenant: TenantId(1),
+            kind: ResourceKind::Stream,
+            name: name(&format!("n/s{id}")),
+            spec: Spec {
+                shards,
+                ring_bytes,
+                ..EMPTY_SPEC
+            },
+            // Over both cores, from the first on.
+            logs: (0..shards).map(|at| LogId(at % 2)).collect(),
+        };
+        let mut directory = directory(32 << 20);
+        directory.restore(declared(1, 2, 20 << 20));
+        assert_eq!(directory.overfull(), []);
+        let huge = directory.restore(declared(2, 1, 1 << 44));
+        directory.restore(declared(3, 2, 1 << 20));
+        assert_eq!(directory.map().len(), 3, "all of it is served");
+        let named = [Overfull {
+            core: CoreId(0),
+            promised: (21 << 20) + (1 << 44),
+            memory: 32 << 20,
+            largest: huge,
+            asked: 1 << 44,
+        }];
+        assert_eq!(directory.overfull(), named);
+
+        // Nothing more is admitted there, and elsewhere something is.
+        let two = Spec {
+            shards: 2,
+            ring_bytes: 1 << 20,
+            ..EMPTY_SPEC
+        };
+        let stream = ResourceKind::Stream;
+        let full = directory.declare(TenantId(1), stream, &name("n/x"), Some(two));
+        assert_eq!(full.expect_err("over").code, ErrorCode::LimitReached);
+        let one = Spec { shards: 1, ..two };
+        directory.next_id = 1;
+        directory
+            .declare(TenantId(1), stream, &name("n/y"), Some(one))
+            .expect("room on the other core");
+
+        // What is deleted may come back, and counts until it is purged.
+        let epoch = Epoch(9);
+        directory.close(epoch, ResourceId(2));
+        assert_eq!(directory.overfull(), named);
+        directory.purge(epoch, ResourceId(2));
+        assert_eq!(directory.overfull(), []);
+        directory
+            .declare(TenantId(1), stream, &name("n/x"), Some(two))
+            .expect("room");
     }
 
     #[test]

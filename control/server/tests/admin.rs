@@ -320,6 +320,57 @@ fn what_is_deleted_serves_nobody_comes_back_whole_and_is_gone_when_it_is_purged(
     assert_eq!(node.stop().code, 0);
 }
 
+#[test]
+fn a_node_with_less_memory_than_it_promised_starts_and_names_what_has_it() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let of = |mib: u64| format!("memory_bytes = {}\n{CONFIG}", mib << 20);
+    let home = Home::new(dir.path(), &of(256), &[]);
+    let node = home.start(&[]);
+    let token = node.token();
+    await_ready(&node);
+    let namespace = json!({"name": "shop"});
+    let namespaces = "/v1/tenants/default/namespaces";
+    let (status, answer) = ask(&node, &token, "POST", namespaces, Some(&namespace));
+    assert_eq!(status, 201, "{answer}");
+    let large = json!({"name": "large", "spec": {"shards": 1, "ring_bytes": 128 << 20}});
+    let (status, answer) = ask(&node, &token, "POST", STREAMS, Some(&large));
+    assert_eq!(status, 201, "{answer}");
+    let spec = StreamSpec::durable(1);
+    run(async {
+        let client = Client::connect(node.client_config()).await.unwrap();
+        let orders = client.open_stream_with("shop/orders", spec).await.unwrap();
+        publish(&orders).await.unwrap();
+        client.close().await;
+    });
+    assert_eq!(node.stop().code, 0);
+
+    let home = Home::new(dir.path(), &of(64), &[]);
+    let mut node = home.start(&[]);
+    let said = node.said();
+    assert!(said.contains("promised more memory than it has"), "{said}");
+    assert!(said.contains("shop/large"), "{said}");
+    await_ready(&node);
+    run(async {
+        let client = Client::connect(node.client_config()).await.unwrap();
+        for name in ["shop/orders", "shop/large"] {
+            publish(&client.stream(name).await.unwrap()).await.unwrap();
+        }
+        let orders = client.stream("shop/orders").await.unwrap();
+        assert_eq!(records(&orders).await, 2, "and what it had");
+        let full = client.open_stream_with("shop/more", spec).await;
+        assert_eq!(full.unwrap_err().code(), Some(ErrorCode::LimitReached));
+        let now = format!("{STREAMS}/large?force&grace_ms=0");
+        let (status, answer) = ask(&node, &token, "DELETE", &now, None);
+        assert!([200, 202, 204].contains(&status), "{status} {answer}");
+        until("room", async || {
+            client.open_stream_with("shop/more", spec).await.is_ok()
+        })
+        .await;
+        client.close().await;
+    });
+    assert_eq!(node.stop().code, 0);
+}
+
 /// Connections of administrators that never finish their request, by each of four addresses.
 const DRIPPING: usize = 125;
 

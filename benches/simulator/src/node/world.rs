@@ -159,9 +159,11 @@ impl NodeWorld {
         let memory = SpecDefaults::default();
         self.directory = Directory::new(cores, MEMORY, memory).with_logs(logs);
         for one in &self.declared {
-            self.directory
-                .restore(one.clone())
-                .map_err(|refusal| Violation::new(format!("no longer fits: {refusal:?}")))?;
+            self.directory.restore(one.clone());
+        }
+        let overfull = self.directory.overfull();
+        if !overfull.is_empty() {
+            return Err(Violation::new(format!("no longer fits: {overfull:?}")));
         }
         let mut resources: Vec<Arc<Resource>> = self.directory.map().iter().cloned().collect();
         resources.sort_by_key(|resource| resource.id);

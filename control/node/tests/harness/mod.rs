@@ -349,8 +349,9 @@ impl World {
         for one in declared {
             // As they would come from the log of declarations.
             let one = Declared::decode(&one.encode()).expect("what was encoded");
-            directory.restore(one).expect("room");
+            directory.restore(one);
         }
+        assert_eq!(directory.overfull(), [], "room");
         self.directory = directory;
         let ports = usize::from(cores);
         self.boxes = (0..ports)

@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(configured(&first), configured(&next));
 
         // Now there is the tenant that the token is for.
-        known.read(&metadata).expect("there is no resource");
+        known.read(&metadata);
         access.replaced(begun, &metadata);
         let other = access.poll(begun + GATHER, &known);
         let other = other.expect("it was gathered for long enough");

@@ -84,8 +84,6 @@ pub(crate) enum BootError {
     Mark(io::Error),
     #[error("a resource of an earlier release (DIR/log-65535) cannot be served: {0}")]
     Imported(Refusal),
-    #[error("a declared resource no longer fits: {0}; raise memory_bytes, or give the node more")]
-    Memory(Refusal),
     #[error("resource in the configuration: {0}")]
     Resource(Refusal),
     #[error("resource in the configuration cannot be written down: {0}")]
@@ -205,7 +203,7 @@ impl Boot<'_> {
             start.make_tenants(&self.tenants).await?;
             start.set_settings(self.settings).await?;
         }
-        let inventory = known.read(start.metadata()?).map_err(BootError::Memory)?;
+        let inventory = known.read(start.metadata()?);
         let access = Access::new(self.tokens, start.metadata()?, &known);
         let mut booted = Booted {
             access,

@@ -10,7 +10,7 @@ use pinion_node::access::TenantId;
 use pinion_node::declared::Declared;
 use pinion_node::mail::CoreMail;
 use pinion_node::map::{Directory, Resource};
-use pinion_types::{Epoch, Refusal, ResourceId, ResourceKind, ResourceName};
+use pinion_types::{Epoch, ResourceId, ResourceKind, ResourceName};
 
 use super::convert;
 
@@ -87,11 +87,7 @@ impl Known {
     }
 
     /// Takes in all of it, before the cores are opened.
-    ///
-    /// # Errors
-    /// `LimitReached` when a resource does not fit any more: the node has less memory
-    /// now.
-    pub(super) fn read(&mut self, metadata: &Metadata) -> Result<Inventory, Refusal> {
+    pub(super) fn read(&mut self, metadata: &Metadata) -> Inventory {
         let (mut found, mut closed, mut purges) = (Vec::new(), Vec::new(), Vec::new());
         for object in metadata.objects() {
             match &object.body {
@@ -117,21 +113,41 @@ impl Known {
         // Data moves from core to core when the number of cores changes, so what is
         // told first has the same place as ever.
         found.sort_by_key(|(_, declared)| declared.id);
-        let mut resources = Vec::with_capacity(found.len());
-        for (epoch, declared) in found {
-            resources.push((epoch, self.directory.restore(declared)?));
-        }
+        let found = found.into_iter();
+        let restore = |(epoch, declared)| (epoch, self.directory.restore(declared));
+        let mut resources: Vec<_> = found.map(restore).collect();
         resources.sort_by_key(|(epoch, _)| *epoch);
         let epoch = Epoch(metadata.version().0);
         for id in &closed {
             self.directory.close(epoch, *id);
         }
-        Ok(Inventory {
+        self.tell_overfull();
+        Inventory {
             resources,
             closed,
             purges,
             epoch,
-        })
+        }
+    }
+
+    /// Says which cores have promised more than they have: the node has less memory
+    /// than it had, or more was declared than it has.
+    fn tell_overfull(&self) {
+        for over in self.directory.overfull() {
+            let largest = &over.largest;
+            tracing::warn!(
+                core = %over.core,
+                promised_bytes = over.promised,
+                memory_bytes = over.memory,
+                tenant = self.tenant(largest.tenant).unwrap_or_default(),
+                kind = %largest.kind,
+                resource = %largest.name,
+                asked_bytes = over.asked,
+                "a core has promised more memory than it has, most of it to this resource: all is \
+                 served, and nothing more is declared there until some of it is deleted and purged; \
+                 give the node more memory (memory_bytes), or delete with force and no grace"
+            );
+        }
     }
 
     /// Takes in one resource that was declared just now, before the cores are
