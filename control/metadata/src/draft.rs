@@ -89,6 +89,18 @@ impl<'a> Draft<'a> {
         (self.usage(scope), self.base.usage(scope))
     }
 
+    /// The same with what is deleted and not purged: it can be taken back, and what it
+    /// takes is taken until then, so that deleting makes no room in a quota.
+    pub(crate) fn kept(&self, scope: &Scope) -> (Usage, Usage) {
+        let (mut now, mut before) = self.used(scope);
+        if let Some(deleted) = scope.deleted() {
+            let (more, more_before) = self.used(&deleted);
+            now.add(more);
+            before.add(more_before);
+        }
+        (now, before)
+    }
+
     /// Objects from `first` on as long as `of` holds, those that this draft
     /// changed last.
     pub(crate) fn range<'d, F>(

@@ -231,23 +231,25 @@ pub enum MetaError {
         limit: u64,
     },
     /// The tenant or namespace may have no more.
-    #[error("the quota {quota} is {limit}, and {used} are used")]
+    #[error("the quota {quota} is {limit}, and {used} are used, deleted and not purged ones too")]
     QuotaExceeded {
         /// Which quota.
         quota: Quota,
         /// What it is.
         limit: u64,
-        /// What is used of it.
+        /// What is used of it, with what is deleted and not purged.
         used: u64,
     },
     /// A quota was to become smaller than what is used.
-    #[error("the quota {quota} cannot be {wanted}: {used} are used")]
+    #[error(
+        "the quota {quota} cannot be {wanted}: {used} are used, deleted and not purged ones too"
+    )]
     QuotaBelowUse {
         /// Which quota.
         quota: Quota,
         /// What it was to be.
         wanted: u64,
-        /// What is used of it.
+        /// What is used of it, with what is deleted and not purged.
         used: u64,
     },
     /// Nobody else votes: without this member nothing would ever be decided again.

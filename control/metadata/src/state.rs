@@ -565,16 +565,30 @@ impl Metadata {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// What a tenant uses; nothing, if there is none.
+    /// What a tenant uses, without what is deleted; nothing, if there is none.
     #[must_use]
     pub fn tenant_usage(&self, tenant: &str) -> Usage {
         self.usage(&Scope::Tenant(tenant.into()))
     }
 
-    /// What a namespace uses; nothing, if there is none.
+    /// What counts for the quotas of a tenant: what it uses, and what is deleted and not
+    /// purged.
+    #[must_use]
+    pub fn tenant_kept(&self, tenant: &str) -> Usage {
+        self.kept(&Scope::Tenant(tenant.into()))
+    }
+
+    /// What a namespace uses, without what is deleted; nothing, if there is none.
     #[must_use]
     pub fn namespace_usage(&self, tenant: &str, namespace: &str) -> Usage {
         self.usage(&Scope::Namespace(tenant.into(), namespace.into()))
+    }
+
+    /// What counts for the quotas of a namespace: what it uses, and what is deleted and
+    /// not purged.
+    #[must_use]
+    pub fn namespace_kept(&self, tenant: &str, namespace: &str) -> Usage {
+        self.kept(&Scope::Namespace(tenant.into(), namespace.into()))
     }
 
     /// Seats for a new resource: all led by `pinned`, or spread over active
@@ -690,6 +704,10 @@ impl Metadata {
 
     pub(crate) fn usage(&self, scope: &Scope) -> Usage {
         self.usage.get(scope).copied().unwrap_or_default()
+    }
+
+    fn kept(&self, scope: &Scope) -> Usage {
+        Draft::new(self, self.stamp).kept(scope).0
     }
 
     pub(crate) fn usages(&self) -> &BTreeMap<Scope, Usage> {

@@ -16,12 +16,30 @@ pub(crate) enum Scope {
     Tenant(Box<str>),
     /// A namespace of a tenant.
     Namespace(Box<str>, Box<str>),
+    /// What of a tenant is deleted and not purged.
+    DeletedOfTenant(Box<str>),
+    /// What of a namespace is deleted and not purged.
+    DeletedOfNamespace(Box<str>, Box<str>),
     /// What is on a broker.
     Broker(BrokerNumber),
 }
 
+impl Scope {
+    /// Where what is deleted of it is counted until it is purged.
+    pub(crate) fn deleted(&self) -> Option<Self> {
+        match self {
+            Self::Tenant(tenant) => Some(Self::DeletedOfTenant(tenant.clone())),
+            Self::Namespace(tenant, namespace) => {
+                Some(Self::DeletedOfNamespace(tenant.clone(), namespace.clone()))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// What is used in the cluster, in a tenant, in a namespace or of a broker. What is deleted
-/// counts for the cluster, which still keeps it, and for nobody else.
+/// counts for the cluster, which still keeps it, and by itself for its tenant and its
+/// namespace: it is in none of their figures and in all of their quotas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tenants; only the cluster has some.
@@ -131,11 +149,15 @@ impl Usage {
 
 /// Where an object is counted, and as what.
 pub(crate) fn charges(object: &Object) -> Vec<(Scope, Usage)> {
-    let mut charges = charges_alive(object);
-    if object.meta.deleting.is_some() {
-        charges.retain(|(scope, _)| *scope == Scope::Cluster);
+    let charges = charges_alive(object);
+    if object.meta.deleting.is_none() {
+        return charges;
     }
-    charges
+    let deleted = |(scope, usage): (Scope, Usage)| match scope {
+        Scope::Cluster => Some((scope, usage)),
+        other => other.deleted().map(|scope| (scope, usage)),
+    };
+    charges.into_iter().filter_map(deleted).collect()
 }
 
 fn charges_alive(object: &Object) -> Vec<(Scope, Usage)> {

@@ -95,6 +95,13 @@ impl ShardMap {
         self.by_id.get(&id)
     }
 
+    /// The resource of that number, also when it is deleted: until it is purged it has
+    /// what it had.
+    #[must_use]
+    pub fn kept(&self, id: ResourceId) -> Option<&Arc<Resource>> {
+        self.by_id.get(&id).or_else(|| self.closed.get(&id))
+    }
+
     /// Whether requests about the resource are taken. One that is not there counts,
     /// unless it was: its declaration may be on its way.
     #[must_use]
@@ -386,7 +393,7 @@ impl Directory {
     /// The specification of a resource was changed elsewhere, deleted or not. Gives what
     /// it is now, unless there is none of that number or it was like that before.
     pub fn change(&mut self, epoch: Epoch, id: ResourceId, spec: Spec) -> Option<Arc<Resource>> {
-        let known = self.map.by_id(id).or_else(|| self.map.closed.get(&id))?;
+        let known = self.map.kept(id)?;
         if known.spec == spec {
             return None;
         }

@@ -305,7 +305,8 @@ impl Core {
             return;
         };
         let meters = &self.quotas.meters;
-        let tenant_of = |id: ResourceId| self.map.by_id(id).map(|resource| resource.tenant);
+        // What is deleted has its room until it is purged.
+        let tenant_of = |id: ResourceId| self.map.kept(id).map(|resource| resource.tenant);
         for (resource, bytes) in self.shard.stored(sweep.next, SWEEP_PARTITIONS) {
             if let Some(tenant) = tenant_of(resource)
                 && meters.contains_key(&tenant)

@@ -136,7 +136,8 @@ pub(super) fn undelete(draft: &mut Draft<'_>, key: &ObjectKey) -> Result<Made, M
             places.insert((tenant.to_owned(), namespace.to_owned()));
         }
     }
-    // Others may have used what it had left.
+    // It was counted all the while. Where an earlier release counted only what is alive,
+    // others may have used what it had left.
     for (tenant, namespace) in places {
         if namespace.is_empty() {
             continue;

@@ -126,33 +126,30 @@ pub(super) fn check_quotas(
 ) -> Result<(), MetaError> {
     let key = ObjectKey::tenant(tenant);
     if let Body::Tenant(Tenant { quotas, .. }) = &draft.active(&key)?.body {
-        let (used, before) = draft.used(&Scope::Tenant(tenant.into()));
-        within(&[
-            (
-                Quota::Streams,
-                quotas.max_streams,
-                used.resources,
-                before.resources,
-            ),
-            (
-                Quota::Storage,
-                quotas.max_storage_bytes,
-                used.storage_bytes,
-                before.storage_bytes,
-            ),
-            (
-                Quota::CacheMemory,
-                quotas.max_cache_memory_bytes,
-                used.cache_bytes,
-                before.cache_bytes,
-            ),
-        ])?;
+        let scope = Scope::Tenant(tenant.into());
+        within(
+            draft,
+            &scope,
+            &[
+                (Quota::Streams, quotas.max_streams, |used| used.resources),
+                (Quota::Storage, quotas.max_storage_bytes, |used| {
+                    used.storage_bytes
+                }),
+                (Quota::CacheMemory, quotas.max_cache_memory_bytes, |used| {
+                    used.cache_bytes
+                }),
+            ],
+        )?;
     }
     let key = ObjectKey::namespace(tenant, namespace);
     if let Body::Namespace(Namespace { quotas, .. }) = &draft.active(&key)?.body {
-        let (used, before) = draft.used(&Scope::Namespace(tenant.into(), namespace.into()));
+        let scope = Scope::Namespace(tenant.into(), namespace.into());
         let streams = quotas.max_streams;
-        within(&[(Quota::Streams, streams, used.resources, before.resources)])?;
+        within(
+            draft,
+            &scope,
+            &[(Quota::Streams, streams, |used| used.resources)],
+        )?;
     }
     let Usage {
         resources,
@@ -167,10 +164,21 @@ pub(super) fn check_quotas(
     below("bytes on disk", storage_bytes, TOTAL_BYTES_MAX)
 }
 
-/// Of each: the quota, what it is, what would be used, what is used.
-fn within(quotas: &[(Quota, u64, u64, u64)]) -> Result<(), MetaError> {
-    for &(quota, limit, wanted, used) in quotas {
-        if limit != 0 && wanted > limit {
+/// A quota, what it is, and what counts for it.
+pub(super) type Limit = (Quota, u64, fn(&Usage) -> u64);
+
+/// Refused when something would grow beyond its quota. What is deleted and not purged
+/// counts, so what is taken back was counted before and meets no quota.
+pub(super) fn within(draft: &Draft<'_>, scope: &Scope, quotas: &[Limit]) -> Result<(), MetaError> {
+    let (kept, before) = draft.kept(scope);
+    let alive = draft.usage(scope);
+    for (quota, limit, count) in quotas {
+        let (wanted, used) = (count(&kept), count(&before));
+        // Where only what is alive was counted there may be more together. What makes
+        // that less is taken, and what is alive never leaves its quota.
+        let grows = wanted > used || count(&alive) > *limit;
+        if *limit != 0 && wanted > *limit && grows {
+            let (quota, limit) = (*quota, *limit);
             return Err(MetaError::QuotaExceeded { quota, limit, used });
         }
     }

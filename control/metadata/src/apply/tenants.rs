@@ -1,5 +1,6 @@
 //! Tenants and namespaces.
 
+use super::resources::{self, Limit};
 use super::{Made, below};
 use crate::command::{CreateNamespace, CreateTenant, UpdateNamespace, UpdateTenant};
 use crate::draft::Draft;
@@ -51,10 +52,10 @@ pub(super) fn update(draft: &mut Draft<'_>, command: &UpdateTenant) -> Result<Ma
     Ok(Made::Object(key))
 }
 
-/// Refused when a quota would be below what is used, or below what a namespace
-/// was given.
+/// Refused when a quota would be below what is used and what can be taken back, or below
+/// what a namespace was given.
 fn check_use(draft: &Draft<'_>, name: &str, quotas: &TenantQuotas) -> Result<(), MetaError> {
-    let used = draft.usage(&Scope::Tenant(name.into()));
+    let (used, _) = draft.kept(&Scope::Tenant(name.into()));
     not_below_use(&[
         (Quota::Namespaces, quotas.max_namespaces, used.namespaces),
         (Quota::Streams, quotas.max_streams, used.resources),
@@ -144,8 +145,8 @@ pub(super) fn update_namespace(
         let parent = ObjectKey::tenant(&command.tenant);
         quotas.check_below(&tenant(draft, &parent)?.quotas)?;
         let scope = Scope::Namespace(command.tenant.clone(), command.name.clone());
-        let used = draft.usage(&scope).resources;
-        not_below_use(&[(Quota::Streams, quotas.max_streams, used)])?;
+        let (used, _) = draft.kept(&scope);
+        not_below_use(&[(Quota::Streams, quotas.max_streams, used.resources)])?;
         namespace.quotas = quotas;
     }
     namespace.check()?;
@@ -165,15 +166,9 @@ pub(super) fn check_namespaces(draft: &Draft<'_>, name: &str) -> Result<(), Meta
     let limit = tenant(draft, &ObjectKey::tenant(name))?
         .quotas
         .max_namespaces;
-    let (used, before) = draft.used(&Scope::Tenant(name.into()));
-    if limit != 0 && used.namespaces > limit {
-        return Err(MetaError::QuotaExceeded {
-            quota: Quota::Namespaces,
-            limit,
-            used: before.namespaces,
-        });
-    }
-    Ok(())
+    let scope = Scope::Tenant(name.into());
+    let namespaces: Limit = (Quota::Namespaces, limit, |used| used.namespaces);
+    resources::within(draft, &scope, &[namespaces])
 }
 
 /// Refused when a namespace has more than its tenant, which may have been given

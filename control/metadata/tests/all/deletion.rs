@@ -1,18 +1,20 @@
 //! Deletion in two steps, and the way back.
 
-use pinion_metadata::command::{ConfirmPurged, Declare, Delete, DeleteFacts, UpdateTenant};
+use pinion_metadata::command::{
+    ConfirmPurged, Declare, Delete, DeleteFacts, Import, Imported, UpdateResource, UpdateTenant,
+};
 use pinion_metadata::limits::{CONFIRMED_MAX, GRACE_MS_MAX};
-use pinion_metadata::tenant::{NamespaceQuotas, TenantQuotas};
+use pinion_metadata::tenant::{NamespaceQuotas, Tenant, TenantQuotas};
 use pinion_metadata::{
     Applied, Body, BrokerNumber, ChangeKind, Command, Duty, Filter, ListQuery, MetaCode, ObjectKey,
-    ObjectKind,
+    ObjectKind, Usage,
 };
 use pinion_types::{ResourceId, ResourceKind, WallMs};
 use proptest::prelude::*;
 
 use crate::support::{
-    FREE, OPEN, Replica, create_namespace, create_tenant, declare, delete, envelope, object, seat,
-    update_namespace, update_resource, update_tenant,
+    FREE, OPEN, Replica, SPEC, create_namespace, create_tenant, declare, delete, envelope, object,
+    seat, update_namespace, update_resource, update_tenant,
 };
 
 const STREAM: ResourceKind = ResourceKind::Stream;
@@ -117,7 +119,7 @@ fn what_is_in_use_is_not_deleted_unless_forced() {
     let long = GRACE_MS_MAX + 1;
     replica.refused(delete(&stream("x"), true, long), MetaCode::BadSpec);
     replica.done(with(stream("x"), true, full));
-    // What is deleted counts no more.
+    // What is deleted is in the way of nothing.
     replica.done(delete(&stream("y"), false, WEEK));
     replica.done(with(namespace, false, none));
 }
@@ -190,32 +192,154 @@ fn a_deletion_waits_for_what_was_deleted_before_it() {
 }
 
 #[test]
-fn quotas_are_asked_again_on_the_way_back() {
+fn what_is_deleted_counts_for_quotas_until_it_is_purged() {
     let mut replica = Replica::with_brokers();
     let quotas = TenantQuotas {
         max_namespaces: 1,
-        max_streams: 1,
+        max_streams: 3,
+        max_storage_bytes: 100,
+        max_cache_memory_bytes: 50,
         ..FREE
     };
     replica.done(create_tenant("acme", quotas));
-    replica.done(create_namespace("acme", "n", OPEN));
-    let x = declare(STREAM, "acme", "n", "x");
-    replica.done(Command::Declare(x));
+    let two = NamespaceQuotas {
+        max_streams: 2,
+        ..OPEN
+    };
+    replica.done(create_namespace("acme", "n", two));
+    let sized = |kind, name: &str, bytes| {
+        let mut command = declare(kind, "acme", "n", name);
+        match kind {
+            ResourceKind::Cache => command.spec.ring_bytes = bytes,
+            _ => {
+                command.spec.durable = true;
+                command.spec.retention_bytes = bytes;
+            }
+        }
+        Command::Declare(command)
+    };
+    let cache = ObjectKey::resource(ResourceKind::Cache, "acme", "n", "c");
+    let more = sized(ResourceKind::Cache, "d", 11);
+    replica.done(sized(ResourceKind::Cache, "c", 40));
+    replica.done(delete(&cache, false, GRACE_MS_MAX));
+    // Filled, deleted, and filled again: no longer.
+    replica.refused(more.clone(), MetaCode::QuotaExceeded);
+    replica.done(sized(STREAM, "x", 60));
     replica.done(delete(&stream("x"), false, WEEK));
-    let y = declare(STREAM, "acme", "n", "y");
-    replica.done(Command::Declare(y));
-    let back = Command::Undelete(stream("x"));
-    replica.refused(back.clone(), MetaCode::QuotaExceeded);
-    replica.done(delete(&stream("y"), false, WEEK));
-    replica.done(back);
+    replica.restart();
+    let used = replica.state.tenant_usage("acme");
+    assert_eq!((used.resources, used.cache_bytes), (0, 0));
+    let kept = replica.state.tenant_kept("acme");
+    let bytes = (kept.cache_bytes, kept.storage_bytes);
+    assert_eq!((kept.resources, bytes), (2, (40, 60)));
+    assert_eq!(
+        replica.state.namespace_kept("acme", "n"),
+        Usage {
+            namespaces: 0,
+            ..kept
+        }
+    );
+    // The namespace may have two, and one of them is enough of the storage.
+    replica.refused(sized(STREAM, "y", 1), MetaCode::QuotaExceeded);
+    for lower in [
+        TenantQuotas {
+            max_streams: 1,
+            ..quotas
+        },
+        TenantQuotas {
+            max_storage_bytes: 59,
+            ..quotas
+        },
+        TenantQuotas {
+            max_cache_memory_bytes: 39,
+            ..quotas
+        },
+    ] {
+        let update = UpdateTenant {
+            quotas: Some(lower),
+            ..update_tenant("acme")
+        };
+        replica.refused(Command::UpdateTenant(update), MetaCode::QuotaBelowUse);
+    }
+    let mut update = update_namespace("acme", "n");
+    update.quotas = Some(NamespaceQuotas {
+        max_streams: 1,
+        ..OPEN
+    });
+    replica.refused(Command::UpdateNamespace(update), MetaCode::QuotaBelowUse);
+
+    // The way back meets no quota, and changes nothing of what counts.
+    replica.done(Command::Undelete(stream("x")));
+    assert_eq!(replica.state.tenant_kept("acme"), kept);
+    replica.done(delete(&stream("x"), true, 0));
+    // With the purge it counts no more.
+    replica.done(Command::Purge(stream("x")));
+    replica.refused(more.clone(), MetaCode::QuotaExceeded);
+    replica.done(sized(STREAM, "y", 100));
+    replica.done(Command::Undelete(cache.clone()));
+    replica.done(delete(&cache, true, 0));
+    replica.done(Command::Purge(cache));
+    replica.done(more);
 
     let home = ObjectKey::namespace("acme", "n");
     replica.done(delete(&home, true, WEEK));
-    replica.done(create_namespace("acme", "m", OPEN));
-    let back = Command::Undelete(home);
-    replica.refused(back.clone(), MetaCode::QuotaExceeded);
-    replica.done(delete(&ObjectKey::namespace("acme", "m"), true, WEEK));
-    replica.done(back);
+    let other = create_namespace("acme", "m", OPEN);
+    replica.refused(other.clone(), MetaCode::QuotaExceeded);
+    replica.done(Command::Undelete(home.clone()));
+    replica.done(delete(&home, true, 0));
+    for command in commands(replica.state.due(WallMs(1_000), 10)) {
+        replica.done(command);
+    }
+    assert_eq!(replica.state.tenant_kept("acme"), Usage::default());
+    replica.done(other);
+}
+
+/// By a release that counted only what is alive.
+#[test]
+fn what_is_above_a_quota_with_what_is_deleted_comes_back_as_far_as_the_quota_goes() {
+    let mut replica = Replica::with_brokers();
+    let quotas = TenantQuotas {
+        max_streams: 2,
+        ..FREE
+    };
+    let made = replica.done(create_tenant("acme", quotas));
+    let Body::Tenant(Tenant { number, .. }) = object(&made).body else {
+        panic!("{made:?}");
+    };
+    // What was there before there was metadata is taken over whatever the quota is.
+    let piece = |from, upto, names: &[&str]| {
+        let stream = |(id, name): (u64, &&str)| Imported {
+            id: ResourceId(id),
+            tenant: number,
+            kind: STREAM,
+            namespace: "n".into(),
+            name: (*name).into(),
+            spec: SPEC,
+            logs: [0].into(),
+        };
+        Command::Import(Import {
+            broker: BrokerNumber(1),
+            from: ResourceId(from),
+            upto: ResourceId(upto),
+            next: ResourceId(4),
+            resources: (from.max(1)..).zip(names).map(stream).collect(),
+        })
+    };
+    replica.done(piece(0, 3, &["x", "y"]));
+    replica.done(delete(&stream("x"), false, WEEK));
+    replica.done(delete(&stream("y"), false, WEEK));
+    replica.done(piece(3, 4, &["z"]));
+    let more = Command::Declare(declare(STREAM, "acme", "n", "more"));
+    replica.refused(more, MetaCode::QuotaExceeded);
+    let change = UpdateResource {
+        retention_ms: Some(1),
+        ..update_resource(STREAM, "acme", "n", "z")
+    };
+    replica.done(Command::UpdateResource(change));
+    replica.done(Command::Undelete(stream("x")));
+    replica.refused(Command::Undelete(stream("y")), MetaCode::QuotaExceeded);
+    replica.done(delete(&stream("z"), false, WEEK));
+    replica.done(Command::Undelete(stream("y")));
 }
 
 #[test]

@@ -240,6 +240,42 @@ fn a_tenant_that_stores_too_much_may_free_and_not_add() {
 }
 
 #[test]
+fn what_a_tenant_deletes_is_stored_until_it_is_purged() {
+    let mut w = World::two();
+    let id = w.client(0, ADMIN);
+    let open = |w: &mut World, name| match w
+        .try_open(id, ResourceKind::Stream, name, Some(World::durable()))
+        .reply()
+    {
+        Reply::Opened(opened) => opened.handle,
+        other => panic!("{other:?}"),
+    };
+    let (first, second) = (open(&mut w, "one"), open(&mut w, "two"));
+    let storage_bytes = 10_000;
+    let quota = Allowance {
+        storage_bytes,
+        ..Allowance::default()
+    };
+    allow(&mut w, quota);
+    let large = [7; 8_000];
+    published(&mut w, id, first, 0, &[&large]);
+    published(&mut w, id, first, 0, &[&large]);
+    // It is full, and what is full is deleted: there is no more room for that.
+    let full = w.resource(ResourceKind::Stream, "one");
+    w.delete(full.id);
+    w.advance(REPORT_EVERY);
+    w.advance(REPORT_EVERY);
+    let records = batch(&[b"more"]);
+    let publish = Request::Publish(super::publish(second, 0, &records));
+    let refusal = w.refused(id, &publish);
+    assert_eq!(refusal.code, ErrorCode::QuotaExceeded);
+    w.purge(full.id);
+    w.advance(REPORT_EVERY);
+    w.advance(REPORT_EVERY);
+    done(&mut w, id, &publish);
+}
+
+#[test]
 fn a_node_without_quotas_reports_nothing_and_wakes_for_nothing() {
     let mut w = World::one();
     let id = w.client(0, ADMIN);

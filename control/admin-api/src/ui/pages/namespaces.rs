@@ -70,13 +70,14 @@ fn row(
         return None;
     };
     let name = name(object);
-    let used = metadata.namespace_usage(tenant, name);
+    // Beside each quota stands what counts for it, also when it is deleted.
+    let kept = metadata.namespace_kept(tenant, name);
     Some(NamespaceRow {
         name: name.to_owned(),
         description: namespace.description.to_string(),
         state: state(&object.meta),
         purge_in_ms: object.meta.deleting.map(|one| purge_in_ms(now, one)),
-        resources: usage(Some(used.resources), namespace.quotas.max_streams),
+        resources: usage(Some(kept.resources), namespace.quotas.max_streams),
         publish_per_s: usage(None, namespace.quotas.max_publish_rate),
         generation: object.meta.generation,
     })

@@ -83,7 +83,8 @@ fn row(metadata: &Metadata, name: &str, now: WallMs) -> Option<TenantRow> {
     let Body::Tenant(tenant) = &object.body else {
         return None;
     };
-    let used = metadata.tenant_usage(name);
+    // Beside each quota stands what counts for it, also when it is deleted.
+    let (used, kept) = (metadata.tenant_usage(name), metadata.tenant_kept(name));
     let quotas = &tenant.quotas;
     let description = match &*tenant.description {
         "" => &tenant.display_name,
@@ -95,11 +96,11 @@ fn row(metadata: &Metadata, name: &str, now: WallMs) -> Option<TenantRow> {
         state: state(&object.meta),
         purge_in_ms: object.meta.deleting.map(|one| purge_in_ms(now, one)),
         namespaces: used.namespaces,
-        resources: usage(Some(used.resources), quotas.max_streams),
-        storage_bytes: usage(Some(used.storage_bytes), quotas.max_storage_bytes),
+        resources: usage(Some(kept.resources), quotas.max_streams),
+        storage_bytes: usage(Some(kept.storage_bytes), quotas.max_storage_bytes),
         connections: usage(None, quotas.max_connections),
         publish_per_s: usage(None, quotas.max_publish_rate),
-        cache_bytes: usage(Some(used.cache_bytes), quotas.max_cache_memory_bytes),
+        cache_bytes: usage(Some(kept.cache_bytes), quotas.max_cache_memory_bytes),
     })
 }
 
