@@ -87,8 +87,13 @@ pub const TOKEN_SKEW_MS: u64 = 30_000;
 pub const RETIRED_KEPT_MS: u64 = TOKEN_LIFE_S_MAX as u64 * 1000 + TOKEN_SKEW_MS;
 
 /// Revocations of all tenants together. Each goes when the tokens that it is
-/// about are over; who is at the limit revokes subjects instead of tokens.
+/// about are over; who comes near the limit revokes subjects instead of tokens.
 pub const REVOCATIONS_MAX: u64 = 100_000;
+
+/// Revocations of a tenant: a tenth of all, so that it takes ten tenants to keep
+/// another from revoking a stolen token. Fewer are too few for a tenant that ends
+/// some thousand sessions within the hour that a token may live.
+pub const REVOCATIONS_PER_TENANT_MAX: u64 = 10_000;
 
 /// Administrators that a tenant is initialised with.
 pub const ADMINS_MAX: usize = 64;
@@ -192,6 +197,8 @@ pub const STATE_BYTES_MAX: u64 = 192 << 20;
 /// that is beyond it was made up, and would make the next sum overflow.
 pub const COUNT_MAX: u64 = 1 << 62;
 
+// No tenant alone must keep the others from revoking.
+const _: () = assert!(10 * REVOCATIONS_PER_TENANT_MAX <= REVOCATIONS_MAX);
 // One resource alone must not exceed what all together may.
 const _: () =
     assert!(PARTITION_BYTES_MAX * (pinion_types::limits::SHARDS_MAX as u64) <= TOTAL_BYTES_MAX);

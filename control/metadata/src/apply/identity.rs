@@ -11,7 +11,7 @@ use crate::error::MetaError;
 use crate::identity::{Bootstrap, RetiredKey, Revocation, Revoked, SigningKeys, check_rotation};
 use crate::limits::{
     ADMINS_MAX, API_KEYS_PER_TENANT_MAX, ISSUER_BYTES_MAX, ISSUERS_PER_TENANT_MAX, RETIRED_KEPT_MS,
-    REVOCATIONS_MAX, TOKEN_SKEW_MS,
+    REVOCATIONS_MAX, REVOCATIONS_PER_TENANT_MAX, TOKEN_SKEW_MS,
 };
 use crate::name;
 use crate::object::{Body, ObjectKey};
@@ -138,6 +138,11 @@ pub(super) fn revoke(draft: &mut Draft<'_>, command: &Revoke) -> Result<Made, Me
         return Ok(Made::Object(key));
     }
     draft.create(key.clone(), Body::Revocation(revocation))?;
+    // An earlier release knew no limit of a tenant: what is there is never refused, only
+    // one more.
+    let used = draft.usage(&Scope::Tenant(command.tenant.clone()));
+    let most = REVOCATIONS_PER_TENANT_MAX;
+    below("revocations of a tenant", used.revocations, most)?;
     let used = draft.usage(&Scope::Cluster);
     below("revocations", used.revocations, REVOCATIONS_MAX)?;
     Ok(Made::Object(key))

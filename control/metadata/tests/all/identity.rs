@@ -1,19 +1,19 @@
 //! Who is believed, and for how long.
 
 use pinion_metadata::command::{
-    BatchItem, CreateApiKey, CreateKeys, InitializeTenant, NamedIssuer, PutIssuer, Revoke,
-    RotateKeys,
+    AddPolicies, BatchItem, CreateApiKey, CreateKeys, InitializeTenant, NamedIssuer, PutIssuer,
+    Revoke, RotateKeys,
 };
 use pinion_metadata::identity::{
     Algorithm, ApiKey, Issuer, KeySource, NewKeys, Revoked, SigningKeys, StoredKey,
 };
 use pinion_metadata::limits::{
     API_KEYS_PER_TENANT_MAX, BATCH_COMMANDS_MAX, ISSUERS_PER_TENANT_MAX, RETIRED_KEPT_MS,
-    REVOCATIONS_MAX, TREE_MAX,
+    REVOCATIONS_PER_TENANT_MAX, ROWS_MAX, TOKEN_SKEW_MS, TREE_MAX,
 };
 use pinion_metadata::{
-    Body, ChangeKind, Command, Duty, Envelope, Expect, MetaCode, ObjectKey, Policy, PolicyObject,
-    RowId, Subject,
+    Action, ActionPattern, Body, ChangeKind, Command, Duty, Envelope, Expect, MetaCode, MetaError,
+    ObjectKey, Policy, PolicyObject, RowId, Subject,
 };
 use pinion_types::WallMs;
 
@@ -500,30 +500,84 @@ fn nothing_is_made_in_a_tenant_that_is_deleted() {
     replica.done(rotate(3));
 }
 
+/// Applies without a look at the whole state, which takes its time when there is much.
+#[track_caller]
+fn apply_quickly(replica: &mut Replica, command: Command) {
+    let index = replica.state.applied_index() + 1;
+    let applied = replica.state.apply(index, &envelope(command));
+    assert!(applied.result.is_ok(), "{:?}", applied.result);
+}
+
+/// As many revocations of tokens of `acme`, from this number on.
+fn revoke_many(replica: &mut Replica, from: u128, count: usize) {
+    let one = |jti: u128| BatchItem {
+        expect: Expect::Any,
+        command: revoke(&Revoked::Token(jti.to_be_bytes()), 1),
+    };
+    let all: Vec<u128> = (from..).take(count).collect();
+    for some in all.chunks(BATCH_COMMANDS_MAX) {
+        let batch = some.iter().copied().map(one).collect();
+        apply_quickly(replica, Command::Batch(batch));
+    }
+}
+
+#[test]
+fn a_tenant_that_revokes_all_it_may_leaves_room_to_others() {
+    let mut replica = acme();
+    replica.done(create_tenant("other", FREE));
+    let most = usize::try_from(REVOCATIONS_PER_TENANT_MAX).unwrap();
+    revoke_many(&mut replica, 1, most);
+    let more = revoke(&ana(), 1);
+    match replica.apply(&envelope(more.clone())).result {
+        Err(MetaError::LimitReached { what, limit }) => {
+            assert_eq!(what, "revocations of a tenant");
+            assert_eq!(limit, REVOCATIONS_PER_TENANT_MAX);
+        }
+        other => panic!("{other:?}"),
+    }
+    // What is revoked already may be said again.
+    replica.done(revoke(&Revoked::Token(1_u128.to_be_bytes()), 2));
+    replica.done(Command::Revoke(Revoke {
+        tenant: "other".into(),
+        what: ana(),
+        at: WallMs(1),
+    }));
+    replica.restart();
+    replica.refused(more.clone(), MetaCode::LimitReached);
+
+    // With the first that is over there is room for one.
+    let over = WallMs(1 + TOKEN_SKEW_MS);
+    let [Duty::Purge(first)] = &replica.state.due(over, 1)[..] else {
+        panic!("{:?}", replica.state.due(over, 1));
+    };
+    let purge = at(over.0, Command::Purge(first.clone()));
+    assert!(replica.apply(&purge).result.is_ok());
+    replica.done(more);
+    let another = revoke(&Revoked::Token([9; 16]), 1);
+    replica.refused(another, MetaCode::LimitReached);
+}
+
 /// A tenant with more to it than one command may touch goes in several.
 #[test]
 fn a_tenant_with_much_to_it_goes_in_pieces() {
     let mut replica = acme();
-    let mut jti = 0_u128;
-    let mut apply = |replica: &mut Replica, count: usize| {
-        let one = |_| {
-            jti += 1;
-            BatchItem {
-                expect: Expect::Any,
-                command: revoke(&Revoked::Token(jti.to_be_bytes()), 1),
-            }
+    let revocations = usize::try_from(REVOCATIONS_PER_TENANT_MAX).unwrap();
+    revoke_many(&mut replica, 1, revocations);
+    let policies = TREE_MAX + 1 - revocations;
+    let all: Vec<usize> = (0..policies).collect();
+    for some in all.chunks(ROWS_MAX) {
+        let policy = |number: &usize| Policy {
+            subject: Subject::parse(&format!("role:r{number}")).unwrap(),
+            action: ActionPattern::One(Action::NsManage),
+            object: PolicyObject::Tenant("acme".into()),
         };
-        let batch: Box<[BatchItem]> = (0..count).map(one).collect();
-        let index = replica.state.applied_index() + 1;
-        replica
-            .state
-            .apply(index, &envelope(Command::Batch(batch)))
-            .result
-    };
-    for _ in 0..TREE_MAX / BATCH_COMMANDS_MAX {
-        assert!(apply(&mut replica, BATCH_COMMANDS_MAX).is_ok());
+        let add = AddPolicies {
+            tenant: "acme".into(),
+            scope: Box::new([PolicyObject::Tenant("acme".into())]),
+            policies: some.iter().map(policy).collect(),
+        };
+        apply_quickly(&mut replica, Command::AddPolicies(add));
     }
-    assert!(apply(&mut replica, 1).is_ok());
     let tenant = ObjectKey::tenant("acme");
     replica.done(delete(&tenant, true, 0));
     let purge = [Duty::Purge(tenant.clone())];
@@ -533,5 +587,4 @@ fn a_tenant_with_much_to_it_goes_in_pieces() {
         assert_eq!(gone.changes.len(), left);
     }
     assert!(replica.state.due(WallMs(1_000), 9).is_empty());
-    assert!(REVOCATIONS_MAX > TREE_MAX as u64);
 }
