@@ -296,6 +296,7 @@ pub(crate) fn status(code: MetaCode) -> StatusCode {
         | MetaCode::ParentDeleting
         | MetaCode::OtherIncarnation
         | MetaCode::LimitReached
+        | MetaCode::NoMemory
         | MetaCode::QuotaBelowUse => StatusCode::CONFLICT,
         MetaCode::NoBroker
         | MetaCode::HasSubscribers
@@ -378,6 +379,9 @@ fn facts(error: &MetaError) -> Map<String, Value> {
         }
         MetaError::ImmutableField { field } => json!({ "field": field }),
         MetaError::LimitReached { what, limit } => json!({ "what": what, "limit": limit }),
+        MetaError::NoMemory { bytes, broker } => {
+            json!({ "partition_bytes": bytes, "broker_number": broker.map(|broker| broker.0) })
+        }
         MetaError::QuotaExceeded { quota, limit, used } => {
             json!({ "quota": quota.text(), "limit": limit, "used": used })
         }

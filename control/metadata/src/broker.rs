@@ -8,6 +8,7 @@ use crate::error::MetaError;
 use crate::ids::BrokerNumber;
 use crate::limits::{
     ADDRESS_BYTES_MAX, LABEL_BYTES_MAX, LABEL_NAME_BYTES_MAX, LABELS_MAX, SITE_BYTES_MAX,
+    TOTAL_BYTES_MAX,
 };
 use crate::name;
 
@@ -67,8 +68,23 @@ pub struct Capacity {
     pub cores: u16,
     /// Logs that durable shards are spread over, at least 1.
     pub logs: u16,
-    /// Bytes of memory that one data core has.
+    /// Bytes of rings and caches that one data core may promise; 0: it did not say, and
+    /// is promised whatever is asked for.
     pub memory_per_core: u64,
+}
+
+impl Capacity {
+    /// Whether a broker that has promised `promised` bytes with it can take a partition of
+    /// `bytes`. A partition is on one core; how the others fill up is its own affair.
+    pub(crate) fn has_memory(&self, bytes: u64, promised: u64) -> bool {
+        let one = self.memory_per_core;
+        // Also where nothing was said, so that no sum of what is promised leaves a `u64`.
+        let all = match one {
+            0 => TOTAL_BYTES_MAX,
+            one => one.saturating_mul(self.cores.into()).min(TOTAL_BYTES_MAX),
+        };
+        (one == 0 || bytes <= one) && promised <= all
+    }
 }
 
 /// Whether a broker takes anything.

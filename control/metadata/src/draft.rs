@@ -147,12 +147,13 @@ impl<'a> Draft<'a> {
             .or_else(unchanged)
     }
 
-    /// Where the shards of a placement are to go.
+    /// Where the shards of a placement of the resource `of` are to go.
     ///
     /// # Errors
-    /// [`MetaError::NoBroker`].
+    /// [`MetaError::NotFound`], [`MetaError::NoBroker`].
     pub(crate) fn plan(
         &self,
+        of: &ObjectKey,
         placement: &Placement,
         strategy: Strategy,
     ) -> Result<Box<[Move]>, MetaError> {
@@ -160,7 +161,11 @@ impl<'a> Draft<'a> {
         let first = ObjectKey::broker("");
         let brokers = self.range(&first, is_broker);
         let used = |number| self.usage(&Scope::Broker(number));
-        let mut board = Board::new(brokers.filter_map(Object::broker), used);
+        let bytes = match &self.existing(of)?.body {
+            Body::Resource(resource) => Some(resource.spec.partition_memory()),
+            _ => None,
+        };
+        let mut board = Board::new(brokers.filter_map(Object::broker), used, bytes);
         board.plan(strategy, placement).ok_or(MetaError::NoBroker)
     }
 
@@ -220,7 +225,7 @@ impl<'a> Draft<'a> {
 
     /// Takes an object away.
     pub(crate) fn remove(&mut self, key: &ObjectKey) -> Result<(), MetaError> {
-        let gone = charges(self.existing(key)?);
+        let gone = charges(self.existing(key)?, |key| self.get(key));
         self.uncharge(gone);
         self.changed.insert(key.clone(), None);
         Ok(())
@@ -228,10 +233,10 @@ impl<'a> Draft<'a> {
 
     fn put(&mut self, object: Object) {
         if let Some(old) = self.get(&object.meta.key) {
-            let gone = charges(old);
+            let gone = charges(old, |key| self.get(key));
             self.uncharge(gone);
         }
-        for (scope, usage) in charges(&object) {
+        for (scope, usage) in charges(&object, |key| self.get(key)) {
             self.touch(scope).add(usage);
         }
         self.changed.insert(object.meta.key.clone(), Some(object));

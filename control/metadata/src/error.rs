@@ -230,6 +230,18 @@ pub enum MetaError {
         /// How many there may be.
         limit: u64,
     },
+    /// A broker has not so much memory to promise: ask for less, or purge something, or
+    /// give it more. `broker` is the one that was chosen; without it no broker has.
+    #[error("{} not the memory for a partition of {bytes} bytes", match broker {
+        Some(broker) => format!("broker {broker} has"),
+        None => "the brokers have".into(),
+    })]
+    NoMemory {
+        /// What each partition is promised.
+        bytes: u64,
+        /// Who has not so much.
+        broker: Option<BrokerNumber>,
+    },
     /// The tenant or namespace may have no more.
     #[error("the quota {quota} is {limit}, and {used} are used, deleted and not purged ones too")]
     QuotaExceeded {
@@ -408,6 +420,7 @@ codes! {
     QuotaExceeded = 502 "quota_exceeded",
     QuotaBelowUse = 503 "quota_below_use",
     TooLarge = 504 "too_large",
+    NoMemory = 505 "no_memory",
     Batch = 510 "batch",
 }
 

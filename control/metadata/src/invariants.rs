@@ -129,7 +129,8 @@ pub(crate) fn check(state: &Metadata) -> Result<(), Broken> {
                 return Err(Broken::Unburied(tombstone));
             }
         }
-        for (scope, one) in charges(object) {
+        let find = |key: &ObjectKey| state.get(key).map(|object| &**object);
+        for (scope, one) in charges(object, find) {
             usage.entry(scope).or_default().add(one);
         }
     }

@@ -128,6 +128,10 @@ pub const LABEL_BYTES_MAX: usize = 256;
 /// Bytes that one partition may ask for, of memory or of disk: 16 TiB.
 pub const PARTITION_BYTES_MAX: u64 = 1 << 44;
 
+/// Bytes of memory that a partition of a durable stream is promised: its table entries and
+/// a small tail. The log has the rest, and tails that are busy share a budget of their core.
+pub const DURABLE_PARTITION_BYTES: u64 = 4 << 10;
+
 /// Bytes that all resources together may ask for, so that no sum of two such
 /// leaves a `u64`.
 pub const TOTAL_BYTES_MAX: u64 = 1 << 62;

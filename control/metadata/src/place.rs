@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use crate::broker::{Broker, BrokerStatus};
+use crate::broker::{Broker, BrokerStatus, Capacity};
 use crate::ids::BrokerNumber;
 use crate::resource::{Move, MoveStatus, Placement, Seat, Strategy};
 use crate::usage::Usage;
@@ -21,6 +21,9 @@ struct Site<'a> {
     logs: u16,
     /// Leads and copies that it may have.
     room: u64,
+    capacity: Capacity,
+    /// Bytes of memory that it has promised.
+    promised: u64,
     leads: u64,
     copies: u64,
 }
@@ -28,6 +31,8 @@ struct Site<'a> {
 /// All brokers, in the order of their numbers.
 pub(crate) struct Board<'a> {
     sites: Vec<Site<'a>>,
+    /// Bytes of memory that a broker must have for a copy of a shard; `None` does not ask.
+    bytes: Option<u64>,
 }
 
 impl Site<'_> {
@@ -35,8 +40,12 @@ impl Site<'_> {
         LEAD * self.leads + self.copies
     }
 
-    fn takes(&self) -> bool {
-        self.active && self.leads + self.copies < self.room
+    fn takes(&self, bytes: Option<u64>) -> bool {
+        let has_memory = |bytes: u64| {
+            let promised = self.promised.saturating_add(bytes);
+            self.capacity.has_memory(bytes, promised)
+        };
+        self.active && self.leads + self.copies < self.room && bytes.is_none_or(has_memory)
     }
 
     /// Which of two has less to do for its size.
@@ -57,6 +66,7 @@ impl<'a> Board<'a> {
     pub(crate) fn new(
         brokers: impl Iterator<Item = &'a Broker>,
         used: impl Fn(BrokerNumber) -> Usage,
+        bytes: Option<u64>,
     ) -> Self {
         let site = |broker: &'a Broker| {
             let used = used(broker.number);
@@ -67,6 +77,8 @@ impl<'a> Board<'a> {
                 active: broker.status() == BrokerStatus::Active,
                 logs: broker.facts.capacity.logs,
                 room: broker.facts.capacity.max_shards.into(),
+                capacity: broker.facts.capacity,
+                promised: used.memory_bytes,
                 leads: used.leads,
                 // What is on its way is as good as there.
                 copies: used.copies + used.arriving,
@@ -74,7 +86,7 @@ impl<'a> Board<'a> {
         };
         let mut sites: Vec<Site<'a>> = brokers.map(site).collect();
         sites.sort_by_key(|site| site.number);
-        Self { sites }
+        Self { sites, bytes }
     }
 
     fn site(&self, number: BrokerNumber) -> Option<&Site<'a>> {
@@ -92,23 +104,29 @@ impl<'a> Board<'a> {
     }
 
     fn add(&mut self, seat: &Seat) {
+        let bytes = self.bytes.unwrap_or(0);
         if let Some(site) = self.site_mut(seat.leader) {
             site.leads += 1;
+            site.promised = site.promised.saturating_add(bytes);
         }
         for replica in &seat.replicas {
             if let Some(site) = self.site_mut(*replica) {
                 site.copies += 1;
+                site.promised = site.promised.saturating_add(bytes);
             }
         }
     }
 
     fn remove(&mut self, seat: &Seat) {
+        let bytes = self.bytes.unwrap_or(0);
         if let Some(site) = self.site_mut(seat.leader) {
             site.leads = site.leads.saturating_sub(1);
+            site.promised = site.promised.saturating_sub(bytes);
         }
         for replica in &seat.replicas {
             if let Some(site) = self.site_mut(*replica) {
                 site.copies = site.copies.saturating_sub(1);
+                site.promised = site.promised.saturating_sub(bytes);
             }
         }
     }
@@ -131,7 +149,7 @@ impl<'a> Board<'a> {
         let absent = |site: &Site<'_>| !present.contains(&site.number);
         self.sites
             .iter()
-            .filter(|site| site.takes() && !holders.contains(&site.number))
+            .filter(|site| site.takes(self.bytes) && !holders.contains(&site.number))
             .min_by(|a, b| {
                 outside(a)
                     .cmp(&outside(b))
@@ -274,7 +292,8 @@ impl<'a> Board<'a> {
 
     /// The shard to move next, and where to: who has least to do and can take one.
     fn step(&self, seats: &[Seat], moved: &[bool]) -> Option<(usize, BrokerNumber)> {
-        let mut targets: Vec<&Site<'_>> = self.sites.iter().filter(|site| site.takes()).collect();
+        let takes = |site: &&Site<'_>| site.takes(self.bytes);
+        let mut targets: Vec<&Site<'_>> = self.sites.iter().filter(takes).collect();
         targets.sort_by(|a, b| a.by_load(b));
         targets.into_iter().find_map(|to| {
             let has = |seat: &Seat| seat.leader == to.number || seat.replicas.contains(&to.number);
@@ -344,10 +363,13 @@ fn moves_between(shard: u16, from: &Seat, to: &Seat) -> Vec<Move> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::{BrokerFacts, Capacity};
+    use crate::broker::BrokerFacts;
     use pinion_types::WallMs;
     use proptest::prelude::{Just, any, prop, prop_assert, prop_assert_eq, proptest};
     use proptest::strategy::Strategy as Generator;
+
+    /// Of each broker, which has one core; a shard takes 1.
+    const MEMORY: u64 = 1_000;
 
     fn broker(number: u32, region: &str, zone: &str, max_shards: u32) -> Broker {
         Broker {
@@ -362,7 +384,7 @@ mod tests {
                     max_connections: 1,
                     cores: 1,
                     logs: 2,
-                    memory_per_core: 1,
+                    memory_per_core: MEMORY,
                 },
             },
             incarnation: 1,
@@ -380,10 +402,11 @@ mod tests {
 
     /// What is on each broker: shards of others, and these seats.
     fn board<'a>(brokers: &'a [Broker], others: &[u64], seats: &[Seat]) -> Board<'a> {
-        let mut board = Board::new(brokers.iter(), |number| Usage {
+        let used = |number: BrokerNumber| Usage {
             leads: others.get(number.0 as usize - 1).copied().unwrap_or(0),
             ..Usage::default()
-        });
+        };
+        let mut board = Board::new(brokers.iter(), used, Some(1));
         for seat in seats {
             board.add(seat);
         }
@@ -438,6 +461,53 @@ mod tests {
         let full = [broker(1, "", "", 2)];
         assert!(board(&full, &[], &[]).place(2, 1, None).is_some());
         assert_eq!(board(&full, &[], &[]).place(3, 1, None), None);
+    }
+
+    #[test]
+    fn a_broker_without_the_memory_for_a_shard_takes_none() {
+        let mut brokers = equal(3);
+        brokers[0].facts.capacity.memory_per_core = 10;
+        brokers[1].facts.capacity.memory_per_core = 10;
+        brokers[1].facts.capacity.cores = 2;
+        brokers[2].facts.capacity.memory_per_core = 7;
+        let place = |promised: u64, bytes, shards, copies| {
+            let used = |_| Usage {
+                memory_bytes: promised,
+                ..Usage::default()
+            };
+            let mut board = Board::new(brokers.iter(), used, bytes);
+            let seats = board.place(shards, copies, None)?;
+            Some(seats.iter().map(holders).collect::<Vec<_>>())
+        };
+        let on = |numbers: &[u32]| {
+            let one = |number: &u32| BrokerNumber(*number);
+            numbers.iter().map(one).collect::<Vec<_>>()
+        };
+        // Two of 10 are on two cores of the second; 7 is too small for any.
+        let three = [on(&[1]), on(&[2]), on(&[2])];
+        assert_eq!(place(0, Some(10), 3, 1), Some(three.to_vec()));
+        assert_eq!(place(0, Some(10), 4, 1), None);
+        assert_eq!(place(0, Some(11), 1, 1), None, "no core is so large");
+        assert_eq!(place(4, Some(7), 1, 3), Some(vec![on(&[2])]));
+        assert_eq!(place(0, Some(7), 1, 3), Some(vec![on(&[1, 2, 3])]));
+        assert!(place(0, None, 9, 1).is_some(), "if nobody asks");
+        // Who did not say how much it has is not asked.
+        brokers[2].facts.capacity.memory_per_core = 0;
+        let mut board = Board::new(brokers.iter(), |_| Usage::default(), Some(1 << 44));
+        let seats = board.place(1, 1, None).expect("it is planned");
+        assert_eq!(holders(&seats[0]), on(&[3]));
+    }
+
+    #[test]
+    fn a_plan_goes_where_there_is_memory() {
+        let mut brokers = equal(3);
+        brokers[1].facts.capacity.memory_per_core = 1;
+        let seats = led_by(&[1, 1, 1, 1, 1, 1]);
+        for strategy in [Strategy::MinimizeMovement, Strategy::Balanced] {
+            let moves = board(&brokers, &[], &seats).plan_of(strategy, &seats);
+            let after = after(&seats, &moves.expect("it is planned"));
+            assert!(spread(3, &[], &after)[1] <= 1, "{after:?}");
+        }
     }
 
     #[test]

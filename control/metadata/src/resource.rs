@@ -7,7 +7,7 @@ use pinion_types::{ResourceId, ResourceKind, WallMs};
 
 use crate::error::MetaError;
 use crate::ids::BrokerNumber;
-use crate::limits::{PARTITION_BYTES_MAX, REPLICAS_MAX};
+use crate::limits::{DURABLE_PARTITION_BYTES, PARTITION_BYTES_MAX, REPLICAS_MAX};
 use crate::name;
 
 /// A stream, queue or cache; its kind and its name are in its key.
@@ -221,6 +221,18 @@ impl ResourceSpec {
         match kind {
             ResourceKind::Cache => self.ring_bytes.saturating_mul(self.shards.into()),
             ResourceKind::Stream | ResourceKind::Queue => 0,
+        }
+    }
+
+    /// Bytes of memory that each copy of a partition is promised: what its broker counts,
+    /// too. The log has the rest of a durable stream.
+    #[must_use]
+    pub fn partition_memory(&self) -> u64 {
+        // A cache is never durable.
+        if self.durable && self.queue.is_none() {
+            DURABLE_PARTITION_BYTES
+        } else {
+            self.ring_bytes
         }
     }
 

@@ -234,7 +234,9 @@ impl Metadata {
             bytes: 0,
         };
         for object in objects {
-            for (scope, usage) in charges(&object) {
+            // Keys of resources are before those of placements.
+            let find = |key: &ObjectKey| state.get(key).map(|object| &**object);
+            for (scope, usage) in charges(&object, find) {
                 state.usage.entry(scope).or_default().add(usage);
             }
             state.put(Entry::new(object));
@@ -596,17 +598,29 @@ impl Metadata {
     ///
     /// # Errors
     /// [`MetaError::NoBroker`]: no broker is active and has room;
+    /// [`MetaError::NoMemory`]: all that have room want the memory for it;
     /// [`MetaError::BrokerUnavailable`]: there is none of that number.
     pub fn place(
         &self,
         spec: &ResourceSpec,
         pinned: Option<BrokerNumber>,
     ) -> Result<Box<[Seat]>, MetaError> {
-        let brokers = self.brokers.values().filter_map(|key| self.get(key));
-        let brokers = brokers.filter_map(|object| object.broker());
-        let mut board = Board::new(brokers, |number| self.broker_usage(number));
-        let seats = board.place(spec.shards, spec.replication_factor, pinned);
-        seats.ok_or(pinned.map_or(MetaError::NoBroker, MetaError::BrokerUnavailable))
+        let place = |bytes| {
+            let brokers = self.brokers.values().filter_map(|key| self.get(key));
+            let brokers = brokers.filter_map(|object| object.broker());
+            let used = |number| self.broker_usage(number);
+            let mut board = Board::new(brokers, used, bytes);
+            board.place(spec.shards, spec.replication_factor, pinned)
+        };
+        let bytes = spec.partition_memory();
+        place(Some(bytes)).ok_or_else(|| match pinned {
+            Some(broker) => MetaError::BrokerUnavailable(broker),
+            None if place(None).is_some() => MetaError::NoMemory {
+                bytes,
+                broker: None,
+            },
+            None => MetaError::NoBroker,
+        })
     }
 
     /// Where the shards of a resource would go, without planning it.
@@ -617,7 +631,7 @@ impl Metadata {
         let placed = key.placed().and_then(|key| self.get(&key));
         match placed.map(|object| &object.body) {
             Some(Body::Placement(placement)) => {
-                Draft::new(self, self.stamp).plan(placement, strategy)
+                Draft::new(self, self.stamp).plan(key, placement, strategy)
             }
             _ => Err(MetaError::NotFound(key.clone())),
         }

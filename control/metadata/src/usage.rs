@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::ids::BrokerNumber;
 use crate::member::MemberRole;
 use crate::object::{Body, Object, ObjectKey};
+use crate::resource::Placement;
 
 /// What objects are counted in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +63,9 @@ pub struct Usage {
     pub copies: u64,
     /// Shards that a broker is to take, by plans.
     pub arriving: u64,
+    /// Bytes of memory that a broker has promised to shards: that it leads, has copies of or
+    /// is to take, deleted and not purged ones too.
+    pub memory_bytes: u64,
     /// Policies and groupings.
     pub policies: u64,
     /// Identity providers.
@@ -92,6 +96,7 @@ impl Usage {
         leads: 0,
         copies: 0,
         arriving: 0,
+        memory_bytes: 0,
         policies: 0,
         issuers: 0,
         api_keys: 0,
@@ -102,7 +107,7 @@ impl Usage {
         storage_bytes: 0,
     };
 
-    fn fields(&mut self) -> [&mut u64; 18] {
+    fn fields(&mut self) -> [&mut u64; 19] {
         [
             &mut self.tenants,
             &mut self.namespaces,
@@ -114,6 +119,7 @@ impl Usage {
             &mut self.leads,
             &mut self.copies,
             &mut self.arriving,
+            &mut self.memory_bytes,
             &mut self.policies,
             &mut self.issuers,
             &mut self.api_keys,
@@ -147,9 +153,19 @@ impl Usage {
     }
 }
 
-/// Where an object is counted, and as what.
-pub(crate) fn charges(object: &Object) -> Vec<(Scope, Usage)> {
-    let charges = charges_alive(object);
+/// Where an object is counted, and as what. `find` finds the resource of a placement,
+/// which is there as long as the placement: what its partitions take never changes.
+pub(crate) fn charges<'a>(
+    object: &Object,
+    find: impl Fn(&ObjectKey) -> Option<&'a Object>,
+) -> Vec<(Scope, Usage)> {
+    let charges = match &object.body {
+        Body::Placement(placement) => {
+            let of = object.meta.key.parent().and_then(|key| find(&key));
+            return placed(placement, of);
+        }
+        _ => charges_alive(object),
+    };
     if object.meta.deleting.is_none() {
         return charges;
     }
@@ -158,6 +174,34 @@ pub(crate) fn charges(object: &Object) -> Vec<(Scope, Usage)> {
         other => other.deleted().map(|scope| (scope, usage)),
     };
     charges.into_iter().filter_map(deleted).collect()
+}
+
+/// What brokers have of a placement. It is not deleted with its resource, but purged.
+fn placed(placement: &Placement, of: Option<&Object>) -> Vec<(Scope, Usage)> {
+    let memory_bytes = match of.map(|object| &object.body) {
+        Some(Body::Resource(resource)) => resource.spec.partition_memory(),
+        // Nothing has such a placement; a check of the state finds it.
+        _ => 0,
+    };
+    let one = Usage {
+        memory_bytes,
+        ..Usage::NONE
+    };
+    let mut brokers: BTreeMap<BrokerNumber, Usage> = BTreeMap::new();
+    let mut add = |broker: BrokerNumber, usage: Usage| {
+        brokers.entry(broker).or_default().add(usage);
+    };
+    for shard in &placement.shards {
+        add(shard.seat.leader, Usage { leads: 1, ..one });
+        for replica in &shard.seat.replicas {
+            add(*replica, Usage { copies: 1, ..one });
+        }
+    }
+    for broker in placement.arriving() {
+        add(broker, Usage { arriving: 1, ..one });
+    }
+    let of_broker = |(number, usage)| (Scope::Broker(number), usage);
+    brokers.into_iter().map(of_broker).collect()
 }
 
 fn charges_alive(object: &Object) -> Vec<(Scope, Usage)> {
@@ -215,20 +259,6 @@ fn charges_alive(object: &Object) -> Vec<(Scope, Usage)> {
                 ..Usage::NONE
             };
             vec![(Scope::Cluster, usage)]
-        }
-        (_, Body::Placement(placement)) => {
-            let mut brokers: BTreeMap<BrokerNumber, Usage> = BTreeMap::new();
-            for shard in &placement.shards {
-                brokers.entry(shard.seat.leader).or_default().leads += 1;
-                for replica in &shard.seat.replicas {
-                    brokers.entry(*replica).or_default().copies += 1;
-                }
-            }
-            for broker in placement.arriving() {
-                brokers.entry(broker).or_default().arriving += 1;
-            }
-            let of_broker = |(number, usage)| (Scope::Broker(number), usage);
-            brokers.into_iter().map(of_broker).collect()
         }
         (
             ObjectKey::Policy { tenant, .. } | ObjectKey::Grouping { tenant, .. },

@@ -668,8 +668,9 @@ fn complete_queue(spec: &mut Spec) -> Result<(), Refusal> {
 /// refused. More lets a queue whose consumers are gone fill more of the disk.
 const QUEUE_BYTES_DEFAULT: u64 = 1 << 30;
 
-/// Bytes of memory one partition of a resource may promise.
-fn memory_of(kind: ResourceKind, spec: &Spec) -> u64 {
+/// Bytes of memory one partition of a resource may promise; the metadata counts the same.
+#[must_use]
+pub fn memory_of(kind: ResourceKind, spec: &Spec) -> u64 {
     match kind {
         // The log has the rest.
         ResourceKind::Stream if spec.durability > 0 => DURABLE_PARTITION_BYTES,

@@ -226,7 +226,8 @@ impl Node {
                     max_connections: config.limits.connections_max.saturating_mul(cores.into()),
                     cores,
                     logs,
-                    memory_per_core: memory,
+                    // 0 would be that it does not say.
+                    memory_per_core: memory.max(1),
                 },
                 incarnation: random.random_range(1..=u64::MAX),
             },

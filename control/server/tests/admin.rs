@@ -321,6 +321,44 @@ fn what_is_deleted_serves_nobody_comes_back_whole_and_is_gone_when_it_is_purged(
 }
 
 #[test]
+fn what_no_node_has_the_memory_for_is_not_declared() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let home = Home::new(dir.path(), CONFIG, &[]);
+    let node = home.start(&[]);
+    let token = node.token();
+    await_ready(&node);
+    let namespace = json!({"name": "shop"});
+    let namespaces = "/v1/tenants/default/namespaces";
+    let (status, answer) = ask(&node, &token, "POST", namespaces, Some(&namespace));
+    assert_eq!(status, 201, "{answer}");
+    let spec = json!({"shards": 1, "ring_bytes": 1_u64 << 44});
+    for kind in ["streams", "queues", "caches"] {
+        let path = format!("/v1/tenants/default/namespaces/shop/{kind}");
+        let huge = json!({"name": "huge", "spec": spec});
+        let (status, answer) = ask(&node, &token, "POST", &path, Some(&huge));
+        assert_eq!((status, &answer["code"]), (409, &json!("no_memory")));
+    }
+    let object = json!({
+        "apiVersion": "pinion.io/v1",
+        "kind": "Stream",
+        "metadata": {"tenant": "default", "namespace": "shop", "name": "huge"},
+        "spec": spec,
+    });
+    let objects = json!({"objects": [object]});
+    let (status, answer) = ask(&node, &token, "POST", "/v1/apply", Some(&objects));
+    assert_eq!(status, 409, "{answer}");
+    // Clients are served as before.
+    run(async {
+        let client = Client::connect(node.client_config()).await.unwrap();
+        let spec = StreamSpec::durable(1);
+        let orders = client.open_stream_with("shop/orders", spec).await.unwrap();
+        publish(&orders).await.unwrap();
+        client.close().await;
+    });
+    assert_eq!(node.stop().code, 0);
+}
+
+#[test]
 fn a_node_with_less_memory_than_it_promised_starts_and_names_what_has_it() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let of = |mib: u64| format!("memory_bytes = {}\n{CONFIG}", mib << 20);

@@ -82,6 +82,7 @@ pub(crate) const CODES: &[(&str, &str)] = &[
     ("no_exchange", "The node exchanges no tokens"),
     ("no_leader", "Nobody leads the control plane"),
     ("no_master_key", "The node has no master key"),
+    ("no_memory", "The brokers have not the memory for it"),
     ("no_plan", "There is no plan"),
     ("no_randomness", "The system gives no random bytes"),
     ("no_signing_keys", "The tenant has no keys to sign with"),

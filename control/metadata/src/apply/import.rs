@@ -11,7 +11,9 @@ use crate::command::{Import, Imported};
 use crate::draft::Draft;
 use crate::error::MetaError;
 use crate::ids::{BrokerNumber, TenantNumber};
-use crate::limits::{COUNT_MAX, IMPORTED_MAX, RESOURCES_MAX, SHARDS_TOTAL_MAX, TENANTS_MAX};
+use crate::limits::{
+    COUNT_MAX, IMPORTED_MAX, RESOURCES_MAX, SHARDS_TOTAL_MAX, TENANTS_MAX, TOTAL_BYTES_MAX,
+};
 use crate::name;
 use crate::object::{Body, ObjectKey};
 use crate::resource::{Placement, Resource, Seat, Shard};
@@ -62,6 +64,9 @@ pub(super) fn import(draft: &mut Draft<'_>, command: &Import) -> Result<Made, Me
         resources::check_quotas(draft, &tenant, namespace)?;
     }
     draft.counters.imported = *upto;
+    // They are there, with their data: only what no sum could hold is refused.
+    let promised = draft.usage(&Scope::Broker(*broker)).memory_bytes;
+    below("bytes of memory of a broker", promised, TOTAL_BYTES_MAX)?;
     let used = draft.usage(&Scope::Cluster);
     below("tenants", used.tenants, TENANTS_MAX)?;
     below("resources", used.resources, RESOURCES_MAX)?;

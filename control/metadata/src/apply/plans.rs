@@ -35,7 +35,7 @@ fn no_plan(key: &ObjectKey, placement: &Placement) -> Result<(), MetaError> {
 pub(super) fn rebalance(draft: &mut Draft<'_>, command: &Rebalance) -> Result<Made, MetaError> {
     let (key, placement) = placement(draft, &command.key)?;
     no_plan(&key, placement)?;
-    let moves = draft.plan(placement, command.strategy)?;
+    let moves = draft.plan(&command.key, placement, command.strategy)?;
     // Where nothing is to move there is no plan.
     let plan = (!moves.is_empty()).then(|| MovePlan {
         strategy: Some(command.strategy),

@@ -4,10 +4,11 @@ use super::{Made, below, tenants};
 use crate::command::{Declare, IfExists, UpdateResource};
 use crate::draft::Draft;
 use crate::error::{MetaError, Quota};
+use crate::ids::BrokerNumber;
 use crate::limits::{RESOURCES_MAX, SHARDS_TOTAL_MAX, TOTAL_BYTES_MAX};
 use crate::name;
 use crate::object::{Body, ObjectKey};
-use crate::resource::{Placement, Resource, Shard};
+use crate::resource::{Placement, Resource, ResourceSpec, Shard};
 use crate::tenant::{Namespace, NamespaceQuotas, Tenant};
 use crate::usage::{Scope, Usage};
 use pinion_types::ResourceId;
@@ -72,12 +73,14 @@ pub(super) fn declare(draft: &mut Draft<'_>, command: &Declare) -> Result<Made, 
         spec: spec.clone(),
     };
     draft.create(key.clone(), Body::Resource(resource))?;
+    let brokers = placement.brokers();
     draft.create(
         ObjectKey::placement(*kind, tenant, namespace, name),
         Body::Placement(placement),
     )?;
     draft.counters.resource = ResourceId(id.0 + 1);
     check_quotas(draft, tenant, namespace)?;
+    check_memory(draft, &brokers, spec)?;
     Ok(Made::Object(key))
 }
 
@@ -115,6 +118,25 @@ pub(super) fn update(draft: &mut Draft<'_>, command: &UpdateResource) -> Result<
     draft.update(&key, Body::Resource(resource))?;
     check_quotas(draft, tenant, namespace)?;
     Ok(Made::Object(key))
+}
+
+/// Refused when a broker would promise more memory than it has. The draft has the
+/// placement already.
+fn check_memory(
+    draft: &Draft<'_>,
+    brokers: &[BrokerNumber],
+    spec: &ResourceSpec,
+) -> Result<(), MetaError> {
+    let bytes = spec.partition_memory();
+    for number in brokers {
+        let promised = draft.usage(&Scope::Broker(*number)).memory_bytes;
+        let broker = draft.broker(*number);
+        if broker.is_some_and(|broker| !broker.facts.capacity.has_memory(bytes, promised)) {
+            let broker = Some(*number);
+            return Err(MetaError::NoMemory { bytes, broker });
+        }
+    }
+    Ok(())
 }
 
 /// Refused when the tenant, the namespace or the cluster would have more than

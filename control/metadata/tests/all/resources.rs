@@ -1,6 +1,7 @@
 //! Resources: what they may be like, where they are, and what they use.
 
-use pinion_metadata::command::{Declare, IfExists, UpdateResource, UpdateTenant};
+use pinion_metadata::command::{Declare, IfExists, RegisterBroker, UpdateResource, UpdateTenant};
+use pinion_metadata::limits::DURABLE_PARTITION_BYTES;
 use pinion_metadata::resource::{QueueSpec, Resource, ResourceSpec};
 use pinion_metadata::tenant::{NamespaceQuotas, TenantQuotas};
 use pinion_metadata::{Body, BrokerNumber, Command, MetaCode, MetaError, Object, ObjectKey, Usage};
@@ -8,8 +9,8 @@ use pinion_types::{ResourceId, ResourceKind};
 use proptest::prelude::*;
 
 use crate::support::{
-    FREE, OPEN, QUEUE, Replica, SPEC, create_namespace, create_tenant, declare, envelope, object,
-    seat, update_namespace, update_resource, update_tenant,
+    FREE, OPEN, QUEUE, Replica, SPEC, create_namespace, create_tenant, declare, delete, envelope,
+    facts, object, seat, update_namespace, update_resource, update_tenant,
 };
 
 const STREAM: ResourceKind = ResourceKind::Stream;
@@ -435,6 +436,109 @@ fn quotas_hold_for_what_is_declared_and_for_what_grows() {
         ..OPEN
     });
     replica.refused(Command::UpdateNamespace(update), MetaCode::QuotaBelowUse);
+}
+
+#[test]
+fn no_broker_promises_more_memory_than_it_has() {
+    let mut replica = with_namespace();
+    let key = |name| ObjectKey::resource(STREAM, "default", "n", name);
+    let core = facts("", "").capacity.memory_per_core;
+    let cores = u64::from(facts("", "").capacity.cores);
+    let sized = |name: &str, kind, shards: u16, ring_bytes| {
+        let mut command = declare(kind, "default", "n", name);
+        command.spec.queue = (kind == ResourceKind::Queue).then_some(QUEUE);
+        command.spec.shards = shards;
+        command.spec.ring_bytes = ring_bytes;
+        command.seats = vec![seat(1, &[2], 0); shards.into()].into();
+        command.spec.replication_factor = 2;
+        command
+    };
+    let without = |replica: &mut Replica, command: Declare, broker: Option<u32>| {
+        let bytes = command.spec.ring_bytes;
+        let broker = broker.map(BrokerNumber);
+        let applied = replica.apply(&envelope(Command::Declare(command)));
+        let error = applied.result.unwrap_err();
+        assert_eq!(error, MetaError::NoMemory { bytes, broker });
+        assert_eq!(error.code().text(), "no_memory");
+    };
+    // Nothing has a core of this size.
+    for kind in [STREAM, ResourceKind::Queue, ResourceKind::Cache] {
+        without(&mut replica, sized("huge", kind, 1, core + 1), Some(1));
+        let huge = sized("huge", kind, 1, 1 << 44);
+        let placed = replica.state.place(&huge.spec, None);
+        let (bytes, broker) = (1 << 44, None);
+        assert_eq!(placed, Err(MetaError::NoMemory { bytes, broker }));
+    }
+    // A durable stream has the rest in its log; a durable queue has not.
+    let mut durable = sized("log", STREAM, 1, core + 1);
+    durable.spec.durable = true;
+    replica.done(Command::Declare(durable));
+    let mut durable = sized("queue", ResourceKind::Queue, 1, core + 1);
+    durable.spec.durable = true;
+    without(&mut replica, durable, Some(1));
+    let small = replica.state.broker_usage(BrokerNumber(1)).memory_bytes;
+    assert_eq!(small, DURABLE_PARTITION_BYTES);
+    replica.done(delete(&key("log"), true, 0));
+    replica.done(Command::Purge(key("log")));
+
+    // All of it, and then nothing, also while that is deleted.
+    let shards = u16::try_from(cores).unwrap();
+    let all = Command::Declare(sized("all", STREAM, shards, core));
+    replica.done(all.clone());
+    for broker in [1, 2] {
+        let promised = replica
+            .state
+            .broker_usage(BrokerNumber(broker))
+            .memory_bytes;
+        assert_eq!(promised, core * cores);
+    }
+    without(&mut replica, sized("more", STREAM, 1, 1), Some(1));
+    let elsewhere = sized("more", STREAM, 1, 1).spec;
+    let seats = replica.state.place(&elsewhere, None).unwrap();
+    assert_eq!(*seats, [seat(3, &[4], 0)]);
+    replica.done(delete(&key("all"), false, 10));
+    replica.restart();
+    without(&mut replica, sized("more", STREAM, 1, 1), Some(1));
+    let back = Command::Undelete(key("all"));
+    replica.done(back);
+    replica.done(delete(&key("all"), true, 0));
+    replica.done(Command::Purge(key("all")));
+    let none = replica.state.broker_usage(BrokerNumber(1));
+    assert_eq!(none.memory_bytes, 0);
+    replica.done(all);
+
+    // A broker that comes back with less has what it has, and takes no more.
+    let mut less = facts("", "");
+    less.capacity.memory_per_core = 1;
+    replica.done(Command::RegisterBroker(RegisterBroker {
+        name: "b1".into(),
+        facts: less.clone(),
+        incarnation: 1,
+        gone: None,
+    }));
+    without(&mut replica, sized("more", STREAM, 1, 1), Some(1));
+    // One that does not say how much it has is promised what is asked for, and no more
+    // than can be counted.
+    less.capacity.memory_per_core = 0;
+    replica.done(Command::RegisterBroker(RegisterBroker {
+        name: "b9".into(),
+        facts: less,
+        incarnation: 1,
+        gone: None,
+    }));
+    let huge = |at: u32| {
+        let mut huge = sized(&at.to_string(), STREAM, 1024, 1 << 44);
+        huge.seats = vec![seat(8, &[], 0); 1024].into();
+        huge
+    };
+    for at in 0..256 {
+        // Without a look at the whole state, which takes its time when there is much.
+        let index = replica.state.applied_index() + 1;
+        let command = Command::Declare(huge(at));
+        let applied = replica.state.apply(index, &envelope(command));
+        assert!(applied.result.is_ok(), "{at}: {:?}", applied.result);
+    }
+    without(&mut replica, huge(256), Some(8));
 }
 
 #[test]

@@ -162,6 +162,9 @@ fn meta_refusal(error: &MetaError) -> Refusal {
         MetaError::LimitReached { limit, .. } => {
             Refusal::new(ErrorCode::LimitReached).with(FactId::Limit, *limit)
         }
+        MetaError::NoMemory { bytes, .. } => {
+            Refusal::new(ErrorCode::LimitReached).with(FactId::Actual, *bytes)
+        }
         MetaError::QuotaExceeded { limit, .. } => {
             Refusal::new(ErrorCode::QuotaExceeded).with(FactId::Limit, *limit)
         }
@@ -174,5 +177,34 @@ fn meta_refusal(error: &MetaError) -> Refusal {
             MetaCode::BrokerUnavailable | MetaCode::NoBroker => ErrorCode::Busy,
             _ => ErrorCode::BadArgument,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pinion_node::map::{EMPTY_SPEC, memory_of};
+
+    use super::*;
+
+    #[test]
+    fn metadata_and_nodes_count_the_same_memory() {
+        for kind in [
+            ResourceKind::Stream,
+            ResourceKind::Queue,
+            ResourceKind::Cache,
+        ] {
+            for durability in [0, 1] {
+                if durability > 0 && kind == ResourceKind::Cache {
+                    continue;
+                }
+                let spec = Spec {
+                    durability,
+                    ring_bytes: 7 << 20,
+                    ..EMPTY_SPEC
+                };
+                let there = to_metadata(kind, &spec).partition_memory();
+                assert_eq!(there, memory_of(kind, &spec), "{kind} {durability}");
+            }
+        }
     }
 }
