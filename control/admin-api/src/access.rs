@@ -10,7 +10,7 @@ use pinion_auth::AuthError;
 pub(crate) use pinion_auth::access::bounded;
 use pinion_auth::access::{AccessTable, Caller};
 use pinion_auth::compile::Credentials;
-use pinion_auth::rights::{Actions, Rights, Wanted};
+use pinion_auth::rights::{Actions, Rights};
 use pinion_metadata::{Action, ActionPattern, Part, PolicyObject};
 use pinion_types::WallMs;
 
@@ -139,11 +139,7 @@ impl Who {
 
     /// Whether they may know of it: they have some right on it, or in it.
     pub(crate) fn sees(&self, object: &PolicyObject) -> bool {
-        let wanted = || Wanted {
-            actions: None,
-            objects: Some(vec![object.clone()]),
-        };
-        self.sees_all() || !self.rights.narrow(&wanted()).is_empty()
+        self.sees_all() || self.rights.touch(object)
     }
 
     /// Refuses unless they may. What they may not know of is not there.

@@ -4,6 +4,7 @@
 //! A change of one tenant rebuilds what belongs to that tenant; the rest is shared with the
 //! table before. Deny unless listed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pinion_types::{FixedMap, FixedSet, ResourceKind, ResourceName, WallMs};
@@ -14,7 +15,7 @@ use crate::api_key::{ApiKey, ApiKeyDigest};
 use crate::error::AuthError;
 use crate::keyring::Keyring;
 use crate::lifetime::Lifetime;
-use crate::policies::Policies;
+use crate::policies::{Policies, RIGHTS_STEPS_MAX};
 use crate::rights::Rights;
 use crate::spiffe::SpiffeId;
 use crate::token::{Claims, Jti, Kid, Realm, SKEW_MS, Shown};
@@ -54,7 +55,7 @@ pub struct ApiKeyFacts {
 }
 
 /// One tenant's part of the table.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct TenantAccess {
     name: Box<str>,
     /// Public key of each name, and until when it counts.
@@ -63,13 +64,39 @@ pub(crate) struct TenantAccess {
     revoked_tokens: FixedSet<Jti>,
     revoked_subjects: FixedMap<Box<str>, WallMs>,
     policies: Policies,
-    /// Rights of the subjects that come without groups: those of API keys, and workloads.
-    /// Found once here, so that a connection costs a lookup.
+    /// Rights of the subjects that come without groups: those of API keys, and workloads of
+    /// the tenant's trust domains. Found once here, so that a connection costs a lookup.
     rights: FixedMap<Box<str>, Arc<Rights>>,
+    /// Subjects of whom there are no rights, for [`NotHeld::Rights`].
+    without_rights: usize,
+}
+
+impl PartialEq for TenantAccess {
+    /// Whether the same is said of the tenant. What was made of that is the same then, and to
+    /// look at it, too, would be to look at what is shared once for each who shares it.
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            name,
+            keys,
+            api_keys,
+            revoked_tokens,
+            revoked_subjects,
+            policies,
+            rights: _,
+            without_rights: _,
+        } = self;
+        *name == other.name
+            && *keys == other.keys
+            && *api_keys == other.api_keys
+            && *revoked_tokens == other.revoked_tokens
+            && *revoked_subjects == other.revoked_subjects
+            && *policies == other.policies
+    }
 }
 
 impl TenantAccess {
-    fn new(facts: TenantFacts) -> Self {
+    /// What a tenant's facts say, when its workloads are of these trust domains.
+    fn new(facts: TenantFacts, domains: &[Box<str>]) -> Self {
         let mut keys = Vec::new();
         if let Some(ring) = facts.keys {
             let mut add = |public, until| keys.push((Kid::of(&public), public, until));
@@ -80,13 +107,9 @@ impl TenantAccess {
             }
         }
         let policies = facts.policies;
-        let mut rights = FixedMap::default();
         let subjects = facts.api_keys.iter().map(|key| &*key.subject);
-        for subject in subjects.chain(policies.workloads()) {
-            if !rights.contains_key(subject) {
-                rights.insert(subject.into(), Arc::new(policies.rights([subject])));
-            }
-        }
+        let subjects: BTreeSet<&str> = subjects.chain(policies.workloads(domains)).collect();
+        let (rights, without_rights) = policies.of_each(&subjects);
         let api_key = |key: ApiKeyFacts| (key.digest, (key.subject.into(), key.expires));
         Self {
             name: facts.name,
@@ -96,6 +119,7 @@ impl TenantAccess {
             revoked_subjects: facts.revoked_subjects.into_iter().collect(),
             policies,
             rights,
+            without_rights,
         }
     }
 
@@ -380,15 +404,31 @@ fn api_key_lifetime(expires: Option<WallMs>, wall: WallMs) -> Result<(), AuthErr
     lifetime.check(wall, 0)
 }
 
-/// The table would hold more than [`API_KEYS_MAX`] API keys. It holds none of this tenant's:
-/// to keep those of before would keep some that were taken away.
+/// What of a tenant the table does not hold; it holds the rest. To keep what was there before
+/// would keep some that was taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{keys} API keys with those of tenant {}; at most {API_KEYS_MAX} are held", tenant.0)]
-pub struct TooManyApiKeys {
-    /// Whose are left out.
-    pub tenant: TenantId,
-    /// How many there would be.
-    pub keys: usize,
+pub enum NotHeld {
+    /// There would be more than [`API_KEYS_MAX`] API keys. None of this tenant's counts.
+    #[error("{keys} API keys with those of tenant {}; at most {API_KEYS_MAX} are held", tenant.0)]
+    ApiKeys {
+        /// Whose are left out.
+        tenant: TenantId,
+        /// How many there would be.
+        keys: usize,
+    },
+    /// Its roles are combined in so many ways that [`RIGHTS_STEPS_MAX`] does not reach. These
+    /// subjects may do nothing, until fewer have roles that lead to so many policies.
+    #[error(
+        "{subjects} subjects of tenant {} have no rights: what their roles lead to takes more \
+         than {RIGHTS_STEPS_MAX} steps to find",
+        tenant.0
+    )]
+    Rights {
+        /// Whose.
+        tenant: TenantId,
+        /// How many.
+        subjects: usize,
+    },
 }
 
 /// Keeps the newest table. Owned by the control core.
@@ -426,8 +466,8 @@ impl TableBuilder {
     /// are drawn at random, so this is a mistake of somebody's, and never a way in.
     ///
     /// # Errors
-    /// [`TooManyApiKeys`].
-    pub fn handle_tenant(&mut self, mut facts: TenantFacts) -> Result<(), TooManyApiKeys> {
+    /// [`NotHeld`]; when it is both, of the API keys.
+    pub fn handle_tenant(&mut self, mut facts: TenantFacts) -> Result<(), NotHeld> {
         let id = facts.id;
         // A name may be given to another tenant once the one that had it is purged.
         match self.by_name.insert(facts.name.clone(), id) {
@@ -440,9 +480,17 @@ impl TableBuilder {
         let mut result = Ok(());
         if keys > API_KEYS_MAX {
             facts.api_keys.clear();
-            result = Err(TooManyApiKeys { tenant: id, keys });
+            result = Err(NotHeld::ApiKeys { tenant: id, keys });
         }
-        let tenant = TenantAccess::new(facts);
+        let domains = self.domains_of(&facts.name);
+        let tenant = TenantAccess::new(facts, &domains);
+        if tenant.without_rights > 0 {
+            let subjects = tenant.without_rights;
+            result = result.and(Err(NotHeld::Rights {
+                tenant: id,
+                subjects,
+            }));
+        }
         // What says the same stays the same thing: nobody is judged again for it.
         if self
             .table
@@ -467,15 +515,20 @@ impl TableBuilder {
         self.by_name.keys().cloned()
     }
 
+    /// Trust domains of the tenant of that name.
+    fn domains_of(&self, tenant: &str) -> Vec<Box<str>> {
+        let of_it = self.domains.iter().filter(|(_, name)| **name == *tenant);
+        of_it.map(|(domain, _)| domain.clone()).collect()
+    }
+
     fn replace(&mut self, id: TenantId, tenant: Option<Arc<TenantAccess>>) {
-        let table = &mut self.table;
-        let before = table.tenants.remove(&id);
+        let before = self.table.tenants.remove(&id);
         let names = |one: &Arc<TenantAccess>| -> Vec<Kid> {
             one.keys.iter().map(|(kid, _, _)| *kid).collect()
         };
         let (old, new) = (before.as_ref().map(names), tenant.as_ref().map(names));
         if old != new {
-            move_names(&mut table.by_kid, id, old, new);
+            move_names(&mut self.table.by_kid, id, old, new);
         }
         let digests = |one: &Arc<TenantAccess>| -> Vec<ApiKeyDigest> {
             let mut all: Vec<_> = one.api_keys.keys().copied().collect();
@@ -486,18 +539,15 @@ impl TableBuilder {
         let count = |digests: &Option<Vec<_>>| digests.as_ref().map_or(0, Vec::len);
         self.api_keys = self.api_keys - count(&old) + count(&new);
         if old != new {
-            move_names(&mut table.by_digest, id, old, new);
+            move_names(&mut self.table.by_digest, id, old, new);
         }
-        let domains = |one: &Arc<TenantAccess>| -> Vec<Box<str>> {
-            let of_it = self.domains.iter().filter(|(_, name)| *name == one.name);
-            of_it.map(|(domain, _)| domain.clone()).collect()
-        };
+        let domains = |one: &Arc<TenantAccess>| self.domains_of(&one.name);
         let (old, new) = (before.as_ref().map(domains), tenant.as_ref().map(domains));
         if old != new {
-            move_names(&mut table.by_domain, id, old, new);
+            move_names(&mut self.table.by_domain, id, old, new);
         }
         if let Some(tenant) = tenant {
-            table.tenants.insert(id, tenant);
+            self.table.tenants.insert(id, tenant);
         }
         self.changed = true;
     }

@@ -9,7 +9,7 @@ use pinion_types::WallMs;
 
 use crate::TenantId;
 use crate::api_key::ApiKeyDigest;
-use crate::compile::{ApiKeyFacts, TableBuilder, TenantFacts, TooManyApiKeys};
+use crate::compile::{ApiKeyFacts, NotHeld, TableBuilder, TenantFacts};
 use crate::exchange::Issuer;
 use crate::jose::Algorithm;
 use crate::keyring::{Keyring, RETIRED_KEPT_MS, StoredKey};
@@ -140,8 +140,8 @@ impl TableBuilder {
     /// Takes everything: at the start, and after a snapshot.
     ///
     /// # Errors
-    /// [`TooManyApiKeys`], of the last tenant that had to go without its own.
-    pub fn handle_all(&mut self, metadata: &Metadata) -> Result<(), TooManyApiKeys> {
+    /// [`NotHeld`], of the last tenant of whom it is so.
+    pub fn handle_all(&mut self, metadata: &Metadata) -> Result<(), NotHeld> {
         let mut names = BTreeSet::new();
         each(metadata, ObjectKind::Tenant, "", |object| {
             if let ObjectKey::Tenant(name) = &object.meta.key {
@@ -160,16 +160,12 @@ impl TableBuilder {
         &mut self,
         metadata: &Metadata,
         changes: &[Change],
-    ) -> Result<(), TooManyApiKeys> {
+    ) -> Result<(), NotHeld> {
         let names = changes.iter().filter_map(|change| concerns(&change.key));
         self.take(metadata, names.map(Box::from).collect())
     }
 
-    fn take(
-        &mut self,
-        metadata: &Metadata,
-        names: BTreeSet<Box<str>>,
-    ) -> Result<(), TooManyApiKeys> {
+    fn take(&mut self, metadata: &Metadata, names: BTreeSet<Box<str>>) -> Result<(), NotHeld> {
         let mut result = Ok(());
         for name in names {
             match TenantFacts::of(metadata, &name) {

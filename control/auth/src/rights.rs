@@ -4,9 +4,11 @@
 //! [`Action`] on a [`PolicyObject`]. A right reaches whatever its object covers; who may
 //! manage a namespace or a tenant may manage what is in it.
 
+use core::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use pinion_metadata::{Action, ActionPattern, Part, PolicyObject};
+use pinion_metadata::{Action, ActionPattern, Part, PolicyObject, ScopeKind};
 use pinion_types::{ResourceKind, ResourceName};
 
 use crate::access::Permissions;
@@ -95,30 +97,98 @@ pub struct Wanted {
     pub objects: Option<Vec<PolicyObject>>,
 }
 
-/// Rights of one somebody. Deny unless listed.
+/// Actions on each object, at least one. An object is as long as its names, and one policy on
+/// a role is held by everybody who has that role: the object is kept once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rights(BTreeMap<PolicyObject, Actions>);
+pub(crate) struct Held(BTreeMap<Arc<PolicyObject>, Actions>);
 
-impl Rights {
-    /// Adds actions on an object.
-    pub fn add(&mut self, actions: Actions, object: PolicyObject) {
+impl Held {
+    pub(crate) fn add(&mut self, actions: Actions, object: Arc<PolicyObject>) {
         if actions != Actions::NONE {
             let on = self.0.entry(object).or_default();
             *on = on.and(actions);
         }
     }
 
-    /// Adds what another has.
-    pub fn add_all(&mut self, other: &Self) {
+    pub(crate) fn add_all(&mut self, other: &Self) {
         for (object, actions) in &other.0 {
-            self.add(*actions, object.clone());
+            self.add(*actions, Arc::clone(object));
         }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn on(&self, object: &PolicyObject) -> Actions {
+        self.0.get(object).copied().unwrap_or_default()
+    }
+
+    /// Whether the first object that is not before `least` has a part in common with `object`.
+    fn meets(&self, least: &PolicyObject, object: &PolicyObject) -> bool {
+        let mut from = self.0.range::<PolicyObject, _>(least..);
+        let first = from.next();
+        first.is_some_and(|(first, _)| first.intersect(object).is_some())
+    }
+}
+
+/// Rights of one somebody. Deny unless listed.
+///
+/// They are in two parts: what was given to somebody itself, and what the roles bring that it
+/// has. Whoever has the same roles shares the second, however much it is.
+#[derive(Clone, Debug, Default)]
+pub struct Rights {
+    own: Arc<Held>,
+    of_roles: Arc<Held>,
+}
+
+impl PartialEq for Rights {
+    /// Whether they are the same, however they are parted.
+    fn eq(&self, other: &Self) -> bool {
+        self.entries().eq(other.entries())
+    }
+}
+
+impl Eq for Rights {}
+
+impl Rights {
+    pub(crate) fn in_parts(own: Arc<Held>, of_roles: Arc<Held>) -> Self {
+        Self { own, of_roles }
+    }
+
+    /// Adds actions on an object.
+    pub fn add(&mut self, actions: Actions, object: PolicyObject) {
+        Arc::make_mut(&mut self.own).add(actions, Arc::new(object));
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.own.0.is_empty() && self.of_roles.0.is_empty()
+    }
+
+    /// The part that roles bring, to see with whom it is shared.
+    #[cfg(test)]
+    pub(crate) fn of_roles(&self) -> &Arc<Held> {
+        &self.of_roles
+    }
+
+    /// Each object once and in order, whichever part it is of.
+    fn entries(&self) -> impl Iterator<Item = (&PolicyObject, Actions)> {
+        let mut own = self.own.0.iter().peekable();
+        let mut of_roles = self.of_roles.0.iter().peekable();
+        core::iter::from_fn(move || {
+            let first = match (own.peek(), of_roles.peek()) {
+                (Some((mine, _)), Some((theirs, _))) => mine.cmp(theirs),
+                (Some(_), None) => Ordering::Less,
+                (None, _) => Ordering::Greater,
+            };
+            let mine = first.is_le().then(|| own.next()).flatten();
+            let theirs = first.is_ge().then(|| of_roles.next()).flatten();
+            let (object, actions) = mine.or(theirs)?;
+            let others = theirs.map_or(Actions::NONE, |(_, actions)| *actions);
+            Some((&**object, actions.and(others)))
+        })
     }
 
     /// Whether they hold that action on all of that object.
@@ -151,12 +221,22 @@ impl Rights {
 
     /// The objects on which they hold that action itself: how far it reaches.
     pub fn objects(&self, action: Action) -> impl Iterator<Item = &PolicyObject> {
-        let held = self.0.iter().filter(move |(_, on)| on.contain(action));
+        let held = self.entries().filter(move |(_, on)| on.contain(action));
         held.map(|(object, _)| object)
     }
 
+    /// Whether they hold anything on it, or on something that has a part in common with it.
+    ///
+    /// Lists ask this of each row, so it looks at a few places and not at every right.
+    #[must_use]
+    pub fn touch(&self, object: &PolicyObject) -> bool {
+        let parts = [&self.own, &self.of_roles];
+        let holds_from = |least: &PolicyObject| parts.iter().any(|part| part.meets(least, object));
+        self.above(object) != Actions::NONE || runs(object).iter().any(holds_from)
+    }
+
     fn on(&self, object: &PolicyObject) -> Actions {
-        self.0.get(object).copied().unwrap_or_default()
+        self.own.on(object).and(self.of_roles.on(object))
     }
 
     /// What they hold on what covers an object and is not it.
@@ -169,10 +249,10 @@ impl Rights {
     #[must_use]
     pub fn narrow(&self, wanted: &Wanted) -> Self {
         let mut narrowed = Self::default();
-        for (object, actions) in &self.0 {
+        for (object, actions) in self.entries() {
             let actions = match wanted.actions {
                 Some(only) => actions.in_full().in_both(only.in_full()),
-                None => *actions,
+                None => actions,
             };
             match &wanted.objects {
                 None => narrowed.add(actions, object.clone()),
@@ -189,7 +269,7 @@ impl Rights {
     /// Their texts, `action:object` each, without those that others say already: for a token.
     #[must_use]
     pub fn texts(&self) -> Box<[Box<str>]> {
-        let text = |(object, actions): (&PolicyObject, &Actions)| {
+        let text = |(object, actions): (&PolicyObject, Actions)| {
             let said = self.above(object).in_full().and(actions.implied());
             let own = actions.without(said);
             let texts = own
@@ -197,7 +277,7 @@ impl Rights {
                 .map(move |action| format!("{action}:{object}").into());
             texts.collect::<Vec<Box<str>>>()
         };
-        self.0.iter().flat_map(text).collect()
+        self.entries().flat_map(text).collect()
     }
 
     /// Reads the texts of a token of that tenant.
@@ -289,6 +369,73 @@ fn wider_names(name: &Part) -> Vec<Part> {
     let ends = ends.chain(whole.then_some(path.len()));
     let below = ends.map(|end| Part::Below(path[..end].into()));
     core::iter::once(Part::Any).chain(below).collect()
+}
+
+/// Where in the order of objects everything lies that has a part in common with this one and
+/// does not cover it: the least that there could be of each run. All of a run has, or nothing.
+fn runs(object: &PolicyObject) -> Vec<PolicyObject> {
+    let mut all = vec![object.clone()];
+    let Some(tenant) = object.tenant() else {
+        // After it comes everything.
+        return all;
+    };
+    let namespaces = PolicyObject::Namespace {
+        tenant: tenant.into(),
+        namespace: None,
+    };
+    let whole = |kind| PolicyObject::Kind {
+        kind,
+        tenant: tenant.into(),
+    };
+    let named = |kind, namespace: &str, name| PolicyObject::Resource {
+        kind,
+        tenant: tenant.into(),
+        namespace: namespace.into(),
+        name,
+    };
+    let kinds = || ScopeKind::ALL.iter().copied();
+    // Nothing is before an empty name.
+    let each_of = |namespace| {
+        let runs = kinds().map(move |kind| [whole(kind), named(kind, namespace, Part::Any)]);
+        runs.flatten()
+    };
+    match object {
+        PolicyObject::Cluster => {}
+        PolicyObject::Tenant(_)
+        | PolicyObject::Namespace {
+            namespace: None, ..
+        } => {
+            all.push(namespaces);
+            all.extend(each_of(""));
+        }
+        // A kind of the tenant and the namespace meet.
+        PolicyObject::Namespace {
+            namespace: Some(namespace),
+            ..
+        } => {
+            all.extend(each_of(namespace));
+        }
+        PolicyObject::Kind { kind, .. } => {
+            all.extend([namespaces, named(*kind, "", Part::Any)]);
+        }
+        PolicyObject::Resource {
+            kind,
+            namespace,
+            name: Part::Below(path),
+            ..
+        } => {
+            // Names that go on after the path without a slash may come between.
+            let below: Box<str> = format!("{path}/").into();
+            let parts = [
+                Part::Below(below.clone()),
+                Part::Exactly(path.clone()),
+                Part::Exactly(below),
+            ];
+            all.extend(parts.map(|part| named(*kind, namespace, part)));
+        }
+        PolicyObject::Resource { .. } => {}
+    }
+    all
 }
 
 /// What an action is on the data plane, for a resource of that kind.
@@ -476,7 +623,7 @@ mod tests {
     }
 
     fn objects() -> impl Strategy<Value = PolicyObject> {
-        let place = "[tu]/[nm]/(a|b|a/b|a/b/c|ab|\\*|a/\\*|a/b/\\*)";
+        let place = "[tu]/[nm]/(a|b|a/b|a/b/c|ab|a-|\\*|a/\\*|a-/\\*|a/b/\\*)";
         prop_oneof![
             Just("cluster".to_owned()),
             "tenant:[tu]",
@@ -487,6 +634,11 @@ mod tests {
         .prop_map(|text| object(&text))
     }
 
+    fn close() -> impl Strategy<Value = PolicyObject> {
+        let name = "(a|a-|a-/b|a/b|a0|\\*|a/\\*|a-/\\*|a/b/\\*)";
+        name.prop_map(|name| object(&format!("stream:t/n/{name}")))
+    }
+
     fn some_actions() -> impl Strategy<Value = Actions> {
         let pattern = "(\\*|stream\\.\\*|stream\\.publish|stream\\.manage|queue\\.consume|ns\\.manage|tenant\\.manage)";
         prop::collection::vec(pattern, 1..3).prop_map(|all| actions(&all.join(" ")))
@@ -494,6 +646,17 @@ mod tests {
 
     fn some_rights() -> impl Strategy<Value = Vec<(Actions, PolicyObject)>> {
         prop::collection::vec((some_actions(), objects()), 0..6)
+    }
+
+    fn in_parts(own: &[(Actions, PolicyObject)], of_roles: &[(Actions, PolicyObject)]) -> Rights {
+        let part = |lines: &[(Actions, PolicyObject)]| {
+            let mut held = Held::default();
+            for (actions, object) in lines {
+                held.add(*actions, Arc::new(object.clone()));
+            }
+            Arc::new(held)
+        };
+        Rights::in_parts(part(own), part(of_roles))
     }
 
     proptest! {
@@ -516,6 +679,59 @@ mod tests {
                     actions.in_full().contain(action) && object.covers(&asked)
                 });
                 prop_assert_eq!(rights.allow(action, &asked), one, "{} on {}", action, asked);
+            }
+        }
+
+        /// Looking at a few places finds what looking at every right does, in whichever part
+        /// it is.
+        #[test]
+        fn rights_touch_what_one_of_them_meets(
+            own in some_rights(),
+            of_roles in some_rights(),
+            asked in objects(),
+        ) {
+            let rights = in_parts(&own, &of_roles);
+            let one = own.iter().chain(&of_roles).any(|(_, object)| object.intersect(&asked).is_some());
+            prop_assert_eq!(rights.touch(&asked), one, "{}", asked);
+            let narrowed = rights.narrow(&Wanted { actions: None, objects: Some(vec![asked]) });
+            prop_assert_eq!(!narrowed.is_empty(), one);
+        }
+
+        /// The same of names that lie close together, where what goes on after a path without
+        /// a slash comes between it and what is below.
+        #[test]
+        fn rights_touch_what_is_below_a_path_whatever_comes_between(
+            held in prop::collection::vec(close(), 1..5),
+            asked in close(),
+        ) {
+            let mut rights = Rights::default();
+            for object in &held {
+                rights.add(actions("stream.publish"), object.clone());
+            }
+            let one = held.iter().any(|object| object.intersect(&asked).is_some());
+            prop_assert_eq!(rights.touch(&asked), one, "{} of {:?}", asked, held);
+        }
+
+        /// In how many parts rights are is nobody's to see.
+        #[test]
+        fn rights_in_two_parts_are_the_rights_of_both(
+            own in some_rights(),
+            of_roles in some_rights(),
+            asked in objects(),
+        ) {
+            let parted = in_parts(&own, &of_roles);
+            let mut whole = Rights::default();
+            for (actions, object) in own.into_iter().chain(of_roles) {
+                whole.add(actions, object);
+            }
+            prop_assert_eq!(&parted, &whole);
+            prop_assert_eq!(parted.texts(), whole.texts());
+            prop_assert_eq!(parted.is_empty(), whole.is_empty());
+            let wanted = Wanted { actions: None, objects: Some(vec![asked.clone()]) };
+            prop_assert_eq!(parted.narrow(&wanted), whole.narrow(&wanted));
+            for action in Action::ALL.iter().copied() {
+                prop_assert!(parted.objects(action).eq(whole.objects(action)));
+                prop_assert_eq!(parted.allow(action, &asked), whole.allow(action, &asked));
             }
         }
 

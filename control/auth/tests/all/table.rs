@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pinion_auth::access::{AccessTable, Part, Permissions};
 use pinion_auth::api_key::ApiKey;
 use pinion_auth::compile::{
-    API_KEYS_MAX, ApiKeyFacts, CredentialTable, Credentials, Known, Proof, TableBuilder,
-    TenantFacts, TooManyApiKeys,
+    API_KEYS_MAX, ApiKeyFacts, CredentialTable, Credentials, Known, NotHeld, Proof, TableBuilder,
+    TenantFacts,
 };
 use pinion_auth::keyring::{Keyring, RETIRED_KEPT_MS, StoredKey};
 use pinion_auth::policies::Policies;
@@ -547,7 +547,7 @@ fn the_table_is_bounded_and_who_does_not_fit_has_no_api_keys() {
     }];
     let (tenant, keys) = (t2.id, API_KEYS_MAX + 1);
     let refused = cluster.builder.handle_tenant(t2.clone());
-    assert_eq!(refused, Err(TooManyApiKeys { tenant, keys }));
+    assert_eq!(refused, Err(NotHeld::ApiKeys { tenant, keys }));
     cluster.table = cluster.builder.poll_table().unwrap();
     let token = cluster.token(&t2, 1, &ana("t2"));
     assert!(cluster.admit(NOW, &token).is_ok(), "all but its API keys");
@@ -556,6 +556,55 @@ fn the_table_is_bounded_and_who_does_not_fit_has_no_api_keys() {
     cluster.take(&t1);
     cluster.take(&t2);
     assert!(cluster.admit(NOW, &text).is_ok());
+}
+
+#[test]
+fn who_is_beyond_the_limit_of_rights_is_let_in_and_may_nothing() {
+    const ROLES: usize = 1_500;
+    let mut cluster = Cluster::new();
+    let mut t2 = cluster.tenant(2, "t2");
+    // Each role leads to the next, so that each workload has another combination of them.
+    for number in 0..ROLES {
+        let (role, next) = (format!("role:{number:04}"), format!("{:04}", number + 1));
+        let workload = format!("spiffe://cluster.local/{number:04}");
+        allow(&mut t2, &role, "cache.read", "cache:t2/*");
+        t2.policies.give(&Subject::parse(&role).unwrap(), &next);
+        t2.policies
+            .give(&Subject::parse(&workload).unwrap(), &role["role:".len()..]);
+    }
+    // Of a trust domain that is another tenant's: nobody asks for their rights here.
+    let mut only_others = cluster.tenant(2, "t2");
+    for number in 0..ROLES {
+        let (role, next) = (format!("role:{number:04}"), format!("{:04}", number + 1));
+        let workload = format!("spiffe://b/{number:04}");
+        only_others
+            .policies
+            .give(&Subject::parse(&role).unwrap(), &next);
+        only_others
+            .policies
+            .give(&Subject::parse(&workload).unwrap(), &role["role:".len()..]);
+    }
+    assert_eq!(cluster.builder.handle_tenant(only_others), Ok(()));
+
+    for _ in 0..2 {
+        // Also when nothing changed: it is so still.
+        let refused = cluster.builder.handle_tenant(t2.clone());
+        let Err(NotHeld::Rights { tenant, subjects }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(tenant, t2.id);
+        assert!(0 < subjects && subjects < ROLES, "{subjects}");
+    }
+    cluster.table = cluster.builder.poll_table().unwrap();
+    for (number, expected) in [(0, Permissions::READ), (ROLES - 1, Permissions::NONE)] {
+        let id = SpiffeId::parse(&format!("spiffe://cluster.local/{number:04}")).unwrap();
+        let known = cluster.admit_workload(&id).unwrap();
+        let name = ResourceName::parse("n/x").unwrap();
+        let may = cluster
+            .table
+            .permissions(&known, ResourceKind::Cache, &name);
+        assert_eq!(may, expected, "{number}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pinion_auth::compile::{CredentialTable, TableBuilder, TooManyApiKeys};
+use pinion_auth::compile::{CredentialTable, NotHeld, TableBuilder};
 use pinion_auth::token::Realm;
 use pinion_metadata::{Change, Metadata, ObjectKey};
 use pinion_node::access::{AccessTable, Principal, TenantId, TokenDigest};
@@ -130,9 +130,9 @@ const fn concerns(key: &ObjectKey) -> bool {
     )
 }
 
-fn say(taken: Result<(), TooManyApiKeys>) {
+fn say(taken: Result<(), NotHeld>) {
     if let Err(error) = taken {
-        tracing::error!(%error, "API keys of a tenant do not count");
+        tracing::error!(%error, "of a tenant, not all is held that its credentials are checked with");
     }
 }
 
