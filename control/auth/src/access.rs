@@ -63,10 +63,11 @@ impl Permissions {
             Permission::None => return true,
             Permission::Read => Self::READ,
             Permission::Write => Self::PUT,
+            Permission::ReadWrite => Self::READ.and(Self::PUT),
             Permission::Consume => Self::CONSUME,
             Permission::Admin => Self::ADMIN,
         };
-        self.0 & needed.0 != 0
+        self.0 & needed.0 == needed.0
     }
 }
 
@@ -550,6 +551,13 @@ mod tests {
         assert!(Permissions::WRITE.allow(Permission::Consume));
         assert!(!Permissions::PUT.allow(Permission::Consume));
         assert!(!Permissions::CONSUME.allow(Permission::Write));
+        assert!(!Permissions::PUT.allow(Permission::ReadWrite));
+        assert!(!Permissions::READ.allow(Permission::ReadWrite));
+        assert!(
+            Permissions::READ
+                .and(Permissions::PUT)
+                .allow(Permission::ReadWrite)
+        );
         assert!(Permissions::NONE.allow(Permission::None));
     }
 

@@ -585,8 +585,16 @@ fn a_held_message_is_settled_by_its_token_from_elsewhere() {
         rows(&node.ok("queue dlq list jobs/mail --error-prefix x --json")).len(),
         0
     );
+    // What is made of them is not for who takes messages.
+    let admin = "--token pinion-data/dev/admin.token";
+    let (code, _, err) = node.run("queue dlq replay jobs/mail --id 0:1");
+    assert_eq!(code, Some(1));
     assert!(
-        node.ok("queue dlq replay jobs/mail --id 0:1")
+        err.contains("dead letters") && err.contains("needs admin"),
+        "{err}"
+    );
+    assert!(
+        node.ok(&format!("queue dlq replay jobs/mail --id 0:1 {admin}"))
             .starts_with("1 dead letter")
     );
     assert_eq!(node.ok("queue take jobs/mail --ack"), "b\n");
@@ -596,6 +604,7 @@ fn a_held_message_is_settled_by_its_token_from_elsewhere() {
 fn nothing_is_forgotten_unasked_and_a_group_sees_every_message_once() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path());
+    let admin = "--token pinion-data/dev/admin.token";
     node.ok("queue put jobs/mail hello");
     node.ok("queue group create jobs/mail audit");
     assert_eq!(node.ok("queue take jobs/mail --ack"), "hello\n");
@@ -612,11 +621,11 @@ fn nothing_is_forgotten_unasked_and_a_group_sees_every_message_once() {
         assert!(err.contains("--yes"), "{err}");
     }
     assert_eq!(
-        node.ok("queue dlq purge jobs/mail --yes"),
+        node.ok(&format!("queue dlq purge jobs/mail --yes {admin}")),
         "0 dead letters forgotten\n"
     );
     assert_eq!(
-        node.ok("queue group delete jobs/mail audit --yes"),
+        node.ok(&format!("queue group delete jobs/mail audit --yes {admin}")),
         "audit\tdeleted\n"
     );
     let (code, _, err) = node.run("queue take jobs/mail --group nobody");

@@ -268,7 +268,7 @@ fn code_hint(code: ErrorCode) -> Option<&'static str> {
             "get a token from the node's operator: `pinion token --name NAME` prints one, and the [[token]] lines that make the node accept it",
         ),
         ErrorCode::Forbidden => Some(
-            "the operator can add permissions (read, write, admin) to `grants` of your [[token]] in the node's configuration; making a resource needs admin, which with `serve --dev` is --token pinion-data/dev/admin.token",
+            "the operator can add permissions (read, write, admin) to `grants` of your [[token]] in the node's configuration; adding to a counter needs read and write; making a resource, replaying and purging dead letters, and forgetting a group needs admin, which with `serve --dev` is --token pinion-data/dev/admin.token",
         ),
         ErrorCode::Draining => Some("the node is about to stop; try again when it is back"),
         ErrorCode::Backlogged => {

@@ -263,7 +263,7 @@ impl Cache {
     }
 
     /// Adds to a counter; an absent one begins at `initial`, with `ttl`.
-    /// Gives its value.
+    /// Gives its value, which tells what was there: it needs the grants to read and to write.
     ///
     /// # Errors
     /// `NotACounter` when the value is not 8 bytes; `CounterOverflow`.
@@ -445,7 +445,7 @@ impl Cache {
     }
 
     /// The value of a key; or the task to set it, given to one caller at a
-    /// time; or a wait for that caller.
+    /// time; or a wait for that caller. Needs the grants to read and to write.
     ///
     /// # Errors
     /// `TimedOut` when another caller did not fill within the wait. A lost

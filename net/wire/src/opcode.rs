@@ -10,9 +10,12 @@ pub enum Permission {
     Read,
     /// To add to the resource or change what is in it.
     Write,
+    /// Both of these: the request changes what is in the resource, and its answer tells of
+    /// what was there.
+    ReadWrite,
     /// To take messages of a queue and say what became of them.
     Consume,
-    /// To declare and configure resources.
+    /// To declare and configure resources, and to undo what work others leave behind.
     Admin,
 }
 
@@ -27,7 +30,8 @@ pub struct Entry {
     pub replies: &'static [u8],
     /// A replay does no harm: 0-RTT data may carry it. For OPEN only without a spec.
     pub idempotent: bool,
-    /// For OPEN without a spec; with one it needs [`Permission::Admin`].
+    /// For OPEN without a spec and QUEUE_GROUP that makes one; OPEN with a spec and
+    /// QUEUE_GROUP that forgets one need [`Permission::Admin`].
     pub needs: Permission,
 }
 
@@ -221,7 +225,7 @@ const fn entry(
 
 /// Every request, by opcode.
 pub const REQUESTS: &[Entry] = {
-    use Permission::{Consume, None, Read, Write};
+    use Permission::{Admin, Consume, None, Read, ReadWrite, Write};
     &[
         entry(HELLO, "HELLO", &[WELCOME], true, None),
         entry(PING, "PING", &[PONG], true, None),
@@ -251,7 +255,8 @@ pub const REQUESTS: &[Entry] = {
         entry(CACHE_SET, "CACHE_SET", &[CACHE_STORED], false, Write),
         entry(CACHE_DELETE, "CACHE_DELETE", &[CACHE_DELETED], false, Write),
         entry(CACHE_TOUCH, "CACHE_TOUCH", &[CACHE_STORED], false, Write),
-        entry(CACHE_INCR, "CACHE_INCR", &[CACHE_COUNTER], false, Write),
+        // The sum tells what was there: adding nothing reads any value of 8 bytes.
+        entry(CACHE_INCR, "CACHE_INCR", &[CACHE_COUNTER], false, ReadWrite),
         entry(
             CACHE_GET_MANY,
             "CACHE_GET_MANY",
@@ -272,7 +277,7 @@ pub const REQUESTS: &[Entry] = {
             "CACHE_LEASE",
             &[CACHE_VALUE, CACHE_LEASED],
             false,
-            Write,
+            ReadWrite,
         ),
         entry(CACHE_WATCH, "CACHE_WATCH", &[SUBSCRIBED], false, Read),
         entry(CACHE_INFO, "CACHE_INFO", &[CACHE_STATUS], true, Read),
@@ -286,20 +291,15 @@ pub const REQUESTS: &[Entry] = {
         entry(QUEUE_RELEASE, "QUEUE_RELEASE", &[SETTLED], false, Consume),
         entry(QUEUE_PEEK, "QUEUE_PEEK", &[QUEUE_PAGE], true, Read),
         entry(QUEUE_DEAD_LIST, "QUEUE_DEAD_LIST", &[DEAD_PAGE], true, Read),
+        // Dead letters are what a group's work has come to, and not one consumer's.
         entry(
             QUEUE_DEAD_REPLAY,
             "QUEUE_DEAD_REPLAY",
             &[MOVED],
             false,
-            Consume,
+            Admin,
         ),
-        entry(
-            QUEUE_DEAD_PURGE,
-            "QUEUE_DEAD_PURGE",
-            &[MOVED],
-            false,
-            Consume,
-        ),
+        entry(QUEUE_DEAD_PURGE, "QUEUE_DEAD_PURGE", &[MOVED], false, Admin),
         entry(QUEUE_INFO, "QUEUE_INFO", &[QUEUE_STATUS], true, Read),
         entry(QUEUE_WHY, "QUEUE_WHY", &[QUEUE_REASONS], true, Read),
         entry(

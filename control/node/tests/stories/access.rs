@@ -7,10 +7,10 @@ use std::sync::Arc;
 use pinion_node::access::Permissions;
 use pinion_node::mail::CoreMail;
 use pinion_session::CloseCode;
-use pinion_types::{ErrorCode, FactId, ResourceKind};
-use pinion_wire::message::{Open, Overflow, Reply, Request};
+use pinion_types::{ErrorCode, FactId, PartitionId, ResourceKind};
+use pinion_wire::message::{CacheIncr, GroupAction, Open, Overflow, QueueGroup, Reply, Request};
 
-use super::{OPEN_SUB, Scene, done, published, subscribe};
+use super::{OPEN_SUB, Scene, done, lease, published, set, subscribe};
 use crate::harness::{ADMIN, Got, NOBODY, READER, STRANGER, Setup, WRITER, World, table_of};
 
 fn grant(w: &mut World, token: &'static [u8], permissions: Permissions) {
@@ -32,6 +32,75 @@ fn declaring_needs_admin() {
         let spec = Some(World::spec(1));
         let answer = w.try_open(id, ResourceKind::Cache, "declared", spec);
         assert_eq!(answer.code(), code);
+    }
+}
+
+#[test]
+fn cache_values_are_told_to_readers_alone() {
+    for far in [false, true] {
+        for (permissions, code) in [
+            (Permissions::PUT, Some(ErrorCode::Forbidden)),
+            (Permissions::WRITE, Some(ErrorCode::Forbidden)),
+            (Permissions::READ, Some(ErrorCode::Forbidden)),
+            (Permissions::READ.and(Permissions::PUT), None),
+        ] {
+            let mut w = World::two();
+            let scene = Scene::new(&mut w, 0, ADMIN, far);
+            let (id, cache, key) = (scene.id, scene.cache, &scene.key[..]);
+            grant(&mut w, ADMIN, permissions);
+            // The key is there, and adding nothing would tell its 8 bytes.
+            let incr = CacheIncr {
+                handle: cache,
+                delta: 0,
+                initial: 0,
+                ttl_ms: 0,
+                key,
+            };
+            for request in [
+                Request::CacheLease(lease(cache, key, 10)),
+                Request::CacheIncr(incr),
+            ] {
+                let answer = w.call(id, &request);
+                assert_eq!(
+                    answer.code(),
+                    code,
+                    "{request:?} {permissions:?}: {answer:?}"
+                );
+            }
+            // Whoever may write still does, unread.
+            let answer = w.call(id, &Request::CacheSet(set(cache, key, b"new")));
+            let writes = permissions != Permissions::READ;
+            assert_eq!(answer.code().is_none(), writes, "{permissions:?}");
+        }
+    }
+}
+
+#[test]
+fn forgetting_a_group_is_administration() {
+    for (permissions, expected) in [
+        (Permissions::CONSUME, ErrorCode::Forbidden),
+        (Permissions::WRITE, ErrorCode::Forbidden),
+        (Permissions::ADMIN, ErrorCode::UnknownGroup),
+    ] {
+        let mut w = World::two();
+        let scene = Scene::new(&mut w, 0, ADMIN, false);
+        let ask = |action| {
+            Request::QueueGroup(QueueGroup {
+                handle: scene.queue,
+                partition: PartitionId(0),
+                action,
+                group: "billing",
+            })
+        };
+        done(&mut w, scene.id, &ask(GroupAction::CreateEarliest));
+        grant(&mut w, ADMIN, permissions);
+        let first = w.call(scene.id, &ask(GroupAction::Delete));
+        assert_eq!(first.code().is_none(), permissions == Permissions::ADMIN);
+        // Once it is gone it is unknown; before that it is not said whether there is one.
+        w.assert_refused(scene.id, &ask(GroupAction::Delete), expected);
+        if permissions != Permissions::ADMIN {
+            done(&mut w, scene.id, &ask(GroupAction::CreateLatest));
+        }
     }
 }
 

@@ -31,7 +31,7 @@ enum Verb {
     Del(write::DelArgs),
     /// Give a key another time to live
     Touch(write::TouchArgs),
-    /// Add to a counter
+    /// Add to a counter and print the sum; needs read and write
     Incr(write::IncrArgs),
     /// List keys and values, in no particular order
     Scan(scan::ScanArgs),

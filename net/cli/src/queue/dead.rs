@@ -34,7 +34,7 @@ enum DlqVerb {
         #[arg(long)]
         no_values: bool,
     },
-    /// Make dead letters ready again, their attempts forgotten
+    /// Make dead letters ready again, their attempts forgotten; needs admin
     Replay {
         #[command(flatten)]
         some: Chosen,
@@ -42,7 +42,7 @@ enum DlqVerb {
         #[arg(long, value_name = "N")]
         rate: Option<NonZeroU32>,
     },
-    /// Forget dead letters for good
+    /// Forget dead letters for good; needs admin
     Purge {
         #[command(flatten)]
         some: Chosen,

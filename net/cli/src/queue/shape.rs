@@ -212,7 +212,7 @@ enum GroupVerb {
         #[arg(long, value_enum, default_value = "earliest")]
         from: FromArg,
     },
-    /// Forget a group and all it knows, dead letters included
+    /// Forget a group and all it knows, dead letters included; needs admin
     Delete {
         /// The queue, NAMESPACE/NAME
         #[arg(value_name = "NS/NAME", value_parser = value::resource)]

@@ -187,7 +187,8 @@ impl Queue {
 
     /// Makes dead letters ready again, their attempts forgotten, at most
     /// `rate_per_s` of each partition in a second (0: as fast as it goes). Gives
-    /// how many are; when no ids are named, how many will be.
+    /// how many are; when no ids are named, how many will be. Needs the grant to administer
+    /// the queue.
     ///
     /// # Errors
     /// Partitions before the one that failed have done their part. Repeating it
@@ -200,8 +201,8 @@ impl Queue {
         self.move_dead(selection, Some(rate_per_s)).await
     }
 
-    /// Forgets dead letters for good. Gives how many, as
-    /// [`replay_dead`](Self::replay_dead).
+    /// Forgets dead letters for good. Gives how many, and needs what
+    /// [`replay_dead`](Self::replay_dead) does.
     ///
     /// # Errors
     /// As [`replay_dead`](Self::replay_dead).
@@ -353,7 +354,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Forgets a consumer group in every partition, its dead letters included.
+    /// Forgets a consumer group in every partition, its dead letters included. Needs the
+    /// grant to administer the queue.
     ///
     /// # Errors
     /// `UnknownGroup`; partitions before the one that failed have forgotten it.

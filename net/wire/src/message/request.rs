@@ -8,10 +8,10 @@ use pinion_types::{
 };
 
 use super::{
-    Ack, CursorCommit, CursorDelete, CursorGet, CursorList, Filter, Handle, ItemList, KeyList,
-    Overflow, QueueAck, QueueDeadList, QueueDeadPurge, QueueDeadReplay, QueueExtend, QueueGroup,
-    QueueInfo, QueueNack, QueuePeek, QueuePut, QueueRelease, QueueSubscribe, QueueTake, QueueWhy,
-    Spec,
+    Ack, CursorCommit, CursorDelete, CursorGet, CursorList, Filter, GroupAction, Handle, ItemList,
+    KeyList, Overflow, QueueAck, QueueDeadList, QueueDeadPurge, QueueDeadReplay, QueueExtend,
+    QueueGroup, QueueInfo, QueueNack, QueuePeek, QueuePut, QueueRelease, QueueSubscribe, QueueTake,
+    QueueWhy, Spec,
 };
 use crate::codec::{Fixed, Reader, Writer, message};
 use crate::error::{DecodeError, EncodeError};
@@ -159,12 +159,17 @@ requests! {
 }
 
 impl Request<'_> {
-    /// What the principal must be granted. For all but OPEN the table's word;
-    /// an OPEN that declares needs [`Permission::Admin`].
+    /// What the principal must be granted. For all but two the table's word: an OPEN that
+    /// declares, and a QUEUE_GROUP that forgets a group and so its backlog, need
+    /// [`Permission::Admin`].
     #[must_use]
     pub fn needs(&self) -> Permission {
         match self {
-            Self::Open(Open { spec: Some(_), .. }) => Permission::Admin,
+            Self::Open(Open { spec: Some(_), .. })
+            | Self::QueueGroup(QueueGroup {
+                action: GroupAction::Delete,
+                ..
+            }) => Permission::Admin,
             _ => opcode::lookup(self.opcode()).map_or(Permission::Admin, |entry| entry.needs),
         }
     }

@@ -38,7 +38,7 @@ const TABLE: &[(&str, &str)] = &[
     ("APPEND_STAGE", "--y--y--"),
     ("APPEND_COMMIT", "--y--y--"),
     ("APPEND_ROLLBACK", "--y--y--"),
-    // Caches. Who fills a key writes it.
+    // Caches.
     ("CACHE_GET", "-y---y--"),
     ("CACHE_GET_MANY", "-y---y--"),
     ("CACHE_SCAN", "-y---y--"),
@@ -47,9 +47,11 @@ const TABLE: &[(&str, &str)] = &[
     ("CACHE_SET", "--y--y--"),
     ("CACHE_DELETE", "--y--y--"),
     ("CACHE_TOUCH", "--y--y--"),
-    ("CACHE_INCR", "--y--y--"),
     ("CACHE_SET_MANY", "--y--y--"),
-    ("CACHE_LEASE", "--y--y--"),
+    // Who fills a key writes it, and who need not is told the value; a sum tells what was
+    // there. One of both grants is not enough: `cache_values_are_told_to_readers_alone`.
+    ("CACHE_INCR", "-----y--"),
+    ("CACHE_LEASE", "-----y--"),
     // Queues: looking takes nothing away, working does.
     ("QUEUE_PEEK", "-y---y--"),
     ("QUEUE_DEAD_LIST", "-y---y--"),
@@ -62,9 +64,10 @@ const TABLE: &[(&str, &str)] = &[
     ("QUEUE_EXTEND", "---y-y--"),
     ("QUEUE_RELEASE", "---y-y--"),
     ("QUEUE_SUBSCRIBE", "---y-y--"),
+    // Making one; `forgetting_a_group_is_administration` has the other.
     ("QUEUE_GROUP", "---y-y--"),
-    ("QUEUE_DEAD_REPLAY", "---y-y--"),
-    ("QUEUE_DEAD_PURGE", "---y-y--"),
+    ("QUEUE_DEAD_REPLAY", "----yy--"),
+    ("QUEUE_DEAD_PURGE", "----yy--"),
 ];
 
 /// The first columns.
