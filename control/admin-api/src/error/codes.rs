@@ -86,6 +86,7 @@ pub(crate) const CODES: &[(&str, &str)] = &[
     ("no_plan", "There is no plan"),
     ("no_randomness", "The system gives no random bytes"),
     ("no_signing_keys", "The tenant has no keys to sign with"),
+    ("no_tokens", "No token is of such a subject"),
     ("not_a_replica", "The broker has no copy of the shard"),
     ("not_deletable", "It is no object that is deleted"),
     ("not_deleting", "It is not being deleted"),

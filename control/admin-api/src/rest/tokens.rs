@@ -16,7 +16,7 @@ use pinion_metadata::identity::{self, Revoked};
 use pinion_metadata::limits::ISSUERS_PER_TENANT_MAX;
 use pinion_metadata::{
     ActionPattern, Body, Command, Expect, Filter, ListQuery, Metadata, ObjectKey, ObjectKind,
-    PolicyObject, Subject,
+    PolicyObject, Subject, SubjectOf,
 };
 use pinion_plane::{Caller, Denied, PlaneError};
 use pinion_types::WallMs;
@@ -63,7 +63,9 @@ pub(crate) struct ExchangeResponse {
     pub(crate) permissions: Vec<String>,
 }
 
-/// What is taken back: one token, or all that somebody has.
+/// What is taken back: one token, or all tokens that somebody has. API keys that speak for
+/// them are no tokens and count on: `GET /v1/tenants/{t}/api-keys` has them with their
+/// subjects, and `DELETE /v1/tenants/{t}/api-keys/{id}` ends one.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RevokeRequest {
@@ -73,7 +75,7 @@ pub(crate) struct RevokeRequest {
     /// When that token ends; RFC 3339. What is revoked is kept no longer.
     #[serde(default, deserialize_with = "given")]
     pub(crate) expires: Option<String>,
-    /// Whose tokens, such as `p:ana`.
+    /// Whose tokens, such as `p:ana`. No token is of a `g:`, a `role:` or a `spiffe://`.
     #[serde(default, deserialize_with = "given")]
     pub(crate) subject: Option<String>,
     /// Those that were issued before; RFC 3339. Now where nothing is said.
@@ -334,7 +336,28 @@ fn sealed(error: SealError) -> Failure {
     )
 }
 
-/// A token, or all that somebody has, count no more.
+/// Refuses a subject that no token is of: to say that what it has is revoked would be taken
+/// for the end of what it may do.
+fn has_tokens(subject: &Subject) -> Result<(), Failure> {
+    let instead = match subject.of() {
+        SubjectOf::Principal(_) => return Ok(()),
+        SubjectOf::Group(_) => {
+            "no token is of a group: revoke those of who is in it, each by its p:, and delete the \
+             policies and groupings of the group, so that nobody is given others for it"
+        }
+        SubjectOf::Role(_) => {
+            "no token is of a role: revoke those of who has it, each by its p:, and delete the \
+             policies of the role, or the groupings that give it"
+        }
+        SubjectOf::Workload(_) => {
+            "a workload shows its certificate and no token: delete its policies and groupings, \
+             and the API keys that speak for it, which ends what it may do at once"
+        }
+    };
+    Err(Failure::bad("no_tokens", instead).with("subject", subject.as_str()))
+}
+
+/// A token, or all tokens that somebody has, count no more.
 pub(crate) async fn revoke(call: Call) -> Reply {
     let body: RevokeRequest = call.body()?;
     let (what, at) = match &body {
@@ -360,6 +383,7 @@ pub(crate) async fn revoke(call: Call) -> Reply {
         } => {
             let subject = Subject::parse(subject)
                 .map_err(|error| Failure::bad("bad_subject", error.to_string()))?;
+            has_tokens(&subject)?;
             let before = issued_before.as_deref();
             let before = before
                 .map(|text| moment("issued_before", text))

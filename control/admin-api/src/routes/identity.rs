@@ -71,7 +71,7 @@ pub(super) const IDENTITY: &[Route] = &[
             )
         },
         "token revoke",
-        "A token, or all that somebody has, count no more",
+        "A token, or all tokens that somebody has, count no more; API keys count on",
     ),
     told(
         list(

@@ -543,6 +543,22 @@ fn what_is_revoked_counts_no_more() {
         ] {
             ana.post(revoke, wrong).await.refused(400, code);
         }
+        // What no token is of: nobody is to believe that it has ended.
+        for (subject, instead) in [
+            ("g:dev", "groupings of the group"),
+            ("role:admin", "policies of the role"),
+            ("spiffe://cluster.local/ns/a/sa/b", "policies and groupings"),
+        ] {
+            let answer = ana.post(revoke, json!({ "subject": subject })).await;
+            let message = answer.body["detail"].as_str().unwrap_or_default();
+            assert!(message.contains(instead), "{subject}: {message}");
+            assert_eq!(answer.body["details"]["subject"], subject);
+            answer.refused(400, "no_tokens");
+        }
+        // An API key is no token, and the routes that list and end them say so.
+        let new = json!({ "name": "ci", "subject": "p:ana" });
+        let made = ana.post("/v1/tenants/acme/api-keys", new).await.is(201);
+        let ci = town.ops.showing(made.body["key"].as_str().unwrap());
         // All that somebody has: a token says whole seconds, so those of this one stay.
         let before = json!({ "subject": "p:ana", "issued_before": "2001-01-01T00:00:00Z" });
         ana.post(revoke, before).await.is(204);
@@ -551,6 +567,14 @@ fn what_is_revoked_counts_no_more() {
             .await
             .is(204);
         let answer = ana.get("/v1/tenants/acme").await;
+        answer.refused(401, "unauthenticated");
+        ci.get("/v1/tenants/acme").await.is(200);
+        let keys = town.ops.get("/v1/tenants/acme/api-keys").await.is(200);
+        let key = &keys.body["api_keys"][0];
+        assert_eq!(key["subject"], "p:ana");
+        let path = format!("/v1/tenants/acme/api-keys/{}", key["id"]);
+        town.ops.delete(&path).await.is(204);
+        let answer = ci.get("/v1/tenants/acme").await;
         answer.refused(401, "unauthenticated");
     });
 }

@@ -26,7 +26,10 @@ pub(super) enum Verb {
         #[arg(long = "resource", value_name = "OBJECT")]
         resources: Vec<String>,
     },
-    /// End a token, or all that somebody has, before its time
+    /// End a token, or all tokens that somebody has, before its time
+    ///
+    /// API keys are no tokens: `pinion admin key list` shows which speak for somebody, and
+    /// `pinion admin key revoke` ends one.
     #[command(group(clap::ArgGroup::new("which").required(true).args(["jti", "subject"])))]
     Revoke {
         /// Number of the token, its `jti`
@@ -35,7 +38,7 @@ pub(super) enum Verb {
         /// When that token would have ended, its `exp`, like 2026-01-02T03:04:05Z
         #[arg(long, value_name = "TIME", value_parser = value::moment, requires = "jti")]
         expires: Option<String>,
-        /// Whose tokens, like `p:ana`
+        /// Whose tokens, like `p:ana`; a group, a role or a workload has none
         #[arg(long, value_name = "SUBJECT")]
         subject: Option<String>,
         /// Only those issued before then [default: now]
@@ -103,6 +106,12 @@ impl Verb {
                 let path = context.in_tenant(&["tokens", "revoke"]);
                 let ask = Ask::new(Method::POST, &path).body(draft.value());
                 context.change(&ask, &what, "revoked").await?;
+                if let (Some(subject), false) = (subject, context.json) {
+                    context.printer.line(format_args!(
+                        "  note: API keys that speak for {subject} count on: `pinion admin key list` \
+                         has them, `pinion admin key revoke ID` ends one"
+                    ));
+                }
                 Ok(())
             }
         }

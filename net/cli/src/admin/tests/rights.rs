@@ -163,6 +163,7 @@ async fn tokens() {
         > POST /v1/tenants/default/tokens/revoke {"subject":"p:ana","issued_before":"2026-01-02T03:04:05Z"}
         < 204
         tokens of p:ana: revoked
+          note: API keys that speak for p:ana count on: `pinion admin key list` has them, `pinion admin key revoke ID` ends one
     "#).await;
     let server = Server::start(vec![reply_of(
         r#"200 {"access_token":"a.b.c","expires_in":900}"#,
