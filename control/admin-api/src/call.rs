@@ -427,6 +427,15 @@ impl Call {
     /// Reads what is asked for, as new as the request wants it.
     pub(crate) async fn read(&self, query: Query) -> Result<(Read, QueryValue), Failure> {
         let consistency = self.consistency()?;
+        self.read_as(query, consistency).await
+    }
+
+    /// Reads what is asked for, as new as this.
+    pub(crate) async fn read_as(
+        &self,
+        query: Query,
+        consistency: Consistency,
+    ) -> Result<(Read, QueryValue), Failure> {
         match self.api.plane.read(query, consistency, PLANE_WAIT).await {
             Answer::Read {
                 version,

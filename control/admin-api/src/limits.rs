@@ -133,6 +133,13 @@ pub const BEARER_BYTES_MAX: usize = 16 << 10;
 /// Objects of one page of a list where a request does not say.
 pub const PAGE_DEFAULT: usize = 100;
 
+/// How long one list may look for rows that its caller sees: as long as a read of the plane.
+///
+/// Of many rows a caller may see few, and all of them are looked at before a page is short or
+/// the last. Longer lets who has many rights in a large tenant get an answer, and keeps a
+/// thread of the API busier for them; shorter refuses them sooner.
+pub const LIST_WAIT: Duration = PLANE_WAIT;
+
 /// Rows of one page that is asked for by `limit` and `offset`.
 pub const ROWS_MAX: usize = 1_000;
 

@@ -55,7 +55,8 @@ pub(crate) struct ApiKeyMade {
 
 pub(crate) async fn list(call: Call) -> Reply {
     let tenant = ObjectKey::tenant(call.part("t"));
-    let listed = call.list(ObjectKind::ApiKey, Some(tenant)).await?;
+    let listed = call.list(&[ObjectKind::ApiKey], Some(tenant), |_| true);
+    let listed = listed.await?;
     let rows = listed.items.iter().filter_map(|object| shown(object));
     let rows: Vec<ApiKey> = rows.collect();
     page("api_keys", listed.read, rows, listed.next.as_ref())

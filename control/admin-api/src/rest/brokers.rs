@@ -35,7 +35,7 @@ fn key(call: &Call) -> ObjectKey {
 }
 
 pub(crate) async fn list(call: Call) -> Reply {
-    let listed = call.list(ObjectKind::Broker, None).await?;
+    let listed = call.list(&[ObjectKind::Broker], None, |_| true).await?;
     let rows = views(&call, listed.items).await?;
     page("brokers", listed.read, rows, listed.next.as_ref())
 }

@@ -81,7 +81,8 @@ pub(crate) struct Issuer {
 
 pub(crate) async fn list(call: Call) -> Reply {
     let tenant = ObjectKey::tenant(call.part("t"));
-    let listed = call.list(ObjectKind::Issuer, Some(tenant)).await?;
+    let listed = call.list(&[ObjectKind::Issuer], Some(tenant), |_| true);
+    let listed = listed.await?;
     let rows = listed.items.iter().filter_map(|object| shown(object));
     let rows: Vec<Issuer> = rows.collect();
     page("idp_issuers", listed.read, rows, listed.next.as_ref())

@@ -26,6 +26,7 @@ pub(crate) mod tokens;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::http::StatusCode;
 use base64::Engine;
@@ -36,18 +37,18 @@ use pinion_metadata::{
     Body, Command, Expect, Filter, ListQuery, MetaCode, MetaVersion, Metadata, Object, ObjectKey,
     ObjectKind, PolicyObject,
 };
-use pinion_plane::{PlaneError, Query, QueryValue};
+use pinion_plane::{Consistency, PlaneError, Query, QueryValue};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::call::{Call, Read, Reply, Written, json};
 use crate::error::Failure;
-use crate::limits::{FILTER_BYTES_MAX, PAGE_DEFAULT};
+use crate::limits::{FILTER_BYTES_MAX, LIST_WAIT, PAGE_DEFAULT};
 use crate::observer::Named;
 use crate::seen::ResourceLoad;
 use crate::views::ask::{broker_name, elsewhere};
 
-/// A page of objects, before it is shown.
+/// A page of objects that whoever asks may see, before it is shown.
 pub(crate) struct Listed {
     pub(crate) read: Read,
     pub(crate) items: Vec<Arc<Object>>,
@@ -55,40 +56,89 @@ pub(crate) struct Listed {
 }
 
 impl Call {
-    /// Objects of a kind, as the query wants them. Below something that does not exist
-    /// there is not nothing: that is not found, for whoever could see it.
+    /// Objects of these kinds, one after the other, as the query wants them and as far as
+    /// `sees` says that whoever asks may know of them. Below something that does not exist
+    /// there is not nothing: that is not found, for whoever could see it. Whoever could not
+    /// finds nothing below it, whether it exists or not.
+    ///
+    /// A page is full of rows that are seen, or the last, and goes on after the last row that
+    /// it hands out: neither its token nor how many pages there are tells of what is hidden.
+    /// So what is hidden is passed over here, however much it is. There is no more of it than
+    /// the metadata may have, it is taken a page at a time so that others come between, and
+    /// [`LIST_WAIT`] ends it: in a refusal, because a place to go on from would be a hidden
+    /// row's.
     pub(crate) async fn list(
         &self,
-        kind: ObjectKind,
+        kinds: &[ObjectKind],
         under: Option<ObjectKey>,
+        sees: impl Fn(&Object) -> bool + Send + Sync,
     ) -> Result<Listed, Failure> {
-        let listed = self.page(kind, under.clone()).await?;
+        let size = self.page_size()?;
+        let (filter, deleted) = (self.filter()?, self.flag("deleted")?);
+        let mut after = self.page_token()?;
+        let mut consistency = self.consistency()?;
+        if let Some(parent) = &under
+            && !self.who.sees(&policy_object(parent))
+        {
+            let (read, _) = self.read(Query::Get(parent.clone())).await?;
+            return Ok(Listed {
+                read,
+                items: Vec::new(),
+                next: None,
+            });
+        }
+        let until = Instant::now() + LIST_WAIT;
+        let mut first = None;
+        let mut items: Vec<Arc<Object>> = Vec::new();
+        for kind in kinds {
+            // One more than the page has says that there is another page.
+            let mut limit = size + 1 - items.len();
+            while items.len() <= size {
+                let query = ListQuery {
+                    kind: *kind,
+                    under: under.clone(),
+                    filter: filter.clone(),
+                    deleted,
+                    limit: limit.min(PAGE_MAX),
+                    after: after.take(),
+                };
+                let (read, page) = match self.read_as(Query::List(query), consistency).await? {
+                    (read, QueryValue::Page(page)) => (read, page),
+                    _ => return Err(PlaneError::Failed.into()),
+                };
+                // This node has what the first read waited for: the rest it has at once.
+                consistency = Consistency::Stale;
+                first.get_or_insert(read);
+                items.extend(page.items.into_iter().filter(|object| sees(object)));
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+                if Instant::now() >= until {
+                    return Err(PlaneError::TimedOut.into());
+                }
+                limit = PAGE_MAX;
+            }
+        }
+        let more = items.len() > size;
+        items.truncate(size);
+        let last = items.last().filter(|_| more);
+        let listed = Listed {
+            read: first.ok_or(PlaneError::Failed)?,
+            next: last.map(|object| object.meta.key.clone()),
+            items,
+        };
         if let Some(parent) = under
             && listed.items.is_empty()
-            && self.who.sees(&policy_object(&parent))
         {
             self.get(parent).await?;
         }
         Ok(listed)
     }
 
-    async fn page(&self, kind: ObjectKind, under: Option<ObjectKey>) -> Result<Listed, Failure> {
-        let query = ListQuery {
-            kind,
-            under,
-            filter: self.filter()?,
-            deleted: self.flag("deleted")?,
-            limit: self.page_size()?,
-            after: self.page_token()?,
-        };
-        match self.read(Query::List(query)).await? {
-            (read, QueryValue::Page(page)) => Ok(Listed {
-                read,
-                items: page.items,
-                next: page.next,
-            }),
-            _ => Err(PlaneError::Failed.into()),
-        }
+    /// Whether whoever asks may know of an object that there is.
+    pub(crate) fn sees(&self, object: &Object) -> bool {
+        self.who.sees(&policy_object(&object.meta.key))
     }
 
     fn filter(&self) -> Result<Filter, Failure> {

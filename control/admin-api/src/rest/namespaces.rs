@@ -15,11 +15,10 @@ fn key(call: &Call) -> ObjectKey {
 
 pub(crate) async fn list(call: Call) -> Reply {
     let tenant = ObjectKey::tenant(call.part("t"));
-    let listed = call.list(ObjectKind::Namespace, Some(tenant)).await?;
-    let rows = listed.items.iter().filter(|object| {
-        let namespace = super::policy_object(&object.meta.key);
-        call.who.sees(&namespace)
-    });
+    let kinds = [ObjectKind::Namespace];
+    let listed = call.list(&kinds, Some(tenant), |object| call.sees(object));
+    let listed = listed.await?;
+    let rows = listed.items.iter();
     let rows: Vec<Namespace> = rows.filter_map(|object| Namespace::of(object)).collect();
     page("namespaces", listed.read, rows, listed.next.as_ref())
 }

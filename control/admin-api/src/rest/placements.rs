@@ -3,7 +3,7 @@
 use pinion_metadata::{ObjectKey, ObjectKind};
 use pinion_types::ResourceKind;
 
-use super::{page, policy_object};
+use super::page;
 use crate::call::{Call, Reply};
 use crate::error::Failure;
 use crate::model::Placement;
@@ -30,24 +30,11 @@ pub(crate) async fn list(call: Call) -> Reply {
             return Err(Failure::bad("bad_parameter", "page_token: of another list"));
         }
     };
-    let mut at = first;
-    let listed = loop {
-        let listed = call
-            .list(ObjectKind::Placement(kinds[at]), under.clone())
-            .await?;
-        // An empty page of a kind that is not the last says nothing.
-        if !listed.items.is_empty() || at + 1 == kinds.len() {
-            break listed;
-        }
-        at += 1;
-    };
-    let last = listed.items.last().map(|object| object.meta.key.clone());
-    // The last row of a kind is where the next kind's page begins.
-    let next = listed
-        .next
-        .or_else(|| last.filter(|_| at + 1 < kinds.len()));
-    let mut seen = listed.items;
-    seen.retain(|object| call.who.sees(&policy_object(&object.meta.key)));
+    let kinds = kinds[first..].iter();
+    let kinds: Vec<_> = kinds.map(|kind| ObjectKind::Placement(*kind)).collect();
+    let listed = call.list(&kinds, under, |object| call.sees(object));
+    let listed = listed.await?;
+    let seen = listed.items;
     let rows = call
         .look(move |metadata| {
             let rows = seen.iter();
@@ -55,7 +42,7 @@ pub(crate) async fn list(call: Call) -> Reply {
             rows.collect::<Vec<Placement>>()
         })
         .await?;
-    page("placements", listed.read, rows, next.as_ref())
+    page("placements", listed.read, rows, listed.next.as_ref())
 }
 
 fn kinds(call: &Call) -> Result<Vec<ResourceKind>, Failure> {
@@ -68,15 +55,23 @@ fn kinds(call: &Call) -> Result<Vec<ResourceKind>, Failure> {
         .ok_or_else(|| Failure::bad("bad_parameter", "kind: stream, queue or cache is expected"))
 }
 
+/// What the list is of; `None` is everything, for who sees everything.
 fn under(call: &Call) -> Result<Option<ObjectKey>, Failure> {
-    match (call.param("tenant"), call.param("namespace")) {
+    // Below a tenant without a name would be the whole cluster.
+    let param = |name| call.param(name).filter(|value| !value.is_empty());
+    match (param("tenant"), param("namespace")) {
         (Some(tenant), Some(namespace)) => Ok(Some(ObjectKey::namespace(tenant, namespace))),
         (Some(tenant), None) => Ok(Some(ObjectKey::tenant(tenant))),
         (None, Some(_)) => Err(Failure::bad(
             "bad_parameter",
             "namespace: its tenant is expected, too",
         )),
-        // Somebody of a tenant is shown that one's.
-        (None, None) => Ok(call.who.tenant.as_deref().map(ObjectKey::tenant)),
+        (None, None) => match call.who.tenant.as_deref() {
+            // Somebody of a tenant is shown that one's.
+            Some(own) => Ok(Some(ObjectKey::tenant(own))),
+            None if call.who.sees_all() => Ok(None),
+            // Somebody of none finds nothing, as below a tenant that there is not.
+            None => Ok(Some(ObjectKey::tenant(""))),
+        },
     }
 }

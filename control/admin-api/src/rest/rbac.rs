@@ -104,13 +104,16 @@ pub(crate) struct RowIds {
 // ------------------------------------------------------------------------- policies
 
 pub(crate) async fn policies(call: Call) -> Reply {
-    let sees = scope(&call, Action::RbacView)?;
-    let tenant = ObjectKey::tenant(call.part("t"));
-    let listed = call.list(ObjectKind::Policy, Some(tenant)).await?;
-    let rows = listed.items.iter().filter_map(|object| policy(object));
+    let scope = scope(&call, Action::RbacView)?;
     // Whoever sees a part of the tenant sees its rules there.
-    let rows = rows.filter(|(_, object)| sees.iter().any(|wide| wide.covers(object)));
-    let rows: Vec<Policy> = rows.map(|(row, _)| row).collect();
+    let sees = |object: &Object| match &object.body {
+        Body::Policy(of) => scope.iter().any(|wide| wide.covers(&of.object)),
+        _ => false,
+    };
+    let tenant = ObjectKey::tenant(call.part("t"));
+    let listed = call.list(&[ObjectKind::Policy], Some(tenant), sees).await?;
+    let rows = listed.items.iter().filter_map(|object| policy(object));
+    let rows: Vec<Policy> = rows.collect();
     page("policies", listed.read, rows, listed.next.as_ref())
 }
 
@@ -161,7 +164,8 @@ pub(crate) async fn groupings(call: Call) -> Reply {
         &PolicyObject::Tenant(call.part("t").into()),
     )?;
     let tenant = ObjectKey::tenant(call.part("t"));
-    let listed = call.list(ObjectKind::Grouping, Some(tenant)).await?;
+    let listed = call.list(&[ObjectKind::Grouping], Some(tenant), |_| true);
+    let listed = listed.await?;
     let rows = listed.items.iter().filter_map(|object| grouping(object));
     let rows: Vec<Grouping> = rows.collect();
     page("groupings", listed.read, rows, listed.next.as_ref())
@@ -295,17 +299,16 @@ fn row_ids(written: &Written, rows: usize) -> Vec<Option<u64>> {
     }
 }
 
-fn policy(object: &Object) -> Option<(Policy, &PolicyObject)> {
+fn policy(object: &Object) -> Option<Policy> {
     let (ObjectKey::Policy { id, .. }, Body::Policy(of)) = (&object.meta.key, &object.body) else {
         return None;
     };
-    let row = Policy {
+    Some(Policy {
         id: Some(id.0),
         subject: of.subject.to_string(),
         action: of.action.to_string(),
         object: of.object.to_string(),
-    };
-    Some((row, &of.object))
+    })
 }
 
 fn grouping(object: &Object) -> Option<Grouping> {

@@ -82,12 +82,10 @@ async fn view(call: &Call, object: &Arc<Object>) -> Result<Resource, Failure> {
 
 pub(crate) async fn list(call: Call, kind: ResourceKind) -> Reply {
     let namespace = ObjectKey::namespace(call.part("t"), call.part("ns"));
-    let listed = call
-        .list(ObjectKind::Resource(kind), Some(namespace))
-        .await?;
-    let mut seen = listed.items;
-    seen.retain(|object| call.who.sees(&policy_object(&object.meta.key)));
-    let rows = views(&call, seen).await?;
+    let kinds = [ObjectKind::Resource(kind)];
+    let listed = call.list(&kinds, Some(namespace), |object| call.sees(object));
+    let listed = listed.await?;
+    let rows = views(&call, listed.items).await?;
     page(plural(kind), listed.read, rows, listed.next.as_ref())
 }
 

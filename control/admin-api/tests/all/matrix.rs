@@ -11,13 +11,15 @@ mod first_day;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pinion_admin_api::{PlaneHandle, Route, Verb, routes};
 use pinion_plane::{Answer, AuditQuery, AuditResult};
 use serde_json::{Value, json};
 
 use crate::host::{Host, PATIENCE, PLAIN, with};
 use crate::http::{Answered, Client, tell};
-use crate::roles::{ISSUER_PART, ROLES, believe, furnish, key};
+use crate::roles::{ISSUER_PART, ROLES, believe, furnish, key, role};
 use crate::schema::{self, wrong};
 
 /// In the order of columns: nobody, a guess, a token for data, another tenant's
@@ -495,6 +497,15 @@ fn lists_show_what_the_caller_may_see_and_no_more() {
         assert_eq!(placements, ["stream/acme/pay/orders"]);
         let of_acme = "/v1/placements?tenant=acme&kind=stream";
         assert!(names(&other, of_acme, "placements").await.is_empty());
+        // Of no tenant is not of every tenant.
+        let of_none = "/v1/placements?tenant=";
+        let placements = names(&subscriber, of_none, "placements").await;
+        assert_eq!(placements, ["stream/acme/pay/orders"]);
+        let data = ops.showing(PLAIN);
+        for path in ["/v1/placements", of_none, of_acme] {
+            assert!(names(&data, path, "placements").await.is_empty(), "{path}");
+        }
+        assert_eq!(names(&ops, of_none, "placements").await.len(), 4);
         // Page by page it is the same.
         let (mut all, mut next) = (Vec::new(), String::new());
         loop {
@@ -531,5 +542,90 @@ fn lists_show_what_the_caller_may_see_and_no_more() {
             .refused(404, "not_found");
         assert_eq!(there.body["message"], nowhere.body["message"]);
         assert_eq!(there.body["details"], nowhere.body["details"]);
+        let rows = async |tenant: &str| {
+            let path = format!("/v1/placements?tenant={tenant}");
+            other.get(&path).await.is(200).body
+        };
+        assert_eq!(rows("acme").await, rows("nowhere").await);
+    });
+}
+
+/// What a row is called, as the last part of its key.
+fn called(row: &Value) -> String {
+    // A key's name is for people.
+    let names = match row["prefix"] {
+        Value::Null => &["name", "resource", "issuer"][..],
+        _ => &[],
+    };
+    let mut names = names.iter().filter_map(|field| row[*field].as_str());
+    let name = names.next().map(ToOwned::to_owned);
+    let name = name.or_else(|| row["id"].as_u64().map(|id| id.to_string()));
+    name.unwrap_or_else(|| panic!("{row} has no name"))
+}
+
+#[test]
+fn tokens_and_numbers_of_pages_tell_of_nothing_that_is_hidden() {
+    tell(|ops, plane| async move {
+        furnish(&ops).await;
+        believe(&ops, &plane).await;
+        // Before and behind what most may see.
+        for name in ["alpha", "zeta"] {
+            ops.post("/v1/tenants/acme/namespaces", json!({ "name": name }))
+                .await
+                .is(201);
+        }
+        let streams = "/v1/tenants/acme/namespaces/pay/streams";
+        for name in ["a", "z"] {
+            let body = json!({ "name": name, "placement": { "pinned": "n1" } });
+            ops.post(streams, body).await.is(201);
+        }
+        let mut everybody = everybody(&ops, &plane).await;
+        let clerk = role("clerk", "acme", "rbac.view", "namespace:acme/pay");
+        let clerk = ops.showing(key(&plane, 99, &clerk).await);
+        everybody.push(("a viewer of a part", clerk));
+        // Rows of the audit log have numbers, and are for operators: its token is one.
+        let lists = routes().filter(|route| route.query.contains(&"page_token"));
+        let lists = lists.filter(|route| route.path != "/v1/audit");
+        let mut paths: Vec<String> = lists.map(path).collect();
+        assert!(paths.len() >= 9, "{paths:?}");
+        for query in ["tenant=acme", "tenant=other", "tenant=", "kind=stream"] {
+            paths.push(format!("/v1/placements?{query}"));
+        }
+        paths.push("/v1/placements?tenant=acme&namespace=pay".into());
+        let (mut shown, mut pages) = (0, 0);
+        for (who, client) in &everybody {
+            for path in &paths {
+                let all = client.get(path).await;
+                if all.status != 200 {
+                    continue;
+                }
+                let rows = |answered: &Answered| {
+                    let mut lists = answered.body.as_object().unwrap().values();
+                    let rows = lists.find_map(Value::as_array).unwrap();
+                    rows.iter().map(called).collect::<Vec<String>>()
+                };
+                let (seen, mut left) = (rows(&all), rows(&all).into_iter());
+                let more = if path.contains('?') { '&' } else { '?' };
+                let mut next = String::new();
+                loop {
+                    let page = format!("{path}{more}page_size=1&page_token={next}");
+                    let page = client.get(&page).await.is(200);
+                    let row = left.next();
+                    assert_eq!(rows(&page), Vec::from_iter(row.clone()), "{path} by {who}");
+                    pages += 1;
+                    let Some(token) = page.body["next_page_token"].as_str() else {
+                        break;
+                    };
+                    let key = URL_SAFE_NO_PAD.decode(token).unwrap();
+                    let key = String::from_utf8(key).unwrap();
+                    let row = row.unwrap_or_else(|| panic!("{path} by {who}: behind {key}"));
+                    assert!(key.ends_with(&format!("/{row}")), "{path} by {who}: {key}");
+                    token.clone_into(&mut next);
+                }
+                assert_eq!(left.next(), None, "{path} by {who}");
+                shown += seen.len();
+            }
+        }
+        println!("{pages} pages with {shown} rows");
     });
 }

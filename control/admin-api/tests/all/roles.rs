@@ -21,7 +21,8 @@ pub(crate) struct Role {
     object: &'static str,
 }
 
-const fn role(
+/// Somebody who has that one right.
+pub(crate) const fn role(
     name: &'static str,
     tenant: &'static str,
     action: &'static str,
