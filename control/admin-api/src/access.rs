@@ -11,6 +11,7 @@ pub(crate) use pinion_auth::access::bounded;
 use pinion_auth::access::{AccessTable, Caller};
 use pinion_auth::compile::Credentials;
 use pinion_auth::rights::{Actions, Rights};
+use pinion_metadata::limits::SCOPE_MAX;
 use pinion_metadata::{Action, ActionPattern, Part, PolicyObject};
 use pinion_types::WallMs;
 
@@ -155,6 +156,27 @@ impl Who {
         Err(Failure::forbidden(action.text(), object))
     }
 
+    /// Where they may do this in a place; refused when that is nowhere.
+    ///
+    /// The widest objects come first. Somebody who has it on more than a command takes may do
+    /// it on those alone: to give it on more, give it on something wider.
+    pub(crate) fn scope(
+        &self,
+        action: Action,
+        place: &PolicyObject,
+    ) -> Result<Box<[PolicyObject]>, Failure> {
+        if self.may(action, place) {
+            return Ok(Box::new([place.clone()]));
+        }
+        let inside = self.rights.objects(action).filter(|one| place.covers(one));
+        let inside: Box<[PolicyObject]> = inside.take(SCOPE_MAX).cloned().collect();
+        if inside.is_empty() {
+            // Says why, as for any other right.
+            self.check(action, place)?;
+        }
+        Ok(inside)
+    }
+
     /// Refuses unless they may know of it.
     pub(crate) fn check_sees(&self, object: &PolicyObject) -> Result<(), Failure> {
         if self.sees(object) {
@@ -175,6 +197,7 @@ impl Who {
             Need::Public | Need::Credential | Need::EachObject => Ok(()),
             Need::Inside(of) => self.check_sees(&object(of)),
             Need::Reach(action) => self.reach(action).map(drop),
+            Need::Somewhere(action, of) => self.scope(action, &object(of)).map(drop),
             Need::On(action, of) => {
                 // What is for operators is said so to who may know of the tenant.
                 if of == ObjectOf::Cluster && !part("t").is_empty() {

@@ -358,6 +358,7 @@ fn need(need: Need) -> String {
         Need::Credential => "any credential".into(),
         Need::Inside(of) => format!("any right in {of:?}"),
         Need::On(action, of) => format!("{action} on {of:?}"),
+        Need::Somewhere(action, of) => format!("{action} on {of:?}, or in it"),
         Need::Reach(action) => format!("{action} on the cluster, or on one's tenant"),
         Need::EachObject => "what each object takes".into(),
     }

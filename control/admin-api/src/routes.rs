@@ -98,6 +98,8 @@ pub enum Need {
     Inside(ObjectOf),
     /// This action on this.
     On(Action, ObjectOf),
+    /// This action on this, or on something in it: rows are held against how far it reaches.
+    Somewhere(Action, ObjectOf),
     /// This action on the cluster, or on the tenant of who asks: then it is about what
     /// that tenant has, and nothing else.
     Reach(Action),

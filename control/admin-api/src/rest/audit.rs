@@ -14,6 +14,7 @@ use pinion_types::WallMs;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::access::Who;
 use crate::call::{Call, Reply, json as answer};
 use crate::error::Failure;
 use crate::limits::{PAGE_DEFAULT, PLANE_WAIT};
@@ -122,19 +123,20 @@ impl Row {
     }
 }
 
+/// Refuses unless they may see the rows of a tenant; `None` is those of everybody.
+pub(crate) fn check(who: &Who, tenant: Option<&str>) -> Result<(), Failure> {
+    match tenant {
+        Some(_) if who.sees_all() => Ok(()),
+        // Who manages a tenant may see what was done to it.
+        Some(tenant) => who.check(Action::TenantManage, &PolicyObject::Tenant(tenant.into())),
+        None => who.check(Action::AdminRead, &PolicyObject::Cluster),
+    }
+}
+
 pub(crate) async fn list(call: Call) -> Reply {
     let text = |name| call.param(name).map(Into::into);
     let tenant: Option<Box<str>> = text("tenant");
-    match &tenant {
-        // Who manages a tenant may see what was done to it.
-        Some(tenant) => {
-            let object = PolicyObject::Tenant(tenant.clone());
-            if !call.who.sees_all() {
-                call.who.check(Action::TenantManage, &object)?;
-            }
-        }
-        None => call.who.check(Action::AdminRead, &PolicyObject::Cluster)?,
-    }
+    check(&call.who, tenant.as_deref())?;
     let limit = match call.number_param("limit")? {
         None => PAGE_DEFAULT,
         Some(limit) => usize::try_from(limit)

@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::page;
-use crate::access::Who;
 use crate::call::{Call, Reply, Written, json, no_content};
 use crate::error::Failure;
 
@@ -158,11 +157,6 @@ pub(crate) async fn delete_policy(call: Call) -> Reply {
 // ------------------------------------------------------------------------ groupings
 
 pub(crate) async fn groupings(call: Call) -> Reply {
-    // A grouping has no object: who sees the rules of all of the tenant sees it.
-    call.who.check(
-        Action::RbacView,
-        &PolicyObject::Tenant(call.part("t").into()),
-    )?;
     let tenant = ObjectKey::tenant(call.part("t"));
     let listed = call.list(&[ObjectKind::Grouping], Some(tenant), |_| true);
     let listed = listed.await?;
@@ -216,25 +210,9 @@ pub(crate) async fn delete_grouping(call: Call) -> Reply {
 // --------------------------------------------------------------------------- shared
 
 /// Where whoever asks may do this in the tenant of the path; refused when that is nowhere.
-///
-/// The widest objects come first. Somebody who has it on more than a command takes may do it
-/// on those alone: to give it on more, give it on something wider.
 pub(super) fn scope(call: &Call, action: Action) -> Result<Box<[PolicyObject]>, Failure> {
     let tenant = PolicyObject::Tenant(call.part("t").into());
-    let scope = reach(&call.who, action, &tenant);
-    if scope.is_empty() {
-        // Says why, as for any other right.
-        call.who.check(action, &tenant)?;
-    }
-    Ok(scope)
-}
-
-fn reach(who: &Who, action: Action, tenant: &PolicyObject) -> Box<[PolicyObject]> {
-    if who.may(action, tenant) {
-        return Box::new([tenant.clone()]);
-    }
-    let inside = who.rights.objects(action).filter(|one| tenant.covers(one));
-    inside.take(SCOPE_MAX).cloned().collect()
+    call.who.scope(action, &tenant)
 }
 
 async fn delete(

@@ -7,8 +7,13 @@ use pinion_metadata::Action;
 /// Who manages a tenant manages who is believed in it.
 const MANAGES: Need = Need::On(Action::TenantManage, TENANT);
 
-/// Rows are held against how far a caller's own right reaches.
-const EACH_ROW: Need = Need::Inside(TENANT);
+// Rows are held against how far a caller's own right reaches.
+const SEES_RULES: Need = Need::Somewhere(Action::RbacView, TENANT);
+const MAKES_POLICIES: Need = Need::Somewhere(Action::RbacPolicyManage, TENANT);
+const GIVES_ROLES: Need = Need::Somewhere(Action::RbacAssignmentManage, TENANT);
+
+/// A grouping has no object: who sees the rules of all of the tenant sees it.
+const SEES_ROLES: Need = Need::On(Action::RbacView, TENANT);
 
 const fn delete(path: &'static str, need: Need, handler: super::Handler) -> Route {
     write(Verb::Delete, path, need, 204, handler)
@@ -118,7 +123,7 @@ pub(super) const IDENTITY: &[Route] = &[
     told(
         list(
             "/v1/tenants/{t}/rbac/policies",
-            EACH_ROW,
+            SEES_RULES,
             "PolicyList",
             |call| Box::pin(rbac::policies(call)),
         ),
@@ -132,7 +137,7 @@ pub(super) const IDENTITY: &[Route] = &[
             ..write(
                 Verb::Post,
                 "/v1/tenants/{t}/rbac/policies",
-                EACH_ROW,
+                MAKES_POLICIES,
                 201,
                 |call| Box::pin(rbac::add_policies(call)),
             )
@@ -143,7 +148,7 @@ pub(super) const IDENTITY: &[Route] = &[
     told(
         Route {
             body: Some("RowIds"),
-            ..delete("/v1/tenants/{t}/rbac/policies", EACH_ROW, |call| {
+            ..delete("/v1/tenants/{t}/rbac/policies", MAKES_POLICIES, |call| {
                 Box::pin(rbac::delete_policies(call))
             })
         },
@@ -151,16 +156,18 @@ pub(super) const IDENTITY: &[Route] = &[
         "Take policies away, all or none",
     ),
     told(
-        delete("/v1/tenants/{t}/rbac/policies/{id}", EACH_ROW, |call| {
-            Box::pin(rbac::delete_policy(call))
-        }),
+        delete(
+            "/v1/tenants/{t}/rbac/policies/{id}",
+            MAKES_POLICIES,
+            |call| Box::pin(rbac::delete_policy(call)),
+        ),
         "rbac policy remove",
         "Take one policy away",
     ),
     told(
         list(
             "/v1/tenants/{t}/rbac/groupings",
-            EACH_ROW,
+            SEES_ROLES,
             "GroupingList",
             |call| Box::pin(rbac::groupings(call)),
         ),
@@ -174,7 +181,7 @@ pub(super) const IDENTITY: &[Route] = &[
             ..write(
                 Verb::Post,
                 "/v1/tenants/{t}/rbac/groupings",
-                EACH_ROW,
+                GIVES_ROLES,
                 201,
                 |call| Box::pin(rbac::add_groupings(call)),
             )
@@ -185,7 +192,7 @@ pub(super) const IDENTITY: &[Route] = &[
     told(
         Route {
             body: Some("RowIds"),
-            ..delete("/v1/tenants/{t}/rbac/groupings", EACH_ROW, |call| {
+            ..delete("/v1/tenants/{t}/rbac/groupings", GIVES_ROLES, |call| {
                 Box::pin(rbac::delete_groupings(call))
             })
         },
@@ -193,7 +200,7 @@ pub(super) const IDENTITY: &[Route] = &[
         "Take roles away, all or none",
     ),
     told(
-        delete("/v1/tenants/{t}/rbac/groupings/{id}", EACH_ROW, |call| {
+        delete("/v1/tenants/{t}/rbac/groupings/{id}", GIVES_ROLES, |call| {
             Box::pin(rbac::delete_grouping(call))
         }),
         "rbac grouping remove",

@@ -12,6 +12,7 @@ use super::form::Fields;
 use crate::Api;
 use crate::access::Who;
 use crate::error::Failure;
+use crate::routes::{Verb, routes};
 
 /// What somebody sees of the dashboard: all of it, or what is of one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +102,15 @@ impl PageContext {
                 &PolicyObject::Cluster,
             )),
         }
+    }
+
+    /// Refuses unless a route would answer whoever looks, about this tenant: what it shows is
+    /// shown here to nobody else.
+    pub(crate) fn may_ask(&self, asks: (Verb, &str), tenant: &str) -> Result<(), Failure> {
+        let found = routes().find(|route| (route.method, route.path) == asks);
+        let route = found.ok_or(PlaneError::Failed)?;
+        let part = |name: &str| if name == "t" { tenant } else { "" };
+        self.who.check_need(route.need, part)
     }
 
     /// The tenant that a list is about: the one that is chosen, or the only one that is

@@ -71,10 +71,7 @@ impl Frame {
     async fn drawn(&self, visit: &Visit, logged: &Logged) -> Result<LiveValues, Failure> {
         let (path, query) = place(&visit.path);
         let (context, found) = self.context(path, query, logged)?;
-        let shown = match (found.handler)(&context).await {
-            Ok(shown) => shown,
-            Err(failure) => return Err(self.refused(logged, &found, failure).await),
-        };
+        let shown = self.filled(logged, &context, &found).await?;
         let shell = self.shell(visit, Some(logged), &context, None).await;
         let page = shown.render(&self.ui, &shell).map_err(super::unrendered)?;
         Ok(LiveValues::of(&page))

@@ -57,7 +57,7 @@ use crate::error::Failure;
 use crate::rest::system::cluster_text;
 use crate::{Api, wall};
 
-use context::{Access, PageContext};
+use context::{Access, PageContext, Shown};
 use cookie::Cookie;
 use departed::Departures;
 use form::Fields;
@@ -229,10 +229,7 @@ impl Frame {
         logged: &Logged,
     ) -> Result<Response, Failure> {
         let (context, found) = self.context(head.uri.path(), head.uri.query(), logged)?;
-        let shown = match (found.handler)(&context).await {
-            Ok(shown) => shown,
-            Err(failure) => return Err(self.refused(logged, &found, failure).await),
-        };
+        let shown = self.filled(logged, &context, &found).await?;
         let live = shown.live;
         let flash = self.sessions().told(&logged.digest);
         let shell = self.shell(visit, Some(logged), &context, flash).await;
@@ -242,6 +239,27 @@ impl Frame {
             self.sessions().show(&logged.digest, &visit.path, values);
         }
         Ok(html(StatusCode::OK, page))
+    }
+
+    /// A page for whoever may see it. What was refused for who asked has a row in the audit
+    /// log, as on every route.
+    async fn filled(
+        &self,
+        logged: &Logged,
+        context: &PageContext,
+        found: &Found,
+    ) -> Result<Shown, Failure> {
+        let filled = match pages::check(context, found.name) {
+            Ok(()) => (found.handler)(context).await,
+            Err(failure) => Err(failure),
+        };
+        match filled {
+            Ok(shown) => Ok(shown),
+            Err(failure) => {
+                let operation = format!("GET {}", found.route);
+                Err(record(&self.api, &logged.who, 0, &operation, failure).await)
+            }
+        }
     }
 
     /// What the page of a path is made with.
@@ -268,12 +286,6 @@ impl Frame {
             query: Fields::default(),
             now: wall(),
         }
-    }
-
-    /// What was refused for who asked has a row in the audit log, as on every route.
-    async fn refused(&self, logged: &Logged, found: &Found, failure: Failure) -> Failure {
-        let operation = format!("GET {}", found.route);
-        record(&self.api, &logged.who, 0, &operation, failure).await
     }
 
     /// What is around a page.

@@ -13,7 +13,8 @@ pub(crate) const PATH_BYTES_MAX: usize = 2_048;
 /// A page, and what the path says that it is about.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
-    /// As [`ROUTES`] has it.
+    /// As [`ROUTES`] has both.
+    pub(crate) name: &'static str,
     pub(crate) route: &'static str,
     pub(crate) handler: Handler,
     pub(crate) parts: Vec<(&'static str, String)>,
@@ -86,6 +87,7 @@ pub(crate) fn find(path: &str) -> Result<Found, Failure> {
         if let Some(parts) = matched(path, route)? {
             let handler = handler(name).ok_or_else(unknown)?;
             return Ok(Found {
+                name,
                 route,
                 handler,
                 parts,

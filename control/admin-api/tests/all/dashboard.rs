@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::host::{OPERATOR, PLAIN, entry};
 use crate::http::{config, tell, tell_with, tell_with_access};
-use crate::roles::{ROLES, believe, furnish, key};
+use crate::roles::{ROLES, believe, furnish, key, role};
 use crate::support::browser::{Browser, encoded, kept, rows};
 
 /// Pages of the control plane, and what each of them says when [`furnish`] was there.
@@ -666,6 +666,86 @@ fn a_tenants_administrator_sees_that_tenant_and_no_other() {
         let denied = rows.iter().filter(|row| row["result"] == "denied");
         let denied: Vec<_> = denied.map(|row| &row["action"]).collect();
         assert_eq!(denied, ["GET /ui/tenants/{tenant}/namespaces"]);
+    });
+}
+
+#[test]
+fn who_only_reads_learns_of_no_rule_no_key_and_no_row_of_the_audit_log() {
+    tell(|ops, plane| async move {
+        furnish(&ops).await;
+        believe(&ops, &plane).await;
+        let rule = |subject: &str, action: &str, object: &str| json!({ "policies": [{ "subject": subject, "action": action, "object": object }] });
+        let policies = "/v1/tenants/acme/rbac/policies";
+        let publishes = rule("p:ci", "stream.publish", "stream:acme/pay/*");
+        ops.post(policies, publishes).await.is(201);
+        let made = json!({ "name": "ci", "subject": "p:ci" });
+        ops.post("/v1/tenants/acme/api-keys", made).await.is(201);
+        let hot = "/v1/tenants/acme/namespaces/pay/caches/hot?force=true";
+        ops.delete(hot).await.is(202);
+        let rows = ops.get("/v1/audit?action=delete").await.is(200);
+        let by = rows.body["rows"][0]["principal"].as_str().unwrap();
+        assert!(!by.is_empty());
+        let mut operator = Browser::of(&ops, OPERATOR).await;
+        let mut reader = Browser::of(&ops, &key_of(&plane, "reader").await).await;
+        let mut wrong = Vec::new();
+        for page in ["tenants/acme/access", "tenants/acme/providers", "audit"] {
+            let path = format!("/ui/{page}");
+            operator.get(&path).await.is(200);
+            if reader.get(&path).await.status != 403 {
+                wrong.push(path);
+            }
+        }
+        // What is asked about is not looked for.
+        for (query, there) in [
+            (
+                "operation=remove_policy&target=p:ci&action=stream.publish&object=stream:acme/pay/*",
+                200,
+            ),
+            (
+                "operation=remove_policy&target=p:bo&action=stream.publish&object=stream:acme/pay/*",
+                404,
+            ),
+            ("operation=remove_grouping&target=p:bo&role=boss", 404),
+            ("operation=remove_provider&target=https://idp.example", 200),
+            (
+                "operation=remove_provider&target=https://other.example",
+                404,
+            ),
+            ("operation=revoke_api_key&target=bo&prefix=0", 404),
+        ] {
+            let query = format!("{query}&tenant=acme");
+            operator.confirm(&query).await.is(there);
+            if reader.confirm(&query).await.status != 403 {
+                wrong.push(query);
+            }
+        }
+        // Who deleted something is in the audit log, and told from there.
+        let deleted = "/ui/caches/acme/pay/hot";
+        operator.get(deleted).await.is(200).has(by);
+        let page = reader.get(deleted).await.is(200);
+        page.has("Data goes from");
+        if page.html.contains(by) {
+            wrong.push(deleted.to_owned());
+        }
+        // Who manages a tenant sees its keys and its rows, and its rules only by another right.
+        let manager = role("manager", "acme", "tenant.manage", "tenant:acme");
+        let manager = key(&plane, 78, &manager).await;
+        let reads = rule("p:manager", "admin:read", "tenant:acme");
+        ops.post(policies, reads).await.is(201);
+        let mut manager = Browser::of(&ops, &manager).await;
+        manager.get("/ui/audit").await.is(200);
+        let rules = "/ui/tenants/acme/access";
+        if manager.get(rules).await.status != 403 {
+            wrong.push(format!("{rules} by who manages"));
+        }
+        let keys = "/ui/tenants/acme/keys";
+        operator.get(keys).await.is(200).has("stream.publish");
+        let page = manager.get(keys).await.is(200);
+        page.has("p:ci");
+        if page.html.contains("stream.publish") {
+            wrong.push(keys.to_owned());
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
     });
 }
 

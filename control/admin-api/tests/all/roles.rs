@@ -50,6 +50,7 @@ pub(crate) const ROLES: &[Role] = &[
     role("caches", "acme", "cache.manage", "cache:acme/pay/*"),
     role("namespace", "acme", "ns.manage", "namespace:acme/pay"),
     role("tenant", "acme", "tenant.manage", "tenant:acme"),
+    role("reader", "acme", "admin:read", "tenant:acme"),
     role("everything", "acme", "*", "tenant:acme"),
 ];
 

@@ -43,9 +43,20 @@ pub(in crate::ui) fn rows_of(
     }
 }
 
-fn seen(context: &PageContext, tenant: &str) -> Result<(), Failure> {
+/// What is asked, as a route has it.
+type Asks = (Verb, &'static str);
+
+const ADD_POLICY: Asks = (Verb::Post, "/v1/tenants/{t}/rbac/policies");
+const REMOVE_POLICY: Asks = (Verb::Delete, "/v1/tenants/{t}/rbac/policies/{id}");
+const REMOVE_GROUPING: Asks = (Verb::Delete, "/v1/tenants/{t}/rbac/groupings/{id}");
+const REMOVE_PROVIDER: Asks = (Verb::Delete, "/v1/tenants/{t}/idp-issuers/{iss}");
+const ROTATE: Asks = (Verb::Post, "/v1/tenants/{t}/keys/rotate");
+const REVOKE: Asks = (Verb::Delete, "/v1/tenants/{t}/api-keys/{id}");
+
+/// Refuses before anything is looked for: whoever may not ask must not learn what there is.
+fn may(context: &PageContext, tenant: &str, asks: Asks) -> Result<(), Failure> {
     if context.access.sees(tenant) {
-        Ok(())
+        context.may_ask(asks, tenant)
     } else {
         Err(Failure::hidden())
     }
@@ -60,7 +71,7 @@ fn rule(subject: &str, action: &str, object: &str) -> Vec<Fact> {
 }
 
 pub(super) async fn add_policy(context: &PageContext, asked: &Asked) -> Planned {
-    seen(context, &asked.tenant)?;
+    may(context, &asked.tenant, ADD_POLICY)?;
     let (subject, action, object) = (&*asked.target, asked.more("action"), asked.more("object"));
     Ok(Plan {
         preview: rule(subject, action, object),
@@ -73,7 +84,7 @@ pub(super) async fn add_policy(context: &PageContext, asked: &Asked) -> Planned 
         back: Place::Access(asked.tenant.clone()),
         version: None,
         row: ("add_policies", ObjectKey::tenant(&asked.tenant).to_string()),
-        route: (Verb::Post, "/v1/tenants/{t}/rbac/policies"),
+        route: ADD_POLICY,
         wanted: Wanted {
             parts: vec![("t", asked.tenant.clone())],
             body: Some(json!({ "policies": [
@@ -108,7 +119,7 @@ async fn row(
 }
 
 pub(super) async fn remove_policy(context: &PageContext, asked: &Asked) -> Planned {
-    seen(context, &asked.tenant)?;
+    may(context, &asked.tenant, REMOVE_POLICY)?;
     let (subject, action, object) = (&*asked.target, asked.more("action"), asked.more("object"));
     let wanted = [subject, action, object].map(ToOwned::to_owned);
     let is = move |body: &Body| match body {
@@ -138,7 +149,7 @@ pub(super) async fn remove_policy(context: &PageContext, asked: &Asked) -> Plann
             "delete_policies",
             ObjectKey::tenant(&asked.tenant).to_string(),
         ),
-        route: (Verb::Delete, "/v1/tenants/{t}/rbac/policies/{id}"),
+        route: REMOVE_POLICY,
         wanted: Wanted {
             parts: vec![("t", asked.tenant.clone()), ("id", id.0.to_string())],
             ..Wanted::default()
@@ -149,7 +160,7 @@ pub(super) async fn remove_policy(context: &PageContext, asked: &Asked) -> Plann
 }
 
 pub(super) async fn remove_grouping(context: &PageContext, asked: &Asked) -> Planned {
-    seen(context, &asked.tenant)?;
+    may(context, &asked.tenant, REMOVE_GROUPING)?;
     let (member, role) = (&*asked.target, asked.more("role"));
     let wanted = (member.to_owned(), role.to_owned());
     let is = move |body: &Body| match body {
@@ -168,7 +179,7 @@ pub(super) async fn remove_grouping(context: &PageContext, asked: &Asked) -> Pla
             "delete_groupings",
             ObjectKey::tenant(&asked.tenant).to_string(),
         ),
-        route: (Verb::Delete, "/v1/tenants/{t}/rbac/groupings/{id}"),
+        route: REMOVE_GROUPING,
         wanted: Wanted {
             parts: vec![("t", asked.tenant.clone()), ("id", id.0.to_string())],
             ..Wanted::default()
@@ -179,7 +190,7 @@ pub(super) async fn remove_grouping(context: &PageContext, asked: &Asked) -> Pla
 }
 
 pub(super) async fn remove_provider(context: &PageContext, asked: &Asked) -> Planned {
-    seen(context, &asked.tenant)?;
+    may(context, &asked.tenant, REMOVE_PROVIDER)?;
     let key = ObjectKey::issuer(&asked.tenant, &asked.target);
     let looked = key.clone();
     let found = context.look(move |metadata| {
@@ -204,7 +215,7 @@ pub(super) async fn remove_provider(context: &PageContext, asked: &Asked) -> Pla
         back: Place::Providers(asked.tenant.clone()),
         version: Some(version),
         row: ("remove", key.to_string()),
-        route: (Verb::Delete, "/v1/tenants/{t}/idp-issuers/{iss}"),
+        route: REMOVE_PROVIDER,
         wanted: Wanted {
             parts: vec![("t", asked.tenant.clone()), ("iss", asked.target.clone())],
             expect: Some(version),
@@ -217,7 +228,7 @@ pub(super) async fn remove_provider(context: &PageContext, asked: &Asked) -> Pla
 
 pub(super) async fn rotate(context: &PageContext, asked: &Asked) -> Planned {
     let tenant = &*asked.target;
-    seen(context, tenant)?;
+    may(context, tenant, ROTATE)?;
     let key = ObjectKey::signing_keys(tenant);
     let looked = key.clone();
     let found = context.look(move |metadata| {
@@ -250,7 +261,7 @@ pub(super) async fn rotate(context: &PageContext, asked: &Asked) -> Planned {
         back: Place::Keys(tenant.to_owned()),
         version: Some(version),
         row: ("rotate_keys", key.to_string()),
-        route: (Verb::Post, "/v1/tenants/{t}/keys/rotate"),
+        route: ROTATE,
         wanted: Wanted {
             parts: vec![("t", tenant.to_owned())],
             expect: Some(version),
@@ -262,7 +273,7 @@ pub(super) async fn rotate(context: &PageContext, asked: &Asked) -> Planned {
 }
 
 pub(super) async fn revoke(context: &PageContext, asked: &Asked) -> Planned {
-    seen(context, &asked.tenant)?;
+    may(context, &asked.tenant, REVOKE)?;
     let (name, prefix) = (asked.target.clone(), asked.more("prefix").to_owned());
     let is = move |body: &Body| match body {
         Body::ApiKey(key) => *key.name == *name && prefix_text(key) == prefix,
@@ -294,7 +305,7 @@ pub(super) async fn revoke(context: &PageContext, asked: &Asked) -> Planned {
         back: Place::Keys(asked.tenant.clone()),
         version: Some(version),
         row: ("remove", target.to_string()),
-        route: (Verb::Delete, "/v1/tenants/{t}/api-keys/{id}"),
+        route: REVOKE,
         wanted: Wanted {
             parts: vec![("t", asked.tenant.clone()), ("id", id.0.to_string())],
             expect: Some(version),

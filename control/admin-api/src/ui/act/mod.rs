@@ -173,9 +173,13 @@ impl Frame {
         if !asked.tenant.is_empty() {
             context.parts.push(("tenant", asked.tenant.clone()));
         }
+        let refused = async |failure| {
+            let operation = format!("GET {}", pinion_admin_ui::links::actions::CONFIRM);
+            crate::call::record(&self.api, &context.who, 0, &operation, failure).await
+        };
         let plan = match plan(&context, &asked, filled).await {
             Ok(plan) => plan,
-            Err(Unplanned::Failure(failure)) => return Err(failure),
+            Err(Unplanned::Failure(failure)) => return Err(refused(failure).await),
             Err(Unplanned::BadInput) => {
                 return Err(Failure::bad(
                     "bad_parameter",
@@ -191,8 +195,7 @@ impl Frame {
             found.map_or("", |(_, value)| value.as_str())
         };
         if let Err(failure) = context.who.check_need(route.need, part) {
-            let operation = format!("GET {}", pinion_admin_ui::links::actions::CONFIRM);
-            return Err(crate::call::record(&self.api, &context.who, 0, &operation, failure).await);
+            return Err(refused(failure).await);
         }
         asked.version = plan.version;
         asked.rows = plan.digest();

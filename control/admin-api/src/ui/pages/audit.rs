@@ -11,6 +11,7 @@ use pinion_types::WallMs;
 use super::list::{listing, search};
 use crate::error::Failure;
 use crate::limits::PLANE_WAIT;
+use crate::rest::audit::check;
 use crate::ui::context::{PageContext, Shown};
 
 /// How often one page looks further back for rows that match, each time at [`WIDER`] times as
@@ -26,6 +27,7 @@ const WIDER: usize = 4;
 const RESULTS: [&str; 5] = ["done", "repeated", "refused", "denied", "gap"];
 
 pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
+    check(&context.who, context.chosen_tenant())?;
     let mut problem = "";
     let mut day = |name: &str, last: bool| match read_day(context.param(name), last) {
         Ok(day) => day,

@@ -10,6 +10,7 @@ use pinion_types::WallMs;
 
 use super::audit;
 use crate::error::Failure;
+use crate::rest::audit::check;
 use crate::ui::context::PageContext;
 
 /// How often the audit log is looked at further back for who deleted something: so many
@@ -30,8 +31,15 @@ pub(super) async fn of(
     let Some((deleting, within)) = found.await? else {
         return Ok(None);
     };
-    // A page about what was deleted is there also when nobody can say by whom.
-    let row = by(context, tenant, deleting).await.unwrap_or_default();
+    let row = match check(&context.who, Some(tenant)) {
+        // A page about what was deleted is there also when nobody can say by whom.
+        Ok(()) => match by(context, tenant, deleting).await {
+            Ok(Some(row)) => Told::By(row),
+            Ok(None) | Err(_) => Told::NotThere,
+        },
+        // Who asked for it is told to whom the audit log tells it.
+        Err(_) => Told::NotYours,
+    };
     Ok(Some(Deletion {
         facts: facts(context.now, &key, deleting, row),
         within,
@@ -53,6 +61,15 @@ fn within(metadata: &Metadata, tenant: String, key: &ObjectKey) -> Option<Within
 struct By {
     principal: String,
     target: String,
+}
+
+/// What whoever looks is told of that.
+enum Told {
+    By(By),
+    /// The newest rows do not have it.
+    NotThere,
+    /// It is in rows that they may not see.
+    NotYours,
 }
 
 /// Its row in the audit log, if it is among the newest: the one of the entry that is its
@@ -92,7 +109,7 @@ async fn by(
     Ok(None)
 }
 
-fn facts(now: WallMs, key: &ObjectKey, deleting: Deleting, by: Option<By>) -> Vec<Fact> {
+fn facts(now: WallMs, key: &ObjectKey, deleting: Deleting, by: Told) -> Vec<Fact> {
     let mut facts = Vec::new();
     let mut add = |name: &str, value| {
         facts.push(Fact {
@@ -104,13 +121,14 @@ fn facts(now: WallMs, key: &ObjectKey, deleting: Deleting, by: Option<By>) -> Ve
     let text = |text: &str| Quantity::Text(text.to_owned());
     add("Deleted", Quantity::UnixMs(deleting.since.0));
     match by {
-        Some(By { principal, target }) => {
+        Told::By(By { principal, target }) => {
             add("By", Quantity::Code(principal));
             if target != key.to_string() {
                 add("With", Quantity::Code(target));
             }
         }
-        None => add("By", text("not in the newest rows of the audit log")),
+        Told::NotThere => add("By", text("not in the newest rows of the audit log")),
+        Told::NotYours => {}
     }
     if deleting.forced {
         add("Although", text("there was something in it, or in use"));
@@ -141,27 +159,33 @@ mod tests {
             cause: 7,
             forced,
         };
-        let told = |now, forced, target: Option<&str>| {
-            let by = target.map(|target| By {
+        let by = |target: &str| {
+            Told::By(By {
                 principal: "p:ana".into(),
                 target: target.into(),
-            });
+            })
+        };
+        let told = |now, forced, by| {
             let facts = facts(WallMs(now), &key, deleting(forced), by);
             let names: Vec<String> = facts.into_iter().map(|fact| fact.name).collect();
             names.join(", ")
         };
         let own = key.to_string();
         assert_eq!(
-            told(2_000, false, Some(&own)),
+            told(2_000, false, by(&own)),
             "Deleted, By, Data goes from, That is in"
         );
         assert_eq!(
-            told(2_000, true, Some("tenant/acme")),
+            told(2_000, true, by("tenant/acme")),
             "Deleted, By, With, Although, Data goes from, That is in"
         );
         assert_eq!(
-            told(9_000, false, None),
+            told(9_000, false, Told::NotThere),
             "Deleted, By, Data goes from, That is"
+        );
+        assert_eq!(
+            told(9_000, false, Told::NotYours),
+            "Deleted, Data goes from, That is"
         );
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pinion_admin_ui::model::{self, ApiKeyRow, Kind, Level, SigningKeyRow, State};
 use pinion_auth::token::Kid;
 use pinion_metadata::identity::SigningKeys;
-use pinion_metadata::{Body, Object, ObjectKey, ObjectKind};
+use pinion_metadata::{Action, Body, Object, ObjectKey, ObjectKind, PolicyObject};
 use pinion_types::WallMs;
 
 use super::list::{listing, order, part};
@@ -19,17 +19,21 @@ const RIGHTS_SHOWN: usize = 4;
 
 pub(super) async fn page(context: &PageContext) -> Result<Shown, Failure> {
     let tenant = context.tenant()?.to_owned();
+    // What keys may do is told by the tenant's policies, which not everybody sees who manages it.
+    let of = PolicyObject::Tenant(tenant.as_str().into());
+    let sees_rules = context.who.may(Action::RbacView, &of);
     let sort = context.sort(&[], "");
     let looked = tenant.clone();
     let found = context.look(move |metadata| {
         metadata.get(&ObjectKey::tenant(&looked))?;
         let signing = metadata.get(&ObjectKey::signing_keys(&looked)).cloned();
         let keys = rows_of(metadata, ObjectKind::ApiKey, &looked);
-        Some((
-            signing,
-            keys,
-            rows_of(metadata, ObjectKind::Policy, &looked),
-        ))
+        let policies = if sees_rules {
+            rows_of(metadata, ObjectKind::Policy, &looked)
+        } else {
+            Vec::new()
+        };
+        Some((signing, keys, policies))
     });
     let (signing, keys, policies) = found.await?.ok_or_else(Failure::not_found)?;
     let signing = signing.map(|object| match &object.body {

@@ -1,7 +1,8 @@
 //! What pages show, page by page: each looks, and fills its model.
 //!
 //! A page is an `async fn page(&PageContext) -> Result<Shown, Failure>` and a line in
-//! [`PAGES`]. It shows what [`PageContext::access`] sees, and no more.
+//! [`PAGES`]. It shows what [`PageContext::access`] sees, and no more; what takes another right
+//! on a route takes it here, too ([`check`]).
 
 mod about;
 mod access;
@@ -28,6 +29,7 @@ use core::pin::Pin;
 
 use super::context::{PageContext, Shown};
 use crate::error::Failure;
+use crate::routes::Verb;
 pub(super) use resources::kept;
 
 /// Fills one page.
@@ -64,6 +66,28 @@ const PAGES: &[(&str, Handler)] = &[
     ("about", |context| Box::pin(about::page(context))),
 ];
 
+/// Pages that show what routes list for those who may ask them: whoever may not sees no such
+/// page either. `admin:read` on a tenant, which is enough for the others, is neither of the
+/// rights to see its rules nor to manage it.
+const LISTS: &[(&str, &[&str])] = &[
+    (
+        "access",
+        &[
+            "/v1/tenants/{t}/rbac/policies",
+            "/v1/tenants/{t}/rbac/groupings",
+        ],
+    ),
+    ("providers", &["/v1/tenants/{t}/idp-issuers"]),
+    ("keys", &["/v1/tenants/{t}/api-keys"]),
+];
+
+/// Refuses unless whoever looks may ask for everything that the page lists.
+pub(super) fn check(context: &PageContext, page: &str) -> Result<(), Failure> {
+    let lists = LISTS.iter().filter(|(name, _)| *name == page);
+    let mut paths = lists.flat_map(|(_, paths)| *paths);
+    paths.try_for_each(|path| context.may_ask((Verb::Get, path), context.part("tenant")))
+}
+
 /// The page of that name, if this node has it.
 pub(crate) fn handler(name: &str) -> Option<Handler> {
     let found = PAGES.iter().find(|(known, _)| *known == name);
@@ -73,4 +97,21 @@ pub(crate) fn handler(name: &str) -> Option<Handler> {
 /// How many issues there are, for the navigation.
 pub(crate) async fn issues(context: &PageContext) -> u64 {
     overview::asking(context).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routes::routes;
+
+    #[test]
+    fn what_pages_list_is_what_routes_list() {
+        for (page, paths) in LISTS {
+            assert!(handler(page).is_some(), "{page}");
+            for path in *paths {
+                let mut lists = routes().filter(|route| route.method == Verb::Get);
+                assert!(lists.any(|route| route.path == *path), "{page}: {path}");
+            }
+        }
+    }
 }

@@ -26,24 +26,24 @@ use crate::roles::{believe, furnish};
 /// In the columns of the table of routes. 1, 3 and 4 are UNAUTHENTICATED, PERMISSION_DENIED
 /// and NOT_FOUND.
 const TABLE: &[(&str, &str)] = &[
-    ("pinion.admin.v1.Admin/CreateStream", "114433y33yyyy"),
-    ("pinion.admin.v1.Admin/DeleteStream", "114433y33yyyy"),
-    ("pinion.admin.v1.Admin/ListStreams", "1144yyyyyyyyy"),
-    ("pinion.admin.v1.Admin/RebalanceShards", "114433y33yyyy"),
+    ("pinion.admin.v1.Admin/CreateStream", "114433y33yy3yy"),
+    ("pinion.admin.v1.Admin/DeleteStream", "114433y33yy3yy"),
+    ("pinion.admin.v1.Admin/ListStreams", "1144yyyyyyyyyy"),
+    ("pinion.admin.v1.Admin/RebalanceShards", "114433y33yy3yy"),
     (
         "pinion.admin.v1.Admin/TransferShardLeadership",
-        "114433y33yyyy",
+        "114433y33yy3yy",
     ),
-    ("pinion.admin.v1.Admin/RegisterBroker", "113333333333y"),
-    ("pinion.admin.v1.Admin/ReportHealth", "113333333333y"),
-    ("pinion.admin.v1.Admin/GetSnapshot", "113333333333y"),
-    ("pinion.admin.v1.Admin/WatchUpdates", "113333333333y"),
-    ("grpc.health.v1.Health/Check", "yyyyyyyyyyyyy"),
+    ("pinion.admin.v1.Admin/RegisterBroker", "1133333333333y"),
+    ("pinion.admin.v1.Admin/ReportHealth", "1133333333333y"),
+    ("pinion.admin.v1.Admin/GetSnapshot", "1133333333333y"),
+    ("pinion.admin.v1.Admin/WatchUpdates", "1133333333333y"),
+    ("grpc.health.v1.Health/Check", "yyyyyyyyyyyyyy"),
     // A stream is kept open for whoever has some credential.
-    ("grpc.health.v1.Health/Watch", "11yyyyyyyyyyy"),
+    ("grpc.health.v1.Health/Watch", "11yyyyyyyyyyyy"),
     (
         "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-        "11yyyyyyyyyyy",
+        "11yyyyyyyyyyyy",
     ),
 ];
 

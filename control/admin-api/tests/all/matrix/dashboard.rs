@@ -19,54 +19,54 @@ use crate::support::browser::{Browser, encoded};
 /// In the columns of the table of routes. 1 is the way to the login, or that there is no
 /// session; 3 and 4 are 403 and 404. Who has `admin:read` nowhere cannot log in.
 const TABLE: &[(&str, &str)] = &[
-    ("GET /ui/login", "yyyyyyyyyyyyy"),
-    ("POST /ui/login", "113y3333333yy"),
+    ("GET /ui/login", "yyyyyyyyyyyyyy"),
+    ("POST /ui/login", "113y3333333yyy"),
     // There is no provider of that id, and nobody is on the way back from one.
-    ("GET /ui/login/oidc/{id}", "4444444444444"),
-    ("GET /ui/login/oidc/callback", "3333333333333"),
-    ("POST /ui/logout", "111y1111111yy"),
-    ("POST /ui/theme", "111y1111111yy"),
-    ("GET /ui/confirm", "111y1111111yy"),
-    ("POST /ui/do", "111y1111111yy"),
-    ("GET /ui/live", "111y1111111yy"),
-    ("GET /assets/{*file}", "yyyyyyyyyyyyy"),
-    ("GET /", "111y1111111yy"),
-    ("GET /ui/streams", "111y1111111yy"),
+    ("GET /ui/login/oidc/{id}", "44444444444444"),
+    ("GET /ui/login/oidc/callback", "33333333333333"),
+    ("POST /ui/logout", "111y1111111yyy"),
+    ("POST /ui/theme", "111y1111111yyy"),
+    ("GET /ui/confirm", "111y1111111yyy"),
+    ("POST /ui/do", "111y1111111yyy"),
+    ("GET /ui/live", "111y1111111yyy"),
+    ("GET /assets/{*file}", "yyyyyyyyyyyyyy"),
+    ("GET /", "111y1111111yyy"),
+    ("GET /ui/streams", "111y1111111yyy"),
     (
         "GET /ui/streams/{tenant}/{namespace}/{*name}",
-        "11141111111yy",
+        "11141111111yyy",
     ),
-    ("GET /ui/queues", "111y1111111yy"),
+    ("GET /ui/queues", "111y1111111yyy"),
     (
         "GET /ui/queues/{tenant}/{namespace}/{*name}",
-        "11141111111yy",
+        "11141111111yyy",
     ),
     (
         "GET /ui/in-flight/{tenant}/{namespace}/{*name}",
-        "11141111111yy",
+        "11141111111yyy",
     ),
     (
         "GET /ui/dead-letters/{tenant}/{namespace}/{*name}",
-        "11141111111yy",
+        "11141111111yyy",
     ),
-    ("GET /ui/caches", "111y1111111yy"),
+    ("GET /ui/caches", "111y1111111yyy"),
     (
         "GET /ui/caches/{tenant}/{namespace}/{*name}",
-        "11141111111yy",
+        "11141111111yyy",
     ),
-    ("GET /ui/sessions", "111y1111111yy"),
-    ("GET /ui/placement", "111y1111111yy"),
-    ("GET /ui/storage", "111311111113y"),
-    ("GET /ui/raft", "111311111113y"),
-    ("GET /ui/tenants", "111y1111111yy"),
-    ("GET /ui/tenants/{tenant}/namespaces", "11141111111yy"),
-    ("GET /ui/tenants/{tenant}/access", "11141111111yy"),
-    ("GET /ui/tenants/{tenant}/providers", "11141111111yy"),
-    ("GET /ui/tenants/{tenant}/keys", "11141111111yy"),
-    ("GET /ui/audit", "111y1111111yy"),
-    ("GET /ui/metrics", "111311111113y"),
-    ("GET /ui/latency", "111311111113y"),
-    ("GET /ui/about", "111y1111111yy"),
+    ("GET /ui/sessions", "111y1111111yyy"),
+    ("GET /ui/placement", "111y1111111yyy"),
+    ("GET /ui/storage", "1113111111133y"),
+    ("GET /ui/raft", "1113111111133y"),
+    ("GET /ui/tenants", "111y1111111yyy"),
+    ("GET /ui/tenants/{tenant}/namespaces", "11141111111yyy"),
+    ("GET /ui/tenants/{tenant}/access", "111411111113yy"),
+    ("GET /ui/tenants/{tenant}/providers", "111411111113yy"),
+    ("GET /ui/tenants/{tenant}/keys", "111411111113yy"),
+    ("GET /ui/audit", "111y11111113yy"),
+    ("GET /ui/metrics", "1113111111133y"),
+    ("GET /ui/latency", "1113111111133y"),
+    ("GET /ui/about", "111y1111111yyy"),
 ];
 
 /// Actions, by whether their confirm page is shown: who may not do it sees none. With the
@@ -92,7 +92,7 @@ const ACTIONS: &[(Operation, &str, &str)] = &[
     (
         Operation::DeleteCursor,
         "target=x&tenant=acme",
-        "1114111111144",
+        "11141111111444",
     ),
     (
         Operation::DeleteStream,
@@ -119,9 +119,9 @@ const ACTIONS: &[(Operation, &str, &str)] = &[
     (Operation::ActivateBroker, "target=n1", OPERATORS),
     (Operation::TransferRaftLeader, "target=n1", OPERATORS),
     // Whose tenant it is sees it, and may not end it.
-    (Operation::DeleteTenant, "target=acme", "111411111113y"),
+    (Operation::DeleteTenant, "target=acme", "1114111111133y"),
     (Operation::DeleteNamespace, "target=pay&tenant=acme", WITHIN),
-    (Operation::RestoreTenant, "target=late", "111411111114y"),
+    (Operation::RestoreTenant, "target=late", "1114111111144y"),
     (
         Operation::RestoreNamespace,
         "target=old&tenant=acme",
@@ -171,9 +171,9 @@ const ACTIONS: &[(Operation, &str, &str)] = &[
 ];
 
 /// What is inside a tenant: who may do everything there, and operators.
-const WITHIN: &str = "11141111111yy";
+const WITHIN: &str = "111411111113yy";
 /// What is the cluster's.
-const OPERATORS: &str = "111311111113y";
+const OPERATORS: &str = "1113111111133y";
 
 /// Somebody in front of a browser.
 struct Visitor {

@@ -17,10 +17,10 @@ use crate::support::town::{self, SECRET};
 const TABLE: &[(&str, [&str; 4])] = &[(
     "POST /internal/bootstrap/tenants/{t}/initialize",
     [
-        "1111111111111",
-        "1111111111111",
-        "yyyyyyyyyyyyy",
-        "4444444444444",
+        "11111111111111",
+        "11111111111111",
+        "yyyyyyyyyyyyyy",
+        "44444444444444",
     ],
 )];
 
