@@ -49,7 +49,8 @@ pub const WATCH_AHEAD: u32 = 128;
 /// Connections at a time. Each costs a task and at most its headers and one body.
 pub const CONNECTIONS_MAX: usize = 1_024;
 
-/// Connections at a time from one address, so that one client cannot have all.
+/// Connections at a time from one address, so that one client cannot have all. Of IPv6 one
+/// network of 64 bits is one address, as for the rates.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 128;
 
 /// Pause after the process could not take a connection: it has no descriptor for one, and

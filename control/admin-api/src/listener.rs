@@ -1,7 +1,7 @@
 //! From a listening socket to HTTP: what a connection speaks is judged by its first
 //! bytes, and everything about it has an end.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use core::pin::Pin;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::task::{Context, Poll};
@@ -28,6 +28,7 @@ use tokio::time::{sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
+use crate::access::address;
 use crate::call::{Certified, Remote, Secure, random_id};
 use crate::error::Failure;
 use crate::frames;
@@ -87,7 +88,7 @@ pub(crate) async fn listen(listener: TcpListener, door: Door, mut stop: watch::R
         if connections.len() >= CONNECTIONS_MAX {
             continue;
         }
-        let Some(counted) = addresses.enter(remote.ip()) else {
+        let Some(counted) = addresses.enter(remote) else {
             continue;
         };
         let (door, stop) = (door.clone(), stop.clone());
@@ -346,20 +347,21 @@ impl hyper::body::Body for Held {
     }
 }
 
-/// How many connections each address has.
+/// How many connections each address has, as requests are counted: by [`address`].
 #[derive(Clone, Default)]
-struct Addresses(Arc<Mutex<HashMap<IpAddr, usize>>>);
+struct Addresses(Arc<Mutex<HashMap<String, usize>>>);
 
 /// One of them, until it is dropped.
 struct Counted {
     addresses: Addresses,
-    address: IpAddr,
+    address: String,
 }
 
 impl Addresses {
-    fn enter(&self, address: IpAddr) -> Option<Counted> {
+    fn enter(&self, remote: SocketAddr) -> Option<Counted> {
+        let address = address(Some(remote));
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = all.entry(address).or_default();
+        let count = all.entry(address.clone()).or_default();
         if *count >= CONNECTIONS_PER_ADDRESS_MAX {
             return None;
         }
@@ -455,7 +457,8 @@ mod tests {
     #[test]
     fn an_address_has_so_many_connections_and_gives_them_back() {
         let addresses = Addresses::default();
-        let (one, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+        let remote = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let (one, other) = (remote("127.0.0.1:1"), remote("127.0.0.2:1"));
         let enter = || addresses.enter(one);
         let all: Vec<_> = (0..CONNECTIONS_PER_ADDRESS_MAX).map(|_| enter()).collect();
         assert!(all.iter().all(Option::is_some));
@@ -464,5 +467,25 @@ mod tests {
         drop(all);
         assert!(addresses.0.lock().expect("unpoisoned").is_empty());
         assert!(enter().is_some());
+    }
+
+    #[test]
+    fn addresses_of_one_network_share_what_an_address_has() {
+        let addresses = Addresses::default();
+        let enter = |text: &str| addresses.enter(text.parse().expect("an address"));
+        // Whoever has one address of a /64 has as many as they like.
+        let all: Vec<_> = (0..CONNECTIONS_PER_ADDRESS_MAX)
+            .map(|at| enter(&format!("[2001:db8:1:2::{at:x}]:1")))
+            .collect();
+        assert!(all.iter().all(Option::is_some));
+        assert!(enter("[2001:db8:1:2:ffff::1]:1").is_none());
+        assert!(enter("[2001:db8:1:3::1]:1").is_some());
+        // The same machine, by a listener of both families and by one of its own.
+        let mapped: Vec<_> = (0..CONNECTIONS_PER_ADDRESS_MAX)
+            .map(|_| enter("[::ffff:192.0.2.1]:1"))
+            .collect();
+        assert!(mapped.iter().all(Option::is_some));
+        assert!(enter("192.0.2.1:1").is_none());
+        assert!(enter("[::ffff:192.0.2.2]:1").is_some());
     }
 }
