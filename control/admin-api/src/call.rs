@@ -63,6 +63,11 @@ pub(crate) struct Secure(pub(crate) bool);
 #[derive(Clone, Debug)]
 pub(crate) struct Certified(pub(crate) Arc<SpiffeId>);
 
+/// Who asks, of a request that comes of a call: its gate let them in and counted them, and puts
+/// it there. What comes over the wire has no such thing.
+#[derive(Clone, Debug)]
+pub(crate) struct LetIn(pub(crate) Who);
+
 /// Who sent a request, as far as its connection says.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Peer {
@@ -130,6 +135,31 @@ pub(crate) async fn answer(
     response
 }
 
+/// Who asks a route, by the head of what they send: `who` is known from then on, and counted.
+pub(crate) fn let_in(
+    api: &Api,
+    route: &Route,
+    headers: &HeaderMap,
+    peer: &Peer,
+    who: &mut Who,
+) -> Result<(), Failure> {
+    if route.need == Need::Public {
+        return api.rate_nobody(who);
+    }
+    match api.admit(headers, peer) {
+        Ok(known) => *who = known,
+        Err(error) => {
+            api.rate_nobody(who)?;
+            return Err(error.into());
+        }
+    }
+    if route.path == METRICS {
+        api.rate_scrape(who)
+    } else {
+        api.rate(who, route.is_write())
+    }
+}
+
 async fn run(
     api: &Arc<Api>,
     route: &'static Route,
@@ -140,21 +170,9 @@ async fn run(
 ) -> Reply {
     let (head, body) = request.into_parts();
     let peer = Peer::of(&head.extensions);
-    if route.need == Need::Public {
-        api.rate_nobody(who)?;
-    } else {
-        match api.admit(&head.headers, &peer) {
-            Ok(known) => *who = known,
-            Err(error) => {
-                api.rate_nobody(who)?;
-                return Err(error.into());
-            }
-        }
-        if route.path == METRICS {
-            api.rate_scrape(who)?;
-        } else {
-            api.rate(who, route.is_write())?;
-        }
+    match head.extensions.get::<LetIn>() {
+        Some(LetIn(known)) => *who = known.clone(),
+        None => let_in(api, route, &head.headers, &peer, who)?,
     }
     let parts = Parts(
         parts
@@ -169,7 +187,7 @@ async fn run(
     let query = read_query(head.uri.query().unwrap_or(""), route.query)?;
     let expect = if_match(&head.headers)?;
     let body = match route.body {
-        Some(_) => read_body(&head.headers, body).await?,
+        Some(_) => read_body(&head.headers, body, route.body_max).await?,
         None => Bytes::new(),
     };
     let call = Call {

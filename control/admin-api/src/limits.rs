@@ -72,6 +72,14 @@ pub const HEADERS_MAX: usize = 64;
 /// Bytes of a body: what fits one command of the metadata, in JSON.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of a body that anybody may send: what an exchange asks for at most, 64 actions and 64
+/// objects of the longest names. The provider's token is in a header.
+pub const PUBLIC_BODY_BYTES_MAX: usize = 32 << 10;
+
+/// Bytes of a message of gRPC to a service that answers what there is, health and reflection:
+/// the name of a service or of a file. Larger lets who has no credential send more for nothing.
+pub const ASK_BYTES_MAX: usize = 4 << 10;
+
 /// Bytes of a form of the dashboard: the longest token, percent-encoded.
 pub const FORM_BYTES_MAX: usize = 52 << 10;
 
@@ -170,5 +178,9 @@ const _: () = assert!(WATCH_AHEAD <= pinion_plane::limits::WATCH_CREDIT_MAX);
 const _: () = assert!(ASKS_MAX <= pinion_plane::limits::REQUESTS_MAX);
 // Every connection could watch.
 const _: () = assert!(CONNECTIONS_MAX <= pinion_plane::limits::WATCHERS_MAX);
+// What an exchange may ask for fits, each of it in quotes and with a comma and a space.
+const _: () = assert!(
+    64 * (64 + 4) + 64 * (pinion_types::name::ADDRESS_BYTES_MAX + 128 + 4) < PUBLIC_BODY_BYTES_MAX
+);
 // A token that is taken as a header is taken from a form.
 const _: () = assert!(3 * BEARER_BYTES_MAX < FORM_BYTES_MAX);

@@ -12,6 +12,7 @@ use pinion_metadata::Action;
 use pinion_types::ResourceKind;
 
 use crate::call::{Call, Reply};
+use crate::limits::BODY_BYTES_MAX;
 use crate::metrics;
 use crate::rest::{
     apply, audit, backup, bootstrap, brokers, health, metadata, namespaces, placements, probes,
@@ -70,6 +71,8 @@ pub struct Route {
     pub query: &'static [&'static str],
     /// Schema of the body; without one a body is not read.
     pub body: Option<&'static str>,
+    /// Bytes of the body; what is more is refused before it is read.
+    pub(crate) body_max: usize,
     /// Schema of the answer.
     pub answer: Option<&'static str>,
     /// Status of what was done.
@@ -197,6 +200,7 @@ const fn get(path: &'static str, need: Need, answer: &'static str, handler: Hand
         need,
         query: READ,
         body: None,
+        body_max: BODY_BYTES_MAX,
         answer: Some(answer),
         success: 200,
         others: &[],
@@ -229,6 +233,7 @@ const fn write(
         need,
         query: &[],
         body: None,
+        body_max: BODY_BYTES_MAX,
         answer: None,
         success,
         others: &[409, 412],

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{X_CONFIRM, X_REQUEST_ID};
 use crate::error::Failure;
-use crate::limits::{BODY_BYTES_MAX, BODY_WAIT};
+use crate::limits::BODY_WAIT;
 
 /// The number of a request and its text: the client's, or one that is drawn for logs
 /// and stands for no repeat.
@@ -138,7 +138,11 @@ pub(crate) fn percent_decode(text: &str) -> Option<String> {
 }
 
 /// The whole body, if it is JSON, short enough, and there in time.
-pub(crate) async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
+pub(crate) async fn read_body(
+    headers: &HeaderMap,
+    body: Body,
+    bytes_max: usize,
+) -> Result<Bytes, Failure> {
     let content = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
@@ -158,7 +162,7 @@ pub(crate) async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, 
             "the body is expected as Content-Type: application/json",
         ));
     }
-    read_whole(headers, body, BODY_BYTES_MAX).await
+    read_whole(headers, body, bytes_max).await
 }
 
 /// The whole body, whatever it is, if it is short enough and there in time.

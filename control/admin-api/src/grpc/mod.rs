@@ -22,7 +22,7 @@ use self::health::Serving;
 use self::proto::admin_server::AdminServer;
 use self::service::Calls;
 use crate::Api;
-use crate::limits::BODY_BYTES_MAX;
+use crate::limits::{ASK_BYTES_MAX, BODY_BYTES_MAX};
 
 pub use self::status::{ERROR_CODE, ERROR_DETAILS, RETRY};
 
@@ -91,7 +91,7 @@ pub(crate) fn mount(routes: &Router, api: &Arc<Api>) -> Router {
                         router: routes.clone(),
                     });
                     let calls = calls.max_decoding_message_size(BODY_BYTES_MAX);
-                    router.route_service(&path, gate(api, Open::Inside, calls))
+                    router.route_service(&path, gate(api, Open::Route, calls))
                 }
                 Service::Health => {
                     // A check is one answer; whoever watches keeps a stream open.
@@ -99,6 +99,7 @@ pub(crate) fn mount(routes: &Router, api: &Arc<Api>) -> Router {
                     let serving = HealthServer::new(Serving {
                         api: Arc::clone(api),
                     });
+                    let serving = serving.max_decoding_message_size(ASK_BYTES_MAX);
                     router.route_service(&path, gate(api, open, serving))
                 }
                 Service::Reflection => {
@@ -112,6 +113,7 @@ pub(crate) fn mount(routes: &Router, api: &Arc<Api>) -> Router {
                         return router;
                     };
                     let open = Open::Credential { but: "" };
+                    let reflection = reflection.max_decoding_message_size(ASK_BYTES_MAX);
                     router.route_service(&path, gate(api, open, reflection))
                 }
             }

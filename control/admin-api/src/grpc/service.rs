@@ -26,10 +26,10 @@ use super::status::{detailed, status};
 use super::{form, proto};
 use crate::Api;
 use crate::access::Who;
-use crate::call::{Certified, Peer, Remote, X_REQUEST_ID, refuse, request_id};
+use crate::call::{Certified, LetIn, Peer, Remote, X_REQUEST_ID, refuse, request_id};
 use crate::error::Failure;
 use crate::limits::PLANE_WAIT;
-use crate::routes::{Route, routes};
+use crate::routes::routes;
 use crate::still::Still;
 
 /// Updates made ahead of what a client has taken. What it is behind beyond them waits in the
@@ -79,6 +79,10 @@ impl Calls {
         if let Some(certified) = call.extensions().get::<Certified>() {
             request = request.extension(certified.clone());
         }
+        // Counted once, by the head of the call.
+        if let Some(let_in) = call.extensions().get::<LetIn>() {
+            request = request.extension(let_in.clone());
+        }
         let body = match body {
             None => Body::empty(),
             Some(body) => {
@@ -125,15 +129,15 @@ impl Calls {
     }
 
     /// Lets in who calls something that is not made a request, by the route that is the same.
-    async fn let_in(&self, rpc: &'static str, called: &Called) -> Result<Who, Status> {
+    async fn let_in(&self, rpc: &'static str, called: &Called) -> Result<(), Status> {
         let Some(route) = routes().find(|route| route.rpc == Some(rpc)) else {
             return Err(Status::unimplemented("there is no such route"));
         };
         let (number, _) = request_id(&called.headers)?;
-        let mut who = Who::nobody(called.peer.remote);
-        match check(&self.api, route, called, &mut who) {
-            Ok(()) => Ok(who),
-            Err(failure) => Err(refuse(&self.api, route, &who, number, failure).await.into()),
+        let who = &called.who;
+        match who.check_need(route.need, |_| "") {
+            Ok(()) => Ok(()),
+            Err(failure) => Err(refuse(&self.api, route, who, number, failure).await.into()),
         }
     }
 }
@@ -142,28 +146,23 @@ impl Calls {
 struct Called {
     headers: HeaderMap,
     peer: Peer,
+    who: Who,
 }
 
 impl Called {
     fn of<T>(call: &Request<T>) -> Self {
+        let peer = Peer::of(call.extensions());
+        let who = match call.extensions().get::<LetIn>() {
+            Some(LetIn(who)) => who.clone(),
+            // Whom no gate let in may nothing.
+            None => Who::nobody(peer.remote),
+        };
         Self {
             headers: call.metadata().clone().into_headers(),
-            peer: Peer::of(call.extensions()),
+            peer,
+            who,
         }
     }
-}
-
-/// Whether who calls may, and not too often.
-fn check(api: &Api, route: &Route, called: &Called, who: &mut Who) -> Result<(), Failure> {
-    match api.admit(&called.headers, &called.peer) {
-        Ok(known) => *who = known,
-        Err(error) => {
-            api.rate_nobody(who)?;
-            return Err(error.into());
-        }
-    }
-    api.rate(who, route.is_write())?;
-    who.check_need(route.need, |_| "")
 }
 
 /// One part of a path: everything but what is certainly no delimiter is escaped.

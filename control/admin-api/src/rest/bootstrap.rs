@@ -18,6 +18,7 @@ use super::keys::{Kids, Tenant};
 use crate::call::{Call, Reply, json};
 use crate::error::Failure;
 use crate::identity::ROTATE_EVERY_MS_DEFAULT;
+use crate::limits::BODY_BYTES_MAX;
 use crate::routes::{Need, Route, Verb};
 
 /// The secret of the first day.
@@ -33,6 +34,8 @@ pub(crate) const ROUTES: &[Route] = &[Route {
     need: Need::Public,
     query: &[],
     body: Some("BootstrapRequest"),
+    // All that a tenant begins with; the listener is there for the operator alone.
+    body_max: BODY_BYTES_MAX,
     answer: Some("BootstrapResponse"),
     success: 201,
     others: &[401, 404, 409],

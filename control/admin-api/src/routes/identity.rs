@@ -1,6 +1,7 @@
 //! Routes of identity: who is believed, what they may, and what they show.
 
 use super::{Need, Route, TENANT, Verb, get, list, told, write};
+use crate::limits::PUBLIC_BODY_BYTES_MAX;
 use crate::rest::{api_keys, issuers, keys, rbac, tokens};
 use pinion_metadata::Action;
 
@@ -23,6 +24,7 @@ pub(super) const IDENTITY: &[Route] = &[
     told(
         Route {
             body: Some("ExchangeRequest"),
+            body_max: PUBLIC_BODY_BYTES_MAX,
             answer: Some("ExchangeResponse"),
             others: &[401, 403, 404, 409],
             ..write(

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use pinion_admin_api::limits::{
     BODY_BYTES_MAX, CONNECTIONS_PER_ADDRESS_MAX, HEADER_BYTES_MAX, HEADER_WAIT,
+    PUBLIC_BODY_BYTES_MAX,
 };
 use pinion_admin_api::{ApiConfig, Cleartext, Rate};
 use pinion_types::ErrorCode;
@@ -148,6 +149,21 @@ fn what_is_too_large_is_refused_before_it_is_read() {
             .raw("POST", "/v1/tenants", Some(body))
             .await;
         nobody.refused(401, "unauthenticated");
+        // What anybody may send is shorter, and as long as what may be asked for.
+        let exchange = "/v1/tenants/acme/token/exchange";
+        let body = " ".repeat(PUBLIC_BODY_BYTES_MAX + 1);
+        let nobody = ops.showing_nothing();
+        let large = nobody.raw("POST", exchange, Some(body)).await;
+        let large = large.refused(413, "body_too_large");
+        assert_eq!(large.body["details"]["limit"], PUBLIC_BODY_BYTES_MAX);
+        let (part, rest) = ("x".repeat(63), "x".repeat(60));
+        let object = format!("stream:{part}/{part}/{part}/{part}/{part}/{rest}");
+        let wanted = json!({
+            "requested": vec!["rbac.assignment.manage"; 64],
+            "resources": vec![object; 64],
+        });
+        let wanted = nobody.post(exchange, wanted).await;
+        wanted.refused(401, "unauthenticated");
     });
 }
 

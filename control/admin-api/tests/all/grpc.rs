@@ -1,13 +1,18 @@
 //! The same through gRPC: what is done, and what is refused with which code and word.
 
+use core::pin::Pin;
+use core::task::{Context, Poll};
 use core::time::Duration;
 use std::sync::Arc;
 
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use pinion_admin_api::grpc::proto::admin_client::AdminClient;
 use pinion_admin_api::grpc::proto::metadata_update::Payload;
 use pinion_admin_api::grpc::proto::{self, UpdateType};
 use pinion_admin_api::grpc::{ERROR_CODE, ERROR_DETAILS, RETRY};
+use pinion_admin_api::limits::ASK_BYTES_MAX;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
@@ -607,6 +612,85 @@ fn refusals_of_calls_are_recorded_and_counted_as_those_of_routes() {
     });
 }
 
+/// A message that does not come.
+struct Silence;
+
+impl hyper::body::Body for Silence {
+    type Data = hyper::body::Bytes;
+    type Error = core::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
+        Poll::Pending
+    }
+}
+
+/// The status of a call whose message does not come, or nothing where it is waited for.
+async fn begin(client: &Client, method: &str) -> Option<Code> {
+    let stream = TcpStream::connect(client.address).await.unwrap();
+    let (executor, stream) = (TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, stream)
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let path = format!("http://{}/pinion.admin.v1.Admin/{method}", client.address);
+    let mut request = hyper::Request::post(path)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    if let Some(bearer) = &client.bearer {
+        request = request.header("authorization", format!("Bearer {bearer}"));
+    }
+    let request = request.body(Silence).unwrap();
+    // Long before whoever waits for the message gives up.
+    let answer = tokio::time::timeout(Duration::from_secs(5), sender.send_request(request));
+    let answer = answer.await.ok();
+    connection.abort();
+    let answer = answer?.unwrap();
+    let status = answer.headers().get("grpc-status").unwrap();
+    Some(Code::from_bytes(status.as_bytes()))
+}
+
+#[test]
+fn who_shows_nothing_is_refused_before_their_message_comes() {
+    let mut config = config();
+    config.strangers.per_second = 1;
+    config.strangers.burst = 2;
+    tell_with(config, |ops, _| async move {
+        let stranger = ops.showing_nothing();
+        let guess = ops.showing("a guess");
+        for (client, method, code) in [
+            (&stranger, "CreateStream", Code::Unauthenticated),
+            (&guess, "WatchUpdates", Code::Unauthenticated),
+            // As the third of a stranger.
+            (&stranger, "GetSnapshot", Code::ResourceExhausted),
+        ] {
+            assert_eq!(begin(client, method).await, Some(code), "{method}");
+        }
+        let rows = ops.get("/v1/audit?limit=1000").await.is(200);
+        let mut rows = rows.body["rows"].as_array().unwrap().iter();
+        let denied = rows.find(|row| row["result"] == "denied").unwrap();
+        let route = "POST /v1/tenants/{t}/namespaces/{ns}/streams";
+        assert_eq!(denied["action"], route);
+    });
+}
+
+#[test]
+fn a_call_is_counted_once() {
+    let mut config = config();
+    config.reads.per_second = 1;
+    config.reads.burst = 3;
+    tell_with(config, |ops, _| async move {
+        let caller = Caller::new(&ops).await;
+        refused(caller.list("acme").await, Code::NotFound, "not_found");
+        caller.snapshot(0).await.unwrap();
+        refused(caller.list("acme").await, Code::NotFound, "not_found");
+        let often = caller.list("acme").await;
+        refused(often, Code::ResourceExhausted, "rate_limited");
+    });
+}
+
 #[test]
 fn a_watch_ends_when_its_credential_does() {
     tell_with_access(config(), |ops, access| async move {
@@ -645,6 +729,18 @@ fn health_and_reflection_tell_what_there_is() {
         }
         let status = health.check(check("elsewhere")).await.unwrap_err();
         assert_eq!(status.code(), Code::NotFound);
+        // Of anybody no more is read than such a name takes.
+        let long = "x".repeat(ASK_BYTES_MAX);
+        let status = health.check(check(&long)).await.unwrap_err();
+        assert_eq!(status.code(), Code::OutOfRange);
+        let asked = ServerReflectionRequest {
+            host: long,
+            message_request: None,
+        };
+        let mut reflection = ServerReflectionClient::new(caller.channel.clone());
+        let answers = reflection.server_reflection_info(caller.request(Once(Some(asked))));
+        let answered = answers.await.unwrap().into_inner().message().await;
+        assert!(!matches!(answered, Ok(Some(_))), "{answered:?}");
         let status = health.watch(nobody.request(check(""))).await.unwrap_err();
         assert_eq!(status.code(), Code::Unauthenticated);
         let mut watch = health
@@ -698,10 +794,7 @@ struct Once<T>(Option<T>);
 impl<T: Unpin> tonic::codegen::tokio_stream::Stream for Once<T> {
     type Item = T;
 
-    fn poll_next(
-        mut self: core::pin::Pin<&mut Self>,
-        _: &mut core::task::Context<'_>,
-    ) -> core::task::Poll<Option<T>> {
-        core::task::Poll::Ready(self.0.take())
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<T>> {
+        Poll::Ready(self.0.take())
     }
 }
