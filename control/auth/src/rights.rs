@@ -200,12 +200,6 @@ impl Rights {
             .contain(action)
     }
 
-    /// Whether they hold anything on that object, on what covers it, or on something in it.
-    #[must_use]
-    pub fn touch(&self, object: &PolicyObject) -> bool {
-        self.0.keys().any(|held| held.intersect(object).is_some())
-    }
-
     /// What they allow on one resource of the data plane.
     #[must_use]
     pub fn permissions(

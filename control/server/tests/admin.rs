@@ -92,12 +92,15 @@ fn what_administrators_make_the_data_plane_has_and_the_other_way_round() {
     // Who made it there is told as who made it here.
     let (status, answer) = ask(&node, &token, "GET", "/v1/audit", None);
     assert_eq!(status, 200, "{answer}");
-    let rows = answer["entries"].as_array().unwrap();
+    let rows = answer["rows"].as_array().unwrap();
     let who_made = |name: &str| {
         let of = |row: &&Value| row["action"] == "declare" && row.to_string().contains(name);
         let row = rows.iter().find(of);
         let row = row.unwrap_or_else(|| panic!("{name}: {answer:#}"));
-        assert!(row["remote"].as_str().unwrap().starts_with("127.0.0.1:"), "{row}");
+        assert!(
+            row["remote"].as_str().unwrap().starts_with("127.0.0.1:"),
+            "{row}"
+        );
         row["principal"].as_str().unwrap().to_owned()
     };
     assert_eq!(who_made("shop/new"), "config:client");
