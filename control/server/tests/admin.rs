@@ -103,8 +103,8 @@ fn what_administrators_make_the_data_plane_has_and_the_other_way_round() {
         );
         row["principal"].as_str().unwrap().to_owned()
     };
-    assert_eq!(who_made("shop/new"), "config:client");
-    assert_eq!(who_made("shop/orders"), "config:admin");
+    assert_eq!(who_made("shop/new"), "config:dev-admin");
+    assert_eq!(who_made("shop/orders"), "config:dev-admin");
 
     let (status, answer) = ask(&node, &token, "GET", &format!("{STREAMS}/new"), None);
     assert_eq!(

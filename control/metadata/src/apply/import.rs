@@ -61,7 +61,7 @@ pub(super) fn import(draft: &mut Draft<'_>, command: &Import) -> Result<Made, Me
     }
     // Quotas may have been given before the data was found, or between two pieces of it.
     for (tenant, namespace) in homes {
-        resources::check_quotas(draft, &tenant, namespace)?;
+        resources::check_imported(draft, &tenant, namespace)?;
     }
     draft.counters.imported = *upto;
     // They are there, with their data: only what no sum could hold is refused.

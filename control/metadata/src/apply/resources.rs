@@ -146,6 +146,25 @@ pub(super) fn check_quotas(
     tenant: &str,
     namespace: &str,
 ) -> Result<(), MetaError> {
+    check(draft, tenant, namespace, within)
+}
+
+/// The same of what is taken over with its data: only what is alive counts, which has to
+/// be within the quotas whatever else is to come to pass.
+pub(super) fn check_imported(
+    draft: &Draft<'_>,
+    tenant: &str,
+    namespace: &str,
+) -> Result<(), MetaError> {
+    check(draft, tenant, namespace, alive_within)
+}
+
+fn check(
+    draft: &Draft<'_>,
+    tenant: &str,
+    namespace: &str,
+    within: fn(&Draft<'_>, &Scope, &[Limit]) -> Result<(), MetaError>,
+) -> Result<(), MetaError> {
     let key = ObjectKey::tenant(tenant);
     if let Body::Tenant(Tenant { quotas, .. }) = &draft.active(&key)?.body {
         let scope = Scope::Tenant(tenant.into());
@@ -201,6 +220,17 @@ pub(super) fn within(draft: &Draft<'_>, scope: &Scope, quotas: &[Limit]) -> Resu
         let grows = wanted > used || count(&alive) > *limit;
         if *limit != 0 && wanted > *limit && grows {
             let (quota, limit) = (*quota, *limit);
+            return Err(MetaError::QuotaExceeded { quota, limit, used });
+        }
+    }
+    Ok(())
+}
+
+fn alive_within(draft: &Draft<'_>, scope: &Scope, quotas: &[Limit]) -> Result<(), MetaError> {
+    let (alive, before) = draft.used(scope);
+    for (quota, limit, count) in quotas {
+        if *limit != 0 && count(&alive) > *limit {
+            let (quota, limit, used) = (*quota, *limit, count(&before));
             return Err(MetaError::QuotaExceeded { quota, limit, used });
         }
     }

@@ -306,7 +306,7 @@ fn what_is_above_a_quota_with_what_is_deleted_comes_back_as_far_as_the_quota_goe
     let Body::Tenant(Tenant { number, .. }) = object(&made).body else {
         panic!("{made:?}");
     };
-    // What was there before there was metadata is taken over whatever the quota is.
+    // What was there before there was metadata is taken over whatever is deleted.
     let piece = |from, upto, names: &[&str]| {
         let stream = |(id, name): (u64, &&str)| Imported {
             id: ResourceId(id),

@@ -547,8 +547,8 @@ fn a_tenant_that_revokes_all_it_may_leaves_room_to_others() {
 
     // With the first that is over there is room for one.
     let over = WallMs(1 + TOKEN_SKEW_MS);
-    let [Duty::Purge(first)] = &replica.state.due(over, 1)[..] else {
-        panic!("{:?}", replica.state.due(over, 1));
+    let [Duty::Purge(first)] = &replica.state.spent(over, 1)[..] else {
+        panic!("{:?}", replica.state.spent(over, 1));
     };
     let purge = at(over.0, Command::Purge(first.clone()));
     assert!(replica.apply(&purge).result.is_ok());
