@@ -527,8 +527,8 @@ impl Metadata {
     }
 
     /// What a leader is to do at `wall`, at most `limit` of it, in an order in which
-    /// it can be done; but for [`Metadata::spent`]. The same again until it is done: a purge of a tenant with
-    /// much to it takes several.
+    /// it can be done; but for [`Metadata::spent`]. The same again until it is done: a
+    /// purge of a tenant with much to it takes several.
     #[must_use]
     pub fn due(&self, wall: WallMs, limit: usize) -> Vec<Duty> {
         let due = self.due.iter().take_while(|(at, _)| *at <= wall);
