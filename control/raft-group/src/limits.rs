@@ -16,8 +16,8 @@ pub const PROPOSALS_MAX: usize = 4096;
 pub const PROPOSALS_BYTES_MAX: u64 = 16 << 20;
 
 /// Bytes of entries in memory, when snapshots do not become durable; beyond it a
-/// leader takes no proposals, and a follower no entries. It is well above what two snapshots lie apart, so
-/// that it is met when a disk fails and never otherwise.
+/// leader takes no proposals, and a follower no entries. It is well above what two
+/// snapshots lie apart, so that it is met when a disk fails and never otherwise.
 pub const ENTRIES_BYTES_MAX: u64 = 64 << 20;
 
 /// Bytes of the machine in a snapshot: one state of a checkpoint, and memory
